@@ -1,0 +1,60 @@
+package adapters
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Outcome is what becomes of a delivered message.
+type Outcome uint8
+
+const (
+	Ack     Outcome = iota // done: the broker forgets it
+	Requeue                // back to its place in the queue, marked redelivered
+	Reject                 // to the queue's dead-letter queue, or gone where there is none
+)
+
+var outcomeNames = [...]string{"ack", "requeue", "reject"}
+
+// String returns the outcome's name in lower case.
+func (o Outcome) String() string {
+	if int(o) < len(outcomeNames) {
+		return outcomeNames[o]
+	}
+	return fmt.Sprintf("outcome(%d)", uint8(o))
+}
+
+// Settler is what an adapter puts behind a Delivery: the message's state in
+// the session that delivered it.
+type Settler interface {
+	// Settle tells the broker what becomes of the message. See [Delivery.Settle].
+	Settle(ctx context.Context, o Outcome) error
+}
+
+// Delivery is a message in hand: it is the receiver's until it is settled.
+type Delivery struct {
+	// Message is the receiver's own copy. Its context ends with the cause
+	// ErrSessionLost when the session that delivered it dies, for then it is
+	// delivered again elsewhere, and with ErrClosed when the driver is closed.
+	// Its Ack and Nack methods reach nobody: Settle does.
+	Message *message.Message
+
+	Key         string // the routing key it was published with
+	Redelivered bool   // it was delivered before, maybe
+	Properties         // Attempt is at least 1
+
+	Settler Settler
+}
+
+// Settle tells the broker what becomes of the message. Deliveries are settled
+// in any order and by any goroutine. The first call counts: later ones do
+// nothing and return nil, as does settling after Stop of a private source.
+//
+// Settling is bound to the session that delivered: once that is gone Settle
+// sends nothing and returns ErrStaleDelivery, also if called for the first
+// time, or ErrClosed where it is gone because the driver was closed. A nil
+// error means that the driver has the outcome, not that the broker has: a
+// session that dies right after may deliver the message again.
+func (d Delivery) Settle(ctx context.Context, o Outcome) error { return d.Settler.Settle(ctx, o) }

@@ -1,0 +1,110 @@
+package adapters
+
+import (
+	"context"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Driver is one client of a broker. All methods are safe for concurrent use.
+// Every method that takes a ctx returns soon after it ends, with an error
+// that wraps ctx.Err() unless it was done by then; an ended ctx publishes and
+// declares nothing. After Close every method returns ErrClosed.
+type Driver interface {
+	// Declare makes what s describes exist: its exchange, its queue (unless
+	// private), its dead-letter queue, its bindings. Declaring again what exists
+	// with the same properties is fine; with others it is ErrMismatch, and
+	// nothing has changed. Prefetch is ignored. A Reply source is ErrInvalid.
+	Declare(ctx context.Context, s Source) error
+
+	// Publish sends messages and returns nil only when the broker has taken
+	// responsibility for every one: stored in each queue it was routed to
+	// (durably, unless Transient or the queue is private), or routed nowhere
+	// without being Mandatory. An exchange that is missing is declared.
+	//
+	// Where some messages failed the error is a *PublishError. ErrUnroutable,
+	// ErrNacked and ErrTooLarge say that a message is certainly not stored in the
+	// queue concerned; ErrUnconfirmed says that it may be, also when ctx ended
+	// while waiting. Any other error, and any error that is not a
+	// *PublishError, means that nothing was sent. One bad message does not
+	// stop the others.
+	//
+	// Messages that one goroutine publishes to one queue arrive there in that
+	// order. No messages at all is a nil error, once p is valid.
+	Publish(ctx context.Context, p Publication, msgs ...*message.Message) error
+
+	// Subscribe declares s (unless Passive) and starts to consume it. When it
+	// returns, the subscription is bound: what is published from then on
+	// reaches it. ctx bounds the call, not the life of the subscription.
+	//
+	// The subscription outlives lost sessions: the driver makes a new session,
+	// declares again, and goes on. What cannot be healed ends it, and Receive
+	// says why.
+	Subscribe(ctx context.Context, s Source) (Subscription, error)
+
+	// Features says what the adapter can do. It is constant, also after Close.
+	Features() Features
+
+	// Close stops every subscription, gives what is in hand back to its queues,
+	// and frees all resources: no goroutine or timer outlives it. A publish that
+	// was not confirmed by then returns ErrUnconfirmed. It returns when all is
+	// done or ctx ended, and frees the resources in any case. Closing twice is
+	// harmless.
+	Close(ctx context.Context) error
+}
+
+// AsyncPublisher is implemented by drivers that can have many publishes of
+// one goroutine under way.
+type AsyncPublisher interface {
+	// PublishAsync is Publish of one message that does not wait for the broker. If it
+	// returns nil, done is called once, with what Publish would have
+	// returned for the message alone (not wrapped in a *PublishError); if it
+	// returns an error, nothing was sent and done is not called.
+	//
+	// It may block until there is room for one more, as long as ctx allows. ctx
+	// does not bound the wait for the broker; Close does. Like Publish it does
+	// not keep msg. done must not block: it may be called by the goroutine that
+	// reads from the broker, or before PublishAsync returns.
+	PublishAsync(ctx context.Context, p Publication, msg *message.Message, done func(error)) error
+}
+
+// Getter is implemented by drivers that can tell that a queue is empty
+// (CanGet).
+type Getter interface {
+	// Get takes the next message of s, which is declared as Subscribe does, or
+	// returns ErrEmpty if none is ready. Prefetch is ignored. A private source is
+	// ErrInvalid.
+	Get(ctx context.Context, s Source) (Delivery, error)
+}
+
+// Unbinder is implemented by drivers that can take a group's bindings away.
+type Unbinder interface {
+	// Unbind removes the bindings s.Keys (or the one binding, for Fanout) of the
+	// queue of s. One that does not exist is not an error. A private source is
+	// ErrInvalid.
+	Unbind(ctx context.Context, s Source) error
+}
+
+// Subscription is a consumer of one source. All methods are safe for
+// concurrent use.
+type Subscription interface {
+	// Receive returns the next message, waiting for one as long as ctx allows.
+	// Any number of goroutines may wait in it; each message goes to one. Once the
+	// subscription has ended, Receive returns why: ErrStopped after Stop,
+	// ErrClosed after the driver's Close, or what could not be healed. A
+	// delivery with an error is the zero Delivery.
+	Receive(ctx context.Context) (Delivery, error)
+
+	// Stop ends fetching. Messages that were not received go back to the
+	// queue at once, with no attempt counted; those in hand stay settleable
+	// until the driver is closed. A private queue is gone, and what is
+	// requeued to it with it. Stop returns when no further message will be received.
+	// Stopping twice is harmless.
+	Stop() error
+
+	// Address is where to publish so that only this subscription, or its
+	// group, gets the message: the name of its queue, for Endpoint{Queue, ...},
+	// or for a Reply source the address to put into Properties.ReplyTo, for
+	// Endpoint{Reply, ...}. That of a private source may change when a session is lost.
+	Address() string
+}

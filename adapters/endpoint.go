@@ -1,0 +1,356 @@
+package adapters
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Kind tells what an [Endpoint] is and how it routes.
+type Kind uint8
+
+const (
+	Queue  Kind = iota // keeps messages; its consumers compete for them
+	Fanout             // copies to every bound queue
+	Direct             // copies to the queues bound with exactly the message's key
+	Topic              // copies to the queues bound with a pattern that matches the key
+	Reply              // the private address of one subscription, for answers to calls
+)
+
+var kindNames = [...]string{"queue", "fanout", "direct", "topic", "reply"}
+
+// String returns the kind's name in lower case.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// IsExchange tells whether endpoints of this kind copy messages to bound
+// queues, rather than keep them.
+func (k Kind) IsExchange() bool { return k == Fanout || k == Direct || k == Topic }
+
+// UsesKeys tells whether endpoints of this kind route by key.
+func (k Kind) UsesKeys() bool { return k == Direct || k == Topic }
+
+// Endpoint names a place at the broker.
+type Endpoint struct {
+	Kind Kind
+	Name string
+}
+
+// String returns kind and name, as in: queue "orders".
+func (e Endpoint) String() string { return fmt.Sprintf("%s %q", e.Kind, e.Name) }
+
+// Limits that every adapter holds, so that what one broker takes another does
+// not refuse. The lengths are AMQP 0-9-1's short string; the limits on patterns
+// keep RabbitMQ's matcher from the exponential cases it has.
+const (
+	MaxNameBytes        = 255
+	MaxKeyBytes         = 255
+	MaxPatternWords     = 32
+	MaxPatternWildcards = 2 // '#' words, adjacent ones counted once
+)
+
+// Properties is what travels beside a message. The zero value is a plain
+// message, delivered for the first time.
+type Properties struct {
+	ContentType   string // media type of the payload
+	CorrelationID string // ties an answer to its call; at most 255 bytes
+	ReplyTo       string // where to answer: the Address of a Reply subscription
+
+	// Timestamp is when the message was published. On Publish, zero means
+	// now. An adapter keeps it to the second at least.
+	Timestamp time.Time
+
+	// Attempt counts the tries to handle this message, this one included.
+	// Only a publisher sets it, when it sends a message again: an adapter
+	// carries it unchanged and never counts by itself. 0 is delivered as 1.
+	Attempt int
+}
+
+// Publication says where a message goes, and how.
+type Publication struct {
+	To  Endpoint
+	Key string // routing key: Direct and Topic only
+
+	Properties
+
+	Delay     time.Duration // not routed before; 0 = at once. Needs CanDelay.
+	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
+	Priority  uint8         // higher first, on a queue with MaxPriority. Needs CanPrioritize if not 0.
+	Mandatory bool          // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
+	Transient bool          // may be lost in a broker restart, and may be faster for it
+}
+
+// Needs returns the abilities without which an adapter must refuse p.
+func (p Publication) Needs() Ability {
+	need := kindNeeds[p.To.Kind%Kind(len(kindNeeds))]
+	if p.Delay > 0 {
+		need |= CanDelay
+	}
+	if p.TTL > 0 {
+		need |= CanExpire
+	}
+	if p.Priority > 0 {
+		need |= CanPrioritize
+	}
+	if p.Mandatory {
+		need |= CanReturn
+	}
+	return need
+}
+
+var kindNeeds = [...]Ability{Queue: 0, Fanout: CanFanout, Direct: CanRoute, Topic: CanTopic, Reply: CanReply}
+
+// Validate returns an error that wraps [ErrInvalid] where p breaks a rule that
+// holds for every adapter, else nil. An adapter calls it before it sends
+// anything.
+func (p Publication) Validate() error {
+	if err := p.To.validate(); err != nil {
+		return err
+	}
+	switch {
+	case p.Key != "" && !p.To.Kind.UsesKeys():
+		return fmt.Errorf("%w: key %q given to a %s, which does not route by key", ErrInvalid, clip(p.Key), p.To.Kind)
+	case p.Delay < 0:
+		return fmt.Errorf("%w: negative delay %v", ErrInvalid, p.Delay)
+	case p.TTL < 0:
+		return fmt.Errorf("%w: negative TTL %v", ErrInvalid, p.TTL)
+	case p.Attempt < 0:
+		return fmt.Errorf("%w: negative attempt %d", ErrInvalid, p.Attempt)
+	case p.Mandatory && p.Delay > 0:
+		return fmt.Errorf("%w: mandatory and delayed: where a delayed message goes is not known when it is published", ErrInvalid)
+	}
+	if err := checkText("key", p.Key, MaxKeyBytes); err != nil {
+		return err
+	}
+	if err := checkText("content type", p.ContentType, MaxNameBytes); err != nil {
+		return err
+	}
+	if err := checkText("correlation id", p.CorrelationID, MaxNameBytes); err != nil {
+		return err
+	}
+	return checkText("reply address", p.ReplyTo, MaxNameBytes)
+}
+
+// Overflow tells what a full queue does.
+type Overflow uint8
+
+const (
+	RejectPublish Overflow = iota // refuse the newcomer: its publisher gets ErrNacked
+	DropHead                      // drop the oldest (dead-letter it, where that is set) to make room
+)
+
+// QueueSpec is the properties of a queue. The zero value is durable and
+// without limits. Two declarations of one queue must agree in every field, or
+// the later one fails with [ErrMismatch].
+type QueueSpec struct {
+	// DeadLetter names the queue that gets what this one rejects, expires or
+	// drops. The adapter declares it together with this one, as a QueueSpec{}.
+	// "" = such messages are gone. Needs CanDeadLetter.
+	DeadLetter string
+
+	MaxLength   int           // most waiting messages; 0 = no limit. Needs CanLimit.
+	Overflow    Overflow      // what happens past MaxLength
+	MessageTTL  time.Duration // every message's TTL, the shorter one counts; 0 = none. Needs CanExpire.
+	MaxPriority uint8         // priorities above it count as it; 0 = all equal. Needs CanPrioritize.
+
+	// AutoDelete removes the queue, and what waits in it, when its last
+	// consumer has gone.
+	AutoDelete bool
+}
+
+// Source says where messages come from: a queue, a group's or a private copy
+// of what an exchange gets, or the answers sent to a private address.
+type Source struct {
+	Endpoint
+
+	// Group names the subscribers that share one durable queue, called
+	// Name:Group, and compete for its messages. "" makes a queue of this
+	// subscription's own, which is gone with it or with its session.
+	// Exchanges only: the consumers of a queue are one group anyway.
+	Group string
+
+	// Keys are the bindings. Direct: exact keys. Topic: patterns, see
+	// [MatchTopic]. At least one for these two kinds, none for the others.
+	// Bindings of a group add up over its subscriptions, see [Unbinder].
+	Keys []string
+
+	// Prefetch is the most unsettled messages that this subscription holds,
+	// those not received yet included. At least 1.
+	Prefetch int
+
+	Queue QueueSpec // the properties of the queue behind; zero for private ones and for Reply
+
+	// Passive uses the queue as it stands, whatever its properties: nothing is
+	// declared or bound, and it is [ErrNotFound] if it is missing. Needs
+	// CanPassive. Not for private sources.
+	Passive bool
+}
+
+// Private tells whether the queue behind belongs to one subscription only.
+func (s Source) Private() bool {
+	return s.Kind == Reply || s.Kind.IsExchange() && s.Group == ""
+}
+
+// QueueName returns the name of the queue behind, or "" for a private source,
+// whose queue is named by the broker.
+func (s Source) QueueName() string {
+	switch {
+	case s.Private():
+		return ""
+	case s.Kind == Queue:
+		return s.Name
+	}
+	return s.Name + ":" + s.Group
+}
+
+// Needs returns the abilities without which an adapter must refuse s.
+func (s Source) Needs() Ability {
+	need := kindNeeds[s.Kind%Kind(len(kindNeeds))]
+	if s.Group != "" {
+		need |= CanGroup
+	}
+	if s.Passive {
+		need |= CanPassive
+	}
+	if s.Queue.DeadLetter != "" {
+		need |= CanDeadLetter
+	}
+	if s.Queue.MaxLength > 0 {
+		need |= CanLimit
+	}
+	if s.Queue.MessageTTL > 0 {
+		need |= CanExpire
+	}
+	if s.Queue.MaxPriority > 0 {
+		need |= CanPrioritize
+	}
+	return need
+}
+
+// Validate returns an error that wraps [ErrInvalid] where s breaks a rule that
+// holds for every adapter, else nil. It does not look at Prefetch, which
+// matters to Subscribe only: see [Source.ValidateSubscribe].
+func (s Source) Validate() error {
+	if s.Kind == Reply {
+		if s.Name != "" || s.Group != "" || len(s.Keys) > 0 {
+			return fmt.Errorf("%w: a reply source has no name, group or keys", ErrInvalid)
+		}
+	} else if err := s.validate(); err != nil {
+		return err
+	}
+	if err := s.validateGroup(); err != nil {
+		return err
+	}
+	if err := s.validateKeys(); err != nil {
+		return err
+	}
+	return s.validateQueue()
+}
+
+// ValidateSubscribe is Validate, and that Prefetch is at least 1 and at most
+// 65535, as AMQP has it.
+func (s Source) ValidateSubscribe() error {
+	if s.Prefetch < 1 || s.Prefetch > math.MaxUint16 {
+		return fmt.Errorf("%w: prefetch %d is not in 1..%d", ErrInvalid, s.Prefetch, math.MaxUint16)
+	}
+	return s.Validate()
+}
+
+func (s Source) validateGroup() error {
+	switch {
+	case s.Group == "":
+		return nil
+	case !s.Kind.IsExchange():
+		return fmt.Errorf("%w: group %q given to a %s", ErrInvalid, clip(s.Group), s.Kind)
+	case strings.ContainsRune(s.Group, ':'):
+		return fmt.Errorf("%w: group %q contains a colon", ErrInvalid, clip(s.Group))
+	}
+	if err := checkText("group", s.Group, MaxNameBytes); err != nil {
+		return err
+	}
+	return checkText("queue name", s.QueueName(), MaxNameBytes)
+}
+
+func (s Source) validateKeys() error {
+	switch {
+	case s.Kind.UsesKeys() && len(s.Keys) == 0 && !s.Passive:
+		return fmt.Errorf("%w: a %s source needs at least one key", ErrInvalid, s.Kind)
+	case !s.Kind.UsesKeys() && len(s.Keys) > 0:
+		return fmt.Errorf("%w: keys given to a %s, which does not route by key", ErrInvalid, s.Kind)
+	}
+	for _, key := range s.Keys {
+		if err := checkText("key", key, MaxKeyBytes); err != nil {
+			return err
+		}
+		if s.Kind == Topic {
+			if err := ValidatePattern(key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s Source) validateQueue() error {
+	q := s.Queue
+	switch {
+	case s.Private() && q != (QueueSpec{}):
+		return fmt.Errorf("%w: queue properties given to a private source", ErrInvalid)
+	case s.Private() && s.Passive:
+		return fmt.Errorf("%w: a private source cannot be passive", ErrInvalid)
+	case q.MaxLength < 0:
+		return fmt.Errorf("%w: negative max length %d", ErrInvalid, q.MaxLength)
+	case q.MessageTTL < 0:
+		return fmt.Errorf("%w: negative message TTL %v", ErrInvalid, q.MessageTTL)
+	case q.DeadLetter != "" && q.DeadLetter == s.QueueName():
+		return fmt.Errorf("%w: queue %q is its own dead-letter queue", ErrInvalid, clip(q.DeadLetter))
+	case q.DeadLetter == "":
+		return nil
+	}
+	return Endpoint{Queue, q.DeadLetter}.validate()
+}
+
+func (e Endpoint) validate() error {
+	if int(e.Kind) >= len(kindNames) {
+		return fmt.Errorf("%w: unknown kind %d", ErrInvalid, e.Kind)
+	}
+	if e.Name == "" {
+		return fmt.Errorf("%w: a %s needs a name", ErrInvalid, e.Kind)
+	}
+	if strings.HasPrefix(e.Name, "amq.") && e.Kind != Reply {
+		return fmt.Errorf("%w: name %q: the prefix amq. belongs to the broker", ErrInvalid, clip(e.Name))
+	}
+	return checkText(e.Kind.String()+" name", e.Name, MaxNameBytes)
+}
+
+// checkText refuses what AMQP's short strings cannot carry, and control
+// characters, which have no business in a name and forge log lines.
+func checkText(what, s string, limit int) error {
+	switch {
+	case len(s) > limit:
+		return fmt.Errorf("%w: %s of %d bytes, at most %d fit: %q", ErrInvalid, what, len(s), limit, clip(s))
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%w: %s is not UTF-8: %q", ErrInvalid, what, clip(s))
+	case slices.ContainsFunc([]byte(s), isControl):
+		return fmt.Errorf("%w: %s has a control character: %q", ErrInvalid, what, clip(s))
+	}
+	return nil
+}
+
+func isControl(b byte) bool { return b < ' ' || b == 0x7f }
+
+// clip shortens s for an error message.
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,73 @@
+package adapters
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+	"time"
+)
+
+// Ability is a set of things that not every broker can do.
+type Ability uint32
+
+const (
+	CanFanout     Ability = 1 << iota // Fanout endpoints
+	CanRoute                          // Direct endpoints
+	CanTopic                          // Topic endpoints
+	CanReply                          // Reply sources, and the reply address that goes with a message
+	CanGroup                          // durable groups of subscribers to an exchange
+	CanPersist                        // queues, bindings and confirmed messages survive a broker restart
+	CanConfirm                        // Publish returns nil only when the broker has the message
+	CanReturn                         // Mandatory publications
+	CanDelay                          // delayed publications
+	CanExpire                         // time to live, of a message and of a queue's messages
+	CanPrioritize                     // priorities
+	CanLimit                          // queues of bounded length
+	CanDeadLetter                     // dead-letter queues kept by the broker
+	CanGet                            // the driver is a Getter
+	CanPassive                        // using a queue as it stands
+	CanRequeue                        // Requeue puts a message back to its original place, marked redelivered
+	CanBalance                        // fair dispatch: prefetch holds, and an idle consumer gets the next message
+
+	// Everything is all of them, as RabbitMQ and the in-process broker have it.
+	Everything Ability = 1<<iota - 1
+)
+
+var abilityNames = [...]string{
+	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
+	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch",
+}
+
+// String returns the names of the abilities in the set, separated by commas.
+func (a Ability) String() string {
+	var names []string
+	for rest := uint32(a); rest != 0; rest &= rest - 1 {
+		if i := bits.TrailingZeros32(rest); i < len(abilityNames) {
+			names = append(names, abilityNames[i])
+		} else {
+			names = append(names, fmt.Sprintf("ability(%d)", i))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// Has tells whether all of b is in the set.
+func (a Ability) Has(b Ability) bool { return a&b == b }
+
+// Features says what an adapter is and can do.
+type Features struct {
+	Adapter string // its name, as error messages show it: "memory", "amqp"
+	Ability Ability
+
+	MaxBody  int           // most bytes of a payload; 0 = no limit of the adapter's own
+	MaxDelay time.Duration // longest Delay; 0 = no limit of the adapter's own
+}
+
+// Require returns nil if the adapter has all that is needed, else an
+// *[UnsupportedError] that names what is missing.
+func (f Features) Require(need Ability) error {
+	if missing := need &^ f.Ability; missing != 0 {
+		return &UnsupportedError{Adapter: f.Adapter, Missing: missing}
+	}
+	return nil
+}
