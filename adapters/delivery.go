@@ -41,7 +41,7 @@ type Delivery struct {
 	// Its Ack and Nack methods reach nobody: Settle does.
 	Message *message.Message
 
-	Key         string // the routing key it was published with
+	Key         string // the Publication's Key
 	Redelivered bool   // it was delivered before, maybe
 	Properties         // Attempt is at least 1
 

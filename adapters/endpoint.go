@@ -56,8 +56,9 @@ const (
 	MaxPatternWildcards = 2 // '#' words, adjacent ones counted once
 )
 
-// Properties is what travels beside a message. The zero value is a plain
-// message, delivered for the first time.
+// Properties is what travels beside a message, and can be given to Publish
+// again as it was received. The zero value is a plain durable message, to be
+// tried for the first time.
 type Properties struct {
 	ContentType   string // media type of the payload
 	CorrelationID string // ties an answer to its call; at most 255 bytes
@@ -71,20 +72,25 @@ type Properties struct {
 	// Only a publisher sets it, when it sends a message again: an adapter
 	// carries it unchanged and never counts by itself. 0 is delivered as 1.
 	Attempt int
+
+	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
+	Priority  uint8         // higher first, on a queue with MaxPriority. Needs CanPrioritize if not 0.
+	Transient bool          // may be lost in a broker restart, and may be faster for it
 }
 
 // Publication says where a message goes, and how.
 type Publication struct {
-	To  Endpoint
-	Key string // routing key: Direct and Topic only
+	To Endpoint
+
+	// Key is the routing key of a Direct or Topic endpoint. With a Queue it
+	// routes nothing but is carried, so that a message sent again keeps the key
+	// it first came with. Not for the other kinds.
+	Key string
 
 	Properties
 
 	Delay     time.Duration // not routed before; 0 = at once. Needs CanDelay.
-	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
-	Priority  uint8         // higher first, on a queue with MaxPriority. Needs CanPrioritize if not 0.
 	Mandatory bool          // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
-	Transient bool          // may be lost in a broker restart, and may be faster for it
 }
 
 // Needs returns the abilities without which an adapter must refuse p.
@@ -115,7 +121,7 @@ func (p Publication) Validate() error {
 		return err
 	}
 	switch {
-	case p.Key != "" && !p.To.Kind.UsesKeys():
+	case p.Key != "" && !p.To.Kind.UsesKeys() && p.To.Kind != Queue:
 		return fmt.Errorf("%w: key %q given to a %s, which does not route by key", ErrInvalid, clip(p.Key), p.To.Kind)
 	case p.Delay < 0:
 		return fmt.Errorf("%w: negative delay %v", ErrInvalid, p.Delay)
