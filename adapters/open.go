@@ -46,8 +46,9 @@ func Open(ctx context.Context, rawURL string) (Driver, error) {
 	known := slices.Sorted(maps.Keys(openers))
 	openersMu.RUnlock()
 	if !ok {
-		if u.Scheme == "" {
-			return nil, fmt.Errorf("%w: the broker URL has no scheme (known: %s)", ErrInvalid, strings.Join(known, ", "))
+		// In user:password@host the user parses as the scheme.
+		if u.Scheme == "" || u.Opaque != "" {
+			return nil, fmt.Errorf("%w: the broker URL begins with no known scheme; is the adapter's package imported? (known: %s)", ErrInvalid, strings.Join(known, ", "))
 		}
 		return nil, fmt.Errorf("%w: no adapter for scheme %q; is its package imported? (known: %s)", ErrInvalid, u.Scheme, strings.Join(known, ", "))
 	}
