@@ -1,0 +1,66 @@
+package adapters
+
+import (
+	"errors"
+	"math/bits"
+	"strings"
+	"testing"
+)
+
+func TestAbilityNames(t *testing.T) {
+	if got := bits.OnesCount32(uint32(Everything)); got != len(abilityNames) {
+		t.Fatalf("%d abilities have %d names", got, len(abilityNames))
+	}
+	if CanBalance<<1 != Everything+1 {
+		t.Errorf("Everything is %b, the last ability is %b", Everything, CanBalance)
+	}
+	seen := make(map[string]bool)
+	for i := range abilityNames {
+		name := Ability(1 << i).String()
+		if name == "" || strings.Contains(name, ", ") || seen[name] {
+			t.Errorf("ability %d is called %q", i, name)
+		}
+		seen[name] = true
+	}
+	// One from each end and from the middle, against a list out of step.
+	for ability, want := range map[Ability]string{
+		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch",
+		CanRoute | CanTopic: "direct routing, topic routing",
+		1 << 31:             "ability(31)",
+	} {
+		if got := ability.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestAbilityHas(t *testing.T) {
+	a := CanRoute | CanTopic
+	for b, want := range map[Ability]bool{
+		0: true, CanRoute: true, a: true, CanReply: false, CanRoute | CanReply: false, Everything: false,
+	} {
+		if got := a.Has(b); got != want {
+			t.Errorf("%v has %v: %v", a, b, got)
+		}
+	}
+}
+
+func TestRequire(t *testing.T) {
+	f := Features{Adapter: "pigeon", Ability: CanFanout | CanRoute}
+	for _, need := range []Ability{0, CanFanout, CanFanout | CanRoute} {
+		if err := f.Require(need); err != nil {
+			t.Errorf("%v: %v", need, err)
+		}
+	}
+	err := f.Require(CanFanout | CanDelay | CanReply)
+	if !errors.Is(err, ErrUnsupported) {
+		t.Fatalf("%v, want ErrUnsupported", err)
+	}
+	var unsupported *UnsupportedError
+	if !errors.As(err, &unsupported) || unsupported.Adapter != "pigeon" || unsupported.Missing != CanDelay|CanReply {
+		t.Errorf("%#v, want pigeon to miss delay and reply addresses", unsupported)
+	}
+	if got, want := err.Error(), "motif: adapter pigeon does not support reply addresses, delay"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
