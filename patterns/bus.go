@@ -1,0 +1,187 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Bus carries the patterns over one driver, which it owns. It is safe for
+// concurrent use.
+type Bus struct {
+	driver     adapters.Driver
+	features   adapters.Features
+	codecs     *codecs
+	log        *slog.Logger
+	middleware []message.HandlerMiddleware
+	errorCodes []errorCode
+	err        error // of its options
+
+	inFlight chan struct{} // a place for each asynchronous publish
+	replies  replies
+	counters counters
+
+	mu            sync.Mutex
+	closed        bool
+	subscriptions map[*Subscription]struct{}
+	declared      map[string]struct{} // queues that this bus declared to send to
+
+	background sync.WaitGroup // short goroutines: cancels of calls
+}
+
+// New returns a bus on d. From now on d is the bus's to close. A nil driver
+// or an option that makes no sense is reported by the first verb.
+func New(d adapters.Driver, opts ...BusOption) *Bus {
+	cfg := busConfig{codec: JSON{}, logger: slog.New(slog.DiscardHandler), maxInFlight: 1024, maxCalls: 4096, maxPayload: 16 << 20}
+	err := apply(opts, func(o BusOption) error { return o.applyBus(&cfg) })
+	b := &Bus{
+		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: cfg.errorCodes,
+		inFlight:      make(chan struct{}, cfg.maxInFlight),
+		subscriptions: map[*Subscription]struct{}{},
+		declared:      map[string]struct{}{},
+	}
+	b.replies.init(b, cfg.maxCalls)
+	if d == nil {
+		b.err = errors.Join(err, invalid("nil driver"))
+		return b
+	}
+	b.features = d.Features()
+	if limit := b.features.MaxBody; limit > 0 {
+		cfg.maxPayload = min(cfg.maxPayload, limit)
+	}
+	var codecErr error
+	b.codecs, codecErr = newCodecs(cfg.codec, cfg.decoders, cfg.maxPayload)
+	b.err = errors.Join(err, codecErr)
+	return b
+}
+
+// Open is [adapters.Open] and [New]: the adapter is chosen by the URL's
+// scheme, among those whose packages are imported.
+func Open(ctx context.Context, url string, opts ...BusOption) (*Bus, error) {
+	d, err := adapters.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	b := New(d, opts...)
+	if b.err != nil {
+		return nil, errors.Join(b.err, d.Close(ctx))
+	}
+	return b, nil
+}
+
+// Close stops every subscription, waits for what is in hand as long as ctx and
+// each one's drain timeout allow, and closes the driver. Messages whose
+// handlers did not finish go back to their queues. Calls that wait for an
+// answer end with ErrClosed. Closing twice is harmless.
+func (b *Bus) Close(ctx context.Context) error {
+	b.mu.Lock()
+	b.closed = true
+	subs := make([]*Subscription, 0, len(b.subscriptions))
+	for s := range b.subscriptions {
+		subs = append(subs, s)
+	}
+	b.mu.Unlock()
+	if b.driver == nil {
+		return nil
+	}
+	for _, s := range subs { // all at once, then wait for each
+		s.drain()
+	}
+	var errs []error
+	for _, s := range subs {
+		errs = append(errs, s.Stop(ctx))
+	}
+	b.replies.close()
+	b.background.Wait()
+	if err := b.driver.Close(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("closing the driver: %w", err))
+	}
+	b.replies.wait()
+	return errors.Join(errs...)
+}
+
+// Driver returns the driver, for what the patterns do not cover. It is the
+// bus's to close.
+func (b *Bus) Driver() adapters.Driver { return b.driver }
+
+// Stats counts what went otherwise than straight, since the bus was made.
+type Stats struct {
+	Retried      uint64 // failed and sent to be tried again
+	DeadLettered uint64 // given up, to a dead-letter queue
+	Dropped      uint64 // given up, with nowhere to go
+	Requeued     uint64 // given back to the queue unfinished, by a shutdown or for a broker's failure
+	Stale        uint64 // handled, but settled too late: the broker delivers it again
+	LateReplies  uint64 // answers to calls that nobody waits for any more, or never did
+	LostReplies  uint64 // answers that could not be sent to their caller
+}
+
+type counters struct {
+	retried, deadLettered, dropped, requeued, stale, lateReplies, lostReplies atomic.Uint64
+}
+
+// Stats returns the counts so far.
+func (b *Bus) Stats() Stats {
+	c := &b.counters
+	return Stats{
+		Retried: c.retried.Load(), DeadLettered: c.deadLettered.Load(), Dropped: c.dropped.Load(), Requeued: c.requeued.Load(),
+		Stale: c.stale.Load(), LateReplies: c.lateReplies.Load(), LostReplies: c.lostReplies.Load(),
+	}
+}
+
+// ready returns the error that every verb of a pattern on b begins with.
+func (b *Bus) ready(ctx context.Context) error {
+	if b == nil {
+		return invalid("nil bus")
+	}
+	if b.err != nil {
+		return b.err
+	}
+	return ctx.Err()
+}
+
+func (b *Bus) add(s *Subscription) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return adapters.ErrClosed
+	}
+	b.subscriptions[s] = struct{}{}
+	return nil
+}
+
+func (b *Bus) remove(s *Subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subscriptions, s)
+}
+
+// declareOnce makes the queue of a work queue exist before the first message
+// is sent to it.
+func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
+	b.mu.Lock()
+	_, done := b.declared[s.Name]
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := b.driver.Declare(ctx, s); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.declared[s.Name] = struct{}{}
+	return nil
+}
+
+func (b *Bus) forget(queue string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.declared, queue)
+}

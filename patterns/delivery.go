@@ -1,0 +1,93 @@
+package patterns
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Delivery is what there is to know about a message beside its value.
+type Delivery struct {
+	ID          string // the publisher's; the same in every repeat
+	Queue       string // the queue it came from; "" for a private one
+	Key         string // routing key, of Routed and Topic
+	Attempt     int    // 1 for the first try
+	Redelivered bool   // it was delivered before, maybe: a worker was lost or shut down
+	Priority    uint8
+	ContentType string
+	PublishedAt time.Time         // as the publisher's clock had it
+	Headers     map[string]string // the caller's own copy
+}
+
+// DeliveryFrom returns the delivery that ctx, or the ctx it was derived from,
+// was given to a handler with. It is false outside handlers.
+func DeliveryFrom(ctx context.Context) (Delivery, bool) {
+	c, ok := ctx.Value(deliveryKey{}).(*deliveryContext)
+	if !ok {
+		return Delivery{}, false
+	}
+	return c.public(), true
+}
+
+type deliveryKey struct{}
+
+// deliveryContext is a handler's ctx. It lives on its own, never reused, for
+// a handler may keep its ctx.
+type deliveryContext struct {
+	context.Context
+	d     adapters.Delivery
+	queue string
+}
+
+func (c *deliveryContext) Value(key any) any {
+	if _, ok := key.(deliveryKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func (c *deliveryContext) public() Delivery {
+	m := c.d.Message
+	return Delivery{
+		ID: m.UUID, Queue: c.queue, Key: c.d.Key, Attempt: c.d.Attempt, Redelivered: c.d.Redelivered,
+		Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)),
+	}
+}
+
+// contentType of the delivery behind a message that went through middleware,
+// "" where one replaced the ctx altogether.
+func contentType(m *message.Message) string {
+	if c, ok := m.Context().Value(deliveryKey{}).(*deliveryContext); ok {
+		return c.d.ContentType
+	}
+	return ""
+}
+
+// Headers that Motif itself sets, all with the reserved prefix. A message in a
+// dead-letter queue says with them what it died of.
+const (
+	HeaderReason   = "motif-reason"   // why: the last error, at most 1 KiB of it
+	HeaderAttempts = "motif-attempts" // how many times it was tried
+	HeaderQueue    = "motif-queue"    // the queue it died in
+	HeaderDiedAt   = "motif-died-at"  // when, RFC 3339 in UTC
+
+	HeaderErrorCode = "motif-error-code" // of an RPC answer: the code of a RemoteError
+	HeaderError     = "motif-error"      // of an RPC answer: its text
+
+	reservedPrefix = "motif-"
+)
+
+func checkHeader(key string) error {
+	switch {
+	case key == "" || len(key) > adapters.MaxNameBytes:
+		return invalid("header key of %d bytes", len(key))
+	case strings.HasPrefix(key, reservedPrefix):
+		return invalid("header %q: the prefix %s is reserved", key, reservedPrefix)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+// Package patterns calls business functions for messages: five message
+// patterns with typed payloads, over any broker that has an adapter.
+//
+//	bus, err := patterns.Open(ctx, "memory:") // or "amqp://..."
+//	defer bus.Close(ctx)
+//
+//	orders := patterns.NewWorkQueue[Order](bus, "orders")
+//	err = orders.Send(ctx, order)                          // nil: the broker has it
+//	sub, err := orders.Work(ctx, ship, patterns.Workers(8)) // ship is func(context.Context, Order) error
+//	err = sub.Wait()                                       // nil once ctx ended and all in hand was finished
+//
+// The patterns:
+//
+//	WorkQueue  each message to one worker            Send, Work, Get
+//	PubSub     each message to every subscriber      Publish, Subscribe
+//	Routed     to the subscribers of its exact key   Publish, Subscribe
+//	Topic      to the subscribers of a pattern       Publish, Subscribe
+//	RPC        each call answered by one server      Call, Serve
+//
+// A pattern is a value over a [Bus]: cheap, without state of its own, safe for
+// concurrent use, and the same in every process that names it.
+//
+// # What becomes of a message
+//
+// A handler is the user's own function; its error decides:
+//
+//	nil                                      acknowledged
+//	Reject(err), or the payload is no T      to the dead-letter queue now, with the reason
+//	RetryAfter(d, err)                       again after d
+//	any other error, or a panic              again when the RetryPolicy says, then to the dead-letter queue
+//	ctx ended by shutdown, or session lost   back to the queue, not counted as a try
+//
+// A message that waits for its next try waits at the broker, in its own time:
+// it holds no worker, and one that waits an hour is in nobody's way. Private
+// subscriptions (without [Group]) have no lasting queue: there the worker
+// itself waits, and a message that is given up is logged and passed to [OnDrop].
+// [AckOnReceive] chooses at most once in place of all this.
+//
+// # Guarantees
+//
+// WorkQueue, and Routed, Topic and PubSub with a Group: a message whose publish
+// returned nil is handed to a handler of every matching group at least
+// once, until a handler succeeds or the policy parks it in the dead-letter
+// queue. Handlers must therefore bear repeats; [Delivery].ID is the same in each.
+// An error of a publish means not stored, or (ErrUnconfirmed) unknown.
+// Messages of one publisher reach a queue in order, and one worker handles
+// them in order, until one is tried again. Private subscriptions get what is
+// published while they are bound. Of an RPC at most one answer reaches the caller;
+// the function may run more than once.
+//
+// # Errors
+//
+// The sentinels are those of package adapters (ErrUnroutable, ErrNacked,
+// ErrUnconfirmed, ErrTooLarge, ErrInvalid, ErrUnsupported, ErrClosed ...), to be
+// tested for with errors.Is, and those of this package.
+//
+// # On the wire
+//
+// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges
+// of theirs, with a queue "name:group" for each group. What is given up goes to the
+// queue's name and ".dead", with the headers motif-reason, motif-attempts,
+// motif-queue and motif-died-at. An RPC is a queue of its name, which exists
+// while there are servers, and a fanout exchange with the name and ".cancel",
+// on which callers that gave up publish their correlation id; an answer that
+// is an error has the headers motif-error-code and motif-error.
+package patterns

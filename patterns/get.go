@@ -1,0 +1,97 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Taken is one message that the caller took from a queue and holds until one
+// of its methods settles it, or the bus is closed: then it is back in the
+// queue. The first that settles counts, later ones do nothing. A method that
+// fails because the session was lost in the meantime returns
+// ErrStaleDelivery; the message is delivered again.
+type Taken[T any] struct {
+	Value T
+	Delivery
+
+	queue *WorkQueue[T]
+	d     adapters.Delivery
+}
+
+// Ack says that the message is dealt with.
+func (t *Taken[T]) Ack(ctx context.Context) error { return t.d.Settle(ctx, adapters.Ack) }
+
+// Requeue puts the message back to its place in the queue.
+func (t *Taken[T]) Requeue(ctx context.Context) error { return t.d.Settle(ctx, adapters.Requeue) }
+
+// Reject sends the message to the dead letters, with the reason, or drops it
+// where there are none.
+func (t *Taken[T]) Reject(ctx context.Context, reason error) error {
+	return t.queue.reject(ctx, &t.d, reason)
+}
+
+func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason error) error {
+	if reason == nil {
+		reason = errors.New("rejected")
+	}
+	if q.deadLetter == "" {
+		return d.Settle(ctx, adapters.Reject)
+	}
+	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
+		return err
+	}
+	q.bus.counters.deadLettered.Add(1)
+	return d.Settle(ctx, adapters.Ack)
+}
+
+// Get takes the next message, waiting for one until ctx ends. One that does
+// not decode goes to the dead letters, and the error wraps ErrCodec. To handle
+// messages as they come, Work is faster.
+func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
+	if err := q.ready(ctx); err != nil {
+		return nil, err
+	}
+	src := q.source
+	src.Prefetch = 1
+	sub, err := q.bus.driver.Subscribe(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	d, err := sub.Receive(ctx)
+	_ = sub.Stop() // nothing more comes in any case; what is in hand stays so
+	if err != nil {
+		return nil, err
+	}
+	return q.taken(ctx, d)
+}
+
+// TryGet takes the next message, or returns ErrEmpty at once if there is
+// none.
+func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
+	if err := q.ready(ctx); err != nil {
+		return nil, err
+	}
+	if err := q.bus.features.Require(adapters.CanGet); err != nil {
+		return nil, err
+	}
+	getter, ok := q.bus.driver.(adapters.Getter)
+	if !ok {
+		return nil, &adapters.UnsupportedError{Adapter: q.bus.features.Adapter, Missing: adapters.CanGet}
+	}
+	d, err := getter.Get(ctx, q.source)
+	if err != nil {
+		return nil, err
+	}
+	return q.taken(ctx, d)
+}
+
+func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
+	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
+	if err := q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value); err != nil {
+		return nil, errors.Join(err, q.reject(context.WithoutCancel(ctx), &d, err))
+	}
+	return t, nil
+}

@@ -1,0 +1,410 @@
+package patterns
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Options are typed by role, so that one in the wrong place does not compile.
+// One with a value that makes no sense is reported, as adapters.ErrInvalid, by
+// the call it is given to, or where that returns no error by the first verb
+// of what it made.
+type (
+	// BusOption is for [New] and [Open].
+	BusOption interface{ applyBus(*busConfig) error }
+
+	// WorkQueueOption is for [NewWorkQueue]: the properties of its queue.
+	WorkQueueOption interface{ applyQueue(*queueConfig) error }
+
+	// WorkOption is for [WorkQueue.Work] and [RPC.Serve].
+	WorkOption interface{ applyConsume(*consumeConfig) error }
+
+	// SubscribeOption is for the Subscribe and Declare methods of [PubSub], [Routed] and [Topic].
+	SubscribeOption interface{ applySubscribe(*subscribeConfig) error }
+
+	// PublishOption is for everything that sends one way.
+	PublishOption interface{ applyPublish(*publishConfig) error }
+
+	// CallOption is for [RPC.Call].
+	CallOption interface{ applyCall(*publishConfig) error }
+)
+
+type (
+	// ConsumeOption says how messages are handled; it is a WorkOption and a
+	// SubscribeOption.
+	ConsumeOption func(*consumeConfig) error
+
+	// QueueOption is a property of a durable queue; it is a WorkQueueOption
+	// and, for the queue of a group, a SubscribeOption.
+	QueueOption func(*queueConfig) error
+
+	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a
+	// WorkOption and a SubscribeOption.
+	MiddlewareOption []message.HandlerMiddleware
+
+	// HeaderOption is what [Header] returns; it is a PublishOption and a
+	// CallOption.
+	HeaderOption struct{ key, value string }
+
+	busOption       func(*busConfig) error
+	subscribeOption func(*subscribeConfig) error
+	publishOption   func(*publishConfig) error
+)
+
+type busConfig struct {
+	codec       Codec
+	decoders    []Codec
+	logger      *slog.Logger
+	middleware  []message.HandlerMiddleware
+	maxInFlight int
+	maxCalls    int
+	maxPayload  int
+	errorCodes  []errorCode
+}
+
+type consumeConfig struct {
+	workers      int
+	prefetch     int
+	retry        RetryPolicy
+	ackOnReceive bool
+	drain        time.Duration
+	timeout      time.Duration
+	middleware   []message.HandlerMiddleware
+	onDrop       func(Delivery, error)
+}
+
+type queueConfig struct {
+	spec         adapters.QueueSpec
+	passive      bool
+	deadLetter   string
+	noDeadLetter bool
+	set          bool // some queue option was given
+}
+
+type subscribeConfig struct {
+	consumeConfig
+	queue queueConfig
+	group string
+}
+
+type publishConfig struct {
+	p        adapters.Publication
+	id       string
+	headers  map[string]string
+	holdBack bool
+}
+
+func (o ConsumeOption) applyConsume(c *consumeConfig) error     { return o(c) }
+func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return o(&c.consumeConfig) }
+
+func (o QueueOption) applyQueue(c *queueConfig) error         { c.set = true; return o(c) }
+func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
+
+func (o MiddlewareOption) applyBus(c *busConfig) error {
+	c.middleware = append(c.middleware, o...)
+	return o.check()
+}
+
+func (o MiddlewareOption) applyConsume(c *consumeConfig) error {
+	c.middleware = append(c.middleware, o...)
+	return o.check()
+}
+
+func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
+	return o.applyConsume(&c.consumeConfig)
+}
+
+func (o MiddlewareOption) check() error {
+	for i, mw := range o {
+		if mw == nil {
+			return invalid("middleware %d is nil", i)
+		}
+	}
+	return nil
+}
+
+func (o HeaderOption) applyPublish(c *publishConfig) error {
+	if err := checkHeader(o.key); err != nil {
+		return err
+	}
+	if c.headers == nil {
+		c.headers = make(map[string]string, 4)
+	}
+	c.headers[o.key] = o.value
+	return nil
+}
+
+func (o HeaderOption) applyCall(c *publishConfig) error { return o.applyPublish(c) }
+
+func (o busOption) applyBus(c *busConfig) error                   { return o(c) }
+func (o subscribeOption) applySubscribe(c *subscribeConfig) error { return o(c) }
+func (o publishOption) applyPublish(c *publishConfig) error       { return o(c) }
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{adapters.ErrInvalid}, args...)...)
+}
+
+// apply runs every option and joins what they say.
+func apply[O any](opts []O, one func(O) error) error {
+	var errs []error
+	for _, o := range opts {
+		if any(o) == nil {
+			errs = append(errs, invalid("nil option"))
+			continue
+		}
+		if err := one(o); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WithCodec makes c encode what the bus sends, and decode it together with
+// the others, each for its own content type. Without it the codec is [JSON].
+// [JSON], [Text] and [Bytes] are always there to decode.
+func WithCodec(c Codec, others ...Codec) BusOption {
+	return busOption(func(cfg *busConfig) error {
+		if c == nil {
+			return invalid("nil codec")
+		}
+		cfg.codec = c
+		cfg.decoders = append(append(cfg.decoders, others...), c)
+		return nil
+	})
+}
+
+// WithLogger makes the bus log to l what goes wrong out of sight: retries,
+// dead letters, drops, lost sessions. Without it nothing is logged. Payloads
+// and header values are never logged.
+func WithLogger(l *slog.Logger) BusOption {
+	return busOption(func(cfg *busConfig) error {
+		if l == nil {
+			return invalid("nil logger")
+		}
+		cfg.logger = l
+		return nil
+	})
+}
+
+// WithMiddleware wraps handlers: of every subscription, given to [New]; of
+// one, given to it. The first is the outermost, and those of the bus are
+// outside those of the subscription. Decoding and the handler are inside, so
+// that a middleware sees (and may replace, but not write into) the encoded payload,
+// and the error decides only once the outermost has returned it. Messages that
+// a middleware returns have no destination and are an error, but for the
+// answer in [RPC.Serve].
+func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return mw }
+
+// MaxInFlight bounds how many asynchronous publishes of the bus are under way
+// (1024 without it); the next one waits.
+func MaxInFlight(n int) BusOption {
+	return busOption(func(c *busConfig) error { return atLeast1("MaxInFlight", n, &c.maxInFlight) })
+}
+
+// MaxCalls bounds how many RPC calls of the bus are under way (4096 without
+// it); the next one waits.
+func MaxCalls(n int) BusOption {
+	return busOption(func(c *busConfig) error { return atLeast1("MaxCalls", n, &c.maxCalls) })
+}
+
+// MaxPayload is the largest encoded message in bytes (16 MiB without it).
+// Sending a larger one is ErrTooLarge; one received is not decoded but goes to
+// the dead letters.
+func MaxPayload(n int) BusOption {
+	return busOption(func(c *busConfig) error { return atLeast1("MaxPayload", n, &c.maxPayload) })
+}
+
+// Workers is how many messages of a subscription are handled at a time (1
+// without it). With one, messages are handled in the order of the queue.
+func Workers(n int) ConsumeOption {
+	return func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }
+}
+
+// Prefetch is how many messages a subscription holds at a time, those being handled
+// included. Without it, as many as it has workers, so that no message waits
+// behind a busy worker while another is idle. More is faster for short
+// handlers, and less fair.
+func Prefetch(n int) ConsumeOption {
+	return func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }
+}
+
+// AckOnReceive acknowledges a message before its handler runs: at most once,
+// for work that must rather be lost than done twice. A failure is then final: it
+// is logged and given to [OnDrop].
+func AckOnReceive() ConsumeOption {
+	return func(c *consumeConfig) error { c.ackOnReceive = true; return nil }
+}
+
+// DrainTimeout is how long handlers may finish once the subscription is being
+// stopped (30 s without it). Then their ctx ends, with the cause
+// [ErrShutdown], and their messages go back to the queue.
+func DrainTimeout(d time.Duration) ConsumeOption {
+	return func(c *consumeConfig) error {
+		if d < 0 {
+			return invalid("DrainTimeout %v is negative", d)
+		}
+		c.drain = d
+		return nil
+	}
+}
+
+// HandlerTimeout ends a handler's ctx after d; what the handler then
+// returns counts as any other error. Without it a handler may take for ever.
+func HandlerTimeout(d time.Duration) ConsumeOption {
+	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
+}
+
+// OnDrop is called with a message that is given up and goes nowhere: of a private
+// subscription, of a queue without dead letters, or acknowledged on
+// receipt. It runs in the worker. Every drop is logged too.
+func OnDrop(f func(Delivery, error)) ConsumeOption {
+	return func(c *consumeConfig) error {
+		if f == nil {
+			return invalid("OnDrop of nil")
+		}
+		c.onDrop = f
+		return nil
+	}
+}
+
+// Group makes a subscription a member of a durable group: the group gets a
+// copy of every message, also while none of its members is there, and its
+// members compete for them. Without it the subscription gets its own copy of
+// what is published while it lasts.
+func Group(name string) SubscribeOption {
+	return subscribeOption(func(c *subscribeConfig) error {
+		if name == "" {
+			return invalid("empty group")
+		}
+		c.group = name
+		return nil
+	})
+}
+
+// MaxLength bounds how many messages wait in the queue. When it is full a
+// publish fails with ErrNacked (see [HoldBack]), unless [DropOldest] is given too.
+func MaxLength(n int) QueueOption {
+	return func(c *queueConfig) error { return atLeast1("MaxLength", n, &c.spec.MaxLength) }
+}
+
+// DropOldest makes a full queue give its oldest message to the dead letters,
+// rather than refuse the new one.
+func DropOldest() QueueOption {
+	return func(c *queueConfig) error { c.spec.Overflow = adapters.DropHead; return nil }
+}
+
+// MessageTTL gives every message of the queue that long to be delivered; then
+// it goes to the dead letters.
+func MessageTTL(d time.Duration) QueueOption {
+	return func(c *queueConfig) error { return positive("MessageTTL", d, &c.spec.MessageTTL) }
+}
+
+// MaxPriority makes the queue deliver higher priorities first, up to p.
+func MaxPriority(p uint8) QueueOption {
+	return func(c *queueConfig) error {
+		if p == 0 {
+			return invalid("MaxPriority of 0")
+		}
+		c.spec.MaxPriority = p
+		return nil
+	}
+}
+
+// DeadLetter names the dead-letter queue. Without it, it is the queue's name
+// and ".dead".
+func DeadLetter(queue string) QueueOption {
+	return func(c *queueConfig) error {
+		if queue == "" {
+			return invalid("empty dead-letter queue")
+		}
+		c.deadLetter = queue
+		return nil
+	}
+}
+
+// NoDeadLetter lets messages that are given up go: they are logged, and given
+// to [OnDrop].
+func NoDeadLetter() QueueOption {
+	return func(c *queueConfig) error { c.noDeadLetter = true; return nil }
+}
+
+// Passive uses the queue as it stands, declared by somebody else with
+// properties of theirs; it is ErrNotFound if it is missing. What is given up
+// is rejected, and goes where that queue's own dead-letter setting says.
+func Passive() QueueOption {
+	return func(c *queueConfig) error { c.passive = true; return nil }
+}
+
+// Header gives the message a header. Keys that begin with "motif-" are
+// reserved.
+func Header(key, value string) HeaderOption { return HeaderOption{key, value} }
+
+// Delay keeps the message waiting at the broker for d.
+func Delay(d time.Duration) PublishOption {
+	return publishOption(func(c *publishConfig) error { return positive("Delay", d, &c.p.Delay) })
+}
+
+// TTL drops the message (to the dead letters, where the queue has them) if
+// it was not delivered within d. It limits each stay in the queue: a retry
+// has it anew.
+func TTL(d time.Duration) PublishOption {
+	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
+}
+
+// Priority lets the message overtake those of lower priority, on a queue with
+// [MaxPriority].
+func Priority(p uint8) PublishOption {
+	return publishOption(func(c *publishConfig) error { c.p.Priority = p; return nil })
+}
+
+// Transient lets the broker keep the message in memory only: it may be lost
+// when the broker restarts.
+func Transient() PublishOption {
+	return publishOption(func(c *publishConfig) error { c.p.Transient = true; return nil })
+}
+
+// Mandatory makes it an error, ErrUnroutable, if the message reaches no
+// queue. A work queue's messages always are, unless delayed.
+func Mandatory() PublishOption {
+	return publishOption(func(c *publishConfig) error { c.p.Mandatory = true; return nil })
+}
+
+// MessageID sets the message's id, for receivers that recognise repeats by it.
+// Without it the id is random. Not for batches.
+func MessageID(id string) PublishOption {
+	return publishOption(func(c *publishConfig) error {
+		if id == "" || len(id) > adapters.MaxNameBytes {
+			return invalid("message id of %d bytes", len(id))
+		}
+		c.id = id
+		return nil
+	})
+}
+
+// HoldBack makes a publish to a full queue wait for room, as long as ctx
+// allows, where it would fail with ErrNacked. For a single blocking send only.
+func HoldBack() PublishOption {
+	return publishOption(func(c *publishConfig) error { c.holdBack = true; return nil })
+}
+
+func atLeast1(what string, n int, to *int) error {
+	if n < 1 {
+		return invalid("%s of %d", what, n)
+	}
+	*to = n
+	return nil
+}
+
+func positive(what string, d time.Duration, to *time.Duration) error {
+	if d <= 0 {
+		return invalid("%s of %v", what, d)
+	}
+	*to = d
+	return nil
+}

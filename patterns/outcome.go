@@ -1,0 +1,117 @@
+package patterns
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+var (
+	// ErrShutdown is the cause with which a handler's ctx ends when it has
+	// not finished by the drain timeout.
+	ErrShutdown = errors.New("motif: shutting down")
+
+	// ErrAbandoned: a subscription ended with handlers still running that
+	// did not heed the end of their ctx. Their messages went back to the queue.
+	ErrAbandoned = errors.New("motif: handlers still running")
+)
+
+// Reject returns an error that sends the message to the dead letters now,
+// with err as the reason: trying again would not help.
+func Reject(err error) error {
+	if err == nil {
+		err = errors.New("rejected")
+	}
+	return &rejectError{err}
+}
+
+type rejectError struct{ err error }
+
+func (e *rejectError) Error() string { return e.err.Error() }
+func (e *rejectError) Unwrap() error { return e.err }
+
+// RetryAfter returns an error that has the message tried again after d,
+// rather than when the retry policy says. It counts as an attempt like any other failure, so that the policy's limit
+// holds. With d <= 0 it is tried again at once.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		err = errors.New("retry")
+	}
+	return &retryError{max(d, 0), err}
+}
+
+type retryError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *retryError) Error() string { return e.err.Error() }
+func (e *retryError) Unwrap() error { return e.err }
+
+// PanicError is what a handler's panic becomes; it is retried like any other
+// error.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the goroutine that panicked
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
+
+// Unwrap returns the value of the panic if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+var errGoexit = errors.New("handler called runtime.Goexit")
+
+// RetryPolicy says how often a message is tried, and how long it waits in
+// between: Min before the second try, twice as long before each further one,
+// Max at most, and up to a tenth more so that what failed together does not
+// return together. The zero value is the default: 5 tries, from 1 s, at most 5 min.
+type RetryPolicy struct {
+	Attempts int           // most tries, the first one included; 0 = 5, 1 = no retry
+	Min, Max time.Duration // 0 = 1 s, 5 min
+
+	// InProcess makes the worker itself wait, holding the message, in place of
+	// the broker: for adapters that cannot delay. Attempts are then forgotten
+	// when the process ends. Private subscriptions always do so.
+	InProcess bool
+}
+
+// Retry sets the retry policy of a subscription.
+func Retry(p RetryPolicy) ConsumeOption {
+	return func(c *consumeConfig) error {
+		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 {
+			return invalid("negative retry policy %+v", p)
+		}
+		c.retry = p
+		return nil
+	}
+}
+
+// NoRetry gives a message up when its handler fails once.
+func NoRetry() ConsumeOption { return Retry(RetryPolicy{Attempts: 1}) }
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	if p.Attempts == 0 {
+		p.Attempts = 5
+	}
+	if p.Min == 0 {
+		p.Min = time.Second
+	}
+	if p.Max == 0 {
+		p.Max = max(5*time.Minute, p.Min)
+	}
+	return p
+}
+
+// wait is how long to wait after the attempt-th try failed.
+func (p RetryPolicy) wait(attempt int) time.Duration {
+	d := p.Max
+	if shift := attempt - 1; shift < 62 && p.Min <= p.Max>>shift {
+		d = p.Min << shift
+	}
+	return d + rand.N(d/10+1)
+}

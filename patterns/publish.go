@@ -1,0 +1,238 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// sender publishes values to one endpoint; each pattern has one.
+type sender struct {
+	bus    *Bus
+	to     adapters.Endpoint
+	source adapters.Source // of a work queue: what to declare before the first send
+	err    error           // of the pattern's options
+}
+
+func (s *sender) ready(ctx context.Context) error {
+	if err := s.bus.ready(ctx); err != nil {
+		return err
+	}
+	if s.err != nil {
+		return s.err
+	}
+	// A name that is refused only when something is sent would be found late.
+	return adapters.Publication{To: s.to}.Validate()
+}
+
+// prepare makes what the driver needs of the values, or says why not;
+// nothing is sent if one of them cannot be.
+func (s *sender) prepare(ctx context.Context, key string, opts []PublishOption, values ...any) (publishConfig, []*message.Message, error) {
+	var cfg publishConfig
+	if err := s.ready(ctx); err != nil {
+		return cfg, nil, err
+	}
+	if err := apply(opts, func(o PublishOption) error { return o.applyPublish(&cfg) }); err != nil {
+		return cfg, nil, err
+	}
+	if s.to.Kind.UsesKeys() {
+		if err := checkKey(key); err != nil {
+			return cfg, nil, err
+		}
+	}
+	cfg.p.To, cfg.p.Key, cfg.p.ContentType = s.to, key, s.bus.codecs.contentType
+	if s.to.Kind == adapters.Queue && cfg.p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn) {
+		cfg.p.Mandatory = true
+	}
+	if cfg.id != "" && len(values) > 1 {
+		return cfg, nil, invalid("one message id for %d messages", len(values))
+	}
+	if limit := s.bus.features.MaxDelay; limit > 0 && cfg.p.Delay > limit {
+		return cfg, nil, invalid("delay of %v, at most %v is possible", cfg.p.Delay, limit)
+	}
+	if err := cfg.p.Validate(); err != nil {
+		return cfg, nil, err
+	}
+	if err := s.bus.features.Require(cfg.p.Needs()); err != nil {
+		return cfg, nil, err
+	}
+	msgs := make([]*message.Message, len(values))
+	for i, v := range values {
+		payload, err := s.bus.codecs.marshal(v)
+		if err != nil {
+			if len(values) > 1 {
+				err = fmt.Errorf("message %d: %w", i, err)
+			}
+			return cfg, nil, err
+		}
+		msgs[i] = s.bus.message(cfg.id, payload, cfg.headers)
+	}
+	if s.source.Name != "" {
+		if err := s.bus.declareOnce(ctx, s.source); err != nil {
+			return cfg, nil, err
+		}
+	}
+	return cfg, msgs, nil
+}
+
+// message makes a message of its own headers map, which drivers only read.
+func (b *Bus) message(id string, payload []byte, headers map[string]string) *message.Message {
+	if id == "" {
+		id = watermill.NewUUID()
+	}
+	return &message.Message{UUID: id, Payload: payload, Metadata: headers}
+}
+
+func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {
+	cfg, msgs, err := s.prepare(ctx, key, opts, values...)
+	if err == nil && cfg.holdBack && len(msgs) > 1 {
+		err = invalid("HoldBack with a batch")
+	}
+	if err == nil {
+		err = s.publish(ctx, cfg, msgs)
+	}
+	return s.wrap(err)
+}
+
+func (s *sender) publish(ctx context.Context, cfg publishConfig, msgs []*message.Message) error {
+	err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
+	if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+		// Somebody deleted the queue since it was declared. Those that were
+		// unroutable are certainly not stored: declare again, send them again.
+		err = s.republish(ctx, cfg, msgs, err)
+	}
+	if !cfg.holdBack {
+		return err
+	}
+	for wait := time.Millisecond; errors.Is(err, adapters.ErrNacked); wait = min(2*wait, 250*time.Millisecond) {
+		if sleep(ctx, wait+rand.N(wait)) != nil {
+			return fmt.Errorf("%w while held back: %w", ctx.Err(), err)
+		}
+		err = s.bus.driver.Publish(ctx, cfg.p, msgs...)
+	}
+	return err
+}
+
+func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*message.Message, err error) error {
+	failed, ok := errors.AsType[*adapters.PublishError](err)
+	if !ok {
+		return err
+	}
+	var again []*message.Message
+	var rest, indexes []adapters.FailedMessage
+	for _, f := range failed.Failed {
+		if errors.Is(f.Err, adapters.ErrUnroutable) {
+			again, indexes = append(again, msgs[f.Index]), append(indexes, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	s.bus.forget(s.source.Name)
+	if s.bus.declareOnce(ctx, s.source) != nil {
+		return err
+	}
+	if err2 := s.bus.driver.Publish(ctx, cfg.p, again...); err2 != nil {
+		failed, ok := errors.AsType[*adapters.PublishError](err2)
+		if !ok {
+			return err
+		}
+		for _, f := range failed.Failed {
+			f.Index = indexes[f.Index].Index
+			rest = append(rest, f)
+		}
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return &adapters.PublishError{Failed: rest}
+}
+
+func (s *sender) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("publish to %s: %w", s.to, err)
+}
+
+// Receipt is the outcome of an asynchronous publish, once it is known.
+type Receipt struct {
+	done chan struct{}
+	err  error
+}
+
+// Done is closed when the outcome is known.
+func (r *Receipt) Done() <-chan struct{} { return r.done }
+
+// Wait returns the outcome, as the blocking verb would have. If ctx ends
+// first, it returns an error that wraps ErrUnconfirmed and ctx.Err(); the
+// publish goes on.
+func (r *Receipt) Wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+		return r.err
+	default:
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, ctx.Err())
+	}
+}
+
+// sendAsync blocks only for a place among the publishes in flight.
+func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
+	cfg, msgs, err := s.prepare(ctx, key, opts, value)
+	if err == nil && cfg.holdBack {
+		err = invalid("HoldBack with an asynchronous publish")
+	}
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	select {
+	case s.bus.inFlight <- struct{}{}:
+	case <-ctx.Done():
+		return nil, s.wrap(ctx.Err())
+	}
+	r := &Receipt{done: make(chan struct{})}
+	finish := func(err error) {
+		r.err = s.wrap(err)
+		<-s.bus.inFlight
+		close(r.done)
+	}
+	if async, ok := s.bus.driver.(adapters.AsyncPublisher); ok {
+		if err := async.PublishAsync(ctx, cfg.p, msgs[0], finish); err != nil {
+			<-s.bus.inFlight
+			return nil, s.wrap(err)
+		}
+		return r, nil
+	}
+	finish(s.bus.driver.Publish(ctx, cfg.p, msgs[0])) // in order, at least
+	return r, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func boxed[T any](values []T) []any {
+	out := make([]any, len(values))
+	for i, v := range values {
+		out[i] = v
+	}
+	return out
+}

@@ -1,0 +1,187 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// RPC calls a function that is served elsewhere, over the broker: each call is
+// answered by one of its servers.
+//
+// At most one answer reaches the caller, and it says what the function
+// returned. The function may run more than once, if a server dies in the middle of it, or
+// while nobody waits any more, if the caller's ctx ended too late to tell.
+type RPC[Req, Resp any] struct {
+	bus    *Bus
+	server adapters.Source // of requests
+	cancel adapters.Endpoint
+}
+
+// ErrNoServer: nobody serves the function. The call was not made.
+var ErrNoServer = errors.New("motif: no server")
+
+// Codes of a RemoteError that have a meaning of their own. Others are those
+// given to [WithErrorCode].
+const (
+	CodeInternal   = "internal"          // the handler failed
+	CodePanic      = "panic"             // the handler panicked
+	CodeRejected   = "rejected"          // the handler returned Reject
+	CodeBadRequest = "bad-request"       // the server could not decode the request
+	CodeTooLarge   = "too-large"         // the answer is too large to be sent
+	CodeDeadline   = "deadline-exceeded" // matches context.DeadlineExceeded
+	CodeCanceled   = "canceled"          // matches context.Canceled
+)
+
+// RemoteError is an error that the function returned at its server. errors.Is
+// finds in it the error that the caller's bus has for its code.
+type RemoteError struct {
+	Code    string
+	Message string
+	known   error
+}
+
+func (e *RemoteError) Error() string { return fmt.Sprintf("remote error (%s): %s", e.Code, e.Message) }
+
+// Unwrap returns the error registered for the code, or nil.
+func (e *RemoteError) Unwrap() error { return e.known }
+
+type errorCode struct {
+	code string
+	err  error
+}
+
+var builtinCodes = []errorCode{{CodeDeadline, context.DeadlineExceeded}, {CodeCanceled, context.Canceled}, {CodeTooLarge, adapters.ErrTooLarge}}
+
+// WithErrorCode gives err a code under which it travels in RPC answers: at
+// the server every error that wraps err is answered with code, and at the
+// caller the RemoteError with that code wraps err. Both sides need it.
+func WithErrorCode(code string, err error) BusOption {
+	return busOption(func(c *busConfig) error {
+		if code == "" || len(code) > adapters.MaxNameBytes || err == nil {
+			return invalid("error code %q for %v", clip(code, 64), err)
+		}
+		c.errorCodes = append(c.errorCodes, errorCode{code, err})
+		return nil
+	})
+}
+
+// NewRPC names a function on b. Nothing is declared yet.
+func NewRPC[Req, Resp any](b *Bus, name string) *RPC[Req, Resp] {
+	return &RPC[Req, Resp]{
+		bus: b,
+		server: adapters.Source{
+			Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: name},
+			Queue:    adapters.QueueSpec{AutoDelete: true}, // no servers, no queue: that is what makes ErrNoServer certain
+		},
+		cancel: adapters.Endpoint{Kind: adapters.Fanout, Name: name + cancelSuffix},
+	}
+}
+
+const (
+	cancelSuffix = ".cancel"
+	rpcNeeds     = adapters.CanReply | adapters.CanReturn | adapters.CanExpire | adapters.CanFanout
+)
+
+func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
+	if err := r.bus.ready(ctx); err != nil {
+		return err
+	}
+	if err := r.server.Validate(); err != nil {
+		return err
+	}
+	if err := (adapters.Publication{To: r.cancel}).Validate(); err != nil {
+		return err
+	}
+	return r.bus.features.Require(rpcNeeds)
+}
+
+// Serve answers calls with what handler returns, until ctx ends; see
+// [Subscription]. The handler's ctx ends when the caller's does, as far as is
+// known here: when the caller's time is up, and when it says that it gave up.
+//
+// A request is answered once, also with an error or a panic; there are no
+// retries and no dead letters, for the caller knows better. One that a shutdown
+// interrupts goes to another server.
+func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...WorkOption) (*Subscription, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	cfg := defaultConsume()
+	if err := apply(opts, func(o WorkOption) error { return o.applyConsume(&cfg) }); err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		return nil, invalid("nil handler")
+	}
+	calls, err := r.bus.newCallServer(ctx, r.cancel)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := r.bus.start(ctx, plan{source: r.server, cfg: cfg, handler: r.answer(handler), calls: calls})
+	if err != nil {
+		calls.stop()
+		return nil, err
+	}
+	return sub, nil
+}
+
+// answer makes the innermost watermill handler of the user's function; the
+// message it returns is the answer.
+func (r *RPC[Req, Resp]) answer(handler func(context.Context, Req) (Resp, error)) message.HandlerFunc {
+	return func(m *message.Message) ([]*message.Message, error) {
+		var req Req
+		if err := r.bus.codecs.unmarshal(contentType(m), m.Payload, &req); err != nil {
+			return nil, Reject(&badRequestError{err})
+		}
+		resp, err := handler(m.Context(), req)
+		if err != nil {
+			return nil, err
+		}
+		payload, err := r.bus.codecs.marshal(resp)
+		if err != nil {
+			return nil, err
+		}
+		return []*message.Message{r.bus.message("", payload, nil)}, nil
+	}
+}
+
+type badRequestError struct{ error }
+
+func (e *badRequestError) Unwrap() error { return e.error }
+
+// Call sends req to a server and waits for its answer, until ctx ends; a
+// ctx without a deadline has 30 s. The server's handler is given the time that is left, and is told
+// when ctx ends before. Errors: ErrNoServer, a *RemoteError for what the
+// function returned, ctx's own, and those of a publish.
+func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
+	var resp Resp
+	answer, err := r.call(ctx, req, opts)
+	if err == nil {
+		err = r.bus.readAnswer(answer, &resp)
+	}
+	if err != nil {
+		return resp, fmt.Errorf("call %q: %w", r.server.Name, err)
+	}
+	return resp, nil
+}
+
+func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (adapters.Delivery, error) {
+	var cfg publishConfig
+	if err := r.ready(ctx); err != nil {
+		return adapters.Delivery{}, err
+	}
+	if err := apply(opts, func(o CallOption) error { return o.applyCall(&cfg) }); err != nil {
+		return adapters.Delivery{}, err
+	}
+	payload, err := r.bus.codecs.marshal(req)
+	if err != nil {
+		return adapters.Delivery{}, err
+	}
+	cfg.p.To, cfg.p.ContentType = r.server.Endpoint, r.bus.codecs.contentType
+	return r.bus.roundTrip(ctx, cfg.p, r.bus.message("", payload, cfg.headers), r.cancel)
+}

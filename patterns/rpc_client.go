@@ -1,0 +1,213 @@
+package patterns
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+const (
+	defaultCallTimeout = 30 * time.Second
+	cancelTimeout      = time.Second // for telling the servers that a caller gave up
+	replyPrefetch      = 256
+)
+
+// replies is the client side of RPC: one reply address for all calls of a
+// bus, and who waits for which answer.
+type replies struct {
+	bus   *Bus
+	slots chan struct{} // a place for each call
+
+	mu      sync.Mutex
+	sub     adapters.Subscription
+	pending map[string]chan adapters.Delivery
+	closed  bool
+	opening chan struct{} // held while the address is being made
+
+	stopped context.Context // ends with the bus
+	stop    context.CancelFunc
+	reader  sync.WaitGroup
+}
+
+func (r *replies) init(b *Bus, maxCalls int) {
+	r.bus = b
+	r.slots = make(chan struct{}, maxCalls)
+	r.opening = make(chan struct{}, 1)
+	r.pending = map[string]chan adapters.Delivery{}
+	r.stopped, r.stop = context.WithCancel(context.Background())
+}
+
+// address returns where answers are to be sent, making it at the first call.
+func (r *replies) address(ctx context.Context) (string, error) {
+	select {
+	case r.opening <- struct{}{}:
+		defer func() { <-r.opening }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	r.mu.Lock()
+	sub, closed := r.sub, r.closed
+	r.mu.Unlock()
+	switch {
+	case closed:
+		return "", adapters.ErrClosed
+	case sub != nil:
+		return sub.Address(), nil
+	}
+	sub, err := r.bus.driver.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: replyPrefetch})
+	if err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return "", errors.Join(adapters.ErrClosed, sub.Stop())
+	}
+	r.sub = sub
+	r.reader.Go(func() { r.read(sub) })
+	return sub.Address(), nil
+}
+
+// read hands answers to their callers until the address is gone; the next
+// call then makes another.
+func (r *replies) read(sub adapters.Subscription) {
+	for {
+		d, err := sub.Receive(r.stopped)
+		if err != nil {
+			r.mu.Lock()
+			r.sub = nil
+			r.mu.Unlock()
+			_ = sub.Stop()
+			return
+		}
+		if answer := r.forget(d.CorrelationID); answer != nil {
+			answer <- d // has room: it is only ever sent one
+		} else {
+			r.bus.counters.lateReplies.Add(1)
+		}
+		if err := d.Settle(r.stopped, adapters.Ack); err != nil && r.stopped.Err() == nil {
+			r.bus.log.Debug("motif: acknowledging an answer", "error", err)
+		}
+	}
+}
+
+func (r *replies) expect(id string) chan adapters.Delivery {
+	answer := make(chan adapters.Delivery, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending[id] = answer
+	return answer
+}
+
+// forget ends the wait for an answer, and returns who waited.
+func (r *replies) forget(id string) chan adapters.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	answer := r.pending[id]
+	delete(r.pending, id)
+	return answer
+}
+
+func (r *replies) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.stop()
+}
+
+func (r *replies) wait() { r.reader.Wait() }
+
+// roundTrip sends a request and waits for its answer.
+func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.Message, cancel adapters.Endpoint) (adapters.Delivery, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(defaultCallTimeout)
+		var release context.CancelFunc
+		ctx, release = context.WithDeadline(ctx, deadline)
+		defer release()
+	}
+	r := &b.replies
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return adapters.Delivery{}, ctx.Err()
+	case <-r.stopped.Done():
+		return adapters.Delivery{}, adapters.ErrClosed
+	}
+	defer func() { <-r.slots }()
+	address, err := r.address(ctx)
+	if err != nil {
+		return adapters.Delivery{}, err
+	}
+	// Whoever can guess an id can answer in the server's place.
+	p.CorrelationID, p.ReplyTo = rand.Text(), address
+	p.TTL = time.Until(deadline)
+	p.Mandatory, p.Transient = true, true
+	if p.TTL <= 0 {
+		return adapters.Delivery{}, context.DeadlineExceeded
+	}
+	answer := r.expect(p.CorrelationID)
+	defer r.forget(p.CorrelationID)
+	if err := b.driver.Publish(ctx, p, m); err != nil {
+		if errors.Is(err, adapters.ErrUnroutable) {
+			return adapters.Delivery{}, fmt.Errorf("%w: %w", ErrNoServer, err)
+		}
+		if errors.Is(err, adapters.ErrUnconfirmed) {
+			b.cancelCall(cancel, p.CorrelationID)
+		}
+		return adapters.Delivery{}, err
+	}
+	select {
+	case d := <-answer:
+		return d, nil
+	case <-ctx.Done():
+		b.cancelCall(cancel, p.CorrelationID)
+		return adapters.Delivery{}, ctx.Err()
+	case <-r.stopped.Done():
+		return adapters.Delivery{}, adapters.ErrClosed
+	}
+}
+
+// cancelCall tells every server that nobody waits for the answer any more. It
+// does not keep the caller waiting.
+func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return
+	}
+	b.background.Add(1) // under mu: Close waits for those before it only
+	b.mu.Unlock()
+	go func() {
+		defer b.background.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+		defer cancel()
+		p := adapters.Publication{To: to, Properties: adapters.Properties{CorrelationID: id, Transient: true}}
+		if err := b.driver.Publish(ctx, p, b.message("", nil, nil)); err != nil {
+			b.log.Debug("motif: cancelling a call", "function", to.Name, "error", err)
+		}
+	}()
+}
+
+// readAnswer decodes an answer into resp, or returns the error that it is.
+func (b *Bus) readAnswer(d adapters.Delivery, resp any) error {
+	code, failed := d.Message.Metadata[HeaderErrorCode]
+	if !failed {
+		return b.codecs.unmarshal(d.ContentType, d.Message.Payload, resp)
+	}
+	e := &RemoteError{Code: code, Message: d.Message.Metadata[HeaderError]}
+	for _, known := range append(b.errorCodes[:len(b.errorCodes):len(b.errorCodes)], builtinCodes...) {
+		if known.code == code {
+			e.known = known.err
+			break
+		}
+	}
+	return e
+}

@@ -1,0 +1,191 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// callServer is the server side of RPC: the calls being handled, and those
+// that were cancelled before they came.
+type callServer struct {
+	bus     *Bus
+	cancels adapters.Subscription
+	halt    context.CancelFunc
+	done    chan struct{}
+
+	mu        sync.Mutex
+	running   map[string]context.CancelCauseFunc
+	cancelled map[string]struct{} // ids, forgotten in the order of order
+	order     []string
+	next      int
+}
+
+// rememberCancelled is how many calls may be cancelled before they come and
+// still not be run.
+const rememberCancelled = 1024
+
+// errCallerGone is the cause with which a handler's ctx ends when the caller
+// has given up.
+var errCallerGone = errors.New("motif: the caller gave up")
+
+func (b *Bus) newCallServer(ctx context.Context, cancel adapters.Endpoint) (*callServer, error) {
+	sub, err := b.driver.Subscribe(ctx, adapters.Source{Endpoint: cancel, Prefetch: replyPrefetch})
+	if err != nil {
+		return nil, err
+	}
+	listening, halt := context.WithCancel(context.Background())
+	c := &callServer{
+		bus: b, cancels: sub, halt: halt, done: make(chan struct{}),
+		running: map[string]context.CancelCauseFunc{}, cancelled: map[string]struct{}{}, order: make([]string, rememberCancelled),
+	}
+	go c.listen(listening)
+	return c, nil
+}
+
+// listen cancels calls as their callers give up.
+func (c *callServer) listen(ctx context.Context) {
+	defer close(c.done)
+	for {
+		d, err := c.cancels.Receive(ctx)
+		if err != nil {
+			return
+		}
+		c.cancel(d.CorrelationID)
+		if err := d.Settle(ctx, adapters.Ack); err != nil && ctx.Err() == nil {
+			c.bus.log.Debug("motif: acknowledging a cancellation", "error", err)
+		}
+	}
+}
+
+func (c *callServer) stop() {
+	c.halt()
+	_ = c.cancels.Stop() // a private queue goes with its session if not with this
+	<-c.done
+}
+
+func (c *callServer) cancel(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cancel := c.running[id]; cancel != nil {
+		cancel(errCallerGone)
+		return
+	}
+	delete(c.cancelled, c.order[c.next])
+	c.order[c.next] = id
+	c.next = (c.next + 1) % len(c.order)
+	c.cancelled[id] = struct{}{}
+}
+
+// begin returns the ctx of a call, or false if nobody waits for its answer.
+func (c *callServer) begin(parent context.Context, d *adapters.Delivery) (context.Context, func(), bool) {
+	ctx, cancel := context.WithCancelCause(parent)
+	release := func() { cancel(nil) }
+	if d.TTL > 0 { // what the caller had left when it called; clocks are not compared
+		timed, stop := context.WithTimeout(ctx, d.TTL)
+		ctx, release = timed, func() { stop(); cancel(nil) }
+	}
+	id := d.CorrelationID
+	if id == "" {
+		return ctx, release, true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, gone := c.cancelled[id]; gone {
+		release()
+		return nil, nil, false
+	}
+	c.running[id] = cancel
+	return ctx, func() {
+		c.mu.Lock()
+		delete(c.running, id)
+		c.mu.Unlock()
+		release()
+	}, true
+}
+
+// serve handles one request: run, answer, acknowledge.
+func (c *callServer) serve(w *worker, d adapters.Delivery) {
+	ctx, release, wanted := c.begin(w.ctx, &d)
+	if !wanted {
+		w.tell(&d, adapters.Ack)
+		return
+	}
+	if w.s.cfg.ackOnReceive {
+		if err := d.Settle(w.s.settling, adapters.Ack); err != nil {
+			release()
+			w.stale(&d, err)
+			return
+		}
+	}
+	w.take(d.Settler)
+	var produced []*message.Message
+	err := errGoexit
+	defer func() {
+		callerGone := errors.Is(context.Cause(ctx), errCallerGone)
+		release()
+		if !w.leave() {
+			return
+		}
+		switch {
+		case w.sessionLost():
+			w.stale(&d, adapters.ErrStaleDelivery)
+			return
+		case err != nil && w.s.stopping(err) && !w.s.cfg.ackOnReceive:
+			w.requeue(&d) // another server runs it
+			return
+		case callerGone, d.ReplyTo == "": // nobody to answer to
+		default:
+			c.reply(w, &d, produced, err)
+		}
+		w.tell(&d, adapters.Ack)
+	}()
+	produced, err = w.call(ctx, &d)
+}
+
+// reply answers a request. An answer that cannot be delivered is the caller's
+// loss alone: it is counted, and the request is done with.
+func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.Message, err error) {
+	if err == nil && len(produced) != 1 {
+		err = errors.New("the handler chain returned no answer, or several")
+	}
+	var m *message.Message
+	if err != nil {
+		m = c.bus.message("", nil, message.Metadata{HeaderErrorCode: c.bus.codeOf(err), HeaderError: clip(err.Error(), maxReason)})
+		w.s.warn(d, "call failed", err)
+	} else {
+		m = produced[0]
+	}
+	p := adapters.Publication{
+		To:         adapters.Endpoint{Kind: adapters.Reply, Name: d.ReplyTo},
+		Properties: adapters.Properties{ContentType: c.bus.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
+	}
+	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
+	defer cancel()
+	if err := c.bus.driver.Publish(ctx, p, m); err != nil {
+		c.bus.counters.lostReplies.Add(1)
+		w.s.warn(d, "answer not delivered", err)
+	}
+}
+
+// codeOf returns the code under which err travels.
+func (b *Bus) codeOf(err error) string {
+	for _, known := range append(b.errorCodes[:len(b.errorCodes):len(b.errorCodes)], builtinCodes...) {
+		if errors.Is(err, known.err) {
+			return known.code
+		}
+	}
+	switch {
+	case isA[*badRequestError](err):
+		return CodeBadRequest
+	case isA[*rejectError](err):
+		return CodeRejected
+	case isA[*PanicError](err):
+		return CodePanic
+	}
+	return CodeInternal
+}

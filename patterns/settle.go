@@ -1,0 +1,193 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// failedPause comes before a message is requeued that could not be sent on.
+const failedPause = time.Second
+
+// settle decides, from what the handler returned, what becomes of the
+// message. d.Message is as it was received.
+func (w *worker) settle(d *adapters.Delivery, err error) {
+	s := w.s
+	switch {
+	case s.cfg.ackOnReceive:
+		if err != nil {
+			w.drop(d, err)
+		}
+	case err == nil:
+		w.tell(d, adapters.Ack)
+	case isA[*ackedError](err):
+		w.drop(d, err)
+		w.tell(d, adapters.Ack)
+	case w.sessionLost():
+		w.stale(d, adapters.ErrStaleDelivery) // it is delivered again: neither a try nor a dead letter
+	case isA[*rejectError](err):
+		w.giveUp(d, err)
+	case s.stopping(err):
+		w.requeue(d)
+	case s.cfg.retry.InProcess || d.Attempt >= s.cfg.retry.Attempts:
+		w.giveUp(d, err)
+	default:
+		w.retry(d, err)
+	}
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// sessionLost tells whether the session that delivered is gone.
+func (w *worker) sessionLost() bool {
+	cause := context.Cause(w.ctx)
+	return errors.Is(cause, adapters.ErrSessionLost) || errors.Is(cause, adapters.ErrClosed)
+}
+
+// stopping tells whether err is a handler's answer to the end of its ctx, by
+// shutdown, rather than a failure of its own. An error that came after that is
+// taken for one whatever it says.
+func (s *Subscription) stopping(err error) bool {
+	return errors.Is(err, ErrShutdown) || errors.Is(context.Cause(s.handling), ErrShutdown)
+}
+
+// retryHere tells how long the worker itself is to wait before the next try,
+// and whether there is to be one.
+func (w *worker) retryHere(d *adapters.Delivery, err error) (time.Duration, bool) {
+	s := w.s
+	switch {
+	case err == nil, !s.cfg.retry.InProcess, s.cfg.ackOnReceive, d.Attempt >= s.cfg.retry.Attempts:
+		return 0, false
+	case isA[*ackedError](err), isA[*rejectError](err), w.ctx.Err() != nil:
+		return 0, false
+	}
+	s.bus.counters.retried.Add(1)
+	wait := s.retryWait(d.Attempt, err)
+	s.warn(d, "trying again in process", err, "in", wait)
+	return wait, true
+}
+
+// pause waits for d, unless the subscription is being stopped or the session
+// is lost.
+func (w *worker) pause(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-w.s.fetching.Done():
+		return ErrShutdown
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+}
+
+func (s *Subscription) retryWait(attempt int, err error) time.Duration {
+	wait := s.cfg.retry.wait(attempt)
+	if after, ok := errors.AsType[*retryError](err); ok {
+		wait = after.after
+	}
+	if limit := s.bus.features.MaxDelay; limit > 0 && !s.cfg.retry.InProcess {
+		wait = min(wait, limit)
+	}
+	return wait
+}
+
+// retry sends the message to its queue again, to wait there, and then
+// acknowledges this delivery of it. If the process dies in between there are two.
+func (w *worker) retry(d *adapters.Delivery, err error) {
+	s := w.s
+	p := adapters.Publication{
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties,
+		Delay: s.retryWait(d.Attempt, err),
+	}
+	p.Attempt++
+	p.Mandatory = p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
+	if sendErr := s.bus.resend(s.settling, p, d.Message); sendErr != nil {
+		w.sendFailed(d, sendErr)
+		return
+	}
+	s.bus.counters.retried.Add(1)
+	s.warn(d, "trying again", err, "in", p.Delay)
+	w.tell(d, adapters.Ack)
+}
+
+// giveUp sends the message to the dead letters and acknowledges it, or drops
+// it where there are none.
+func (w *worker) giveUp(d *adapters.Delivery, err error) {
+	s := w.s
+	if s.deadLetter == "" {
+		w.drop(d, err)
+		w.tell(d, adapters.Reject)
+		return
+	}
+	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
+		w.sendFailed(d, sendErr)
+		return
+	}
+	s.bus.counters.deadLettered.Add(1)
+	s.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+	w.tell(d, adapters.Ack)
+}
+
+// sendFailed gives the message back, after a pause: what cannot be sent on
+// now would fail at once again.
+func (w *worker) sendFailed(d *adapters.Delivery, err error) {
+	w.s.warn(d, "a failed message could not be sent on, back to the queue", err)
+	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
+	w.requeue(d)
+}
+
+func (w *worker) requeue(d *adapters.Delivery) {
+	w.s.bus.counters.requeued.Add(1)
+	w.tell(d, adapters.Requeue)
+}
+
+func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) {
+	if err := d.Settle(w.s.settling, o); err != nil {
+		w.stale(d, err)
+	}
+}
+
+func (w *worker) stale(d *adapters.Delivery, err error) {
+	w.s.bus.counters.stale.Add(1)
+	w.s.warn(d, "not settled, it will be delivered again", err)
+}
+
+// drop gives the message up with nowhere to go.
+func (w *worker) drop(d *adapters.Delivery, err error) {
+	w.s.bus.counters.dropped.Add(1)
+	w.s.warn(d, "dropped", err)
+	if f := w.s.cfg.onDrop; f != nil {
+		defer func() {
+			if v := recover(); v != nil {
+				w.s.warn(d, "OnDrop panicked", &PanicError{Value: v})
+			}
+		}()
+		c := deliveryContext{d: *d, queue: w.s.queue}
+		f(c.public(), err)
+	}
+}
+
+// warn logs what happened to a message: never its payload, of which a
+// decoder's error may quote a piece.
+func (s *Subscription) warn(d *adapters.Delivery, what string, err error, more ...any) {
+	if !s.bus.log.Enabled(context.Background(), slog.LevelWarn) {
+		return
+	}
+	text := err.Error()
+	if errors.Is(err, ErrCodec) {
+		text = ErrCodec.Error()
+	}
+	args := append([]any{"queue", s.queue, "id", d.Message.UUID, "attempt", d.Attempt, "error", text}, more...)
+	if panicked, ok := errors.AsType[*PanicError](err); ok && len(panicked.Stack) > 0 {
+		args = append(args, "stack", string(panicked.Stack))
+	}
+	s.bus.log.Warn("motif: "+what, args...)
+}

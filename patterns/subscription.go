@@ -1,0 +1,230 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Subscription is handlers at work. It lives until the ctx it was started
+// with ends, it or its bus is stopped, or the broker takes it away for good.
+//
+// It ends in two phases. First nothing more is fetched, and what was fetched
+// but not begun goes back to the queue. What is in hand is finished and
+// settled, until the drain timeout; then the handlers' ctx ends, with the cause
+// [ErrShutdown], and what they leave unfinished goes back to the queue too,
+// uncounted.
+type Subscription struct {
+	bus        *Bus
+	driver     adapters.Subscription
+	queue      string // "" for a private one
+	deadLetter string // "" for none; the queue's own name for one that parks its failures
+	cfg        consumeConfig
+	handler    message.HandlerFunc // the middleware chain around the user's
+	wrapped    bool                // there is middleware
+	calls      *callServer         // of RPC.Serve, else nil
+
+	handling context.Context // of all handlers
+	abort    context.CancelCauseFunc
+	fetching context.Context // of the workers' Receive
+	halt     context.CancelFunc
+	settling context.Context // never ends
+
+	workers []*worker
+	live    atomic.Int64 // workers not finished
+	drained sync.Once    // guards drain
+	expired sync.Once    // guards expire
+	done    chan struct{}
+
+	mu      sync.Mutex
+	over    bool
+	cause   error         // the first failure
+	cleanup []func() bool // timers, and the watch on ctx
+}
+
+// unheeded is how long handlers have to return once their ctx has ended.
+const unheeded = time.Second
+
+// plan is what a pattern decides about a subscription.
+type plan struct {
+	source     adapters.Source
+	cfg        consumeConfig
+	deadLetter string
+	handler    message.HandlerFunc
+	calls      *callServer
+}
+
+// start subscribes and sets the workers to work.
+func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
+	src, cfg := p.source, p.cfg
+	src.Prefetch = cfg.prefetch
+	if src.Prefetch == 0 {
+		src.Prefetch = cfg.workers
+	}
+	if err := src.ValidateSubscribe(); err != nil {
+		return nil, err
+	}
+	cfg.retry = cfg.retry.withDefaults()
+	cfg.retry.InProcess = cfg.retry.InProcess || src.Private()
+	need := src.Needs()
+	if cfg.retry.Attempts > 1 && !cfg.retry.InProcess && !cfg.ackOnReceive && p.calls == nil {
+		need |= adapters.CanDelay
+	}
+	if err := b.features.Require(need); err != nil {
+		return nil, err
+	}
+	sub, err := b.driver.Subscribe(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
+	s := &Subscription{
+		bus: b, driver: sub, queue: src.QueueName(), deadLetter: p.deadLetter, cfg: cfg,
+		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls,
+		settling: context.WithoutCancel(ctx),
+		done:     make(chan struct{}),
+	}
+	s.handling, s.abort = context.WithCancelCause(s.settling)
+	s.fetching, s.halt = context.WithCancel(s.settling)
+	if err := b.add(s); err != nil {
+		return nil, errors.Join(err, sub.Stop())
+	}
+	s.live.Store(int64(cfg.workers))
+	s.workers = make([]*worker, cfg.workers)
+	for i := range s.workers {
+		s.workers[i] = &worker{s: s}
+	}
+	s.onEnd(context.AfterFunc(ctx, s.drain))
+	for _, w := range s.workers {
+		go w.run()
+	}
+	return s, nil
+}
+
+// chain wraps handler so that the first middleware is the outermost.
+func chain(handler message.HandlerFunc, mw []message.HandlerMiddleware) message.HandlerFunc {
+	for i := len(mw) - 1; i >= 0; i-- {
+		handler = mw[i](handler)
+	}
+	return handler
+}
+
+// Done is closed when the subscription has ended and nothing is in hand.
+func (s *Subscription) Done() <-chan struct{} { return s.done }
+
+// Wait returns when the subscription has ended: nil if it was stopped and
+// drained, [ErrAbandoned] if handlers ran on past the drain timeout, or why the
+// broker ended it.
+func (s *Subscription) Wait() error {
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+// Stop ends the subscription and waits as Wait does. If ctx ends while
+// handlers are still running, their ctx ends at once rather than at the drain timeout.
+func (s *Subscription) Stop(ctx context.Context) error {
+	s.drain()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		s.expire()
+	}
+	return s.Wait()
+}
+
+// drain is the first phase: fetch no more.
+func (s *Subscription) drain() {
+	s.drained.Do(func() {
+		s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
+		s.halt()
+		if err := s.driver.Stop(); err != nil {
+			s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
+		}
+	})
+}
+
+// expire is the second phase: end the handlers' ctx, and soon after give up
+// waiting for them.
+func (s *Subscription) expire() {
+	s.expired.Do(func() {
+		s.onEnd(time.AfterFunc(unheeded, s.abandon).Stop)
+		s.abort(ErrShutdown)
+	})
+}
+
+// abandon gives back what handlers hold that do not heed their ctx.
+func (s *Subscription) abandon() {
+	running := 0
+	for _, w := range s.workers {
+		if w.abandon() {
+			running++
+		}
+	}
+	if running > 0 {
+		s.finish(fmt.Errorf("%w: %d", ErrAbandoned, running))
+	}
+}
+
+// workerDone counts a worker out. err is why it got no message.
+func (s *Subscription) workerDone(err error) {
+	if errors.Is(err, adapters.ErrStopped) || s.fetching.Err() != nil {
+		err = nil
+	}
+	s.note(err)
+	s.drain() // the others end for the same reason
+	if s.live.Add(-1) == 0 {
+		s.finish(nil)
+	}
+}
+
+func (s *Subscription) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil && !s.over {
+		s.cause = err
+	}
+}
+
+// finish ends the subscription, once.
+func (s *Subscription) finish(err error) {
+	s.note(err)
+	s.mu.Lock()
+	over, cleanup := s.over, s.cleanup
+	s.over, s.cleanup = true, nil
+	s.mu.Unlock()
+	if over {
+		return
+	}
+	for _, stop := range cleanup {
+		stop()
+	}
+	s.halt()
+	s.abort(nil)
+	s.bus.remove(s)
+	if s.calls != nil {
+		s.calls.stop()
+	}
+	close(s.done)
+}
+
+// onEnd has stop called when the subscription ends, at once if it has.
+func (s *Subscription) onEnd(stop func() bool) {
+	s.mu.Lock()
+	over := s.over
+	if !over {
+		s.cleanup = append(s.cleanup, stop)
+	}
+	s.mu.Unlock()
+	if over {
+		stop()
+	}
+}

@@ -1,0 +1,178 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"runtime/debug"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// worker handles one message after another.
+type worker struct {
+	s *Subscription
+
+	// ctx is the handlers' ctx bound to the session that delivers; most
+	// messages come from the same session as the one before.
+	ctx     context.Context
+	session context.Context
+	release func()
+
+	mu        sync.Mutex
+	inHand    adapters.Settler // of the message the handler is at work on
+	abandoned bool             // inHand was given back over the handler's head
+}
+
+func (w *worker) run() {
+	returned := false
+	defer func() {
+		if !returned { // a handler called runtime.Goexit, as t.FailNow does
+			go w.run()
+		}
+	}()
+	for {
+		d, err := w.s.driver.Receive(w.s.fetching)
+		if err != nil {
+			returned = true
+			w.bind(nil)
+			w.s.workerDone(err)
+			return
+		}
+		w.bind(d.Message.Context())
+		w.handle(d)
+	}
+}
+
+// bind makes w.ctx end with session too; nil lets go of the last one.
+func (w *worker) bind(session context.Context) {
+	if w.release != nil {
+		if session == w.session {
+			return
+		}
+		w.release()
+		w.ctx, w.session, w.release = nil, nil, nil
+	}
+	if session == nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(w.s.handling)
+	unhook := context.AfterFunc(session, func() { cancel(context.Cause(session)) })
+	w.ctx, w.session = ctx, session
+	w.release = func() { unhook(); cancel(nil) }
+}
+
+// handle runs the handler, as often as the policy lets it in process, and
+// settles the message.
+func (w *worker) handle(d adapters.Delivery) {
+	s := w.s
+	if s.calls != nil {
+		s.calls.serve(w, d)
+		return
+	}
+	original := s.keep(d.Message)
+	if s.cfg.ackOnReceive {
+		if err := d.Settle(s.settling, adapters.Ack); err != nil {
+			w.stale(&d, err) // it comes again: handling it now too would be twice
+			return
+		}
+	}
+	w.take(d.Settler)
+	err := errGoexit
+	defer func() {
+		if w.leave() {
+			d.Message = original
+			w.settle(&d, err)
+		}
+	}()
+	for {
+		var produced []*message.Message
+		if produced, err = w.call(w.ctx, &d); err == nil && len(produced) > 0 {
+			err = Reject(errors.New("the handler chain returned messages, which have no destination"))
+		}
+		wait, again := w.retryHere(&d, err)
+		if !again {
+			return
+		}
+		if stopped := w.pause(wait); stopped != nil {
+			err = stopped
+			return
+		}
+		d.Attempt++
+		d.Message = original
+		original = s.keep(original)
+	}
+}
+
+// keep returns what the message is to be if it is sent again: middleware may
+// change the metadata and replace the payload.
+func (s *Subscription) keep(m *message.Message) *message.Message {
+	if !s.wrapped {
+		return m
+	}
+	return &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: maps.Clone(m.Metadata)}
+}
+
+// call runs the chain once. Neither a panic nor an ack or nack that a
+// middleware sent on its own gets past it.
+func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
+	if t := w.s.cfg.timeout; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	msg := d.Message
+	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue})
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	produced, err = w.s.handler(msg)
+	switch {
+	case err == nil && !msg.Ack():
+		err = errors.New("the message was nacked by the handler chain")
+	case err != nil && !msg.Nack():
+		err = &ackedError{err}
+	}
+	return produced, err
+}
+
+// ackedError is a failure after the handler chain acknowledged the message itself.
+type ackedError struct{ error }
+
+func (e *ackedError) Unwrap() error { return e.error }
+
+// take notes what is in hand, so that it can be given back if the handler
+// does not heed a shutdown.
+func (w *worker) take(settler adapters.Settler) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inHand = settler
+}
+
+// leave tells whether the message is still the worker's to settle.
+func (w *worker) leave() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inHand = nil
+	return !w.abandoned
+}
+
+// abandon gives back what is in hand, and tells whether there was something.
+func (w *worker) abandon() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inHand == nil || w.abandoned {
+		return false
+	}
+	w.abandoned = true
+	w.s.bus.counters.requeued.Add(1)
+	if err := w.inHand.Settle(w.s.settling, adapters.Requeue); err != nil {
+		w.s.bus.counters.stale.Add(1)
+	}
+	return true
+}

@@ -1,0 +1,163 @@
+package patterns
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Handler is the user's own function: it is given a value, and its error
+// decides what becomes of the message (see the package's table). Its ctx ends
+// when the session that delivered is lost, when the drain timeout of a
+// shutdown has passed, and at [HandlerTimeout]. [DeliveryFrom] tells from it
+// what else is known of the message.
+type Handler[T any] func(ctx context.Context, v T) error
+
+// WorkQueue is a durable queue of work: each message is handled by one of the
+// workers, wherever they run.
+type WorkQueue[T any] struct {
+	bus        *Bus
+	source     adapters.Source
+	deadLetter string
+	err        error
+}
+
+const deadSuffix = ".dead"
+
+// NewWorkQueue names a queue on b. Nothing is declared yet: that happens with
+// the first verb, or by Declare. Every process that uses the queue must give
+// it the same options.
+//
+// A queue whose name ends in ".dead" is taken for the dead letters of another:
+// it has none of its own, and a message that fails in it stays in it, and is
+// tried again ever so often (see [WorkQueue.Dead]).
+func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueue[T] {
+	var cfg queueConfig
+	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
+	q := &WorkQueue[T]{bus: b, source: adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: name}}}
+	q.deadLetter = cfg.build(&q.source)
+	q.err = err
+	return q
+}
+
+// build puts the queue's properties into src and returns where what is given
+// up goes.
+func (c queueConfig) build(src *adapters.Source) (deadLetter string) {
+	name := src.QueueName()
+	src.Queue, src.Passive = c.spec, c.passive
+	switch {
+	case c.noDeadLetter:
+		return ""
+	case c.deadLetter != "":
+		deadLetter = c.deadLetter
+	case c.passive:
+		return "" // the broker's own setting rules
+	case strings.HasSuffix(name, deadSuffix):
+		return name // parks
+	default:
+		deadLetter = name + deadSuffix
+	}
+	if !c.passive {
+		src.Queue.DeadLetter = deadLetter
+	}
+	return deadLetter
+}
+
+// Name returns the name of the queue.
+func (q *WorkQueue[T]) Name() string { return q.source.Name }
+
+// Declare makes the queue and its dead-letter queue exist, and reports what
+// the options, the adapter or the broker have against it. The other verbs do
+// so too.
+func (q *WorkQueue[T]) Declare(ctx context.Context) error {
+	if err := q.ready(ctx); err != nil {
+		return err
+	}
+	return q.bus.driver.Declare(ctx, q.source)
+}
+
+func (q *WorkQueue[T]) ready(ctx context.Context) error {
+	if err := q.bus.ready(ctx); err != nil {
+		return err
+	}
+	if q.err != nil {
+		return q.err
+	}
+	if err := q.source.Validate(); err != nil {
+		return err
+	}
+	return q.bus.features.Require(q.source.Needs())
+}
+
+func (q *WorkQueue[T]) sender() *sender {
+	return &sender{bus: q.bus, to: q.source.Endpoint, source: q.source, err: q.err}
+}
+
+// Send puts v into the queue. nil means that the broker has it.
+func (q *WorkQueue[T]) Send(ctx context.Context, v T, opts ...PublishOption) error {
+	return q.sender().send(ctx, "", opts, v)
+}
+
+// SendBatch sends several values, in order and at once. If some of them fail the error is an
+// *adapters.PublishError, which says which; the others are in the queue.
+func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...PublishOption) error {
+	return q.sender().send(ctx, "", opts, boxed(values)...)
+}
+
+// SendAsync is Send that does not wait for the broker: the receipt tells. It
+// waits only while as many are in flight as [MaxInFlight] allows. Values sent
+// by one goroutine keep their order.
+func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
+	return q.sender().sendAsync(ctx, "", opts, v)
+}
+
+// Work has handler called with each message, until ctx ends; see
+// [Subscription].
+func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...WorkOption) (*Subscription, error) {
+	if err := q.ready(ctx); err != nil {
+		return nil, err
+	}
+	cfg := defaultConsume()
+	if err := apply(opts, func(o WorkOption) error { return o.applyConsume(&cfg) }); err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		return nil, invalid("nil handler")
+	}
+	return q.bus.start(ctx, plan{source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.bus, handler)})
+}
+
+// Dead returns the work queue that holds the dead letters of q, with their
+// reason in headers (see [HeaderReason]). Work it to repair and send again; a
+// message whose handler fails there stays there. With [NoDeadLetter] or [Passive]
+// there is none, and its verbs say so.
+func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
+	if q.deadLetter == "" {
+		return &WorkQueue[T]{bus: q.bus, err: invalid("queue %q has no dead-letter queue of its own", q.source.Name)}
+	}
+	return &WorkQueue[T]{
+		bus:        q.bus,
+		source:     adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: q.deadLetter}},
+		deadLetter: q.deadLetter,
+		err:        q.err,
+	}
+}
+
+func defaultConsume() consumeConfig {
+	return consumeConfig{workers: 1, drain: 30 * time.Second}
+}
+
+// typed makes the innermost watermill handler of the user's function.
+func typed[T any](b *Bus, handler Handler[T]) message.HandlerFunc {
+	return func(m *message.Message) ([]*message.Message, error) {
+		var v T
+		if err := b.codecs.unmarshal(contentType(m), m.Payload, &v); err != nil {
+			return nil, Reject(err)
+		}
+		return nil, handler(m.Context(), v)
+	}
+}
