@@ -1,0 +1,84 @@
+// Package demo is what the examples share around their one idea: flags, the
+// broker, Ctrl-C.
+package demo
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	_ "github.com/motifmq/motif/adapters/memory" // makes memory: URLs known
+	"github.com/motifmq/motif/patterns"
+)
+
+// Run is an example: it prints to out, and returns when it is done or soon
+// after ctx ends.
+type Run func(ctx context.Context, args []string, out io.Writer) error
+
+// Main runs an example as a program. Ctrl-C ends its ctx, so that it drains; a
+// second one ends it at once.
+func Main(run Run) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the next signal is the system's again
+	switch err := run(ctx, os.Args[1:], os.Stdout); {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+// Options are the flags that every example has.
+type Options struct {
+	Broker string
+	Role   string // "" if the example has no roles
+}
+
+// Flags returns the flag set of an example, with -broker and, if there are
+// roles, -role (the first is the default). Add the example's own flags to it, then Parse.
+func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.StringVar(&opts.Broker, "broker", "memory:", "`URL` of the broker")
+	if len(roles) > 0 {
+		fs.StringVar(&opts.Role, "role", roles[0], "which part to run: "+strings.Join(roles, ", "))
+	}
+	return fs
+}
+
+// InProcess tells whether the broker lives in this process, so that every role
+// must too.
+func (o Options) InProcess() bool { return strings.HasPrefix(o.Broker, "memory:") }
+
+// Open opens the bus of an example. The function it returns closes it, within
+// ten seconds also after Ctrl-C.
+func (o Options) Open(ctx context.Context, opts ...patterns.BusOption) (*patterns.Bus, func() error, error) {
+	bus, err := patterns.Open(ctx, o.Broker, opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return bus, Closer(ctx, bus), nil
+}
+
+// New is Open on a driver that the example made itself.
+func New(ctx context.Context, d adapters.Driver, opts ...patterns.BusOption) (*patterns.Bus, func() error) {
+	bus := patterns.New(d, opts...)
+	return bus, Closer(ctx, bus)
+}
+
+// Closer returns a function that closes bus, within ten seconds also after ctx
+// has ended.
+func Closer(ctx context.Context, bus *patterns.Bus) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return bus.Close(ctx)
+	}
+}
