@@ -1,0 +1,276 @@
+// Package floors has no code, only the test that the house stands: an import
+// goes down a floor or stays in its room, never up, never sideways.
+package floors
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	module    = "github.com/motifmq/motif"
+	watermill = "github.com/ThreeDotsLabs/watermill"
+	amqp091   = "github.com/rabbitmq/amqp091-go"
+)
+
+// floorOf has the floors of the rooms, which are packages with all below
+// them. A "*" is any one name, and each match is a room of its own.
+var floorOf = []struct {
+	room  string
+	floor int
+}{
+	{"adapters/*", 1},
+	{"patterns", 1},
+	{"middleware", 1},
+	{"conformance", 2},
+	{"examples/*", 3},
+	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf
+}
+
+// The seam is one package: what is below it is the adapters' rooms.
+const seam, seamFloor = "adapters", 0
+
+// usersOf says for each room below internal which rooms may import it. Those
+// called internal/...test need no entry: test files may, and each other.
+var usersOf = map[string][]string{}
+
+// forTests are the rooms that test files may import from any floor.
+var forTests = []string{
+	"adapters/memory", // the broker that tests run on: also those of patterns, which must know no adapter otherwise
+	"conformance",     // by which an adapter's own tests prove it
+	"patterns",        // for an adapter's and a middleware's test from end to end
+}
+
+// testOnly are the imports, with all below them, that would bring test flags
+// or test code into a user's program.
+var testOnly = []string{"testing", "go.uber.org/goleak", "github.com/stretchr/testify", watermill + "/pubsub/tests"}
+
+// An edge is one import of one file.
+type edge struct {
+	file    string // below the module's root, with slashes
+	imports string
+}
+
+func (e edge) test() bool { return strings.HasSuffix(e.file, "_test.go") }
+
+func TestImportsGoDownOrStay(t *testing.T) {
+	edges := readEdges(t, filepath.Join("..", ".."))
+	if !slices.Contains(edges, edge{"adapters/driver.go", watermill + "/message"}) {
+		t.Fatalf("the seam's import of watermill is not among the %d imports found: the search is broken", len(edges))
+	}
+	for _, e := range edges {
+		if v := violation(e); v != "" {
+			t.Error(v)
+		}
+	}
+}
+
+// readEdges reads every Go file below root, whatever its build constraints.
+func readEdges(t *testing.T, root string) []edge {
+	t.Helper()
+	var edges []edge
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() && file != root && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		for _, spec := range parsed.Imports {
+			imports, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			edges = append(edges, edge{filepath.ToSlash(below), imports})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return edges
+}
+
+// violation returns what is wrong with an import, as a sentence, or "".
+func violation(e edge) string {
+	from, fromFloor := place(path.Dir(e.file))
+	if from == "" {
+		return fmt.Sprintf("%s is on no floor: give its folder one in internal/floors.", e.file)
+	}
+	if !within(e.imports, module) {
+		return foreignViolation(e, from)
+	}
+	pkg := strings.TrimPrefix(strings.TrimPrefix(e.imports, module), "/")
+	to, toFloor := place(pkg)
+	says := fmt.Sprintf("%s imports %s, ", e.file, pkg)
+	switch {
+	case to == "":
+		return says + "which is on no floor: give it one in internal/floors."
+	case to == from:
+		return ""
+	case isTestRoom(to):
+		if e.test() || isTestRoom(from) {
+			return ""
+		}
+		return says + "which is for test files only."
+	case within(to, "internal"):
+		if slices.Contains(usersOf[to], from) {
+			return ""
+		}
+		return says + fmt.Sprintf("but %s is not among its users in internal/floors.", from)
+	case toFloor < fromFloor, e.test() && slices.Contains(forTests, to):
+		return ""
+	case toFloor > fromFloor:
+		return says + fmt.Sprintf("which goes up from floor %d to %d: an import goes down a floor or stays in its room.", fromFloor, toFloor)
+	}
+	return says + fmt.Sprintf("which goes sideways on floor %d: an import goes down a floor or stays in its room.", toFloor)
+}
+
+// foreignViolation is about what does not belong to this module.
+func foreignViolation(e edge, from string) string {
+	says := fmt.Sprintf("%s imports %s, ", e.file, e.imports)
+	isTestOnly := slices.ContainsFunc(testOnly, func(t string) bool { return within(e.imports, t) })
+	standard := !strings.Contains(strings.Split(e.imports, "/")[0], ".")
+	switch {
+	case e.test(), isTestRoom(from):
+		return ""
+	case from == "conformance":
+		if standard || within(e.imports, watermill) && !isTestOnly {
+			return ""
+		}
+		return says + "but the suite should cost a stranger's adapter nothing besides watermill, for its messages."
+	case isTestOnly:
+		return says + "which belongs into test files, conformance and internal/...test only."
+	case e.imports == amqp091 && from != "adapters/amqp" && !within(from, "examples"):
+		return says + "but only adapters/amqp speaks AMQP."
+	}
+	return ""
+}
+
+// place returns the room of a package below the module's root and its floor,
+// or "" if it has none.
+func place(pkg string) (room string, floor int) {
+	if pkg == seam {
+		return seam, seamFloor
+	}
+	for _, f := range floorOf {
+		names := strings.Split(pkg, "/")
+		if n := strings.Count(f.room, "/") + 1; len(names) >= n {
+			room := strings.Join(names[:n], "/")
+			if ok, _ := path.Match(f.room, room); ok {
+				return room, f.floor
+			}
+		}
+	}
+	return "", 0
+}
+
+func isTestRoom(room string) bool { return within(room, "internal") && strings.HasSuffix(room, "test") }
+
+// within tells whether pkg is folder or below it.
+func within(pkg, folder string) bool { return strings.HasPrefix(pkg+"/", folder+"/") }
+
+func TestViolation(t *testing.T) {
+	usersOf["internal/backoff"] = []string{"patterns"}
+	defer delete(usersOf, "internal/backoff")
+
+	const allowed = ""
+	for _, c := range []struct{ file, imports, want string }{
+		// Down a floor, or in the room.
+		{"patterns/bus.go", module + "/adapters", allowed},
+		{"patterns/bus.go", module + "/patterns/codec", allowed},
+		{"patterns/codec/json.go", module + "/patterns", allowed},
+		{"adapters/memory/broker.go", module + "/adapters", allowed},
+		{"adapters/memory/x/y/z.go", module + "/adapters/memory", allowed},
+		{"conformance/run.go", module + "/adapters", allowed},
+		{"conformance/run.go", module + "/adapters/memory", allowed},
+		{"examples/takeout/main.go", module + "/patterns", allowed},
+		{"examples/takeout/main.go", module + "/adapters/amqp", allowed},
+		{"examples/takeout/main.go", amqp091, allowed},
+
+		// Up.
+		{"adapters/open.go", module + "/adapters/memory", "goes up from floor 0 to 1"},
+		{"adapters/open.go", module + "/patterns", "goes up from floor 0 to 1"},
+		{"patterns/bus.go", module + "/conformance", "goes up from floor 1 to 2"},
+		{"conformance/run.go", module + "/examples/takeout", "goes up from floor 2 to 3"},
+		{"adapters/memory/broker_test.go", module + "/examples/takeout", "goes up from floor 1 to 3"},
+
+		// Sideways.
+		{"adapters/amqp/driver.go", module + "/adapters/memory", "goes sideways on floor 1"},
+		{"adapters/watermill/driver.go", module + "/adapters/amqp/marshal", "goes sideways on floor 1"},
+		{"patterns/bus.go", module + "/adapters/memory", "goes sideways on floor 1"},
+		{"patterns/codec/json.go", module + "/adapters/amqp", "goes sideways on floor 1"},
+		{"adapters/memory/broker.go", module + "/patterns", "goes sideways on floor 1"},
+		{"middleware/log.go", module + "/patterns", "goes sideways on floor 1"},
+		{"examples/takeout/main.go", module + "/examples/news", "goes sideways on floor 3"},
+
+		// Test files may do more, not all.
+		{"patterns/bus_test.go", module + "/adapters/memory", allowed},
+		{"patterns/bus_test.go", module + "/adapters/amqp", "goes sideways on floor 1"},
+		{"adapters/topic_test.go", module + "/adapters/memory", allowed},
+		{"adapters/amqp/driver_test.go", module + "/conformance", allowed},
+		{"adapters/amqp/driver_test.go", module + "/patterns", allowed},
+		{"adapters/amqp/driver_test.go", module + "/internal/rabbitmqtest", allowed},
+		{"patterns/bus_test.go", "testing", allowed},
+		{"patterns/bus_test.go", amqp091, allowed},
+
+		// internal.
+		{"patterns/bus.go", module + "/internal/backoff", allowed},
+		{"middleware/retry.go", module + "/internal/backoff", "middleware is not among its users"},
+		{"patterns/bus.go", module + "/internal/other", "patterns is not among its users"},
+		{"patterns/bus.go", module + "/internal/rabbitmqtest", "is for test files only"},
+		{"internal/rabbitmqtest/node.go", module + "/internal/proctest", allowed},
+		{"internal/rabbitmqtest/node.go", module + "/adapters", allowed},
+		{"internal/rabbitmqtest/node.go", module + "/conformance", "goes up from floor 1 to 2"},
+		{"internal/rabbitmqtest/node.go", "testing", allowed},
+		{"internal/rabbitmqtest/node.go", amqp091, allowed},
+
+		// What is not ours.
+		{"patterns/bus.go", "context", allowed},
+		{"patterns/bus.go", watermill + "/message", allowed},
+		{"patterns/bus.go", amqp091, "only adapters/amqp speaks AMQP"},
+		{"adapters/memory/broker.go", amqp091, "only adapters/amqp speaks AMQP"},
+		{"adapters/amqp/driver.go", amqp091, allowed},
+		{"adapters/amqp/driver.go", "testing", "belongs into test files"},
+		{"adapters/memory/fault.go", "testing/synctest", "belongs into test files"},
+		{"adapters/memory/fault.go", "go.uber.org/goleak", "belongs into test files"},
+		{"patterns/bus.go", "testingground", allowed},
+		{"conformance/run.go", "testing", allowed},
+		{"conformance/run.go", watermill + "/message", allowed},
+		{"conformance/run.go", watermill + "/pubsub/tests", "nothing besides watermill"},
+		{"conformance/run.go", amqp091, "nothing besides watermill"},
+		{"conformance/run.go", "github.com/stretchr/testify/require", "nothing besides watermill"},
+
+		// No floor at all.
+		{"util/strings.go", "strings", "util/strings.go is on no floor"},
+		{"motif.go", "strings", "motif.go is on no floor"},
+		{"examples/main.go", "strings", "examples/main.go is on no floor"},
+		{"patterns/bus.go", module + "/util", "imports util, which is on no floor"},
+		{"patterns/bus.go", module, "which is on no floor"},
+	} {
+		got := violation(edge{c.file, c.imports})
+		if c.want == allowed && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s imports %s: %q, want %q", c.file, c.imports, got, c.want)
+		}
+	}
+}
