@@ -1,0 +1,166 @@
+package memory
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Broker is an in-process message broker: exchanges, queues and what waits in
+// them. It has no goroutines of its own. All methods are safe for concurrent
+// use.
+//
+// Locks nest in this order: control, one queue's, the routes'. Two queues are
+// never locked at once, and no lock is held while a caller's code runs.
+type Broker struct {
+	epoch  time.Time
+	routes routes
+	delays delays
+	faults faults
+
+	// control is held by whatever changes exchanges, queues, clients, sessions or
+	// subscriptions; publishing, receiving and settling do without.
+	control sync.Mutex
+	clients map[*Client]struct{}
+	closed  bool
+}
+
+// New makes a broker. It needs no Close if nothing waits in it for a time, but
+// closing it is how to end all of its clients at once.
+func New() *Broker {
+	b := &Broker{epoch: time.Now(), clients: make(map[*Client]struct{})}
+	b.routes.queues = make(map[string]*queue)
+	b.routes.replies = make(map[string]*queue)
+	b.routes.exchanges = make(map[string]*exchange)
+	b.delays.broker = b
+	return b
+}
+
+// Connect makes a client. If the broker was closed, so is the client.
+func (b *Broker) Connect() *Client {
+	c := &Client{broker: b, done: make(chan struct{}), onClose: func() {}, subs: make(map[*subscription]struct{})}
+	c.session = newSession(c)
+	b.control.Lock()
+	defer b.control.Unlock()
+	b.clients[c] = struct{}{}
+	if b.closed {
+		b.leave(c)
+	}
+	return c
+}
+
+// Close closes all clients, and forgets everything. No goroutine or timer
+// outlives it. Closing twice is harmless.
+func (b *Broker) Close() {
+	b.control.Lock()
+	clients := b.allClients()
+	b.closed = true
+	b.leave(clients...)
+	for _, queues := range []map[string]*queue{b.routes.queues, b.routes.replies} {
+		for _, q := range queues {
+			b.remove(q)
+		}
+	}
+	b.delays.stop()
+	b.control.Unlock()
+	for _, c := range clients {
+		c.wg.Wait()
+	}
+}
+
+// Cut ends the sessions of all clients, see [Client.Cut].
+func (b *Broker) Cut() {
+	b.control.Lock()
+	defer b.control.Unlock()
+	b.cut(func() {}, b.allClients()...)
+}
+
+// Restart does what a restart of the broker does: all sessions end as by Cut,
+// and transient messages are gone, as private queues are. Other queues and
+// messages stay, delayed ones too, and what was in hand is redelivered.
+func (b *Broker) Restart() {
+	b.control.Lock()
+	defer b.control.Unlock()
+	b.cut(func() {
+		for _, q := range b.routes.queues {
+			q.mu.Lock()
+			q.ready.keep(func(e *entry) bool { return !e.props.Transient })
+			q.unlock()
+		}
+		b.delays.keep(func(d *delayed) bool { return !d.record.props.Transient })
+	}, b.allClients()...)
+}
+
+func (b *Broker) allClients() []*Client {
+	clients := make([]*Client, 0, len(b.clients))
+	for c := range b.clients {
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// cut ends the sessions of clients, does meanwhile, and gives them new ones. The
+// control lock is held, here and below.
+func (b *Broker) cut(meanwhile func(), clients ...*Client) {
+	var ended []*session
+	for _, c := range clients {
+		ended = append(ended, c.session)
+		c.session = newSession(c)
+	}
+	b.endSessions(adapters.ErrSessionLost, ended...)
+	meanwhile()
+	for _, c := range clients {
+		for s := range c.subs {
+			s.heal()
+		}
+	}
+}
+
+// leave closes clients that are not closed yet.
+func (b *Broker) leave(clients ...*Client) {
+	var ended []*session
+	clients = slices.DeleteFunc(clients, func(c *Client) bool { return c.closed.Load() })
+	for _, c := range clients {
+		c.closed.Store(true)
+		close(c.done)
+		for s := range c.subs {
+			s.end(adapters.ErrClosed)
+		}
+		ended = append(ended, c.session)
+		delete(b.clients, c)
+	}
+	b.endSessions(adapters.ErrClosed, ended...)
+}
+
+// detach ends a consumer; what is in hand stays there.
+func (b *Broker) detach(c *consumer) {
+	q := c.queue
+	q.mu.Lock()
+	q.detach(c)
+	drained := c.n == 0
+	q.unlock()
+	if drained {
+		delete(c.session.consumers, c)
+	}
+	b.handBack(q, true)
+}
+
+// cancel ends a consumer without its subscription, which heals. It takes the
+// control lock itself, as does forget.
+func (b *Broker) cancel(c *consumer) {
+	b.control.Lock()
+	defer b.control.Unlock()
+	if c.sub.err == nil && c.sub.current.Load() == c && c.sub.healing == nil {
+		b.detach(c)
+		c.sub.heal()
+	}
+}
+
+// forget drops a consumer that has gone and has nothing left to settle.
+func (b *Broker) forget(c *consumer) {
+	b.control.Lock()
+	defer b.control.Unlock()
+	delete(c.session.consumers, c)
+}

@@ -1,0 +1,177 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Client is one client of a [Broker]: an [adapters.Driver] with every ability,
+// and an AsyncPublisher, Getter and Unbinder.
+type Client struct {
+	broker  *Broker
+	closed  atomic.Bool
+	done    chan struct{} // closed with the client
+	onClose func()
+	wg      sync.WaitGroup // of the goroutines that heal subscriptions
+
+	// Under the broker's control lock:
+	session *session
+	subs    map[*subscription]struct{}
+}
+
+var (
+	_ adapters.Driver         = (*Client)(nil)
+	_ adapters.AsyncPublisher = (*Client)(nil)
+	_ adapters.Getter         = (*Client)(nil)
+	_ adapters.Unbinder       = (*Client)(nil)
+)
+
+// Broker returns the broker behind, for a client that was opened by URL.
+func (c *Client) Broker() *Broker { return c.broker }
+
+// Features implements [adapters.Driver].
+func (c *Client) Features() adapters.Features {
+	return adapters.Features{Adapter: "memory", Ability: adapters.Everything}
+}
+
+// Declare implements [adapters.Driver].
+func (c *Client) Declare(ctx context.Context, s adapters.Source) error {
+	if err := cmp.Or(c.check(ctx, "declare"), s.Validate()); err != nil {
+		return err
+	}
+	if s.Kind == adapters.Reply {
+		return fmt.Errorf("memory: declare: %w: a reply address needs a subscription", adapters.ErrInvalid)
+	}
+	return c.change(ctx, "declare", s, func() error {
+		if s.Private() {
+			return c.broker.declareExchange(s.Endpoint)
+		}
+		_, err := c.broker.declare(s)
+		return err
+	})
+}
+
+// Subscribe implements [adapters.Driver].
+func (c *Client) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if err := cmp.Or(c.check(ctx, "subscribe"), s.ValidateSubscribe()); err != nil {
+		return nil, err
+	}
+	sub := newSubscription(c, s)
+	if err := c.change(ctx, "subscribe", s, sub.start); err != nil {
+		return nil, err
+	}
+	return sub, nil
+}
+
+// Get implements [adapters.Getter].
+func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Delivery, err error) {
+	if err := cmp.Or(c.check(ctx, "get"), s.Validate()); err != nil {
+		return d, err
+	}
+	if s.Private() {
+		return d, fmt.Errorf("memory: get: %w: a private source", adapters.ErrInvalid)
+	}
+	var holder *consumer
+	var got taken
+	err = c.change(ctx, "get", s, func() error {
+		q, err := c.broker.declare(s)
+		if err != nil {
+			return err
+		}
+		holder = &consumer{queue: q, session: c.session, gone: true}
+		if got = q.get(holder); got.entry == nil {
+			return adapters.ErrEmpty
+		}
+		c.session.consumers[holder] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return d, err
+	}
+	return holder.receive(got), nil
+}
+
+// Unbind implements [adapters.Unbinder].
+func (c *Client) Unbind(ctx context.Context, s adapters.Source) error {
+	if err := cmp.Or(c.check(ctx, "unbind"), s.Validate()); err != nil {
+		return err
+	}
+	if s.Private() {
+		return fmt.Errorf("memory: unbind: %w: a private source", adapters.ErrInvalid)
+	}
+	return c.change(ctx, "unbind", s, func() error {
+		c.broker.unbind(s)
+		return nil
+	})
+}
+
+// Cut ends the client's session, as a lost connection does: what is in hand
+// goes back to the queues, private queues are gone, and the subscriptions go on
+// in a new session before Cut returns, unless a [Fault] keeps them from it.
+func (c *Client) Cut() {
+	c.broker.control.Lock()
+	defer c.broker.control.Unlock()
+	if !c.closed.Load() {
+		c.broker.cut(func() {}, c)
+	}
+}
+
+// Close implements [adapters.Driver]. It has nothing to wait for, so that ctx
+// does not matter.
+func (c *Client) Close(context.Context) error {
+	c.broker.control.Lock()
+	c.broker.leave(c)
+	c.broker.control.Unlock()
+	c.wg.Wait()
+	c.onClose()
+	return nil
+}
+
+// change runs an operation on s with the control lock held.
+func (c *Client) change(ctx context.Context, verb string, s adapters.Source, do func() error) error {
+	if f := c.broker.faults.hit(OnSubscribe, s.Name, s.QueueName()); f != nil {
+		if err := c.fail(ctx, verb, f); err != nil {
+			return err
+		}
+	}
+	c.broker.control.Lock()
+	defer c.broker.control.Unlock()
+	if c.closed.Load() {
+		return adapters.ErrClosed
+	}
+	return do()
+}
+
+// pause waits for d, or returns why it did not.
+func (c *Client) pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.done:
+		return adapters.ErrClosed
+	}
+}
+
+// check says whether the client may begin something.
+func (c *Client) check(ctx context.Context, verb string) error {
+	if c.closed.Load() {
+		return adapters.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("memory: %s: %w", verb, err)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package memory
+
+import (
+	"slices"
+	"sync"
+)
+
+// consumer is one subscription's hold on one queue in one session: when any of
+// the three changes there is a new consumer. Its fields are under the lock of
+// the queue.
+type consumer struct {
+	queue    *queue
+	session  *session
+	sub      *subscription // nil: a Get's
+	prefetch int
+
+	gone bool  // nothing more is pushed or received; what is in hand may be settled
+	lost error // why that can't be settled either
+
+	held   list   // unsettled, in the order of delivery: first those in hand,
+	next   *entry // then, from here on, those not received yet
+	n      int    // length of held
+	parked []*waiter
+	spare  sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
+}
+
+// waiter is a Receive that found nothing.
+type waiter struct {
+	got chan taken // of capacity 1
+}
+
+// taken is an entry on its way to its receiver, and which of its deliveries
+// that is. The zero value says that the consumer has gone.
+type taken struct {
+	entry    *entry
+	delivery uint32
+}
+
+func (c *consumer) hasRoom() bool { return !c.gone && c.n < c.prefetch }
+
+// take returns the next message; or, if there is none, a waiter for it; or
+// neither if there will be none.
+func (c *consumer) take() (taken, *waiter) {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	if e := c.next; e != nil {
+		c.next = e.next
+		return taken{e, e.deliveries}, nil
+	}
+	if c.gone {
+		return taken{}, nil
+	}
+	w, _ := c.spare.Get().(*waiter)
+	if w == nil {
+		w = &waiter{got: make(chan taken, 1)}
+	}
+	c.parked = append(c.parked, w)
+	return taken{}, w
+}
+
+// leave takes back w, whose Receive gives up. If a message came at the same
+// moment that is returned.
+func (c *consumer) leave(w *waiter) taken {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	if i := slices.Index(c.parked, w); i >= 0 {
+		c.parked = slices.Delete(c.parked, i, i+1)
+		return taken{}
+	}
+	return <-w.got
+}
+
+// push hands e to the consumer. The queue's lock is held, as below.
+func (c *consumer) push(e *entry) {
+	e.consumer = c
+	e.deliveries++
+	c.held.append(e)
+	c.n++
+	if last := len(c.parked) - 1; last >= 0 {
+		// Nobody waits while there is something to receive, so e is the next. Who
+		// came last is served first: its goroutine is the warmest.
+		w := c.parked[last]
+		c.parked = c.parked[:last]
+		w.got <- taken{e, e.deliveries}
+	} else if c.next == nil {
+		c.next = e
+	}
+}
+
+// drop takes e, which is settled or given back, from the consumer.
+func (c *consumer) drop(e *entry) {
+	if e == c.next {
+		c.next = e.next
+	}
+	c.held.remove(e)
+	c.n--
+	e.consumer = nil
+}
+
+// end tells those who wait that nothing more will come.
+func (c *consumer) end() {
+	c.gone = true
+	for _, w := range c.parked {
+		w.got <- taken{}
+	}
+	c.parked = nil
+}

@@ -1,0 +1,101 @@
+package memory
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Why a message died, in RabbitMQ's words.
+const (
+	diedRejected = "rejected"
+	diedExpired  = "expired"
+	diedOverflow = "maxlen"
+)
+
+// What a dead letter tells in its metadata, beside what it had.
+const (
+	MetadataFirstDeathReason = "x-first-death-reason" // rejected, expired or maxlen
+	MetadataFirstDeathQueue  = "x-first-death-queue"  // the queue where that was
+	MetadataDeaths           = "x-death"              // all of them, newest first: "orders rejected 2, retry expired 1"
+)
+
+// death is how often a message died in one queue for one reason.
+type death struct {
+	queue, reason string
+	count         int
+}
+
+// burial is a message that died but is not yet dead-lettered.
+type burial struct {
+	entry  *entry
+	reason string
+}
+
+// bury notes that e, which is out of the queue, has to be dead-lettered.
+func (q *queue) bury(e *entry, reason string) {
+	if q.spec.DeadLetter != "" {
+		q.buried = append(q.buried, burial{e, reason})
+	}
+}
+
+// deadLetter sends what died in the queue from to where its dead letters go. If
+// that queue does not exist or refuses it, or it has been there before without
+// anybody rejecting it, the message is gone.
+func (b *Broker) deadLetter(d burial, from *queue) {
+	to := b.routes.find(adapters.Endpoint{Kind: adapters.Queue, Name: from.spec.DeadLetter})
+	if to == nil {
+		return
+	}
+	r := d.entry.record
+	r.deaths = addDeath(r.deaths, from.name, d.reason)
+	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
+		return
+	}
+	r.props.TTL = 0 // or it would die there for the same reason
+	if r.metadata = maps.Clone(r.metadata); r.metadata == nil {
+		r.metadata = make(map[string]string)
+	}
+	if len(d.entry.deaths) == 0 {
+		r.metadata[MetadataFirstDeathReason] = d.reason
+		r.metadata[MetadataFirstDeathQueue] = from.name
+	}
+	r.metadata[MetadataDeaths] = deathsText(r.deaths)
+	_ = to.put(&r)
+}
+
+func addDeath(old []death, queue, reason string) []death {
+	deaths := []death{{queue, reason, 1}}
+	for _, d := range old {
+		if d.queue == queue && d.reason == reason {
+			deaths[0].count += d.count
+		} else {
+			deaths = append(deaths, d)
+		}
+	}
+	return deaths
+}
+
+// isCycle tells whether the message was in the queue before, and nobody
+// rejected it since.
+func isCycle(deaths []death, queue string) bool {
+	for _, d := range deaths {
+		if d.reason == diedRejected {
+			return false
+		}
+		if d.queue == queue {
+			return true
+		}
+	}
+	return false
+}
+
+func deathsText(deaths []death) string {
+	texts := make([]string, len(deaths))
+	for i, d := range deaths {
+		texts[i] = fmt.Sprintf("%s %s %d", d.queue, d.reason, d.count)
+	}
+	return strings.Join(texts, ", ")
+}

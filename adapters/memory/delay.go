@@ -1,0 +1,98 @@
+package memory
+
+import (
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// delays is the messages that wait to be routed.
+type delays struct {
+	broker *Broker
+
+	mu      sync.Mutex
+	waiting heap[*delayed]
+	seq     uint64
+	timer   *time.Timer
+	ringing bool // some are being routed; the timer is set after that
+	stopped bool
+}
+
+type delayed struct {
+	record record
+	to     adapters.Endpoint
+	due    time.Duration // on the broker's clock
+	seq    uint64
+}
+
+// before puts the earlier first, and keeps the order of what is due at the same
+// moment.
+func (d *delayed) before(o *delayed) bool {
+	return d.due < o.due || d.due == o.due && d.seq < o.seq
+}
+
+func (d *delays) add(to adapters.Endpoint, r record, wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seq++
+	x := &delayed{record: r, to: to, due: d.broker.after(wait), seq: d.seq}
+	d.waiting.push(x)
+	if d.waiting[0] == x {
+		d.arm()
+	}
+}
+
+// arm sets the timer for the first. The lock is held.
+func (d *delays) arm() {
+	if len(d.waiting) == 0 || d.ringing || d.stopped {
+		return
+	}
+	wait := d.waiting[0].due - d.broker.now()
+	if d.timer == nil {
+		d.timer = time.AfterFunc(wait, d.ring)
+	} else {
+		d.timer.Reset(wait)
+	}
+}
+
+// ring routes what is due, one after the other.
+func (d *delays) ring() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ringing {
+		return
+	}
+	d.ringing = true
+	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.now() {
+		first := d.waiting.pop()
+		d.mu.Unlock()
+		_ = d.broker.route(first.to, &first.record) // nobody waits for the answer
+		d.mu.Lock()
+	}
+	d.ringing = false
+	d.arm()
+}
+
+// keep forgets the messages that are not to be kept.
+func (d *delays) keep(keep func(*delayed) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.waiting
+	d.waiting = nil
+	for _, x := range old {
+		if keep(x) {
+			d.waiting.push(x)
+		}
+	}
+}
+
+func (d *delays) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = true
+	d.waiting = nil
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+}

@@ -1,0 +1,86 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// delivery is a message as its receiver has it, together with what it takes to
+// settle it: one allocation for both.
+type delivery struct {
+	message  message.Message
+	consumer *consumer
+	entry    *entry // nil once settled; under the queue's lock
+	number   uint32 // which of the entry's deliveries this is
+}
+
+// receive makes the receiver's own copy of what was taken.
+func (c *consumer) receive(t taken) adapters.Delivery {
+	e := t.entry
+	d := &delivery{
+		message:  message.Message{UUID: e.uuid, Payload: bytes.Clone(e.payload), Metadata: maps.Clone(e.metadata)},
+		consumer: c,
+		entry:    e,
+		number:   t.delivery,
+	}
+	if d.message.Metadata == nil {
+		d.message.Metadata = make(message.Metadata) // for Set
+	}
+	d.message.SetContext(c.session.ctx)
+	return adapters.Delivery{
+		Message:     &d.message,
+		Key:         e.key,
+		Redelivered: t.delivery > 1,
+		Properties:  e.props,
+		Settler:     d,
+	}
+}
+
+// Settle implements [adapters.Settler].
+func (d *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
+	if o > adapters.Reject {
+		return fmt.Errorf("memory: settle: %w: %v", adapters.ErrInvalid, o)
+	}
+	q := d.consumer.queue
+	if f := q.broker.faults.hit(OnSettle, q.name); f != nil {
+		if err := d.consumer.session.client.fail(ctx, "settle", f); err != nil && f.Do != CutSession {
+			return err
+		}
+	}
+	return d.settle(o)
+}
+
+func (d *delivery) settle(o adapters.Outcome) error {
+	c := d.consumer
+	q := c.queue
+	q.mu.Lock()
+	e := d.entry
+	if e == nil || e.consumer != c || e.deliveries != d.number {
+		lost := c.lost
+		q.mu.Unlock()
+		return c.session.late(lost)
+	}
+	d.entry = nil // the receiver may keep its message for long: let the queue's copy go
+	q.release(e)
+	if !q.gone {
+		switch o {
+		case adapters.Requeue:
+			q.ready.giveBack(e)
+		case adapters.Reject:
+			q.bury(e, diedRejected)
+		}
+		q.dispatch()
+	}
+	drained := c.gone && c.n == 0
+	q.unlock()
+	if drained {
+		q.broker.forget(c)
+	}
+	return nil
+}

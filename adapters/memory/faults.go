@@ -1,0 +1,153 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Op is what a client does when a [Fault] strikes.
+type Op uint8
+
+const (
+	OnPublish   Op = iota // each message of a Publish or PublishAsync
+	OnSubscribe           // Subscribe, Declare, Get, Unbind, and each try of a subscription to heal
+	OnDeliver             // a Receive that is about to return a message
+	OnSettle              // a Settle
+)
+
+// Effect is what a [Fault] does.
+type Effect uint8
+
+const (
+	// Nothing but the fault's Delay.
+	Nothing Effect = iota
+
+	// Refuse: the call fails with ErrUnavailable and has done nothing. A message
+	// that was to be settled is still in hand. Not OnDeliver.
+	Refuse
+
+	// DropConfirm: the message is stored, but its publisher gets
+	// ErrUnconfirmed. OnPublish only.
+	DropConfirm
+
+	// CutSession cuts the client's session, as [Client.Cut] does. A Publish has
+	// stored its message and returns ErrUnconfirmed, a Receive goes on in the
+	// next session, a Settle returns ErrStaleDelivery, and what else subscribes
+	// fails with ErrUnavailable.
+	CutSession
+
+	// CancelConsumer: the broker cancels the consumer. What it has not received
+	// goes back, what is in hand can be settled, and the subscription heals.
+	// OnDeliver only, and the message that was to be received goes back as well.
+	CancelConsumer
+)
+
+var effectOps = [...][]Op{
+	Nothing:        {OnPublish, OnSubscribe, OnDeliver, OnSettle},
+	Refuse:         {OnPublish, OnSubscribe, OnSettle},
+	DropConfirm:    {OnPublish},
+	CutSession:     {OnPublish, OnSubscribe, OnDeliver, OnSettle},
+	CancelConsumer: {OnDeliver},
+}
+
+// Fault is something that goes wrong, to see what your code makes of it.
+type Fault struct {
+	On   Op
+	Name string // the endpoint or queue it is about; "" = all
+
+	Skip  int // lets so many pass first
+	Times int // strikes so often, and is gone then; 0 = until it is removed
+
+	// Delay passes before the effect. Of a Publish it is the confirm that is
+	// late: the message is stored at once, and a ctx that ends meanwhile makes it
+	// ErrUnconfirmed. Everything else is not done until then, nor at all if
+	// ctx ends.
+	Delay time.Duration
+	Do    Effect
+}
+
+// Inject sets a fault, and returns how to remove it. Of several faults that
+// match the first injected strikes, and only that counts it. Inject panics if the effect
+// makes no sense for the operation.
+func (b *Broker) Inject(f Fault) (remove func()) {
+	if int(f.Do) >= len(effectOps) || !slices.Contains(effectOps[f.Do], f.On) {
+		panic(fmt.Sprintf("motif: memory: fault with effect %d on operation %d", f.Do, f.On))
+	}
+	s := &script{Fault: f}
+	b.faults.mu.Lock()
+	defer b.faults.mu.Unlock()
+	b.faults.list = append(b.faults.list, s)
+	b.faults.any.Store(true)
+	return func() {
+		b.faults.mu.Lock()
+		defer b.faults.mu.Unlock()
+		b.faults.remove(s)
+	}
+}
+
+// faults is the faults that are set.
+type faults struct {
+	any  atomic.Bool // so that looking costs next to nothing while there are none
+	mu   sync.Mutex
+	list []*script
+}
+
+// script is a fault and how often it matched so far.
+type script struct {
+	Fault
+	matched int
+}
+
+// hit returns the fault that strikes now, or nil.
+func (f *faults) hit(on Op, names ...string) *Fault {
+	if !f.any.Load() {
+		return nil
+	}
+	return f.find(on, names)
+}
+
+func (f *faults) find(on Op, names []string) *Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.list {
+		if s.On != on || s.Name != "" && !slices.Contains(names, s.Name) {
+			continue
+		}
+		if s.matched++; s.matched <= s.Skip {
+			continue
+		}
+		if s.matched == s.Skip+s.Times {
+			f.remove(s)
+		}
+		return &s.Fault
+	}
+	return nil
+}
+
+// remove needs the lock.
+func (f *faults) remove(s *script) {
+	f.list = slices.DeleteFunc(f.list, func(o *script) bool { return o == s })
+	f.any.Store(len(f.list) > 0)
+}
+
+// fail suffers f in a call that subscribes, declares or settles. An error says
+// that the call is not to be done.
+func (c *Client) fail(ctx context.Context, verb string, f *Fault) error {
+	if err := c.pause(ctx, f.Delay); err != nil {
+		return fmt.Errorf("memory: %s: %w", verb, err)
+	}
+	switch f.Do {
+	case Refuse:
+		return fmt.Errorf("memory: %s: refused: %w", verb, adapters.ErrUnavailable)
+	case CutSession:
+		c.Cut()
+		return fmt.Errorf("memory: %s: %w", verb, adapters.ErrUnavailable)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package memory
+
+import (
+	"fmt"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// QueueInfo is what a queue holds at one moment.
+type QueueInfo struct {
+	Ready     int // messages that wait for a consumer with room
+	Unacked   int // messages that consumers hold: in hand, or not received yet
+	Consumers int
+	Bindings  int
+}
+
+// Queue looks at a queue, or says that there is none. A private queue's name is
+// its subscription's Address.
+func (b *Broker) Queue(name string) (QueueInfo, bool) {
+	b.control.Lock()
+	defer b.control.Unlock()
+	q := b.routes.queues[name]
+	if q == nil {
+		return QueueInfo{}, false
+	}
+	q.mu.Lock()
+	defer q.unlock()
+	return QueueInfo{Ready: q.ready.n, Unacked: q.unacked, Consumers: len(q.consumers), Bindings: len(q.bindings)}, true
+}
+
+// Purge drops the messages of a queue that no consumer holds, and says how many
+// they were. Without such a queue it returns an error that wraps ErrNotFound.
+func (b *Broker) Purge(name string) (int, error) {
+	b.control.Lock()
+	defer b.control.Unlock()
+	q := b.routes.queues[name]
+	if q == nil {
+		return 0, notFound("queue", name)
+	}
+	q.mu.Lock()
+	defer q.unlock()
+	return q.drop(), nil
+}
+
+// DeleteQueue deletes a queue with its bindings and all that is in it. To settle
+// what was in hand has no effect then. Its subscriptions declare it again before
+// DeleteQueue returns, unless a [Fault] keeps them from it; those that are passive end
+// with ErrNotFound. Without such a queue it returns an error that wraps ErrNotFound.
+func (b *Broker) DeleteQueue(name string) error {
+	b.control.Lock()
+	defer b.control.Unlock()
+	q := b.routes.queues[name]
+	if q == nil {
+		return notFound("queue", name)
+	}
+	for _, s := range b.remove(q) {
+		s.heal()
+	}
+	return nil
+}
+
+// DeleteExchange deletes an exchange with all bindings to it. Subscriptions go
+// on, but nothing reaches them through it until it is declared and bound again.
+// Without such an exchange it returns an error that wraps ErrNotFound.
+func (b *Broker) DeleteExchange(name string) error {
+	b.control.Lock()
+	defer b.control.Unlock()
+	if b.routes.exchanges[name] == nil {
+
+		return notFound("exchange", name)
+	}
+	b.routes.mu.Lock()
+	defer b.routes.mu.Unlock()
+	for _, q := range b.routes.queues {
+		for binding := range q.bindings {
+			if binding.exchange == name {
+				b.routes.unbind(q, binding)
+			}
+		}
+	}
+	delete(b.routes.exchanges, name)
+	return nil
+}
+
+func notFound(what, name string) error {
+	return fmt.Errorf("memory: no %s %q: %w", what, name, adapters.ErrNotFound)
+}

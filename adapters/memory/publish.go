@@ -1,0 +1,125 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Publish implements [adapters.Driver]. A message is in its queues when Publish
+// has taken it; nothing but a [Fault] makes it wait.
+func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+	if err := c.prepare(ctx, &p); err != nil {
+		return err
+	}
+	var failed []adapters.FailedMessage
+	for i, m := range msgs {
+		if err := c.publish(ctx, &p, m); err != nil {
+			f := adapters.FailedMessage{Index: i, Err: err}
+			if m != nil {
+				f.UUID = m.UUID
+			}
+			failed = append(failed, f)
+		}
+	}
+	if failed != nil {
+		return &adapters.PublishError{Failed: failed}
+	}
+	return nil
+}
+
+// PublishAsync implements [adapters.AsyncPublisher]. It calls done itself, before
+// it returns. Where a [Fault] delays the confirm it blocks that long.
+func (c *Client) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if err := c.prepare(ctx, &p); err != nil {
+		return err
+	}
+	done(c.publish(ctx, &p, m))
+	return nil
+}
+
+// prepare checks all that does not depend on the message, and declares the
+// exchange.
+func (c *Client) prepare(ctx context.Context, p *adapters.Publication) error {
+	if err := c.check(ctx, "publish"); err != nil {
+		return err
+	}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if !p.To.Kind.IsExchange() {
+		return nil
+	}
+	if c.broker.routes.has(p.To) {
+		return nil
+	}
+	c.broker.control.Lock()
+	defer c.broker.control.Unlock()
+	return c.broker.declareExchange(p.To)
+}
+
+func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *message.Message) error {
+	if m == nil {
+		return fmt.Errorf("%w: nil message", adapters.ErrInvalid)
+	}
+	f := c.broker.faults.hit(OnPublish, p.To.Name)
+	if f == nil {
+		return c.broker.store(p, m)
+	}
+	var err error
+	if f.Do != Refuse {
+		err = c.broker.store(p, m)
+	}
+	if lost := c.pause(ctx, f.Delay); lost != nil {
+		return fmt.Errorf("memory: %w: %w", adapters.ErrUnconfirmed, lost)
+	}
+	switch f.Do {
+	case Refuse:
+		return fmt.Errorf("memory: publish: refused: %w", adapters.ErrUnavailable)
+	case CutSession:
+		c.Cut()
+		return adapters.ErrUnconfirmed
+	case DropConfirm:
+		return adapters.ErrUnconfirmed
+	}
+	return err
+}
+
+// store takes responsibility for a message: it is in all of its queues, or
+// waits for its time.
+func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
+	r := newRecord(p, m)
+	if p.Delay > 0 {
+		b.delays.add(p.To, r, p.Delay)
+		return nil
+	}
+	err := b.route(p.To, &r)
+	if err == adapters.ErrUnroutable && !p.Mandatory {
+		return nil
+	}
+	return err
+}
+
+// route puts a message into the queues that it is for. If any refuses it that
+// is ErrNacked, but others keep it; if there is none it is ErrUnroutable.
+func (b *Broker) route(to adapters.Endpoint, r *record) error {
+	if !to.Kind.IsExchange() {
+		if q := b.routes.find(to); q != nil {
+			return q.put(r)
+		}
+		return adapters.ErrUnroutable
+	}
+	result := adapters.ErrUnroutable
+	for _, q := range b.routes.match(to.Name, r.key) {
+		switch err := q.put(r); {
+		case err == adapters.ErrNacked:
+			result = err
+		case err == nil && result == adapters.ErrUnroutable:
+			result = nil
+		}
+	}
+	return result
+}

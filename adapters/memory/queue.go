@@ -1,0 +1,204 @@
+package memory
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// queue keeps entries until consumers settle them, and pushes them to
+// consumers that have room as soon as it can. So while one has room nothing is
+// ready.
+type queue struct {
+	broker *Broker
+	name   string
+	spec   adapters.QueueSpec
+
+	// temporary queues go with their last consumer: private and auto-delete
+	// ones. What is in a private queue never survives a restart.
+	temporary bool
+	bindings  map[binding]struct{} // under the broker's control lock
+
+	mu        sync.Mutex
+	gone      bool // deleted: takes nothing, and what is in hand is settled without effect
+	ready     backlog
+	seq       uint64
+	unacked   int
+	consumers []*consumer
+	turn      int // index of the consumer whose turn it is
+	room      int // how many consumers have room
+
+	buried []burial    // to be dead-lettered once the lock is released
+	timer  *time.Timer // for the expiry of the next entry
+	alarm  time.Duration
+}
+
+// unlock releases the lock, and then sends off what died meanwhile: no two
+// queues are ever locked at once.
+func (q *queue) unlock() {
+	buried := q.buried
+	q.buried = nil
+	q.mu.Unlock()
+	for _, d := range buried {
+		q.broker.deadLetter(d, q)
+	}
+}
+
+// put adds a message at the tail. It returns ErrNacked if there is no room for it,
+// and ErrUnroutable if the queue was deleted since it was looked up.
+func (q *queue) put(r *record) error {
+	e := &entry{record: *r, priority: min(r.props.Priority, q.spec.MaxPriority)}
+	if ttl := shorter(r.props.TTL, q.spec.MessageTTL); ttl > 0 {
+		e.expires = q.broker.after(ttl)
+	}
+	q.mu.Lock()
+	defer q.unlock()
+	if q.gone {
+		return adapters.ErrUnroutable
+	}
+	e.seq = q.seq
+	q.seq++
+	if q.room > 0 {
+		q.deliver(e)
+		return nil
+	}
+	q.expire()
+	full := q.spec.MaxLength > 0 && q.ready.n >= q.spec.MaxLength
+	if full && q.spec.Overflow == adapters.RejectPublish {
+		return adapters.ErrNacked
+	}
+	q.ready.add(e)
+	if full {
+		head := q.ready.peek() // not the oldest if that has a lower priority, as in RabbitMQ
+		q.ready.pop(head)
+		q.bury(head, diedOverflow)
+	}
+	q.arm()
+	return nil
+}
+
+// deliver pushes e to the next consumer with room, of which there is one. The
+// lock is held, here and below.
+func (q *queue) deliver(e *entry) {
+	for {
+		if q.turn >= len(q.consumers) {
+			q.turn = 0
+		}
+		c := q.consumers[q.turn]
+		q.turn++
+		if c.hasRoom() {
+			c.push(e)
+			q.unacked++
+			if !c.hasRoom() {
+				q.room--
+			}
+			return
+		}
+	}
+}
+
+// dispatch delivers what is ready to whom has room, and must be called after
+// every change that could let it.
+func (q *queue) dispatch() {
+	if q.gone {
+		return
+	}
+	for q.expire(); q.ready.n > 0 && q.room > 0; q.expire() {
+		head := q.ready.peek()
+		q.ready.pop(head)
+		q.deliver(head)
+	}
+	q.arm()
+}
+
+// get takes the next message for c, which is not one of the queue's consumers.
+func (q *queue) get(c *consumer) (t taken) {
+	q.mu.Lock()
+	defer q.unlock()
+	q.expire()
+	head := q.ready.peek()
+	if head == nil {
+		return t
+	}
+	q.ready.pop(head)
+	q.unacked++
+	c.push(head)
+	c.next = nil // it is in hand
+	q.arm()
+	return taken{head, head.deliveries}
+}
+
+// release takes e from the consumer that holds it.
+func (q *queue) release(e *entry) {
+	c := e.consumer
+	had := c.hasRoom()
+	c.drop(e)
+	q.unacked--
+	if !had && c.hasRoom() {
+		q.room++
+	}
+}
+
+// giveBack puts e, which a consumer holds, back into its place.
+func (q *queue) giveBack(e *entry) {
+	q.release(e)
+	q.ready.giveBack(e)
+}
+
+func (q *queue) attach(c *consumer) {
+	q.mu.Lock()
+	defer q.unlock()
+	q.consumers = append(q.consumers, c)
+	q.room++
+	q.dispatch()
+}
+
+// detach ends c and gives back what it has not received. The caller dispatches
+// once all that has to be detached is.
+func (q *queue) detach(c *consumer) {
+	if i := slices.Index(q.consumers, c); i >= 0 {
+		if c.hasRoom() {
+			q.room--
+		}
+		q.consumers = slices.Delete(q.consumers, i, i+1)
+		if i < q.turn {
+			q.turn--
+		}
+	}
+	c.end()
+	for c.next != nil {
+		q.giveBack(c.next)
+	}
+}
+
+// lose is detach because the session has ended: what is in hand goes back too.
+func (q *queue) lose(c *consumer, why error) {
+	q.detach(c)
+	c.lost = why
+	for c.held.head != nil {
+		q.giveBack(c.held.head)
+	}
+}
+
+// drop empties the queue of what is ready, and says how much that was.
+func (q *queue) drop() int {
+	n := q.ready.n
+	q.ready = backlog{}
+	return n
+}
+
+// delete ends the queue, its consumers, and what is in it.
+func (q *queue) delete() {
+	for _, c := range q.consumers {
+		c.end()
+		for c.next != nil {
+			q.release(c.next)
+		}
+	}
+	q.consumers, q.room = nil, 0
+	q.gone = true
+	q.drop()
+	q.disarm()
+}

@@ -1,0 +1,60 @@
+package memory
+
+import (
+	"context"
+	"errors"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// session is one life of a client's connection: what it delivered can be
+// settled in it only.
+type session struct {
+	client    *Client
+	ctx       context.Context // of all messages that it delivers
+	cancel    context.CancelCauseFunc
+	consumers map[*consumer]struct{} // that hold messages or may get some; under the control lock
+}
+
+func newSession(c *Client) *session {
+	s := &session{client: c, consumers: make(map[*consumer]struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// endSessions ends sessions all at once, so that nothing that one gives back is
+// delivered to another. The control lock is held.
+func (b *Broker) endSessions(why error, sessions ...*session) {
+	left := make(map[*queue]bool) // whether by a consumer, not just by what was in hand of one
+	for _, s := range sessions {
+		for c := range s.consumers {
+			q := c.queue
+			q.mu.Lock()
+			left[q] = left[q] || !c.gone
+			q.lose(c, why)
+			q.unlock()
+		}
+		clear(s.consumers)
+	}
+	for _, s := range sessions {
+		s.cancel(why)
+	}
+	for q, byConsumer := range left {
+		b.handBack(q, byConsumer)
+	}
+}
+
+// late is the answer to a settle that comes too late: none if the session is
+// alive, for then the message was settled before. lost is the consumer's.
+func (s *session) late(lost error) error {
+	if lost == nil {
+		lost = context.Cause(s.ctx)
+	}
+	switch {
+	case lost == nil:
+		return nil
+	case errors.Is(lost, adapters.ErrClosed):
+		return adapters.ErrClosed
+	}
+	return adapters.ErrStaleDelivery
+}

@@ -1,0 +1,179 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// subscription outlives its consumers.
+type subscription struct {
+	client  *Client
+	source  adapters.Source
+	current atomic.Pointer[consumer]
+
+	// Under the broker's control lock:
+	err     error         // why it ended
+	healing chan struct{} // not nil while there is no consumer; closed when there is one, or err is set
+}
+
+func newSubscription(c *Client, s adapters.Source) *subscription {
+	s.Keys = slices.Clone(s.Keys)
+	return &subscription{client: c, source: s}
+}
+
+// Receive implements [adapters.Subscription].
+func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return adapters.Delivery{}, fmt.Errorf("memory: receive: %w", err)
+		}
+		c := s.current.Load()
+		t, w := c.take()
+		if w != nil {
+			t = c.wait(ctx, w)
+		}
+		if t.entry == nil {
+			if err := s.whole(ctx, c); err != nil {
+				return adapters.Delivery{}, err
+			}
+			continue
+		}
+		d := c.receive(t)
+		if f := s.client.broker.faults.hit(OnDeliver, c.queue.name, s.source.Name); f != nil {
+			err := s.client.fail(ctx, "receive", f)
+			if f.Do == CancelConsumer {
+				s.client.broker.cancel(c)
+			}
+			if err != nil || f.Do == CancelConsumer {
+				_ = d.Settler.(*delivery).settle(adapters.Requeue)
+				continue // to find out what is up
+			}
+		}
+		return d, nil
+	}
+}
+
+// wait returns what w gets, or the zero taken if ctx ended or c is gone.
+func (c *consumer) wait(ctx context.Context, w *waiter) (t taken) {
+	select {
+	case t = <-w.got:
+	case <-ctx.Done():
+		t = c.leave(w)
+	}
+	c.spare.Put(w)
+	return t
+}
+
+// whole waits until the subscription has another consumer than c, which is
+// gone, or ctx ended. It returns why if there will be none.
+func (s *subscription) whole(ctx context.Context, c *consumer) error {
+	control := &s.client.broker.control
+	control.Lock()
+	err, healing := s.err, s.healing
+	control.Unlock()
+	if err != nil || healing == nil {
+		return err
+	}
+	select {
+	case <-healing:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Stop implements [adapters.Subscription].
+func (s *subscription) Stop() error {
+	b := s.client.broker
+	b.control.Lock()
+	defer b.control.Unlock()
+	if s.err == nil {
+		s.end(adapters.ErrStopped)
+		b.detach(s.current.Load())
+	}
+	return nil
+}
+
+// Address implements [adapters.Subscription].
+func (s *subscription) Address() string { return s.current.Load().queue.name }
+
+// start makes the first or another consumer, in the client's present session.
+// The control lock is held, here and below.
+func (s *subscription) start() error {
+	q, err := s.client.broker.declare(s.source)
+	if err != nil {
+		return err
+	}
+	c := &consumer{queue: q, session: s.client.session, sub: s, prefetch: s.source.Prefetch}
+	c.session.consumers[c] = struct{}{}
+	s.client.subs[s] = struct{}{}
+	s.current.Store(c)
+	q.attach(c)
+	return nil
+}
+
+// end ends the subscription.
+func (s *subscription) end(why error) {
+	s.err = why
+	delete(s.client.subs, s)
+	s.healed()
+}
+
+func (s *subscription) healed() {
+	if s.healing != nil {
+		close(s.healing)
+		s.healing = nil
+	}
+}
+
+// heal starts again after the consumer was lost: at once, or if a fault is in
+// the way, as soon as it lets.
+func (s *subscription) heal() {
+	if s.err != nil || s.healing != nil {
+		return
+	}
+	f := s.fault()
+	if f == nil {
+		s.restart()
+		return
+	}
+	s.healing = make(chan struct{})
+	s.client.wg.Go(func() { s.healSlowly(f) })
+}
+
+// fault returns the fault that is in the way of subscribing, if any.
+func (s *subscription) fault() *Fault {
+	return s.client.broker.faults.hit(OnSubscribe, s.source.Name, s.source.QueueName())
+}
+
+func (s *subscription) restart() {
+	if err := s.start(); err != nil {
+		s.end(err)
+	}
+	s.healed()
+}
+
+// healSlowly takes the control lock itself. It ends at the latest when the
+// client is closed.
+func (s *subscription) healSlowly(f *Fault) {
+	const shortest, longest = 10 * time.Millisecond, time.Second
+	ctx := context.Background()
+	for pause := shortest; f != nil; pause = min(2*pause, longest) {
+		if s.client.fail(ctx, "subscribe", f) == nil {
+			break
+		}
+		if s.client.pause(ctx, pause) != nil {
+			return
+		}
+		f = s.fault()
+	}
+	s.client.broker.control.Lock()
+	defer s.client.broker.control.Unlock()
+	if s.err == nil {
+		s.restart()
+	}
+}
