@@ -52,7 +52,7 @@ func TestOpenByScheme(t *testing.T) {
 		return nil, refused
 	})
 	for _, rawURL := range []string{"test-open://u:p@host/", "TEST-OPEN://u:p@host/"} {
-		if _, err := Open(t.Context(), rawURL); err != refused {
+		if _, err := Open(t.Context(), rawURL); !errors.Is(err, refused) {
 			t.Errorf("%s: %v, want what the opener said", rawURL, err)
 		}
 	}
