@@ -1,0 +1,53 @@
+# Every target says what it does: make help
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO       ?= go
+FUZZTIME ?= 30s
+GOLANGCI ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: fmt
+fmt: ## format the code (gofmt; make lint checks gofumpt too)
+	gofmt -w .
+
+.PHONY: lint
+lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the first time)
+	$(GO) vet ./...
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
+	$(GO) run $(GOLANGCI) run ./...
+
+.PHONY: test
+test: ## go vet, and all tests with the race detector
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
+	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \
+	echo "$$list" | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
+	while read -r package fuzzer; do \
+		echo "== $$fuzzer in $$package, $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$fuzzer$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+# The seam's cost: what a message takes through the in-process broker (Memory,
+# Seam) beside the same messages over a Go channel (BareChannel). The promise
+# is a factor of 2. COUNT=10 makes it fit for benchstat.
+COUNT ?= 1
+.PHONY: bench-memory
+bench-memory: ## the in-process broker against a bare Go channel
+	$(GO) test -run '^$$' -bench 'Memory|Seam|BareChannel' -benchmem -count $(COUNT) ./...
+
+.PHONY: examples
+examples: ## run the takeout example, on the in-process broker
+	$(GO) run ./examples/takeout
+
+.PHONY: cover
+cover: ## test coverage, by function; bin/cover.out is for go tool cover -html
+	@mkdir -p bin
+	$(GO) test -coverpkg=./... -coverprofile=bin/cover.out ./...
+	@$(GO) tool cover -func=bin/cover.out
