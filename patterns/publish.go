@@ -158,7 +158,7 @@ func (s *sender) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("publish to %s: %w", s.to, err)
+	return fmt.Errorf("publish to %s %q: %w", s.to.Kind, clip(s.to.Name, 64), err)
 }
 
 // Receipt is the outcome of an asynchronous publish, once it is known.

@@ -165,7 +165,7 @@ func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) 
 		err = r.bus.readAnswer(answer, &resp)
 	}
 	if err != nil {
-		return resp, fmt.Errorf("call %q: %w", r.server.Name, err)
+		return resp, fmt.Errorf("call %q: %w", clip(r.server.Name, 64), err)
 	}
 	return resp, nil
 }
