@@ -171,6 +171,12 @@ func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
 	if done {
 		return nil
 	}
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if err := b.features.Require(s.Needs()); err != nil {
+		return err
+	}
 	if err := b.driver.Declare(ctx, s); err != nil {
 		return err
 	}

@@ -272,7 +272,10 @@ func TestWithoutDeadLettersDropsAreTold(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 				var drops []told
-				onDrop := patterns.OnDrop(func(d patterns.Delivery, err error) { drops = append(drops, told{d.ID, err}); panic("a clumsy callback") })
+				onDrop := patterns.OnDrop(func(d patterns.Delivery, err error) {
+					drops = append(drops, told{d.ID, err})
+					panic("a clumsy callback")
+				})
 				fail := func(context.Context, order) error { return errKitchen }
 				var err error
 				switch how {

@@ -3,7 +3,7 @@ package patterns_test
 import (
 	"testing"
 
-	"github.com/ThreeDotsLabs/watermill/message"
+	watermill "github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/patterns"
@@ -13,5 +13,9 @@ import (
 func publishRaw(t testing.TB, bus *patterns.Bus, to adapters.Endpoint, props adapters.Properties, payload string) {
 	t.Helper()
 	p := adapters.Publication{To: to, Properties: props, Mandatory: true}
-	must(t, bus.Driver().Publish(bounded(t), p, message.NewMessage("foreign", []byte(payload))))
+	must(t, bus.Driver().Publish(bounded(t), p, watermill.NewMessage("foreign", []byte(payload))))
+}
+
+func rawMessage(payload []byte) *watermill.Message {
+	return &watermill.Message{UUID: "raw", Payload: payload}
 }

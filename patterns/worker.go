@@ -38,7 +38,7 @@ func (w *worker) run() {
 		d, err := w.s.driver.Receive(w.s.fetching)
 		if err != nil {
 			returned = true
-			w.bind(nil)
+			w.unbind()
 			w.s.workerDone(err)
 			return
 		}
@@ -47,22 +47,23 @@ func (w *worker) run() {
 	}
 }
 
-// bind makes w.ctx end with session too; nil lets go of the last one.
+// bind makes w.ctx end with session too.
 func (w *worker) bind(session context.Context) {
-	if w.release != nil {
-		if session == w.session {
-			return
-		}
-		w.release()
-		w.ctx, w.session, w.release = nil, nil, nil
-	}
-	if session == nil {
+	if w.release != nil && session == w.session {
 		return
 	}
+	w.unbind()
 	ctx, cancel := context.WithCancelCause(w.s.handling)
 	unhook := context.AfterFunc(session, func() { cancel(context.Cause(session)) })
 	w.ctx, w.session = ctx, session
 	w.release = func() { unhook(); cancel(nil) }
+}
+
+func (w *worker) unbind() {
+	if w.release != nil {
+		w.release()
+		w.ctx, w.session, w.release = nil, nil, nil
+	}
 }
 
 // handle runs the handler, as often as the policy lets it in process, and

@@ -1,0 +1,96 @@
+package patterns_test
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
+	"github.com/motifmq/motif/patterns/protobuf"
+)
+
+// One queue takes what publishers with other codecs send: the content type
+// tells.
+func TestContentTypeChoosesTheCodec(t *testing.T) {
+	bus, _ := newBus(t, patterns.WithCodec(patterns.JSON{}, protobuf.Codec{}))
+	send := func(c patterns.Codec, v string) {
+		t.Helper()
+		must(t, patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithCodec(c)), "q").Send(bounded(t), v))
+	}
+	q := patterns.NewWorkQueue[string](bus, "q")
+	for _, c := range []patterns.Codec{patterns.JSON{}, patterns.Text{}, patterns.Bytes{}} {
+		send(c, "naïve")
+		got, err := q.TryGet(bounded(t))
+		must(t, err)
+		must(t, got.Ack(bounded(t)))
+		if got.Value != "naïve" || got.ContentType != c.ContentType() {
+			t.Errorf("%T: got %q as %s", c, got.Value, got.ContentType)
+		}
+	}
+	pb := patterns.NewWorkQueue[*wrapperspb.StringValue](patterns.New(bus.Driver(), patterns.WithCodec(protobuf.Codec{})), "q")
+	must(t, pb.Send(bounded(t), wrapperspb.String("naïve")))
+	got, err := patterns.NewWorkQueue[*wrapperspb.StringValue](bus, "q").TryGet(bounded(t))
+	must(t, err)
+	must(t, got.Ack(bounded(t)))
+	if got.Value.GetValue() != "naïve" {
+		t.Errorf("protobuf: got %v", got.Value)
+	}
+	wantErr(t, "text that is not UTF-8", patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithCodec(patterns.Text{})), "q").Send(bounded(t), "\xff"), patterns.ErrCodec)
+	wantErr(t, "text of a number", patterns.NewWorkQueue[int](patterns.New(bus.Driver(), patterns.WithCodec(patterns.Text{})), "q").Send(bounded(t), 1), patterns.ErrCodec)
+	wantErr(t, "bytes of a number", patterns.NewWorkQueue[int](patterns.New(bus.Driver(), patterns.WithCodec(patterns.Bytes{})), "q").Send(bounded(t), 1), patterns.ErrCodec)
+}
+
+func TestOversizePayloadIsNotDecoded(t *testing.T) {
+	bus, _ := newBus(t, patterns.MaxPayload(10))
+	q := patterns.NewWorkQueue[string](bus, "q")
+	must(t, q.Declare(bounded(t)))
+	publishRaw(t, bus, adapters.Endpoint{Name: "q"}, adapters.Properties{}, `"0123456789"`)
+	_, err := q.TryGet(bounded(t))
+	wantErr(t, "TryGet", err, adapters.ErrTooLarge)
+	if info := bus.Stats(); info.DeadLettered != 1 {
+		t.Errorf("%+v", info)
+	}
+}
+
+func TestBytesAreTheReceiversOwn(t *testing.T) {
+	bus, _ := newBus(t, patterns.WithCodec(patterns.Bytes{}))
+	ps := patterns.NewPubSub[[]byte](bus, "p")
+	got := newLog[string]()
+	for range 2 {
+		_, err := ps.Subscribe(bounded(t), func(_ context.Context, b []byte) error { got.add(string(b)); b[0] = 'X'; return nil })
+		must(t, err)
+	}
+	data := []byte("abc")
+	must(t, ps.Publish(bounded(t), data))
+	data[0] = 'Y'
+	for _, s := range got.await(t, 2) {
+		if s != "abc" {
+			t.Errorf("got %q", s)
+		}
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add("application/json", []byte(`{"id":1,"dish":"x"}`))
+	f.Add("text/plain; charset=utf-8", []byte("x"))
+	f.Add("application/octet-stream", []byte{0xff})
+	f.Add("application/json; a=\"", []byte("["))
+	f.Add("", []byte(nil))
+	bus, _ := newBus(f)
+	q := patterns.NewWorkQueue[order](bus, "q", patterns.NoDeadLetter())
+	must(f, q.Declare(context.Background()))
+	f.Fuzz(func(t *testing.T, contentType string, data []byte) {
+		p := adapters.Publication{To: adapters.Endpoint{Name: "q"}, Properties: adapters.Properties{ContentType: contentType}}
+		if bus.Driver().Publish(context.Background(), p, rawMessage(data)) != nil {
+			return // refused: not a content type that can travel
+		}
+		got, err := q.TryGet(context.Background())
+		if err == nil {
+			must(t, got.Ack(context.Background()))
+		}
+		_, err = q.TryGet(context.Background())
+		wantErr(t, "the queue after one message", err, adapters.ErrEmpty)
+	})
+}

@@ -1,0 +1,88 @@
+package patterns_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+func TestGet(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[int](bus, "q")
+		wantErr(t, "TryGet of an empty queue", second(q.TryGet(t.Context())), adapters.ErrEmpty)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		wantErr(t, "Get of an empty queue", second(q.Get(ctx)), context.DeadlineExceeded)
+		if time.Since(start) != time.Minute {
+			t.Errorf("waited %v", time.Since(start))
+		}
+		go func() {
+			time.Sleep(time.Hour)
+			must(t, q.SendBatch(t.Context(), []int{1, 2}))
+		}()
+		got, err := q.Get(t.Context())
+		must(t, err)
+		if got.Value != 1 || time.Since(start) != time.Hour+time.Minute {
+			t.Errorf("got %d after %v", got.Value, time.Since(start))
+		}
+		must(t, got.Requeue(t.Context()))
+		must(t, got.Ack(t.Context())) // too late, and harmless
+		got, err = q.TryGet(t.Context())
+		must(t, err)
+		if got.Value != 1 || !got.Redelivered {
+			t.Errorf("after Requeue %+v", got)
+		}
+		must(t, got.Reject(t.Context(), errKitchen))
+		if dead := take(t, q.Dead()); dead.Headers[patterns.HeaderReason] != errKitchen.Error() {
+			t.Errorf("dead letter %+v", dead)
+		}
+		got, err = q.TryGet(t.Context())
+		must(t, err)
+		broker.Cut()
+		wantErr(t, "Ack after the session was lost", got.Ack(t.Context()), adapters.ErrStaleDelivery)
+		if got := take(t, q); got.Value != 2 {
+			t.Errorf("after the cut %+v", got)
+		}
+	})
+}
+
+func TestManyGettersShareOneQueue(t *testing.T) {
+	bus, _ := newBus(t)
+	q := patterns.NewWorkQueue[int](bus, "q")
+	got := newLog[int]()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 25 {
+				v, err := q.Get(bounded(t))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got.add(v.Value)
+				must(t, v.Ack(bounded(t)))
+			}
+		})
+	}
+	for i := range 200 {
+		must(t, q.Send(bounded(t), i))
+	}
+	wg.Wait()
+	seen := map[int]bool{}
+	for _, v := range got.snapshot() {
+		if seen[v] {
+			t.Errorf("%d was taken twice", v)
+		}
+		seen[v] = true
+	}
+	if len(seen) != 200 {
+		t.Errorf("%d taken", len(seen))
+	}
+}
