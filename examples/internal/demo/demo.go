@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,8 @@ func Main(run Run) {
 	context.AfterFunc(ctx, stop) // the next signal is the system's again
 	switch err := run(ctx, os.Args[1:], os.Stdout); {
 	case errors.Is(err, flag.ErrHelp):
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "interrupted:", err)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
@@ -40,6 +43,8 @@ func Main(run Run) {
 type Options struct {
 	Broker string
 	Role   string // "" if the example has no roles
+
+	roles []string
 }
 
 // Flags returns the flag set of an example, with -broker and, if there are
@@ -47,7 +52,7 @@ type Options struct {
 func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.StringVar(&opts.Broker, "broker", "memory:", "`URL` of the broker")
-	if len(roles) > 0 {
+	if opts.roles = roles; len(roles) > 0 {
 		fs.StringVar(&opts.Role, "role", roles[0], "which part to run: "+strings.Join(roles, ", "))
 	}
 	return fs
@@ -57,9 +62,26 @@ func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
 // must too.
 func (o Options) InProcess() bool { return strings.HasPrefix(o.Broker, "memory:") }
 
-// Open opens the bus of an example. The function it returns closes it, within
-// ten seconds also after Ctrl-C.
+// checkRole refuses a role that there is not, and one that would wait for
+// others on a broker that they cannot reach.
+func (o Options) checkRole() error {
+	switch {
+	case len(o.roles) == 0 || o.Role == o.roles[0]:
+		return nil
+	case !slices.Contains(o.roles, o.Role):
+		return fmt.Errorf("there is no role %q, only: %s", o.Role, strings.Join(o.roles, ", "))
+	case o.InProcess():
+		return fmt.Errorf("role %q needs a broker that other processes reach too: give its URL with -broker", o.Role)
+	}
+	return nil
+}
+
+// Open opens the bus of an example, if its role makes sense there. The function
+// it returns closes the bus, within ten seconds also after Ctrl-C.
 func (o Options) Open(ctx context.Context, opts ...patterns.BusOption) (*patterns.Bus, func() error, error) {
+	if err := o.checkRole(); err != nil {
+		return nil, nil, err
+	}
 	bus, err := patterns.Open(ctx, o.Broker, opts...)
 	if err != nil {
 		return nil, nil, err
@@ -80,5 +102,49 @@ func Closer(ctx context.Context, bus *patterns.Bus) func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		return bus.Close(ctx)
+	}
+}
+
+// Clear takes out of a queue what an earlier run left in it.
+func Clear[T any](ctx context.Context, q *patterns.WorkQueue[T]) error {
+	for {
+		left, err := q.TryGet(ctx)
+		switch {
+		case errors.Is(err, adapters.ErrEmpty):
+			return nil
+		case errors.Is(err, patterns.ErrCodec): // no T: it went to the dead letters
+			continue
+		case err != nil:
+			return err
+		}
+		if err := left.Ack(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Collect receives n values, unless ctx ends before.
+func Collect[T any](ctx context.Context, from <-chan T, n int) ([]T, error) {
+	var all []T
+	for len(all) < n {
+		select {
+		case v := <-from:
+			all = append(all, v)
+		case <-ctx.Done():
+			return all, ctx.Err()
+		}
+	}
+	return all, nil
+}
+
+// Busy is what handlers do here: it takes a while, unless ctx ends before.
+func Busy(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
