@@ -89,7 +89,7 @@ type FailedMessage struct {
 
 func (e *PublishError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "publish: message %d (%q): %v", e.Failed[0].Index, clip(e.Failed[0].UUID), e.Failed[0].Err)
+	fmt.Fprintf(&b, "message %d (%q): %v", e.Failed[0].Index, clip(e.Failed[0].UUID), e.Failed[0].Err)
 	if more := len(e.Failed) - 1; more > 0 {
 		fmt.Fprintf(&b, " (and %d more failed)", more)
 	}

@@ -3,7 +3,6 @@ package patterns
 import (
 	"context"
 	"errors"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +28,7 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 	} else {
 		p.Mandatory = b.features.Ability.Has(adapters.CanReturn)
 	}
-	letter := &message.Message{UUID: d.Message.UUID, Payload: d.Message.Payload, Metadata: maps.Clone(d.Message.Metadata)}
+	letter := clone(d.Message)
 	if letter.Metadata == nil {
 		letter.Metadata = message.Metadata{}
 	}

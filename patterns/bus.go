@@ -31,7 +31,7 @@ type Bus struct {
 	mu            sync.Mutex
 	closed        bool
 	subscriptions map[*Subscription]struct{}
-	declared      map[string]struct{} // queues that this bus declared to send to
+	declared      map[declared]struct{} // queues that this bus declared to send to
 
 	background sync.WaitGroup // short goroutines: cancels of calls
 }
@@ -45,7 +45,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: cfg.errorCodes,
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		subscriptions: map[*Subscription]struct{}{},
-		declared:      map[string]struct{}{},
+		declared:      map[declared]struct{}{},
 	}
 	b.replies.init(b, cfg.maxCalls)
 	if d == nil {
@@ -162,11 +162,23 @@ func (b *Bus) remove(s *Subscription) {
 	delete(b.subscriptions, s)
 }
 
+// declared is a queue as it was declared: a sender with other options must be
+// told that they do not agree.
+type declared struct {
+	name    string
+	spec    adapters.QueueSpec
+	passive bool
+}
+
+// maxDeclared bounds what is remembered, for programs that make up names.
+const maxDeclared = 10_000
+
 // declareOnce makes the queue of a work queue exist before the first message
 // is sent to it.
 func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
+	key := declared{s.Name, s.Queue, s.Passive}
 	b.mu.Lock()
-	_, done := b.declared[s.Name]
+	_, done := b.declared[key]
 	b.mu.Unlock()
 	if done {
 		return nil
@@ -182,12 +194,15 @@ func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.declared[s.Name] = struct{}{}
+	if len(b.declared) >= maxDeclared {
+		clear(b.declared)
+	}
+	b.declared[key] = struct{}{}
 	return nil
 }
 
-func (b *Bus) forget(queue string) {
+func (b *Bus) forget(s adapters.Source) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.declared, queue)
+	delete(b.declared, declared{s.Name, s.Queue, s.Passive})
 }

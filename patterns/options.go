@@ -22,8 +22,11 @@ type (
 	// WorkQueueOption is for [NewWorkQueue]: the properties of its queue.
 	WorkQueueOption interface{ applyQueue(*queueConfig) error }
 
-	// WorkOption is for [WorkQueue.Work] and [RPC.Serve].
-	WorkOption interface{ applyConsume(*consumeConfig) error }
+	// WorkOption is for [WorkQueue.Work].
+	WorkOption interface{ applyWork(*consumeConfig) error }
+
+	// ServeOption is for [RPC.Serve].
+	ServeOption interface{ applyServe(*consumeConfig) error }
 
 	// SubscribeOption is for the Subscribe and Declare methods of [PubSub], [Routed] and [Topic].
 	SubscribeOption interface{ applySubscribe(*subscribeConfig) error }
@@ -36,16 +39,20 @@ type (
 )
 
 type (
-	// ConsumeOption says how messages are handled; it is a WorkOption and a
-	// SubscribeOption.
+	// ConsumeOption says how messages are handled; it is a WorkOption, a
+	// SubscribeOption and a ServeOption.
 	ConsumeOption func(*consumeConfig) error
+
+	// FailureOption says what becomes of failed messages; it is a WorkOption
+	// and a SubscribeOption.
+	FailureOption func(*consumeConfig) error
 
 	// QueueOption is a property of a durable queue; it is a WorkQueueOption
 	// and, for the queue of a group, a SubscribeOption.
 	QueueOption func(*queueConfig) error
 
 	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a
-	// WorkOption and a SubscribeOption.
+	// WorkOption, a SubscribeOption and a ServeOption.
 	MiddlewareOption []message.HandlerMiddleware
 
 	// HeaderOption is what [Header] returns; it is a PublishOption and a
@@ -100,8 +107,12 @@ type publishConfig struct {
 	holdBack bool
 }
 
-func (o ConsumeOption) applyConsume(c *consumeConfig) error     { return o(c) }
+func (o ConsumeOption) applyWork(c *consumeConfig) error        { return o(c) }
+func (o ConsumeOption) applyServe(c *consumeConfig) error       { return o(c) }
 func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return o(&c.consumeConfig) }
+
+func (o FailureOption) applyWork(c *consumeConfig) error        { return o(c) }
+func (o FailureOption) applySubscribe(c *subscribeConfig) error { return o(&c.consumeConfig) }
 
 func (o QueueOption) applyQueue(c *queueConfig) error         { c.set = true; return o(c) }
 func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
@@ -111,13 +122,14 @@ func (o MiddlewareOption) applyBus(c *busConfig) error {
 	return o.check()
 }
 
-func (o MiddlewareOption) applyConsume(c *consumeConfig) error {
+func (o MiddlewareOption) applyWork(c *consumeConfig) error {
 	c.middleware = append(c.middleware, o...)
 	return o.check()
 }
 
+func (o MiddlewareOption) applyServe(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
-	return o.applyConsume(&c.consumeConfig)
+	return o.applyWork(&c.consumeConfig)
 }
 
 func (o MiddlewareOption) check() error {
@@ -263,7 +275,7 @@ func HandlerTimeout(d time.Duration) ConsumeOption {
 // OnDrop is called with a message that is given up and goes nowhere: of a private
 // subscription, of a queue without dead letters, or acknowledged on
 // receipt. It runs in the worker. Every drop is logged too.
-func OnDrop(f func(Delivery, error)) ConsumeOption {
+func OnDrop(f func(Delivery, error)) FailureOption {
 	return func(c *consumeConfig) error {
 		if f == nil {
 			return invalid("OnDrop of nil")

@@ -81,7 +81,7 @@ type RetryPolicy struct {
 }
 
 // Retry sets the retry policy of a subscription.
-func Retry(p RetryPolicy) ConsumeOption {
+func Retry(p RetryPolicy) FailureOption {
 	return func(c *consumeConfig) error {
 		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 {
 			return invalid("negative retry policy %+v", p)
@@ -92,7 +92,7 @@ func Retry(p RetryPolicy) ConsumeOption {
 }
 
 // NoRetry gives a message up when its handler fails once.
-func NoRetry() ConsumeOption { return Retry(RetryPolicy{Attempts: 1}) }
+func NoRetry() FailureOption { return Retry(RetryPolicy{Attempts: 1}) }
 
 func (p RetryPolicy) withDefaults() RetryPolicy {
 	if p.Attempts == 0 {

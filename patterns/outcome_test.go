@@ -103,6 +103,16 @@ func TestHandlerResultDecides(t *testing.T) {
 			dead:    context.DeadlineExceeded.Error(),
 		},
 		{
+			name: "in process, error, then nil", opts: []patterns.WorkOption{patterns.Retry(patterns.RetryPolicy{Min: time.Minute, InProcess: true})},
+			handler: func(_ context.Context, try int) error {
+				if try == 1 {
+					return errKitchen
+				}
+				return nil
+			},
+			tries: []time.Duration{0, time.Minute},
+		},
+		{
 			name: "in process", opts: []patterns.WorkOption{patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: time.Minute, InProcess: true})},
 			handler: func(context.Context, int) error { return errKitchen },
 			tries:   []time.Duration{0, time.Minute, 3 * time.Minute},

@@ -134,7 +134,7 @@ func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*messa
 			rest = append(rest, f)
 		}
 	}
-	s.bus.forget(s.source.Name)
+	s.bus.forget(s.source)
 	if s.bus.declareOnce(ctx, s.source) != nil {
 		return err
 	}

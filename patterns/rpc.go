@@ -107,12 +107,12 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 // A request is answered once, also with an error or a panic; there are no
 // retries and no dead letters, for the caller knows better. One that a shutdown
 // interrupts goes to another server.
-func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...WorkOption) (*Subscription, error) {
+func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, err
 	}
 	cfg := defaultConsume()
-	if err := apply(opts, func(o WorkOption) error { return o.applyConsume(&cfg) }); err != nil {
+	if err := apply(opts, func(o ServeOption) error { return o.applyServe(&cfg) }); err != nil {
 		return nil, err
 	}
 	if handler == nil {

@@ -130,7 +130,9 @@ func (s *Subscription) Wait() error {
 }
 
 // Stop ends the subscription and waits as Wait does. If ctx ends while
-// handlers are still running, their ctx ends at once rather than at the drain timeout.
+// handlers are still running, their ctx ends at once rather than at the drain
+// timeout. A handler must not stop its own subscription so: it would wait for
+// itself. It can end the ctx that the subscription was started with.
 func (s *Subscription) Stop(ctx context.Context) error {
 	s.drain()
 	select {

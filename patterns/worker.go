@@ -103,8 +103,7 @@ func (w *worker) handle(d adapters.Delivery) {
 			return
 		}
 		d.Attempt++
-		d.Message = original
-		original = s.keep(original)
+		d.Message = clone(original)
 	}
 }
 
@@ -114,6 +113,10 @@ func (s *Subscription) keep(m *message.Message) *message.Message {
 	if !s.wrapped {
 		return m
 	}
+	return clone(m)
+}
+
+func clone(m *message.Message) *message.Message {
 	return &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: maps.Clone(m.Metadata)}
 }
 

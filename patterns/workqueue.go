@@ -122,7 +122,7 @@ func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...Wor
 		return nil, err
 	}
 	cfg := defaultConsume()
-	if err := apply(opts, func(o WorkOption) error { return o.applyConsume(&cfg) }); err != nil {
+	if err := apply(opts, func(o WorkOption) error { return o.applyWork(&cfg) }); err != nil {
 		return nil, err
 	}
 	if handler == nil {
