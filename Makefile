@@ -34,13 +34,9 @@ fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
 		$(GO) test -run '^$$' -fuzz "^$$fuzzer$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
 
-# The seam's cost: what a message takes through the in-process broker (Memory,
-# Seam) beside the same messages over a Go channel (BareChannel). The promise
-# is a factor of 2. COUNT=10 makes it fit for benchstat.
-COUNT ?= 1
 .PHONY: bench-memory
-bench-memory: ## the in-process broker against a bare Go channel
-	$(GO) test -run '^$$' -bench 'Memory|Seam|BareChannel' -benchmem -count $(COUNT) ./...
+bench-memory: ## the in-process broker's figures, each beside its baseline (a minute)
+	$(GO) test -run '^$$' -bench Memory -benchtime 1x ./internal/bench
 
 .PHONY: examples
 examples: ## run the takeout example, on the in-process broker

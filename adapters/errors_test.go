@@ -43,7 +43,7 @@ func TestPublishErrorShowsItsCauses(t *testing.T) {
 
 func TestPublishErrorText(t *testing.T) {
 	one := &PublishError{Failed: []FailedMessage{{Index: 2, UUID: "u", Err: ErrTooLarge}}}
-	if got, want := one.Error(), `publish: message 2 ("u"): motif: too large`; got != want {
+	if got, want := one.Error(), `message 2 ("u"): motif: too large`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	three := &PublishError{Failed: append(one.Failed, FailedMessage{Index: 5}, FailedMessage{Index: 6})}
