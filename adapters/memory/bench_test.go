@@ -39,15 +39,24 @@ func BenchmarkSeam(b *testing.B) {
 		b.Fatal(err)
 	}
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: "orders"}}
+	const window = 128
+	credit := make(chan struct{}, 2) // bounds what is under way, as the channel's capacity does
+	credit <- struct{}{}
 	b.ResetTimer()
 	go func() {
-		for range b.N {
+		for i := range b.N {
+			if i%window == 0 {
+				<-credit
+			}
 			if err := c.Publish(ctx, p, message.NewMessage(id, body)); err != nil {
 				panic(err)
 			}
 		}
 	}()
-	for range b.N {
+	for i := range b.N {
+		if i%window == 0 {
+			credit <- struct{}{}
+		}
 		d, err := sub.Receive(ctx)
 		if err != nil {
 			b.Fatal(err)

@@ -15,10 +15,11 @@ import (
 // Locks nest in this order: control, one queue's, the routes'. Two queues are
 // never locked at once, and no lock is held while a caller's code runs.
 type Broker struct {
-	epoch  time.Time
-	routes routes
-	delays delays
-	faults faults
+	epoch   time.Time
+	routes  routes
+	delays  delays
+	entries entries
+	faults  faults
 
 	// control is held by whatever changes exchanges, queues, clients, sessions or
 	// subscriptions; publishing, receiving and settling do without.

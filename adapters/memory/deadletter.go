@@ -49,7 +49,8 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	if to == nil {
 		return
 	}
-	r := d.entry.record
+	e := &entry{record: d.entry.record}
+	r := &e.record
 	r.deaths = addDeath(r.deaths, from.name, d.reason)
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
 		return
@@ -63,7 +64,7 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 		r.metadata[MetadataFirstDeathQueue] = from.name
 	}
 	r.metadata[MetadataDeaths] = deathsText(r.deaths)
-	_ = to.put(&r)
+	_ = to.put(e)
 }
 
 func addDeath(old []death, queue, reason string) []death {

@@ -79,6 +79,9 @@ func (d *delivery) settle(o adapters.Outcome) error {
 	}
 	drained := c.gone && c.n == 0
 	q.unlock()
+	if o == adapters.Ack {
+		q.broker.entries.give(e)
+	}
 	if drained {
 		q.broker.forget(c)
 	}

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -91,12 +92,27 @@ func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *messag
 // store takes responsibility for a message: it is in all of its queues, or
 // waits for its time.
 func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
-	r := newRecord(p, m)
-	if p.Delay > 0 {
+	var err error
+	switch {
+	case p.Delay > 0:
+		var r record
+		r.set(p, m, bytes.Clone(m.Payload))
 		b.delays.add(p.To, r, p.Delay)
-		return nil
+	case p.To.Kind.IsExchange():
+		var r record
+		r.set(p, m, bytes.Clone(m.Payload))
+		err = b.route(p.To, &r)
+	default: // as route does, with one copy fewer
+		q := b.routes.find(p.To)
+		if q == nil {
+			err = adapters.ErrUnroutable
+			break
+		}
+		e := b.entries.take()
+		e.set(p, m, append(e.payload, m.Payload...))
+		e.sole = true
+		err = q.put(e)
 	}
-	err := b.route(p.To, &r)
 	if err == adapters.ErrUnroutable && !p.Mandatory {
 		return nil
 	}
@@ -108,13 +124,15 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 func (b *Broker) route(to adapters.Endpoint, r *record) error {
 	if !to.Kind.IsExchange() {
 		if q := b.routes.find(to); q != nil {
-			return q.put(r)
+			return q.put(&entry{record: *r})
 		}
 		return adapters.ErrUnroutable
 	}
 	result := adapters.ErrUnroutable
 	for _, q := range b.routes.match(to.Name, r.key) {
-		switch err := q.put(r); {
+		e := b.entries.take()
+		e.record = *r
+		switch err := q.put(e); {
 		case err == adapters.ErrNacked:
 			result = err
 		case err == nil && result == adapters.ErrUnroutable:

@@ -46,11 +46,11 @@ func (q *queue) unlock() {
 	}
 }
 
-// put adds a message at the tail. It returns ErrNacked if there is no room for it,
+// put adds a new entry at the tail. It returns ErrNacked if there is no room for it,
 // and ErrUnroutable if the queue was deleted since it was looked up.
-func (q *queue) put(r *record) error {
-	e := &entry{record: *r, priority: min(r.props.Priority, q.spec.MaxPriority)}
-	if ttl := shorter(r.props.TTL, q.spec.MessageTTL); ttl > 0 {
+func (q *queue) put(e *entry) error {
+	e.priority = min(e.props.Priority, q.spec.MaxPriority)
+	if ttl := shorter(e.props.TTL, q.spec.MessageTTL); ttl > 0 {
 		e.expires = q.broker.after(ttl)
 	}
 	q.mu.Lock()

@@ -1,0 +1,99 @@
+package watermill
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Publisher is a driver as watermill's message.Publisher. It is safe for
+// concurrent use.
+//
+// To a queue that does not exist it fails with ErrUnroutable, where the
+// adapter can tell (CanReturn); [Subscriber] is what declares queues.
+type Publisher struct {
+	driver adapters.Driver
+	to     func(topic string) adapters.Publication
+}
+
+var _ message.Publisher = (*Publisher)(nil)
+
+// NewPublisher returns a publisher on d, which stays the caller's to close.
+// to says where a topic leads: [ToFanout], [ToQueue], or a function of the
+// caller's own, which may set all that a Publication has.
+func NewPublisher(d adapters.Driver, to func(topic string) adapters.Publication) *Publisher {
+	return &Publisher{driver: d, to: to}
+}
+
+// Publish returns nil once the broker has taken responsibility for every
+// message. Consecutive messages whose contexts end together are sent at once;
+// each is waited for no longer than its context allows.
+//
+// A failed message does not stop those after it. If some failed the error
+// wraps an *adapters.PublishError that says which; any other error means that
+// nothing was sent.
+func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
+	if p.driver == nil || p.to == nil {
+		return fmt.Errorf("%w: a publisher needs a driver and where its topics lead", adapters.ErrInvalid)
+	}
+	for i, m := range msgs {
+		if m == nil {
+			return fmt.Errorf("%w: message %d is nil", adapters.ErrInvalid, i)
+		}
+	}
+	where := p.to(topic)
+	if where.To.Kind == adapters.Queue && where.Delay == 0 && p.driver.Features().Ability.Has(adapters.CanReturn) {
+		where.Mandatory = true
+	}
+	if err := p.publish(where, msgs); err != nil {
+		return fmt.Errorf("publish to topic %q: %w", topic, err)
+	}
+	return nil
+}
+
+func (p *Publisher) publish(where adapters.Publication, msgs []*message.Message) error {
+	var failed []adapters.FailedMessage
+	for start, end := 0, 0; start < len(msgs); start = end {
+		ctx := msgs[start].Context()
+		for end = start + 1; end < len(msgs) && msgs[end].Context().Done() == ctx.Done(); end++ {
+		}
+		err := p.driver.Publish(ctx, where, msgs[start:end]...)
+		if err != nil && end-start == len(msgs) {
+			return err
+		}
+		failed = append(failed, failures(err, start, msgs[start:end])...)
+	}
+	if failed == nil {
+		return nil
+	}
+	return &adapters.PublishError{Failed: failed}
+}
+
+// failures says what err, of publishing msgs, means for each of them. The
+// first has the index start.
+func failures(err error, start int, msgs []*message.Message) []adapters.FailedMessage {
+	if err == nil {
+		return nil
+	}
+	if some, ok := errors.AsType[*adapters.PublishError](err); ok {
+		failed := append([]adapters.FailedMessage(nil), some.Failed...)
+		for i := range failed {
+			failed[i].Index += start
+		}
+		return failed
+	}
+	failed := make([]adapters.FailedMessage, len(msgs))
+	for i, m := range msgs {
+		failed[i] = adapters.FailedMessage{Index: start + i, UUID: m.UUID, Err: err}
+	}
+	return failed
+}
+
+// Close does nothing, for there is nothing to flush or free: Publish works
+// until the driver is closed. A Router closes the publisher of each handler that ends,
+// though others may share it, and a message still in hand may have something
+// to publish.
+func (p *Publisher) Close() error { return nil }

@@ -1,0 +1,244 @@
+package watermill
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Subscribe implements [adapters.Driver]. The subscription holds at most
+// s.Prefetch messages, and fewer if the pair hands over no more before they are
+// acked.
+func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if err := s.ValidateSubscribe(); err != nil {
+		return nil, err
+	}
+	if err := d.accept(ctx, "subscribe", s); err != nil {
+		return nil, err
+	}
+	sub := &subscription{
+		driver: d, source: s,
+		places: make(chan struct{}, s.Prefetch), over: make(chan struct{}), inHand: map[*held]struct{}{},
+	}
+	if err := d.reserve(sub); err != nil {
+		return nil, err
+	}
+	var life context.Context
+	life, sub.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	_, err := call(ctx, d,
+		func() (struct{}, error) { return struct{}{}, sub.start(life) },
+		func(struct{}) { sub.end(adapters.ErrStopped) })
+	if err != nil {
+		sub.cancel()
+		d.release(sub)
+		return nil, d.wrap("subscribe", err)
+	}
+	return sub, nil
+}
+
+// reserve makes s the only subscription of its queue, unless they compete.
+func (d *Driver) reserve(s *subscription) error {
+	if d.cfg.Competing || s.source.Kind != adapters.Queue {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.queues[s.source.Name] != nil {
+		return fmt.Errorf("a second subscription of %s, and nothing says that subscriptions compete: %w",
+			s.source.Endpoint, &adapters.UnsupportedError{Adapter: d.cfg.Adapter, Missing: adapters.CanBalance})
+	}
+	d.queues[s.source.Name] = s
+	return nil
+}
+
+func (d *Driver) release(s *subscription) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.queues[s.source.Name] == s && s.source.Kind == adapters.Queue {
+		delete(d.queues, s.source.Name)
+	}
+}
+
+// start begins the pair's subscription.
+func (s *subscription) start(life context.Context) error {
+	d := s.driver
+	subscriber, err := d.subscriber(s.source)
+	if err != nil {
+		return err
+	}
+	if s.msgs, err = subscriber.Subscribe(life, s.source.Name); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	closed := d.closed
+	if !closed {
+		d.subs[s] = struct{}{}
+	}
+	d.mu.Unlock()
+	if closed {
+		s.cancel()
+		giveBack(s.msgs)
+		return adapters.ErrClosed
+	}
+	return nil
+}
+
+// giveBack nacks what still comes of a subscription that was ended.
+func giveBack(msgs <-chan *message.Message) {
+	for m := range msgs {
+		if m != nil {
+			m.Nack()
+		}
+	}
+}
+
+// subscription is one subscription of the pair. watermill has one way to end
+// it, which abandons what is in hand. So after Stop it is kept, unread, until
+// the last message in hand is settled.
+type subscription struct {
+	driver *Driver
+	source adapters.Source
+	msgs   <-chan *message.Message
+	cancel context.CancelFunc // ends the pair's
+	hungUp sync.Once          // guards hangUp
+
+	places chan struct{} // one is taken by each message in hand, and by a Receive that waits for one
+	over   chan struct{} // closed once why is set
+
+	mu     sync.Mutex
+	why    error // it ended
+	inHand map[*held]struct{}
+}
+
+// Receive implements [adapters.Subscription].
+func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	select {
+	case <-s.over:
+		return adapters.Delivery{}, s.why
+	default:
+	}
+	if ctx.Err() != nil {
+		return adapters.Delivery{}, s.driver.wrap("receive", ctx.Err())
+	}
+	select {
+	case s.places <- struct{}{}:
+	case <-s.over:
+		return adapters.Delivery{}, s.why
+	case <-ctx.Done():
+		return adapters.Delivery{}, s.driver.wrap("receive", ctx.Err())
+	}
+	d, err := s.next(ctx)
+	if err != nil {
+		<-s.places
+	}
+	return d, err
+}
+
+func (s *subscription) next(ctx context.Context) (adapters.Delivery, error) {
+	for {
+		select {
+		case m, ok := <-s.msgs:
+			switch {
+			case !ok:
+				s.end(s.driver.wrap("receive", fmt.Errorf("%w: the watermill subscriber ended the subscription", adapters.ErrUnavailable)))
+				return adapters.Delivery{}, s.why
+			case m != nil:
+				return s.take(m)
+			}
+		case <-s.over:
+			return adapters.Delivery{}, s.why
+		case <-ctx.Done():
+			return adapters.Delivery{}, s.driver.wrap("receive", ctx.Err())
+		}
+	}
+}
+
+// take puts m in hand, unless the subscription has ended.
+func (s *subscription) take(m *message.Message) (adapters.Delivery, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why != nil {
+		m.Nack()
+		return adapters.Delivery{}, s.why
+	}
+	plain, key, properties := unpack(m)
+	h := newHeld(s, m)
+	plain.SetContext(h.ctx)
+	s.inHand[h] = struct{}{}
+	return adapters.Delivery{Message: plain, Key: key, Properties: properties, Settler: h}, nil
+}
+
+// Stop implements [adapters.Subscription]. What the pair has fetched but not handed
+// over goes back once the last message in hand is settled.
+func (s *subscription) Stop() error {
+	s.end(adapters.ErrStopped)
+	return nil
+}
+
+// Address implements [adapters.Subscription]. An exchange's subscriptions
+// have none: it is "".
+func (s *subscription) Address() string {
+	if s.source.Kind != adapters.Queue {
+		return ""
+	}
+	return s.source.Name
+}
+
+// end ends the subscription, once.
+func (s *subscription) end(why error) {
+	s.mu.Lock()
+	first := s.why == nil
+	if first {
+		s.why = why
+		close(s.over)
+	}
+	idle := len(s.inHand) == 0
+	s.mu.Unlock()
+	if first {
+		s.driver.release(s)
+	}
+	if idle {
+		s.hangUp()
+	}
+}
+
+// close ends the subscription with its driver, and takes away what is in
+// hand.
+func (s *subscription) close() {
+	s.end(adapters.ErrClosed)
+	s.mu.Lock()
+	abandoned := s.inHand
+	s.inHand = nil
+	s.mu.Unlock()
+	for h := range abandoned {
+		h.abandon()
+	}
+	s.hangUp()
+}
+
+// leave takes h out of hand.
+func (s *subscription) leave(h *held) {
+	s.mu.Lock()
+	delete(s.inHand, h)
+	last := s.why != nil && len(s.inHand) == 0
+	s.mu.Unlock()
+	<-s.places
+	if last {
+		s.hangUp()
+	}
+}
+
+// hangUp ends the pair's subscription.
+func (s *subscription) hangUp() {
+	s.hungUp.Do(func() {
+		s.cancel()
+		s.driver.work.Go(func() { giveBack(s.msgs) })
+		s.driver.mu.Lock()
+		defer s.driver.mu.Unlock()
+		delete(s.driver.subs, s)
+	})
+}
