@@ -33,7 +33,7 @@ func BenchmarkSeam(b *testing.B) {
 	ctx := context.Background()
 	broker := New()
 	defer broker.Close()
-	c := broker.Connect()
+	var c adapters.Driver = broker.Connect()
 	sub, err := c.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: "orders"}, Prefetch: 256})
 	if err != nil {
 		b.Fatal(err)
