@@ -61,8 +61,8 @@ func ExampleHandler() {
 	defer bus.Close(ctx)
 	orders := patterns.NewWorkQueue[Order](bus, "orders")
 
-	closed := errors.New("the kitchen is closed")
-	sub, _ := orders.Work(ctx, func(ctx context.Context, o Order) error {
+	closed, cooked := errors.New("the kitchen is closed"), make(chan struct{})
+	_, _ = orders.Work(ctx, func(ctx context.Context, o Order) error {
 		d, _ := patterns.DeliveryFrom(ctx)
 		switch {
 		case o.Dish == "":
@@ -73,6 +73,7 @@ func ExampleHandler() {
 			return closed // when the retry policy says
 		}
 		fmt.Println("cooked", o.Dish, "at try", d.Attempt)
+		close(cooked)
 		return nil
 	}, patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: time.Millisecond}))
 
@@ -81,10 +82,7 @@ func ExampleHandler() {
 	dead, _ := orders.Dead().Get(ctx)
 	fmt.Println("dead:", dead.Value.ID, dead.Headers[patterns.HeaderReason])
 	_ = dead.Ack(ctx)
-	for bus.Stats().Retried < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	_ = sub.Stop(ctx)
+	<-cooked
 	// Unordered output:
 	// dead: 2 no dish
 	// cooked ramen at try 3
@@ -267,15 +265,11 @@ func ExampleWithMiddleware() {
 	bus := patterns.New(memory.New().Connect(), patterns.WithMiddleware(logged))
 	defer bus.Close(ctx)
 	orders := patterns.NewWorkQueue[Order](bus, "orders")
-	sub, _ := orders.Work(ctx, func(context.Context, Order) error { fmt.Println("cooking"); return nil })
+	begun := make(chan struct{})
+	sub, _ := orders.Work(ctx, func(context.Context, Order) error { close(begun); fmt.Println("cooking"); return nil })
 	_ = orders.Send(ctx, Order{1, "ramen"})
-	for { // until it was taken and is finished: Stop gives back only what was not begun
-		if info, _ := bus.Driver().(*memory.Client).Broker().Queue("orders"); info.Ready+info.Unacked == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	_ = sub.Stop(ctx)
+	<-begun
+	_ = sub.Stop(ctx) // finishes what was begun
 	// Output:
 	// cooking
 	// handled, error: <nil>
