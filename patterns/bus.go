@@ -78,7 +78,8 @@ func Open(ctx context.Context, url string, opts ...BusOption) (*Bus, error) {
 
 // Close stops every subscription, waits for what is in hand as long as ctx and
 // each one's drain timeout allow, and closes the driver. Messages whose
-// handlers did not finish go back to their queues. Calls that wait for an
+// handlers did not finish go back to their queues; with a ctx that has ended
+// already, that is every one in hand. Calls that wait for an
 // answer end with ErrClosed. Closing twice is harmless.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()

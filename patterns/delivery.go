@@ -22,6 +22,7 @@ type Delivery struct {
 	ContentType string
 	PublishedAt time.Time         // as the publisher's clock had it
 	Headers     map[string]string // the caller's own copy
+	Payload     []byte            // as it came, encoded; not to be modified
 }
 
 // DeliveryFrom returns the delivery that ctx, or the ctx it was derived from,
@@ -55,7 +56,7 @@ func (c *deliveryContext) public() Delivery {
 	m := c.d.Message
 	return Delivery{
 		ID: m.UUID, Queue: c.queue, Key: c.d.Key, Attempt: c.d.Attempt, Redelivered: c.d.Redelivered,
-		Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)),
+		Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload,
 	}
 }
 

@@ -400,7 +400,9 @@ func MessageID(id string) PublishOption {
 }
 
 // HoldBack makes a publish to a full queue wait for room, as long as ctx
-// allows, where it would fail with ErrNacked. For a single blocking send only.
+// allows, where it would fail with ErrNacked. It asks again ever so often, so
+// that those who are held back get in in no certain order. For a single
+// blocking send only.
 func HoldBack() PublishOption {
 	return publishOption(func(c *publishConfig) error { c.holdBack = true; return nil })
 }

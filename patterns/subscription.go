@@ -92,7 +92,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 		done:     make(chan struct{}),
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
-	s.fetching, s.halt = context.WithCancel(s.settling)
+	s.fetching, s.halt = context.WithCancel(ctx) // its end stops the workers themselves, before drain gets to run
 	if err := b.add(s); err != nil {
 		return nil, errors.Join(err, sub.Stop())
 	}

@@ -274,3 +274,17 @@ func TestCloseWhileEverythingRuns(t *testing.T) {
 	wantErr(t, "Call on a closed bus", second(rpc.Call(bounded(t), 1)), adapters.ErrClosed)
 	wantErr(t, "Get on a closed bus", second(q.Get(bounded(t))), adapters.ErrClosed)
 }
+
+func TestNothingIsFetchedOnceCtxHasEnded(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		must(t, q.SendBatch(t.Context(), make([]order, 100)))
+		ctx, cancel := context.WithCancel(t.Context())
+		sub, err := q.Work(ctx, func(context.Context, order) error { cancel(); return nil })
+		must(t, err)
+		must(t, sub.Wait())
+		if info, _ := broker.Queue("orders"); info.Ready != 99 {
+			t.Errorf("%d left of 99", info.Ready)
+		}
+	})
+}
