@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/motifmq/motif/patterns"
+)
+
+// patience is how long nothing may happen, over what the simulated work takes,
+// until those who wait give up.
+const patience = 30 * time.Second
+
+// evening is the order service and its customers, and with -role all every
+// other service too.
+type evening struct {
+	wire
+	opts  options
+	out   *screen
+	tally *tally
+	down  atomic.Value // the name of the service that is
+}
+
+func peak(ctx context.Context, w wire, out *screen, opts options) error {
+	orders, err := loadOrders(opts.orders, out.say)
+	if err != nil {
+		return err
+	}
+	e := &evening{wire: w, opts: opts, out: out, tally: newTally(rand.Text(), opts.names())}
+	e.down.Store(opts.fail)
+	open := context.WithoutCancel(ctx) // Ctrl-C ends the intake; the rest ends with the bus
+	if err := e.open(open); err != nil {
+		return err
+	}
+	e.scene(len(orders))
+	began := time.Now()
+	stop := out.follow(func() string { return e.tally.line(began, len(orders), e.down.Load().(string)) })
+	e.customers(ctx, orders)
+	if ctx.Err() != nil {
+		out.say("No more orders are taken; those in hand are finished.")
+	}
+	if opts.fail != "" {
+		err = e.comeBack(open, opts.fail, began)
+	}
+	e.await(opts.names())
+	stop()
+	out.say("%s", e.tally.report())
+	return errors.Join(err, e.tally.verdict())
+}
+
+// open starts what is to run in this process.
+func (e *evening) open(ctx context.Context) error {
+	if _, err := e.done.Subscribe(ctx, e.tally.done, patterns.Group("screen"), patterns.Prefetch(100)); err != nil {
+		return err
+	}
+	for _, name := range e.opts.names() {
+		// The queue is there before the first order: whenever the service
+		// comes, it has missed nothing.
+		if err := e.placed.Declare(ctx, patterns.Group(name)); err != nil {
+			return err
+		}
+		if e.opts.Role == "all" && name != e.opts.fail {
+			if err := e.start(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return orderService{wire: e.wire, run: e.tally.run, payment: e.opts.scaled(paymentTime)}.start(ctx)
+}
+
+func (e *evening) start(ctx context.Context, name string) error {
+	s := &service{wire: e.wire, name: name, takes: e.opts.scaled(serviceTime)}
+	_, err := s.start(ctx)
+	return err
+}
+
+func (e *evening) await(names []string) {
+	e.tally.await(patience+10*e.opts.scaled(serviceTime), names...)
+}
+
+// comeBack starts the service that was down, once all others are done.
+func (e *evening) comeBack(ctx context.Context, name string, began time.Time) error {
+	others := slices.DeleteFunc(slices.Clone(e.opts.names()), func(n string) bool { return n == name })
+	e.await(others)
+	e.out.say("%s is back after %v, and %d orders wait in its queue.\n"+
+		"Nobody else waited: %s have %d orders left to do.",
+		name, round(time.Since(began)), e.tally.owed(name), list(others), e.tally.owed(others...))
+	e.down.Store("")
+	return e.start(ctx, name)
+}
+
+// customers has one customer come every so often and ask for an order, and
+// returns when all have their answer. When ctx ends no more of them come, but
+// those who have asked still get theirs.
+func (e *evening) customers(ctx context.Context, orders []Order) {
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	door := time.NewTicker(e.opts.scaled(orderEvery))
+	defer door.Stop()
+	for _, o := range orders {
+		select {
+		case <-door.C:
+		case <-ctx.Done():
+			return
+		}
+		waiting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience+10*e.opts.scaled(paymentTime))
+			defer cancel()
+			asked := time.Now()
+			_, err := e.place.Call(ctx, o)
+			e.tally.answered(o.ID, time.Since(asked), err)
+		})
+	}
+}
+
+// scene says what is going to be seen.
+func (e *evening) scene(orders int) {
+	o := e.opts
+	e.out.say("A dinner peak: %d orders, one every %v. For each the order service confirms\n"+
+		"the payment (%v), publishes order-placed, and answers the customer.\n"+
+		"%s (%v each) take their own copy.",
+		orders, o.scaled(orderEvery), o.scaled(paymentTime), list(o.names()), o.scaled(serviceTime))
+	switch {
+	case o.Role == "order":
+		e.out.say("They are processes of their own: -role NAME starts each, now or later.")
+	case o.fail != "":
+		e.out.say("%s is down until all customers have their answer.", o.fail)
+	}
+	e.out.say("")
+}
+
+// list is names as a sentence has them.
+func list(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
