@@ -51,6 +51,13 @@ type Options struct {
 // roles, -role (the first is the default). Add the example's own flags to it, then Parse.
 func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // an error is Main's to print
+	fs.Usage = func() {
+		fs.SetOutput(os.Stderr)
+		defer fs.SetOutput(io.Discard)
+		fmt.Fprintf(os.Stderr, "Usage of %s:\n", name)
+		fs.PrintDefaults()
+	}
 	fs.StringVar(&opts.Broker, "broker", "memory:", "`URL` of the broker")
 	if opts.roles = roles; len(roles) > 0 {
 		fs.StringVar(&opts.Role, "role", roles[0], "which part to run: "+strings.Join(roles, ", "))
