@@ -135,11 +135,16 @@ func (b *Broker) leave(clients ...*Client) {
 	b.endSessions(adapters.ErrClosed, ended...)
 }
 
-// detach ends a consumer; what is in hand stays there.
-func (b *Broker) detach(c *consumer) {
+// detach ends a consumer. What is in hand stays there, but for d.
+func (b *Broker) detach(c *consumer, d *delivery) {
 	q := c.queue
 	q.mu.Lock()
 	q.detach(c)
+	if d != nil {
+		if e := d.release(); e != nil {
+			q.ready.giveBack(e)
+		}
+	}
 	drained := c.n == 0
 	q.unlock()
 	if drained {
@@ -148,13 +153,13 @@ func (b *Broker) detach(c *consumer) {
 	b.handBack(q, true)
 }
 
-// cancel ends a consumer without its subscription, which heals. It takes the
-// control lock itself, as does forget.
-func (b *Broker) cancel(c *consumer) {
+// cancel ends the consumer that was about to receive d without its subscription,
+// which heals. It takes the control lock itself, as does forget.
+func (b *Broker) cancel(c *consumer, d *delivery) {
 	b.control.Lock()
 	defer b.control.Unlock()
-	if c.sub.err == nil && c.sub.current.Load() == c && c.sub.healing == nil {
-		b.detach(c)
+	if c.sub.err == nil && c.sub.healing == nil && c.sub.current.Load() == c {
+		b.detach(c, d)
 		c.sub.heal()
 	}
 }

@@ -56,18 +56,17 @@ func (d *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	return d.settle(o)
 }
 
+// settle cannot fail for any other reason than that it is too late.
 func (d *delivery) settle(o adapters.Outcome) error {
 	c := d.consumer
 	q := c.queue
 	q.mu.Lock()
-	e := d.entry
-	if e == nil || e.consumer != c || e.deliveries != d.number {
+	e := d.release()
+	if e == nil {
 		lost := c.lost
 		q.mu.Unlock()
 		return c.session.late(lost)
 	}
-	d.entry = nil // the receiver may keep its message for long: let the queue's copy go
-	q.release(e)
 	if !q.gone {
 		switch o {
 		case adapters.Requeue:
@@ -86,4 +85,16 @@ func (d *delivery) settle(o adapters.Outcome) error {
 		q.broker.forget(c)
 	}
 	return nil
+}
+
+// release takes the entry from its consumer, or returns nil if that does not
+// hold it for this delivery any more. The queue's lock is held.
+func (d *delivery) release() *entry {
+	e := d.entry
+	if e == nil || e.consumer != d.consumer || e.deliveries != d.number {
+		return nil
+	}
+	d.entry = nil // the receiver may keep its message for long: let the queue's copy go
+	d.consumer.queue.release(e)
+	return e
 }

@@ -44,18 +44,25 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 			continue
 		}
 		d := c.receive(t)
-		if f := s.client.broker.faults.hit(OnDeliver, c.queue.name, s.source.Name); f != nil {
-			err := s.client.fail(ctx, "receive", f)
-			if f.Do == CancelConsumer {
-				s.client.broker.cancel(c)
-			}
-			if err != nil || f.Do == CancelConsumer {
-				_ = d.Settler.(*delivery).settle(adapters.Requeue)
-				continue // to find out what is up
-			}
+		if f := s.client.broker.faults.hit(OnDeliver, c.queue.name, s.source.Name); f != nil && s.fail(ctx, f, d) {
+			continue // to find out what is up
 		}
 		return d, nil
 	}
+}
+
+// fail suffers f, and says whether it took d away.
+func (s *subscription) fail(ctx context.Context, f *Fault, d adapters.Delivery) bool {
+	err := s.client.fail(ctx, "receive", f)
+	taken := d.Settler.(*delivery)
+	if err == nil && f.Do != CancelConsumer {
+		return false
+	}
+	if err == nil {
+		s.client.broker.cancel(taken.consumer, taken)
+	}
+	_ = taken.settle(adapters.Requeue) // if nothing else took it
+	return true
 }
 
 // wait returns what w gets, or the zero taken if ctx ended or c is gone.
@@ -91,10 +98,13 @@ func (s *subscription) Stop() error {
 	b := s.client.broker
 	b.control.Lock()
 	defer b.control.Unlock()
-	if s.err == nil {
-		s.end(adapters.ErrStopped)
-		b.detach(s.current.Load())
+	if s.err != nil {
+		return nil
 	}
+	if s.healing == nil { // else there is no consumer
+		b.detach(s.current.Load(), nil)
+	}
+	s.end(adapters.ErrStopped)
 	return nil
 }
 

@@ -1,0 +1,77 @@
+package memory
+
+import (
+	"context"
+	"testing"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+func open1(t *testing.T, url string) *Client {
+	t.Helper()
+	d, err := adapters.Open(ctx, url)
+	if err != nil {
+		t.Fatalf("Open %s: %v", url, err)
+	}
+	t.Cleanup(func() { _ = d.Close(ctx) })
+	return d.(*Client)
+}
+
+func TestOpenMakesABrokerEachTime(t *testing.T) {
+	for _, url := range []string{"memory:", "memory://"} {
+		first, second := open1(t, url), open1(t, url)
+		if first.Broker() == second.Broker() {
+			t.Errorf("%s is shared", url)
+		}
+		other := first.Broker().Connect()
+		_ = first.Close(ctx)
+		wantErr(t, "use of a closed broker", other.Declare(ctx, fromQueue("q", 1)), adapters.ErrClosed)
+	}
+}
+
+func TestOpenByNameShares(t *testing.T) {
+	first, second, other := open1(t, "memory:shop"), open1(t, "memory://shop"), open1(t, "memory:Shop")
+	if first.Broker() != second.Broker() || first.Broker() == other.Broker() {
+		t.Error("a broker per name, wanted")
+	}
+	publish(t, first, toQueue("none"), "a")
+	declare(t, first, fromQueue("q", 1))
+	_ = first.Close(ctx)
+	_ = first.Close(ctx)
+	declare(t, second, fromQueue("q", 1))
+	old := second.Broker()
+	_ = second.Close(ctx)
+	if next := open1(t, "memory:shop"); next.Broker() == old {
+		t.Error("the broker outlived its last client")
+	} else {
+		next.Broker().Close()
+		declare(t, open1(t, "memory:shop"), fromQueue("q", 1)) // a new one again
+	}
+}
+
+func TestOpenLeavesNothingBehind(t *testing.T) {
+	_ = open1(t, "memory:left").Close(ctx)
+	namedMu.Lock()
+	defer namedMu.Unlock()
+	if named["left"] != nil {
+		t.Error("the name is still known")
+	}
+}
+
+func TestOpenRefusesMore(t *testing.T) {
+	for _, url := range []string{
+		"memory:a?x=1", "memory://a?x=1", "memory:?", "memory://a/b", "memory:/a", "memory:a/b", "memory:///",
+		"memory://user:secret@a", "memory://user@", "memory://a:80", "memory:a#f", "memory:a%20b", "memory://é",
+	} {
+		_, err := adapters.Open(ctx, url)
+		if err == nil {
+			t.Errorf("%s was accepted", url)
+			continue
+		}
+		wantErr(t, url, err, adapters.ErrInvalid)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := adapters.Open(ended, "memory:")
+	wantErr(t, "ended ctx", err, context.Canceled)
+}
