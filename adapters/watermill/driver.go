@@ -22,8 +22,9 @@ type Config struct {
 	Adapter string
 
 	// Publisher publishes. What is sent to a queue, and to a fanout exchange, is
-	// published to the topic of that name. The context of each message ends
-	// with the ctx of the Publish call.
+	// published to the topic of that name. The context of each message is that
+	// of the Publish call. A receiver's must not be: no gochannel with
+	// PreserveContext, where the end of it looks like a lost session.
 	Publisher message.Publisher
 
 	// Subscriber consumes queues: subscribes to the topic with the queue's name.
@@ -301,6 +302,9 @@ func (d *Driver) Close(ctx context.Context) error {
 func (d *Driver) shutDown(subs []*subscription) {
 	for _, s := range subs {
 		s.close()
+	}
+	for _, s := range subs {
+		<-s.gone
 	}
 	d.groupsMu.Lock()
 	closers := []closer{d.cfg.Subscriber, d.cfg.Publisher}

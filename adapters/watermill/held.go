@@ -3,7 +3,6 @@ package watermill
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 
 	wm "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -11,68 +10,96 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// held is a message in hand, and the Settler of its delivery.
+// held is a message that was received, and the Settler of its delivery.
 type held struct {
-	sub   *subscription
-	m     *message.Message // the pair's
-	state atomic.Uint32
+	sub *subscription
+	m   *message.Message // the pair's
 
-	// ctx is the receiver's. It outlives the pair's own, which ends with the
-	// settling; ending before that it means that the session is lost.
+	// ctx is the receiver's. It outlives the pair's, which ends once the pair
+	// has dealt with the settling; if it ends before, the session is lost.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	unhook func() bool
+	tells  bool // the pair's context is the message's own, so that its end tells something
+
+	// Under the subscription's lock:
+	settled   bool
+	abandoned bool // settled by Close
+	ended     bool // the pair's context
 }
 
-const (
-	inHand = iota
-	settled
-	abandoned // by Close
-)
-
+// newHeld needs the subscription's lock.
 func newHeld(s *subscription, m *message.Message) *held {
 	h := &held{sub: s, m: m}
+	done := m.Context().Done()
+	h.tells = done != nil && done != s.life.Done()
 	h.ctx, h.cancel = context.WithCancelCause(context.WithoutCancel(m.Context()))
-	h.unhook = context.AfterFunc(m.Context(), func() { h.cancel(adapters.ErrSessionLost) })
+	h.unhook = context.AfterFunc(m.Context(), h.end)
 	return h
+}
+
+// end is called when the pair's context has ended.
+func (h *held) end() {
+	s := h.sub
+	s.mu.Lock()
+	h.ended = true
+	lost := !h.settled
+	s.mu.Unlock()
+	if lost {
+		h.cancel(adapters.ErrSessionLost)
+	}
+	s.tidy(h)
 }
 
 // Settle implements [adapters.Settler]. Reject acks, for the message is to be
 // gone, and is logged.
 func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
-	d := h.sub.driver
+	s, d := h.sub, h.sub.driver
 	if o > adapters.Reject {
 		return d.wrap("settle", fmt.Errorf("%w: %v", adapters.ErrInvalid, o))
 	}
-	if !h.state.CompareAndSwap(inHand, settled) {
-		if h.state.Load() == abandoned {
-			return adapters.ErrClosed
-		}
+	s.mu.Lock()
+	late, abandoned := h.settled, h.abandoned
+	if !late {
+		h.settled = true
+		s.unsettled--
+	}
+	s.mu.Unlock()
+	switch {
+	case abandoned:
+		return adapters.ErrClosed
+	case late:
 		return nil
 	}
+	// What a pair is told that has lost the session reaches nobody, for it is
+	// bound to the message. But the pair may be waiting for it.
 	stale := h.m.Context().Err() != nil
-	h.unhook()
-	if o == adapters.Requeue {
-		h.m.Nack()
-	} else {
-		h.m.Ack()
-	}
-	h.sub.leave(h)
-	if stale { // what the pair was told then reaches nobody, or nobody else: it is bound to the message
+	h.answer(o)
+	switch {
+	case stale:
 		return d.wrap("settle", adapters.ErrStaleDelivery)
-	}
-	if o == adapters.Reject {
-		d.cfg.Logger.Info("A message was rejected and is gone", wm.LogFields{"topic": h.sub.source.Name, "message_uuid": h.m.UUID})
+	case o == adapters.Reject:
+		d.cfg.Logger.Info("A message was rejected and is gone", wm.LogFields{"topic": s.source.Name, "message_uuid": h.m.UUID})
 	}
 	return nil
 }
 
 // abandon gives the message back because the driver is closed.
 func (h *held) abandon() {
-	if h.state.CompareAndSwap(inHand, abandoned) {
+	h.cancel(adapters.ErrClosed)
+	h.answer(adapters.Requeue)
+}
+
+// answer tells the pair the outcome.
+func (h *held) answer(o adapters.Outcome) {
+	if !h.tells {
 		h.unhook()
-		h.cancel(adapters.ErrClosed)
-		h.m.Nack()
-		<-h.sub.places
 	}
+	if o == adapters.Requeue {
+		h.m.Nack()
+	} else {
+		h.m.Ack()
+	}
+	<-h.sub.places
+	h.sub.tidy(h)
 }

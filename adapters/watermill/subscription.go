@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -22,15 +23,15 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	}
 	sub := &subscription{
 		driver: d, source: s,
-		places: make(chan struct{}, s.Prefetch), over: make(chan struct{}), inHand: map[*held]struct{}{},
+		places: make(chan struct{}, s.Prefetch), over: make(chan struct{}), gone: make(chan struct{}),
+		held: map[*held]struct{}{},
 	}
 	if err := d.reserve(sub); err != nil {
 		return nil, err
 	}
-	var life context.Context
-	life, sub.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	sub.life, sub.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	_, err := call(ctx, d,
-		func() (struct{}, error) { return struct{}{}, sub.start(life) },
+		func() (struct{}, error) { return struct{}{}, sub.start() },
 		func(struct{}) { sub.end(adapters.ErrStopped) })
 	if err != nil {
 		sub.cancel()
@@ -64,13 +65,13 @@ func (d *Driver) release(s *subscription) {
 }
 
 // start begins the pair's subscription.
-func (s *subscription) start(life context.Context) error {
+func (s *subscription) start() error {
 	d := s.driver
 	subscriber, err := d.subscriber(s.source)
 	if err != nil {
 		return err
 	}
-	if s.msgs, err = subscriber.Subscribe(life, s.source.Name); err != nil {
+	if s.msgs, err = subscriber.Subscribe(s.life, s.source.Name); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -96,22 +97,30 @@ func giveBack(msgs <-chan *message.Message) {
 	}
 }
 
+// ackGrace is how long a pair may take to deal with the last acks before its
+// subscription is ended.
+const ackGrace = time.Second
+
 // subscription is one subscription of the pair. watermill has one way to end
 // it, which abandons what is in hand. So after Stop it is kept, unread, until
-// the last message in hand is settled.
+// the pair has dealt with the settling of the last message.
 type subscription struct {
 	driver *Driver
 	source adapters.Source
 	msgs   <-chan *message.Message
-	cancel context.CancelFunc // ends the pair's
-	hungUp sync.Once          // guards hangUp
+	life   context.Context // of the pair's
+	cancel context.CancelFunc
 
 	places chan struct{} // one is taken by each message in hand, and by a Receive that waits for one
 	over   chan struct{} // closed once why is set
+	once   sync.Once     // guards hangUp
+	gone   chan struct{} // closed when the pair's is ended
 
-	mu     sync.Mutex
-	why    error // it ended
-	inHand map[*held]struct{}
+	mu        sync.Mutex
+	why       error              // it ended
+	held      map[*held]struct{} // which the pair has not dealt with
+	unsettled int                // of them: in hand
+	timer     *time.Timer        // ackGrace, once there is nothing in hand any more
 }
 
 // Receive implements [adapters.Subscription].
@@ -168,7 +177,8 @@ func (s *subscription) take(m *message.Message) (adapters.Delivery, error) {
 	plain, key, properties := unpack(m)
 	h := newHeld(s, m)
 	plain.SetContext(h.ctx)
-	s.inHand[h] = struct{}{}
+	s.held[h] = struct{}{}
+	s.unsettled++
 	return adapters.Delivery{Message: plain, Key: key, Properties: properties, Settler: h}, nil
 }
 
@@ -196,49 +206,63 @@ func (s *subscription) end(why error) {
 		s.why = why
 		close(s.over)
 	}
-	idle := len(s.inHand) == 0
 	s.mu.Unlock()
 	if first {
 		s.driver.release(s)
 	}
-	if idle {
-		s.hangUp()
-	}
+	s.tidy(nil)
 }
 
 // close ends the subscription with its driver, and takes away what is in
 // hand.
 func (s *subscription) close() {
 	s.end(adapters.ErrClosed)
+	var inHand []*held
 	s.mu.Lock()
-	abandoned := s.inHand
-	s.inHand = nil
+	for h := range s.held {
+		if !h.settled {
+			h.settled, h.abandoned = true, true
+			inHand = append(inHand, h)
+		}
+	}
+	s.unsettled = 0
 	s.mu.Unlock()
-	for h := range abandoned {
+	for _, h := range inHand {
 		h.abandon()
 	}
-	s.hangUp()
 }
 
-// leave takes h out of hand.
-func (s *subscription) leave(h *held) {
+// tidy forgets h, if it is not nil, once the pair has dealt with it, and hangs
+// up when there is no reason any more not to.
+func (s *subscription) tidy(h *held) {
 	s.mu.Lock()
-	delete(s.inHand, h)
-	last := s.why != nil && len(s.inHand) == 0
+	if h != nil && h.settled && (h.ended || !h.tells) {
+		delete(s.held, h)
+	}
+	idle := s.why != nil && s.unsettled == 0
+	dealtWith := len(s.held) == 0
+	if idle && !dealtWith && s.timer == nil {
+		s.timer = time.AfterFunc(ackGrace, s.hangUp)
+	}
 	s.mu.Unlock()
-	<-s.places
-	if last {
+	if idle && dealtWith {
 		s.hangUp()
 	}
 }
 
 // hangUp ends the pair's subscription.
 func (s *subscription) hangUp() {
-	s.hungUp.Do(func() {
+	s.once.Do(func() {
+		s.mu.Lock()
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.mu.Unlock()
 		s.cancel()
 		s.driver.work.Go(func() { giveBack(s.msgs) })
 		s.driver.mu.Lock()
-		defer s.driver.mu.Unlock()
 		delete(s.driver.subs, s)
+		s.driver.mu.Unlock()
+		close(s.gone)
 	})
 }
