@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 		}
 	}
 	if len(b.failed) > 0 {
+		slices.SortFunc(b.failed, func(x, y adapters.FailedMessage) int { return x.Index - y.Index })
 		return &adapters.PublishError{Failed: b.failed}
 	}
 	return nil
