@@ -117,9 +117,10 @@ func (f *feed) message(d adapters.Delivery) (m *message.Message, release func())
 	}
 	session := d.Message.Context()
 	ctx, cancel := context.WithCancelCause(context.WithValue(f.ctx, deliveryKey{}, Delivery{d.Key, d.Redelivered, d.Properties}))
-	unhook := context.AfterFunc(session, func() { cancel(context.Cause(session)) })
+	follow := func() { cancel(context.Cause(session)) }
+	unhook := context.AfterFunc(session, follow)
 	m.SetContext(ctx)
-	return m, func() { unhook(); cancel(nil) }
+	return m, func() { unhook(); follow() }
 }
 
 // attend waits for the handler's answer and settles d.
@@ -183,7 +184,7 @@ func (f *feed) sendAgain(d adapters.Delivery) {
 
 func (f *feed) settle(d adapters.Delivery, o adapters.Outcome) {
 	if err := d.Settle(f.settling, o); err != nil {
-		f.log.Info(fmt.Sprintf("Not settled as %s, the message will come again: %v", o, err), wm.LogFields{"message_uuid": d.Message.UUID})
+		f.log.Info(fmt.Sprintf("Not settled as %s, so the message may come again: %v", o, err), wm.LogFields{"message_uuid": d.Message.UUID})
 	}
 }
 
