@@ -1,9 +1,9 @@
 package watermill_test
 
 import (
-	"context"
 	"io"
 	"log"
+	"os"
 	"testing"
 	"time"
 
@@ -23,6 +23,7 @@ import (
 // command that restarts a broker: there is no process to restart.
 func TestWatermillSuite(t *testing.T) {
 	log.SetOutput(io.Discard) // the suite logs every message
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
 	features := tests.Features{
 		ConsumerGroups:                      true,
 		GuaranteedOrder:                     true,
@@ -53,11 +54,7 @@ func TestWatermillSuite(t *testing.T) {
 // ever ack: it needs no time for that.
 func pair(t *testing.T, driver adapters.Driver, to func(string) adapters.Publication, from func(string) adapters.Source) (message.Publisher, message.Subscriber) {
 	t.Helper()
-	t.Cleanup(func() {
-		if err := driver.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { closeDriver(t, driver) })
 	return watermill.NewPublisher(driver, to),
 		watermill.NewSubscriber(driver, watermill.SubscriberConfig{From: from, CloseTimeout: time.Millisecond})
 }
