@@ -1,0 +1,23 @@
+// Package rabbitmqtest runs private RabbitMQ nodes for tests, and breaks them.
+//
+// A node listens on loopback only and has its own name, ports, data, cookie
+// and logs in a temporary folder; it shares nothing with a broker of the
+// system, nor with the nodes of other test programs that run at the same time.
+//
+// Tests take what disturbs others least:
+//
+//   - [URL]: any broker. That of AMQP_URL if it is set, else a [Shared] one.
+//   - [Shared]: a virtual host of the test's own, on one node per test program:
+//     close its connections, delete its queues, take its permissions away.
+//   - [Private]: a node of the test's own, to stop, kill, freeze and starve.
+// 
+//
+// [Start] is Private without a test.
+//
+// A machine without RabbitMQ: a test is skipped with the reason, or fails if
+// MOTIF_BROKER=require is in the environment.
+//
+// Nothing stays behind. Beside the nodes waits a process whose only task is to
+// end them and remove their folder once the test program has closed them or is
+// gone, however it went: a panic in some goroutine, a timeout, kill -9.
+package rabbitmqtest

@@ -1,0 +1,133 @@
+package rabbitmqtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// urlVar has the address of a broker for the tests that need no control of it.
+const urlVar = "AMQP_URL"
+
+// policyVar says what a missing broker is: a failure if it is "require", else a
+// reason to skip.
+const policyVar = "MOTIF_BROKER"
+
+// URL returns the address of a broker that has all rights and may have other
+// users: that of AMQP_URL, or else a virtual host of the test's own.
+func URL(t testing.TB) string {
+	t.Helper()
+	if u := os.Getenv(urlVar); u != "" {
+		return u
+	}
+	return Shared(t).URL
+}
+
+// Shared returns a virtual host of the test's own, on a node that all tests of
+// this program share. It is deleted when the test ends.
+func Shared(t testing.TB) *VHost {
+	t.Helper()
+	n, err := sharedNode()
+	orSkip(t, err)
+	v, err := n.AddVHost(t.Context(), fmt.Sprintf("%s-%d", t.Name(), vhosts.Add(1)))
+	orSkip(t, err)
+	t.Cleanup(func() {
+		if err := v.Delete(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+var vhosts atomic.Int64
+
+// shared is the node that the program's tests share, once one has asked for it.
+var shared struct {
+	sync.Mutex
+	node *Node
+	err  error // why it did not start, which is so for the next test, too
+}
+
+func sharedNode() (*Node, error) {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.node == nil && shared.err == nil {
+		shared.node, shared.err = Start(context.Background(), Options{})
+	}
+	return shared.node, shared.err
+}
+
+func closeShared() error {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.node == nil {
+		return nil
+	}
+	err := shared.node.Close()
+	shared.node = nil
+	return err
+}
+
+// Private starts a node of the test's own. It is removed when the test ends;
+// if that has failed, after the last lines of the node's log.
+func Private(t testing.TB, o Options) *Node {
+	t.Helper()
+	n, err := Start(t.Context(), o)
+	orSkip(t, err)
+	closeAfter(t, n)
+	return n
+}
+
+func closeAfter(t testing.TB, nodes ...*Node) {
+	t.Cleanup(func() {
+		for _, n := range nodes {
+			if t.Failed() {
+				t.Logf("log of %s:\n%s", n.Name, n.Log(20))
+			}
+		}
+		if err := nodes[0].Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// orSkip ends the test if err is not nil.
+func orSkip(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, ErrMissing) && os.Getenv(policyVar) != "require" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Main runs a program's tests, closes the shared node, and fails if goroutines
+// are left. It is for TestMain, and does not return. Without it all is cleaned
+// up as well, if some moments later.
+func Main(m *testing.M, options ...goleak.Option) {
+	code := m.Run()
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	if code == 0 {
+		if err := goleak.Find(options...); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// IgnoreNodes is for goleak in a single test, beside which the shared node and
+// those of other tests run.
+func IgnoreNodes() goleak.Option {
+	return goleak.IgnoreAnyFunction("github.com/motifmq/motif/internal/rabbitmqtest.(*process).wait")
+}
