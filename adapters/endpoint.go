@@ -167,7 +167,7 @@ type QueueSpec struct {
 	MaxPriority uint8         // priorities above it count as it; 0 = all equal. Needs CanPrioritize.
 
 	// AutoDelete removes the queue, and what waits in it, when its last
-	// consumer has gone.
+	// consumer has gone. Needs CanAutoDelete.
 	AutoDelete bool
 }
 
@@ -236,6 +236,9 @@ func (s Source) Needs() Ability {
 	}
 	if s.Queue.MaxPriority > 0 {
 		need |= CanPrioritize
+	}
+	if s.Queue.AutoDelete {
+		need |= CanAutoDelete
 	}
 	return need
 }

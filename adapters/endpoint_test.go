@@ -209,6 +209,7 @@ func TestSourceNeeds(t *testing.T) {
 		{Source{Queue: QueueSpec{MaxLength: 1}}, CanLimit},
 		{Source{Queue: QueueSpec{MessageTTL: 1}}, CanExpire},
 		{Source{Queue: QueueSpec{MaxPriority: 1}}, CanPrioritize},
+		{Source{Queue: QueueSpec{AutoDelete: true}}, CanAutoDelete},
 	} {
 		if got := c.s.Needs(); got != c.want {
 			t.Errorf("%+v needs %v, want %v", c.s, got, c.want)

@@ -14,7 +14,7 @@ const (
 	CanFanout     Ability = 1 << iota // Fanout endpoints
 	CanRoute                          // Direct endpoints
 	CanTopic                          // Topic endpoints
-	CanReply                          // Reply sources, and the reply address that goes with a message
+	CanReply                          // Reply sources, and publishing to their addresses
 	CanGroup                          // durable groups of subscribers to an exchange
 	CanPersist                        // queues, bindings and confirmed messages survive a broker restart
 	CanConfirm                        // Publish returns nil only when the broker has the message
@@ -28,6 +28,7 @@ const (
 	CanPassive                        // using a queue as it stands
 	CanRequeue                        // Requeue puts a message back to its original place, marked redelivered
 	CanBalance                        // fair dispatch: prefetch holds, and an idle consumer gets the next message
+	CanAutoDelete                     // queues that go with their last consumer
 
 	// Everything is all of them, as RabbitMQ and the in-process broker have it.
 	Everything Ability = 1<<iota - 1
@@ -35,7 +36,7 @@ const (
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
-	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch",
+	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete",
 }
 
 // String returns the names of the abilities in the set, separated by commas.

@@ -166,9 +166,6 @@ func (d *Driver) accept(ctx context.Context, verb string, s adapters.Source) err
 	if err := d.features.Require(s.Needs()); err != nil {
 		return err
 	}
-	if s.Queue.AutoDelete {
-		return fmt.Errorf("%w: adapter %s does not delete queues", adapters.ErrUnsupported, d.cfg.Adapter)
-	}
 	return d.use(s.Endpoint)
 }
 
