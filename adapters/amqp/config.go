@@ -1,0 +1,180 @@
+package amqp
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// QueueType is the kind of queue that durable queues are declared as.
+type QueueType string
+
+const (
+	// Quorum queues are replicated where the broker is a cluster, and survive
+	// the loss of a node. They are the default.
+	Quorum QueueType = "quorum"
+
+	// Classic queues live on one node. Queues with priorities, private ones and
+	// those that are auto-delete are classic in any case, for RabbitMQ has them no other way.
+	Classic QueueType = "classic"
+)
+
+// Config says how to reach a broker and what to do there. The zero value of
+// every field but Addresses is a good choice.
+type Config struct {
+	// Addresses are the nodes of one broker, as host:port or host. They are tried
+	// in turn.
+	Addresses []string
+
+	VHost string // "/" if empty
+
+	// TLS turns TLS on. The broker's certificate is verified against the name in
+	// the address unless the config says otherwise, and nothing below TLS 1.2 is
+	// spoken. The config is copied.
+	TLS *tls.Config
+
+	// Credentials is asked at every connect, so that what expires can be renewed.
+	// Without it a client certificate logs in (SASL EXTERNAL) if there is one,
+	// and guest otherwise, which RabbitMQ takes from the same machine only.
+	Credentials func(context.Context) (Credentials, error)
+
+	// AllowInsecure names the hosts to which the password may go without TLS.
+	// Without it that is refused, but for the loopback.
+	AllowInsecure []string
+
+	// RetryConnect makes Connect try as long as its ctx allows. Without it
+	// Connect tries each address once.
+	RetryConnect bool
+
+	Name string // of the connection, as the broker's tools show it
+
+	// Heartbeat is how often each side shows that it is alive (10 s). A broker
+	// that does not is given up after one and a half times that.
+	Heartbeat time.Duration
+
+	WriteTimeout time.Duration // for written bytes to leave (15 s); suspended while the broker blocks publishers
+	DialTimeout  time.Duration // for one address, login included (10 s)
+	BackoffMin   time.Duration // between attempts to reconnect: the first (100 ms)
+	BackoffMax   time.Duration // and the longest (5 s); where the broker refuses the login, six times that
+
+	QueueType   QueueType
+	MaxBody     int // bytes (16 MiB, the default limit of RabbitMQ 4)
+	MaxInFlight int // publishes without an answer yet, of the driver (1024); the next one waits
+
+	// AllowReplyTo tells whether a message may be published to Endpoint{Reply,
+	// address}, beside direct reply addresses and server-named queues. The address of an answer is
+	// the caller's choice: whoever may send a request could otherwise have it
+	// published to any queue.
+	AllowReplyTo func(address string) bool
+
+	Logger  *slog.Logger // nothing is logged without it
+	OnEvent func(Event)  // called as it happens; must not block
+}
+
+// with returns a copy with defaults in place of zero values, or says what is
+// wrong.
+func (c Config) with() (Config, error) {
+	c.VHost = cmp.Or(c.VHost, "/")
+	c.Name = cmp.Or(c.Name, "motif")
+	c.Heartbeat = cmp.Or(c.Heartbeat, 10*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 15*time.Second)
+	c.DialTimeout = cmp.Or(c.DialTimeout, 10*time.Second)
+	c.BackoffMin = cmp.Or(c.BackoffMin, 100*time.Millisecond)
+	c.BackoffMax = cmp.Or(c.BackoffMax, max(5*time.Second, c.BackoffMin))
+	c.QueueType = cmp.Or(c.QueueType, Quorum)
+	c.MaxBody = cmp.Or(c.MaxBody, 16<<20)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(Event) {}
+	}
+	c.Addresses = slices.Clone(c.Addresses)
+	c.AllowInsecure = slices.Clone(c.AllowInsecure)
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS12)
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	switch {
+	case len(c.Addresses) == 0:
+		return invalid("no address")
+	case c.QueueType != Quorum && c.QueueType != Classic:
+		return invalid("queue type %q", string(c.QueueType))
+	case c.Heartbeat < time.Second:
+		return invalid("heartbeat of %v, at least 1s makes sense", c.Heartbeat)
+	case c.MaxBody < 0 || c.MaxInFlight < 1 || c.WriteTimeout < 0 || c.DialTimeout < 0:
+		return invalid("a negative limit")
+	case c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin:
+		return invalid("backoff from %v to %v", c.BackoffMin, c.BackoffMax)
+	case len(c.VHost) > adapters.MaxNameBytes || len(c.Name) > 4096:
+		return invalid("a name is too long")
+	}
+	for i, address := range c.Addresses {
+		host, port, err := c.split(address)
+		if err != nil {
+			return err
+		}
+		c.Addresses[i] = net.JoinHostPort(host, port)
+		if c.TLS == nil && !isLoopback(host) && !slices.Contains(c.AllowInsecure, host) {
+			return invalid("a login without TLS at %q: use amqps, or allow this host by name", clip(host))
+		}
+	}
+	return nil
+}
+
+// split takes an address apart. It quotes nothing of what it does not
+// understand, for that may be a URL with a password.
+func (c *Config) split(address string) (host, port string, err error) {
+	host, port = address, ""
+	if strings.Contains(address, ":") && (!strings.HasPrefix(address, "[") || !strings.HasSuffix(address, "]")) {
+		if host, port, err = net.SplitHostPort(address); err != nil {
+			return "", "", invalid("an address is not host:port")
+		}
+	}
+	host = strings.Trim(host, "[]")
+	if host == "" || strings.ContainsAny(host, "@/ ?#") || strings.ContainsAny(port, "@/ ?#") {
+		return "", "", invalid("an address is not host:port")
+	}
+	if port == "" {
+		if port = "5672"; c.TLS != nil {
+			port = "5671"
+		}
+	}
+	return host, port, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// hasCertificate tells whether the client has one to log in with.
+func (c *Config) hasCertificate() bool {
+	return c.TLS != nil && (len(c.TLS.Certificates) > 0 || c.TLS.GetClientCertificate != nil)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("amqp: %w: "+format, append([]any{adapters.ErrInvalid}, args...)...)
+}
+
+// clip shortens s for an error message.
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

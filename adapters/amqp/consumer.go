@@ -1,0 +1,188 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// consumer is a subscription's life on one channel: what came through the
+// channel can be settled on it only.
+type consumer struct {
+	sub        *subscription
+	session    *session
+	ch         *amqp091.Channel
+	queue      string
+	tag        string
+	deliveries <-chan amqp091.Delivery
+	closes     chan *amqp091.Error
+	cancels    chan string
+	ledger     *ledger
+	empty      chan struct{} // closed when nothing more is handed out or in hand
+
+	ctx    context.Context // of all messages that it delivers
+	cancel context.CancelCauseFunc
+}
+
+var consumerTags atomic.Uint64
+
+// openConsumer declares what sub consumes, and begins to.
+func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consumer, error) {
+	return await(ctx, sub.d, func() (*consumer, error) {
+		ch, err := s.conn.Channel()
+		if err != nil {
+			return nil, err
+		}
+		c := &consumer{
+			sub: sub, session: s, ch: ch,
+			tag:     "motif-" + strconv.FormatUint(consumerTags.Add(1), 10),
+			closes:  ch.NotifyClose(make(chan *amqp091.Error, 1)),
+			cancels: ch.NotifyCancel(make(chan string, 1)),
+			ledger:  newLedger(ch, sub.source.Prefetch),
+			empty:   make(chan struct{}),
+		}
+		c.ledger.drained = func() { close(c.empty) }
+		c.ctx, c.cancel = context.WithCancelCause(context.Background())
+		if err = c.begin(&sub.d.cfg, sub.source); err != nil {
+			_ = ch.Close()
+			return nil, err
+		}
+		return c, nil
+	}, func(c *consumer) { _ = c.ch.Close() })
+}
+
+// begin uses the consumer's own channel for the declarations: if one fails there
+// is nothing to consume on it.
+func (c *consumer) begin(cfg *Config, src adapters.Source) (err error) {
+	if err := cfg.declare(c.ch, src); err != nil {
+		return err
+	}
+	if c.queue = src.QueueName(); src.Private() {
+		if c.queue, err = declarePrivate(c.ch, src); err != nil {
+			return err
+		}
+	}
+	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
+		return err
+	}
+	c.deliveries, err = c.ch.Consume(c.queue, c.tag, false, false, false, false, nil)
+	return err
+}
+
+// watch returns when the consumer delivers no more: because its channel is gone
+// with all that is in hand, because the broker has taken the queue away, or because
+// the subscription has ended.
+func (c *consumer) watch() {
+	cancels := c.cancels
+	for {
+		select {
+		case e := <-c.closes:
+			c.lose(e)
+			return
+		case _, ok := <-cancels:
+			if !ok {
+				cancels = nil
+				continue
+			}
+			d := c.sub.d
+			d.event(Event{Kind: Cancelled, Link: c.session.link.role, Address: c.session.address, Generation: c.session.gen, Queue: c.queue})
+			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
+			if !d.spawn(func() { c.retire(false, func() {}) }) {
+				c.lose(nil)
+			}
+			return
+		case <-c.sub.life.Done():
+			return
+		}
+	}
+}
+
+// lose ends the consumer, and all that is in hand with it.
+func (c *consumer) lose(e *amqp091.Error) {
+	cause, settle := error(adapters.ErrSessionLost), adapters.ErrStaleDelivery
+	switch {
+	case c.sub.d.ctx.Err() != nil:
+		cause, settle = adapters.ErrClosed, adapters.ErrClosed
+	case e != nil:
+		cause = fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, e)
+	}
+	c.ledger.end(settle)
+	c.cancel(cause)
+}
+
+// retire delivers no more, gives back what nobody has received, calls quiet, and
+// keeps the channel for as long as something is in hand.
+func (c *consumer) retire(cancel bool, quiet func()) {
+	if !c.ledger.stop() {
+		close(c.empty)
+	}
+	if cancel {
+		_ = c.ch.Cancel(c.tag, false) // fails only together with the channel
+	}
+	for d := range c.deliveries {
+		c.ledger.giveBack(d.DeliveryTag)
+	}
+	quiet()
+	select {
+	case <-c.empty:
+		c.ledger.end(errSettled)
+		_ = c.ch.Close()
+	case e := <-c.closes:
+		c.lose(e)
+	}
+}
+
+// errSettled is a ledger's end when all that was in hand is settled: who
+// settles then does it for the second time.
+var errSettled = errors.New("settled")
+
+// hand makes a delivery for its receiver, or returns false if the subscription
+// was stopped meanwhile.
+func (c *consumer) hand(d *amqp091.Delivery) (out adapters.Delivery, ok bool) {
+	if !c.ledger.take() {
+		c.ledger.giveBack(d.DeliveryTag)
+		return out, false
+	}
+	h := &handed{consumer: c, tag: d.DeliveryTag}
+	decode(d, &h.message, &out)
+	h.message.SetContext(c.ctx)
+	out.Settler = h
+	return out, true
+}
+
+// handed is a message as its receiver has it, together with what it takes to
+// settle it.
+type handed struct {
+	message  message.Message
+	consumer *consumer
+	tag      uint64
+	settled  atomic.Bool
+}
+
+// Settle implements [adapters.Settler]. It never waits.
+func (h *handed) Settle(_ context.Context, o adapters.Outcome) error {
+	if o > adapters.Reject {
+		return invalid("settle: %v", o)
+	}
+	c := h.consumer
+	var err error
+	if h.settled.CompareAndSwap(false, true) {
+		err = c.ledger.settle(h.tag, o)
+	} else {
+		err = c.ledger.ended()
+	}
+	switch {
+	case err == nil, err == errSettled:
+		return nil
+	case err == adapters.ErrStaleDelivery && c.sub.source.Private() && c.sub.life.Err() != nil:
+		return nil // the queue would have been gone in any case
+	}
+	return err
+}

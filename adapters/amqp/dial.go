@@ -1,0 +1,111 @@
+package amqp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// dial makes a connection to one node: socket, TLS, login, vhost.
+func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Connection, *wire, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	auth, err := c.authentication(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := c.socket(ctx, address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("amqp: connect: %w: %w", adapters.ErrUnavailable, err)
+	}
+	unhook := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
+	conn, err := amqp091.Open(w, amqp091.Config{
+		SASL:       []amqp091.Authentication{auth},
+		Vhost:      c.VHost,
+		FrameSize:  131072,
+		Heartbeat:  c.Heartbeat,
+		Locale:     "en_US",
+		Properties: amqp091.Table{"product": "motif", "version": version(), "platform": "go", "connection_name": name},
+	})
+	if !unhook() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		return conn, w, nil
+	}
+	w.fail(net.ErrClosed)
+	<-w.done
+	switch {
+	case ctx.Err() != nil:
+		// Whatever amqp091 says, it was because the connection was cut short.
+		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, context.Cause(ctx))
+	case refusedLogin(err), errors.Is(err, amqp091.ErrSASL):
+		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, ErrAccess, err)
+	}
+	return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
+}
+
+func (c *Config) authentication(ctx context.Context) (amqp091.Authentication, error) {
+	switch {
+	case c.Credentials != nil:
+		cred, err := c.Credentials(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("amqp: %w: credentials: %w", adapters.ErrUnavailable, err)
+		}
+		return (*plain)(&cred), nil
+	case c.hasCertificate():
+		return external{}, nil
+	}
+	return &plain{"guest", NewSecret("guest")}, nil
+}
+
+func (c *Config) socket(ctx context.Context, address string) (*wire, error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	conn := raw
+	if c.TLS != nil {
+		cfg := c.TLS.Clone()
+		if cfg.ServerName == "" {
+			cfg.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		secure := tls.Client(raw, cfg)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		conn = secure
+	}
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetReadDeadline(deadline.Add(time.Second)); err != nil { // ctx comes first, and says more
+		_ = raw.Close()
+		return nil, err
+	}
+	return newWire(conn, raw, c.WriteTimeout), nil
+}
+
+// version is this module's, as the program was built with it.
+var version = sync.OnceValue(func() string {
+	const module = "github.com/motifmq/motif"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Path == module {
+			return info.Main.Version
+		}
+		for _, dep := range info.Deps {
+			if dep.Path == module {
+				return dep.Version
+			}
+		}
+	}
+	return "unknown"
+})

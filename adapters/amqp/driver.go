@@ -1,0 +1,249 @@
+package amqp
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every
+// ability, and an AsyncPublisher, Getter and Unbinder.
+type Driver struct {
+	cfg Config
+
+	ctx  context.Context // ends when Close begins to close connections
+	stop context.CancelFunc
+	hard context.Context // ends when it has waited long enough for that
+	cut  context.CancelFunc
+
+	publishing *link
+	inFlight   chan struct{} // a place for each publish without an answer
+	async      completer
+
+	mu        sync.Mutex
+	closing   bool // no new work
+	closed    bool // no new goroutines
+	consuming []*link
+	subs      map[*subscription]struct{}
+	declared  map[string]adapters.Source
+	wg        sync.WaitGroup // of all goroutines
+	finished  chan struct{}  // closed when Close is done
+}
+
+var (
+	_ adapters.Driver         = (*Driver)(nil)
+	_ adapters.AsyncPublisher = (*Driver)(nil)
+	_ adapters.Getter         = (*Driver)(nil)
+	_ adapters.Unbinder       = (*Driver)(nil)
+)
+
+// maxDelay is the longest delay; see delay.go.
+const maxDelay = 30 * 24 * time.Hour
+
+// Connect returns a driver that is connected. It fails if no address is to be
+// had, or the login is refused; with RetryConnect it tries as long as ctx allows.
+func Connect(ctx context.Context, cfg Config) (*Driver, error) {
+	cfg, err := cfg.with()
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{
+		cfg:      cfg,
+		inFlight: make(chan struct{}, cfg.MaxInFlight),
+		subs:     make(map[*subscription]struct{}),
+		declared: make(map[string]adapters.Source),
+		finished: make(chan struct{}),
+	}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.hard, d.cut = context.WithCancel(context.Background())
+	d.publishing = newLink(d, "publish")
+	d.async.init(cfg.MaxInFlight)
+	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
+	s, err := d.publishing.connect(ctx)
+	for err != nil {
+		if !cfg.RetryConnect || !sleep(ctx, pause.wait()) {
+			d.stop()
+			d.cut()
+			return nil, err
+		}
+		s, err = d.publishing.connect(ctx)
+	}
+	d.spawn(func() { d.publishing.run(s) })
+	d.spawn(func() { d.async.run(d) })
+	return d, nil
+}
+
+// String tells drivers apart in a log.
+func (d *Driver) String() string {
+	return fmt.Sprintf("amqp.Driver(%s at %s)", d.cfg.Name, strings.Join(d.cfg.Addresses, ", "))
+}
+
+// Format keeps fmt from printing what is inside.
+func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())) }
+
+// Features implements [adapters.Driver].
+func (d *Driver) Features() adapters.Features {
+	return adapters.Features{Adapter: "amqp", Ability: adapters.Everything, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+}
+
+// check says whether the driver may begin something.
+func (d *Driver) check(ctx context.Context, verb string) error {
+	d.mu.Lock()
+	closing := d.closing
+	d.mu.Unlock()
+	if closing {
+		return adapters.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("amqp: %s: %w", verb, err)
+	}
+	return nil
+}
+
+// spawn runs f in a goroutine that Close waits for, or returns false if it is
+// too late for that.
+func (d *Driver) spawn(f func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.wg.Go(f)
+	return true
+}
+
+// await runs f, which knows no ctx, and waits for it as long as ctx allows.
+// What f makes too late is undone.
+func await[T any](ctx context.Context, d *Driver, f func() (T, error), undo func(T)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	var taken atomic.Bool
+	done := make(chan result, 1)
+	ok := d.spawn(func() {
+		v, err := f()
+		done <- result{v, err}
+		if err == nil && !taken.CompareAndSwap(false, true) {
+			undo(v)
+		}
+	})
+	var zero T
+	if !ok {
+		return zero, adapters.ErrClosed
+	}
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		if taken.CompareAndSwap(false, true) {
+			return zero, ctx.Err()
+		}
+		r := <-done // it was just in time
+		return r.v, r.err
+	}
+}
+
+// Do runs f with a channel of its own on the connection for publishing: for
+// what the seam has no word for. The channel is closed afterwards, and f may
+// cost it. f must not keep the channel, and must not make it or its connection
+// recover by itself.
+func (d *Driver) Do(ctx context.Context, f func(*amqp091.Channel) error) error {
+	if err := d.check(ctx, "do"); err != nil {
+		return err
+	}
+	s, err := d.publishing.session(ctx)
+	if err != nil {
+		return err
+	}
+	return s.briefly(ctx, f)
+}
+
+// Close implements [adapters.Driver]. Publishes that wait for the broker's
+// answer may still get it, for a moment. ctx and a frozen broker do not keep it from
+// ending: then the sockets are just closed.
+func (d *Driver) Close(ctx context.Context) error {
+	d.mu.Lock()
+	first := !d.closing
+	d.closing = true
+	d.mu.Unlock()
+	if first {
+		go d.shutDown(ctx)
+	}
+	defer context.AfterFunc(ctx, d.cut)()
+	<-d.finished
+	return nil
+}
+
+const (
+	settleTime  = 2 * time.Second // for publishes to be confirmed by, at Close
+	goodbyeTime = 3 * time.Second // for the broker to close connections by
+)
+
+func (d *Driver) shutDown(ctx context.Context) {
+	defer close(d.finished)
+	d.mu.Lock()
+	subs := make([]*subscription, 0, len(d.subs))
+	for s := range d.subs {
+		subs = append(subs, s)
+	}
+	d.mu.Unlock()
+	for _, s := range subs {
+		s.end(adapters.ErrClosed)
+	}
+	d.drain(ctx)
+	unhook := context.AfterFunc(ctx, d.cut)
+	giveUp := time.AfterFunc(goodbyeTime, d.cut)
+	d.stop()
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	for range cap(d.inFlight) { // every publish has its answer
+		d.inFlight <- struct{}{}
+	}
+	d.async.stop()
+	d.wg.Wait()
+	giveUp.Stop()
+	unhook()
+	d.cut()
+}
+
+// drain waits for the publishes that are under way, unless the broker is not
+// there to answer.
+func (d *Driver) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	taken := 0
+	for ; taken < cap(d.inFlight); taken++ {
+		s := d.publishing.now()
+		if s == nil {
+			break
+		}
+		if blocked, _ := s.blocked(); blocked != nil {
+			break
+		}
+		select {
+		case d.inFlight <- struct{}{}:
+			continue
+		case <-ctx.Done():
+		case <-s.ctx.Done():
+		}
+		break
+	}
+	for range taken {
+		<-d.inFlight
+	}
+}
+
+// mayBegin combines what every verb asks first.
+func (d *Driver) mayBegin(ctx context.Context, verb string, valid error) error {
+	return cmp.Or(d.check(ctx, verb), valid)
+}

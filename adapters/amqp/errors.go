@@ -1,0 +1,55 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// ErrAccess: the broker refuses this user, or refuses it this operation.
+// Trying again does not help until an operator has changed something.
+var ErrAccess = fmt.Errorf("%w: access refused", adapters.ErrInvalid)
+
+// classify wraps what amqp091 returned for an operation on topology with the
+// sentinel that it means.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", sentinel(err), err)
+}
+
+func sentinel(err error) error {
+	e, ok := errors.AsType[*amqp091.Error](err)
+	if !ok {
+		return adapters.ErrUnavailable
+	}
+	switch e.Code {
+	case amqp091.PreconditionFailed, amqp091.ResourceLocked:
+		return adapters.ErrMismatch
+	case amqp091.NotFound:
+		// A classic queue whose node is down is "not found" as well.
+		if strings.Contains(e.Reason, "down or inaccessible") {
+			return adapters.ErrUnavailable
+		}
+		return adapters.ErrNotFound
+	case amqp091.AccessRefused:
+		return ErrAccess
+	}
+	return adapters.ErrUnavailable
+}
+
+// refusedLogin tells whether the broker was reached but will not have us.
+func refusedLogin(err error) bool {
+	e, ok := errors.AsType[*amqp091.Error](err)
+	return errors.Is(err, ErrAccess) || ok && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
+}
+
+// permanent tells whether a subscription cannot be healed after err.
+func permanent(err error) bool {
+	return errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrNotFound) || errors.Is(err, adapters.ErrInvalid)
+}

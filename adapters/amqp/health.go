@@ -1,0 +1,89 @@
+package amqp
+
+import "fmt"
+
+// EventKind says what an Event is about.
+type EventKind uint8
+
+const (
+	Connected EventKind = iota // a session began
+	Lost                       // it ended
+	Blocked                    // the broker takes no publishes for a while: it is short of memory or disk
+	Unblocked                  // it does again
+	Cancelled                  // the broker took a subscription's consumer away, as when its queue is deleted
+)
+
+var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled"}
+
+// String returns the kind's name in lower case.
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return fmt.Sprintf("event(%d)", uint8(k))
+}
+
+// Event is something that happened to one of the driver's connections.
+type Event struct {
+	Kind       EventKind
+	Link       string // "publish" or "consume"
+	Address    string // host and port
+	Generation uint64 // which session of the link, from 1
+	Queue      string // of Cancelled
+	Err        error  // why
+}
+
+func (d *Driver) event(e Event) { d.cfg.OnEvent(e) }
+
+// Health is how the driver's connections are doing.
+type Health struct {
+	Links []LinkHealth // the first is for publishing, the others, which are made as needed, for consuming
+}
+
+// OK tells whether every link is up and not blocked.
+func (h Health) OK() bool {
+	for _, l := range h.Links {
+		if !l.Up || l.Blocked {
+			return false
+		}
+	}
+	return true
+}
+
+// LinkHealth is how one connection is doing.
+type LinkHealth struct {
+	Link          string
+	Up            bool
+	Address       string // of the node, while it is up
+	Generation    uint64 // sessions so far
+	Blocked       bool   // by the broker; publishes wait
+	BlockedReason string
+	LastError     error // of the last attempt to connect, or why the last session ended; also after it is up again
+}
+
+// Health returns how the driver's connections are doing. It does not wait for
+// anything.
+func (d *Driver) Health() Health {
+	d.mu.Lock()
+	links := append([]*link{d.publishing}, d.consuming...)
+	d.mu.Unlock()
+	var h Health
+	for _, l := range links {
+		h.Links = append(h.Links, l.health())
+	}
+	return h
+}
+
+func (l *link) health() LinkHealth {
+	l.mu.Lock()
+	h := LinkHealth{Link: l.role, Generation: l.gen, LastError: l.err}
+	s := l.current
+	l.mu.Unlock()
+	if s != nil && s.ctx.Err() == nil {
+		var unblocked <-chan struct{}
+		h.Up, h.Address = true, s.address
+		unblocked, h.BlockedReason = s.blocked()
+		h.Blocked = unblocked != nil
+	}
+	return h
+}

@@ -1,0 +1,222 @@
+package amqp
+
+import (
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// settler is what of an amqp091.Channel a ledger writes to. It does not block:
+// see [wire].
+type settler interface {
+	Ack(tag uint64, multiple bool) error
+	Nack(tag uint64, multiple, requeue bool) error
+}
+
+// ackDelay is how long an acknowledgement may wait for others, to go to the
+// broker with them.
+const ackDelay = time.Millisecond
+
+// ledger keeps account of the deliveries of one channel: what is in hand, what
+// is settled, what the broker knows of that. Acknowledgements go to the broker in runs:
+// one frame says that all up to a tag are dealt with, which takes a third off
+// the work of both sides.
+type ledger struct {
+	ch       settler
+	prefetch int
+
+	mu     sync.Mutex
+	inHand int
+	unsent int // acknowledged, not told yet
+
+	// Tags count from 1, and every one of them comes to be settled. Those before
+	// first are; states begins with first's.
+	first  uint64
+	states []state
+	run    uint64   // the last acknowledged tag before first, if it was not told yet, else 0
+	loose  []uint64 // acknowledged tags that were not first in their turn
+
+	stopped bool  // nothing more is handed out
+	over    error // why nothing can be settled any more
+	timer   *time.Timer
+	drained func() // called once stopped and nothing is in hand; without the lock
+}
+
+type state uint8
+
+const (
+	unsettled state = iota
+	acked           // to be told
+	told
+)
+
+func newLedger(ch settler, prefetch int) *ledger {
+	return &ledger{ch: ch, prefetch: prefetch, first: 1}
+}
+
+// take notes that a message is handed out, or tells that it must not be.
+func (l *ledger) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || l.over != nil {
+		return false
+	}
+	l.inHand++
+	return true
+}
+
+// settle tells the broker what became of tag, now or soon. Each tag is settled
+// once.
+func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
+	l.mu.Lock()
+	if l.over != nil {
+		err := l.over
+		l.mu.Unlock()
+		return err
+	}
+	l.inHand--
+	var err error
+	if o == adapters.Ack {
+		l.acknowledge(tag)
+	} else {
+		l.mark(tag, told)
+		err = l.ch.Nack(tag, false, o == adapters.Requeue)
+	}
+	drained := l.stopped && l.inHand == 0
+	if drained {
+		l.flush()
+	}
+	l.mu.Unlock()
+	if drained && l.drained != nil {
+		l.drained()
+	}
+	if err != nil { // the channel is gone, and this one did not know yet
+		return adapters.ErrStaleDelivery
+	}
+	return nil
+}
+
+// The lock is held from here on.
+
+func (l *ledger) acknowledge(tag uint64) {
+	if tag != l.first {
+		l.loose = append(l.loose, tag)
+	}
+	l.mark(tag, acked)
+	l.unsent++
+	switch {
+	// The broker sends no more than prefetch: not to wait for all of them keeps
+	// it sending.
+	case l.unsent >= (l.prefetch+1)/2, l.stopped:
+		l.flush()
+	case l.unsent > 1: // the timer runs
+	case l.timer == nil:
+		l.timer = time.AfterFunc(ackDelay, l.ring)
+	default:
+		l.timer.Reset(ackDelay)
+	}
+}
+
+// mark notes the state of a tag, and goes on with first as far as all is
+// settled.
+func (l *ledger) mark(tag uint64, s state) {
+	at := int(tag - l.first)
+	for at >= len(l.states) {
+		l.states = append(l.states, unsettled)
+	}
+	l.states[at] = s
+	settled := 0
+	for settled < len(l.states) && l.states[settled] != unsettled {
+		if l.states[settled] == acked {
+			l.run = l.first + uint64(settled)
+		}
+		settled++
+	}
+	if settled > 0 {
+		l.first += uint64(settled)
+		l.states = append(l.states[:0], l.states[settled:]...)
+	}
+}
+
+// flush tells the broker all it does not know.
+func (l *ledger) flush() {
+	if l.unsent == 0 {
+		return
+	}
+	// The broker looks for the tag itself, and closes the channel if that is
+	// settled: run is acknowledged and not told, not just any settled one.
+	if l.run != 0 {
+		_ = l.ch.Ack(l.run, true)
+		l.run = 0
+	}
+	for _, tag := range l.loose {
+		if tag >= l.first && l.states[tag-l.first] == acked {
+			l.states[tag-l.first] = told
+			_ = l.ch.Ack(tag, false)
+		}
+	}
+	l.loose = l.loose[:0]
+	l.unsent = 0
+}
+
+func (l *ledger) ring() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over == nil {
+		l.flush()
+	}
+}
+
+// idle is called by who finds nothing to receive: if the broker waits for
+// acknowledgements to send more, it gets them.
+func (l *ledger) idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unsent > 0 && l.unsent+l.inHand >= l.prefetch && l.over == nil {
+		l.flush()
+	}
+}
+
+// stop hands nothing out any more, and tells whether something is in hand.
+func (l *ledger) stop() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	if l.over == nil {
+		l.flush()
+	}
+	return l.inHand > 0
+}
+
+// giveBack requeues a message that was not handed out.
+func (l *ledger) giveBack(tag uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over == nil {
+		l.mark(tag, told)
+		_ = l.ch.Nack(tag, false, true)
+	}
+}
+
+// end lets nothing be settled any more, for a reason that is given to whoever
+// tries.
+func (l *ledger) end(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over != nil {
+		return
+	}
+	l.over = why
+	l.states, l.loose = nil, nil
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// ended returns why nothing can be settled any more, or nil.
+func (l *ledger) ended() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
+}

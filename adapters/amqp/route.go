@@ -1,0 +1,110 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// route is where a publication goes in RabbitMQ's terms.
+type route struct {
+	p        *adapters.Publication
+	exchange string
+	key      string
+	steps    uint64 // of a delay, in units; 0 = none
+}
+
+// routeOf validates p and finds out where it goes.
+func (c *Config) routeOf(p *adapters.Publication) (route, error) {
+	if err := p.Validate(); err != nil {
+		return route{}, fmt.Errorf("amqp: publish: %w", err)
+	}
+	r := route{p: p, key: p.To.Name}
+	if p.To.Kind.IsExchange() {
+		r.exchange, r.key = p.To.Name, p.Key
+	}
+	switch {
+	case p.To.Kind == adapters.Reply && !c.answerable(p.To.Name):
+		return r, invalid("publish to the reply address %q: it is neither a direct reply address nor a server-named queue", clip(p.To.Name))
+	case p.ReplyTo == directReply:
+		return r, invalid("the reply address %s stands for one of this connection, which has none", directReply)
+	case milliseconds(p.TTL) > maxExpiry:
+		return r, invalid("TTL %v, at most %v is possible", p.TTL, maxExpiry*time.Millisecond)
+	case p.Attempt > math.MaxInt32:
+		return r, invalid("attempt %d", p.Attempt)
+	case p.Delay > 0:
+		return r, r.delay()
+	}
+	return r, nil
+}
+
+// directReply is the pseudo-queue of direct reply-to. In a request it stands
+// for an address that begins like it, and which RabbitMQ puts in its place.
+const directReply = "amq.rabbitmq.reply-to"
+
+// answerable tells whether answers may be sent to an address. A caller could
+// name any queue, and have this process publish to it with this process's rights.
+func (c *Config) answerable(address string) bool {
+	for i := range len(address) {
+		if address[i] <= ' ' || address[i] > '~' {
+			return false
+		}
+	}
+	return strings.HasPrefix(address, directReply+".") || strings.HasPrefix(address, "amq.gen-") ||
+		c.AllowReplyTo != nil && c.AllowReplyTo(address)
+}
+
+// arrange makes what a route leads through exist, once in a session.
+func (s *session) arrange(ctx context.Context, r *route) error {
+	if !r.p.To.Kind.IsExchange() && r.steps == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	_, known := s.known[r.passes()]
+	known = known && r.steps < 1<<s.rungs
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	return s.arrangeSlowly(ctx, r)
+}
+
+// passes says what a route leads through, for the session to remember that it
+// exists.
+func (r *route) passes() adapters.Endpoint {
+	const delayed adapters.Kind = 0x80
+	e := r.p.To
+	if r.steps > 0 {
+		if e.Kind |= delayed; !r.p.To.Kind.IsExchange() {
+			e.Name = "" // all queues are reached in the same way
+		}
+	}
+	return e
+}
+
+func (s *session) arrangeSlowly(ctx context.Context, r *route) error {
+	rungs, err := 0, error(nil)
+	if r.p.To.Kind.IsExchange() {
+		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return declareExchange(ch, r.p.To) })
+	}
+	if err == nil && r.steps > 0 {
+		rungs, err = s.buildLadder(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) >= maxKnown {
+		clear(s.known)
+	}
+	s.known[r.passes()] = struct{}{}
+	s.rungs = max(s.rungs, rungs)
+	return nil
+}

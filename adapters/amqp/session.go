@@ -1,0 +1,154 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// session is one life of a link. What was delivered in it can be settled in it
+// only.
+type session struct {
+	link    *link
+	gen     uint64
+	address string
+	conn    *amqp091.Connection
+	wire    *wire
+	since   time.Time
+	control chan struct{} // held while a channel is open that is only for a moment
+
+	ctx    context.Context // ends with the session
+	cancel context.CancelCauseFunc
+
+	mu        sync.Mutex
+	unblocked chan struct{} // closed when the broker takes publishes again; nil if it does
+	reason    string        // why it does not
+	known     map[adapters.Endpoint]struct{}
+	rungs     int // of the ladder, that exist
+	lanes     map[string]*lane
+	laneList  []*lane
+}
+
+const (
+	maxKnown = 4096 // exchanges remembered as declared
+	lasting  = 10 * time.Second
+)
+
+func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, w *wire) *session {
+	s := &session{
+		link: l, gen: gen, address: address, conn: conn, wire: w, since: time.Now(),
+		control: make(chan struct{}, controls(int(conn.Config.ChannelMax))),
+		known:   make(map[adapters.Endpoint]struct{}),
+		lanes:   make(map[string]*lane),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// controls is how many channels, of so many, are kept free for what is done in
+// passing.
+func controls(channels int) int { return max(1, min(8, channels/4)) }
+
+// lasted tells a session that worked from one that is lost again at once, as
+// when the broker throws everybody out.
+func (s *session) lasted() bool { return time.Since(s.since) > lasting }
+
+// watch returns once the session is over, and why. It ends the session when the
+// driver is closed.
+func (s *session) watch() error {
+	blocks := s.conn.NotifyBlocked(make(chan amqp091.Blocking, 8))
+	closes := s.conn.NotifyClose(make(chan *amqp091.Error, 1))
+	closing, hard := s.link.d.ctx.Done(), s.link.d.hard.Done()
+	var goodbye sync.WaitGroup
+	for {
+		select {
+		case b, ok := <-blocks:
+			if !ok {
+				blocks = nil
+				continue
+			}
+			s.setBlocked(b.Active, b.Reason)
+		case <-closing:
+			closing = nil
+			goodbye.Go(func() { _ = s.conn.Close() }) // after all that was written before
+		case <-hard:
+			hard = nil
+			s.wire.fail(adapters.ErrClosed)
+		case e := <-closes:
+			lost := s.why(e)
+			s.cancel(lost)
+			_ = s.wire.Close()
+			<-s.wire.done
+			goodbye.Wait()
+			return lost
+		}
+	}
+}
+
+// why is the cause with which the session ends.
+func (s *session) why(e *amqp091.Error) error {
+	switch {
+	case s.link.d.ctx.Err() != nil:
+		return adapters.ErrClosed
+	case e == nil:
+		return adapters.ErrSessionLost
+	}
+	return fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, e)
+}
+
+func (s *session) setBlocked(blocked bool, reason string) {
+	s.wire.setBlocked(blocked)
+	s.mu.Lock()
+	was := s.unblocked != nil
+	switch {
+	case blocked && !was:
+		s.unblocked, s.reason = make(chan struct{}), reason
+	case !blocked && was:
+		close(s.unblocked)
+		s.unblocked, s.reason = nil, ""
+	}
+	s.mu.Unlock()
+	if blocked == was {
+		return
+	}
+	e := Event{Kind: Unblocked, Link: s.link.role, Address: s.address, Generation: s.gen}
+	if blocked {
+		e.Kind, e.Err = Blocked, fmt.Errorf("amqp: %w: blocked by the broker: %s", adapters.ErrUnavailable, reason)
+	}
+	s.link.d.event(e)
+	s.link.d.cfg.Logger.Warn("motif: "+e.Kind.String()+" by the broker", "link", s.link.role, "reason", reason)
+}
+
+// blocked returns a channel that is closed when the broker takes publishes
+// again, or nil if it does.
+func (s *session) blocked() (<-chan struct{}, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unblocked, s.reason
+}
+
+// briefly runs f with a channel of its own, for what may cost the channel.
+func (s *session) briefly(ctx context.Context, f func(*amqp091.Channel) error) error {
+	select {
+	case s.control <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+	_, err := await(ctx, s.link.d, func() (struct{}, error) {
+		defer func() { <-s.control }()
+		ch, err := s.conn.Channel()
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer ch.Close()
+		return struct{}{}, f(ch)
+	}, func(struct{}) {})
+	return err
+}

@@ -1,0 +1,279 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// subscription outlives its consumers.
+type subscription struct {
+	d       *Driver
+	source  adapters.Source
+	link    *link
+	address atomic.Pointer[string]
+	view    atomic.Pointer[view]
+	quiet   chan struct{} // closed when nothing more will be received
+
+	life context.Context // ends with the subscription
+	kill context.CancelFunc
+
+	mu  sync.Mutex // for writing view, and
+	err error      // why the subscription ended
+}
+
+// view is what Receive needs to know.
+type view struct {
+	consumer *consumer // nil while there is none
+	err      error
+	changed  chan struct{} // closed when there is another view
+}
+
+// Subscribe implements [adapters.Driver].
+func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if err := d.mayBegin(ctx, "subscribe", validateSubscribe(s)); err != nil {
+		return nil, err
+	}
+	s.Keys = slices.Clone(s.Keys)
+	sub := &subscription{d: d, source: s, quiet: make(chan struct{})}
+	sub.life, sub.kill = context.WithCancel(context.Background())
+	sub.view.Store(&view{changed: make(chan struct{})})
+	var err error
+	if sub.link, err = d.reserve(); err != nil {
+		return nil, err
+	}
+	for {
+		session, err := sub.link.session(ctx)
+		if err == nil {
+			var c *consumer
+			if c, err = sub.openConsumer(ctx, session); err == nil {
+				return sub, sub.begin(c)
+			}
+			if err = d.retry(ctx, session, err); err == nil {
+				continue
+			}
+		}
+		d.release(sub.link)
+		return nil, fmt.Errorf("amqp: subscribe to %s: %w", describe(s), err)
+	}
+}
+
+func validateSubscribe(s adapters.Source) error {
+	if err := s.ValidateSubscribe(); err != nil {
+		return fmt.Errorf("amqp: %w", err)
+	}
+	return validate(s)
+}
+
+// begin sets the subscription to work with its first consumer.
+func (sub *subscription) begin(c *consumer) error {
+	sub.show(c)
+	sub.d.mu.Lock()
+	sub.d.subs[sub] = struct{}{}
+	sub.d.mu.Unlock()
+	if sub.d.spawn(func() { sub.run(c) }) {
+		return nil
+	}
+	sub.end(adapters.ErrClosed)
+	return adapters.ErrClosed
+}
+
+// show lets a consumer be received from.
+func (sub *subscription) show(c *consumer) {
+	if c != nil {
+		sub.address.Store(&c.queue)
+	}
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if sub.err == nil {
+		old := sub.view.Swap(&view{consumer: c, changed: make(chan struct{})})
+		close(old.changed)
+	}
+}
+
+// end ends the subscription; why is what Receive says from now on.
+func (sub *subscription) end(why error) {
+	sub.mu.Lock()
+	first := sub.err == nil
+	if first {
+		sub.err = why
+		old := sub.view.Swap(&view{err: why, changed: make(chan struct{})})
+		close(old.changed)
+	}
+	sub.mu.Unlock()
+	if !first {
+		return
+	}
+	sub.d.mu.Lock()
+	delete(sub.d.subs, sub)
+	sub.d.mu.Unlock()
+	sub.kill()
+}
+
+// run looks after the consumer, and replaces one that is gone.
+func (sub *subscription) run(c *consumer) {
+	defer sub.d.release(sub.link)
+	quiet := sync.OnceFunc(func() { close(sub.quiet) })
+	defer quiet()
+	for {
+		c.watch()
+		if sub.life.Err() != nil {
+			sub.finish(c, quiet)
+			return
+		}
+		sub.show(nil)
+		if c = sub.heal(); c == nil {
+			return
+		}
+	}
+}
+
+// finish is for when the subscription has ended, and c has not.
+func (sub *subscription) finish(c *consumer, quiet func()) {
+	if errors.Is(sub.why(), adapters.ErrClosed) {
+		// The connection is about to go, and gives back everything; what is
+		// acknowledged has to be told before.
+		c.ledger.stop()
+		quiet()
+		c.lose(<-c.closes)
+		return
+	}
+	c.retire(true, quiet)
+}
+
+// heal returns a new consumer, or nil if the subscription has ended.
+func (sub *subscription) heal() *consumer {
+	pause := backoff{min: sub.d.cfg.BackoffMin, max: sub.d.cfg.BackoffMax}
+	for {
+		s, err := sub.link.session(sub.life)
+		if err != nil {
+			return nil // stopped or closed; session waits for all else
+		}
+		c, err := sub.openConsumer(sub.life, s)
+		switch {
+		case err == nil:
+			sub.show(c)
+			return c
+		case sub.life.Err() != nil:
+			return nil
+		case s.ctx.Err() == nil && !s.conn.IsClosed():
+			err = classify(err)
+			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {
+				sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))
+				return nil
+			}
+			sub.d.cfg.Logger.Warn("motif: subscribing again", "source", describe(sub.source), "error", err)
+		}
+		sleep(sub.life, pause.wait())
+	}
+}
+
+func (sub *subscription) why() error {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.err
+}
+
+// Receive implements [adapters.Subscription].
+func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return adapters.Delivery{}, fmt.Errorf("amqp: receive: %w", err)
+		}
+		v := sub.view.Load()
+		if v.err != nil {
+			return adapters.Delivery{}, v.err
+		}
+		if v.consumer == nil {
+			select {
+			case <-v.changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if d, ok := v.receive(ctx); ok {
+			return d, nil
+		}
+	}
+}
+
+// receive returns the next message of v's consumer, or false if there was none
+// and things may have changed.
+func (v *view) receive(ctx context.Context) (adapters.Delivery, bool) {
+	c := v.consumer
+	select {
+	case d, ok := <-c.deliveries:
+		if ok {
+			return c.hand(&d)
+		}
+	default:
+		c.ledger.idle()
+		select {
+		case d, ok := <-c.deliveries:
+			if ok {
+				return c.hand(&d)
+			}
+		case <-v.changed:
+			return adapters.Delivery{}, false
+		case <-ctx.Done():
+			return adapters.Delivery{}, false
+		}
+	}
+	select { // the consumer is gone; that will be noticed soon
+	case <-v.changed:
+	case <-ctx.Done():
+	}
+	return adapters.Delivery{}, false
+}
+
+// Stop implements [adapters.Subscription].
+func (sub *subscription) Stop() error {
+	sub.end(adapters.ErrStopped)
+	<-sub.quiet
+	return nil
+}
+
+// Address implements [adapters.Subscription].
+func (sub *subscription) Address() string { return *sub.address.Load() }
+
+// reserve returns a link with room for one more subscription, and makes one if
+// there is none: a connection carries so many channels and no more.
+func (d *Driver) reserve() (*link, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		return nil, adapters.ErrClosed
+	}
+	for _, l := range d.consuming {
+		if l.used < l.room() {
+			l.used++
+			return l, nil
+		}
+	}
+	l := newLink(d, "consume")
+	l.used = 1
+	d.consuming = append(d.consuming, l)
+	d.wg.Go(func() { l.run(nil) })
+	return l, nil
+}
+
+func (d *Driver) release(l *link) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.used--
+}
+
+// room is how many subscriptions the link carries: as many as there are
+// channels, less a few for what is done in passing.
+func (l *link) room() int {
+	channels := 2047 // RabbitMQ's default
+	if s := l.now(); s != nil {
+		channels = int(s.conn.Config.ChannelMax)
+	}
+	return max(1, channels-2*controls(channels))
+}

@@ -1,0 +1,264 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+const (
+	// manyDeliveries is x-delivery-limit. RabbitMQ 4 drops or dead-letters a
+	// message after 20 deliveries unless told otherwise, and a shutdown or lost session is a
+	// delivery too. -1 would mean no limit, but only from 4.0 on, where the queue
+	// of an older broker that has something else would be a mismatch.
+	manyDeliveries = math.MaxInt32
+
+	// maxExpiry is the most milliseconds that RabbitMQ takes as a time to live.
+	maxExpiry = math.MaxUint32
+
+	maxDeclared = 1024 // sources that are declared again after a reconnect
+)
+
+// Declare implements [adapters.Driver].
+func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
+	if err := d.mayBegin(ctx, "declare", validate(s)); err != nil {
+		return err
+	}
+	if s.Kind == adapters.Reply {
+		return invalid("declare: a reply address needs a subscription")
+	}
+	err := d.change(ctx, d.publishing, func(ch *amqp091.Channel) error { return d.cfg.declare(ch, s) })
+	if err != nil {
+		return fmt.Errorf("amqp: declare %s: %w", describe(s), err)
+	}
+	d.remember(s)
+	return nil
+}
+
+// Unbind implements [adapters.Unbinder].
+func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
+	if err := d.mayBegin(ctx, "unbind", validate(s)); err != nil {
+		return err
+	}
+	if s.Private() {
+		return invalid("unbind: a private source")
+	}
+	err := d.change(ctx, d.publishing, func(ch *amqp091.Channel) error {
+		for _, key := range bindings(s) {
+			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && sentinel(err) != adapters.ErrNotFound { // no queue or exchange, no binding
+		return fmt.Errorf("amqp: unbind %s: %w", describe(s), err)
+	}
+	d.forget(s)
+	return nil
+}
+
+// change runs f with a channel of its own. If the session is lost meanwhile it
+// runs it again in the next one: f must not mind.
+func (d *Driver) change(ctx context.Context, l *link, f func(*amqp091.Channel) error) error {
+	for {
+		s, err := l.session(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.briefly(ctx, f)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return unavailable(ctx, nil)
+		case s.ctx.Err() == nil && !s.conn.IsClosed():
+			return classify(err)
+		}
+		select { // the next session is not far, or this one is not noticed to be over yet
+		case <-s.ctx.Done():
+		case <-ctx.Done():
+		}
+	}
+}
+
+// declare makes what s describes exist, or finds out whether it does.
+func (c *Config) declare(ch *amqp091.Channel, s adapters.Source) error {
+	if s.Passive {
+		_, err := ch.QueueDeclarePassive(s.QueueName(), true, false, false, false, nil)
+		return err
+	}
+	if s.Kind.IsExchange() {
+		if err := declareExchange(ch, s.Endpoint); err != nil {
+			return err
+		}
+	}
+	if s.Private() {
+		return nil // but for its queue
+	}
+	if s.Queue.DeadLetter != "" {
+		if err := c.declareQueue(ch, s.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
+			return err
+		}
+	}
+	if err := c.declareQueue(ch, s.QueueName(), s.Queue); err != nil {
+		return err
+	}
+	return bind(ch, s.QueueName(), s)
+}
+
+// declarePrivate makes a queue that only this connection can use, and that goes
+// with its consumer, and returns the name that the broker gives it. Nobody can guess that.
+func declarePrivate(ch *amqp091.Channel, s adapters.Source) (string, error) {
+	q, err := ch.QueueDeclare("", false, true, true, false, amqp091.Table{"x-queue-type": string(Classic)})
+	if err != nil || s.Kind == adapters.Reply {
+		return q.Name, err
+	}
+	return q.Name, bind(ch, q.Name, s)
+}
+
+func declareExchange(ch *amqp091.Channel, e adapters.Endpoint) error {
+	return ch.ExchangeDeclare(e.Name, e.Kind.String(), true, false, false, false, nil)
+}
+
+func bind(ch *amqp091.Channel, queue string, s adapters.Source) error {
+	for _, key := range bindings(s) {
+		if err := ch.QueueBind(queue, key, s.Name, false, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bindings returns the routing keys with which s is bound to its exchange.
+func bindings(s adapters.Source) []string {
+	if s.Kind == adapters.Fanout {
+		return []string{""}
+	}
+	return s.Keys
+}
+
+func (c *Config) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
+	_, err := ch.QueueDeclare(name, true, q.AutoDelete, false, false, c.arguments(q))
+	return err
+}
+
+// arguments are what two declarations of a queue have to agree in.
+func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
+	kind := c.QueueType
+	if q.AutoDelete || q.MaxPriority > 0 {
+		kind = Classic
+	}
+	args := amqp091.Table{"x-queue-type": string(kind)}
+	if kind == Quorum {
+		args["x-delivery-limit"] = int64(manyDeliveries)
+	}
+	if q.MaxPriority > 0 {
+		args["x-max-priority"] = int64(q.MaxPriority)
+	}
+	if q.MessageTTL > 0 {
+		args["x-message-ttl"] = milliseconds(q.MessageTTL)
+	}
+	if q.MaxLength > 0 {
+		args["x-max-length"] = int64(q.MaxLength)
+		args["x-overflow"] = "reject-publish"
+		if q.Overflow == adapters.DropHead {
+			args["x-overflow"] = "drop-head"
+		}
+	}
+	if q.DeadLetter != "" {
+		args["x-dead-letter-exchange"] = ""
+		args["x-dead-letter-routing-key"] = q.DeadLetter
+		if kind == Quorum && (q.MaxLength == 0 || q.Overflow == adapters.RejectPublish) {
+			// A dead letter leaves its queue when the next one has it, not before.
+			// RabbitMQ wants to hear about overflow for that, also without a limit.
+			args["x-dead-letter-strategy"] = "at-least-once"
+			args["x-overflow"] = "reject-publish"
+		}
+	}
+	return args
+}
+
+// milliseconds rounds up: a time to live must not become none.
+func milliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+// validate is s.Validate and what only RabbitMQ minds.
+func validate(s adapters.Source) error {
+	if err := s.Validate(); err != nil {
+		return fmt.Errorf("amqp: %w", err)
+	}
+	if milliseconds(s.Queue.MessageTTL) > maxExpiry {
+		return invalid("message TTL %v, at most %v is possible", s.Queue.MessageTTL, maxExpiry*time.Millisecond)
+	}
+	return nil
+}
+
+// describe names s in an error message. Validated names are short enough.
+func describe(s adapters.Source) string {
+	switch {
+	case s.Kind == adapters.Reply:
+		return "a reply address"
+	case s.Group == "":
+		return s.Endpoint.String()
+	}
+	return fmt.Sprintf("%s for group %q", s.Endpoint, s.Group)
+}
+
+// remember notes what to declare again in the next session, in case that the
+// broker comes back without it.
+func (d *Driver) remember(s adapters.Source) {
+	if s.Passive {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.declared) >= maxDeclared {
+		clear(d.declared) // who publishes there finds out, and declares it
+	}
+	name := describe(s)
+	s.Keys = append(slices.Clone(s.Keys), d.declared[name].Keys...) // bindings add up
+	slices.Sort(s.Keys)
+	s.Keys = slices.Compact(s.Keys)
+	d.declared[name] = s
+}
+
+// forget takes the bindings of s from what is remembered.
+func (d *Driver) forget(s adapters.Source) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := describe(s)
+	old, ok := d.declared[name]
+	old.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(key string) bool { return slices.Contains(s.Keys, key) })
+	if ok && len(old.Keys) > 0 {
+		d.declared[name] = old
+	} else {
+		delete(d.declared, name)
+	}
+}
+
+// redeclare declares in a new session what was declared before. What fails is
+// logged: whoever uses it gets the error.
+func (d *Driver) redeclare(s *session) {
+	d.mu.Lock()
+	sources := make([]adapters.Source, 0, len(d.declared))
+	for _, src := range d.declared {
+		sources = append(sources, src)
+	}
+	d.mu.Unlock()
+	for _, src := range sources {
+		if s.conn.IsClosed() {
+			return
+		}
+		if err := s.briefly(d.ctx, func(ch *amqp091.Channel) error { return d.cfg.declare(ch, src) }); err != nil {
+			d.cfg.Logger.Warn("motif: declaring again", "source", describe(src), "error", err)
+		}
+	}
+}
