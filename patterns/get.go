@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -17,28 +18,56 @@ type Taken[T any] struct {
 	Value T
 	Delivery
 
-	queue *WorkQueue[T]
-	d     adapters.Delivery
+	queue   *WorkQueue[T]
+	d       adapters.Delivery
+	settled atomic.Bool
 }
 
 // Ack says that the message is dealt with.
-func (t *Taken[T]) Ack(ctx context.Context) error { return t.d.Settle(ctx, adapters.Ack) }
+func (t *Taken[T]) Ack(ctx context.Context) error {
+	return t.once(func() error { return t.d.Settle(ctx, adapters.Ack) })
+}
 
 // Requeue puts the message back to its place in the queue.
-func (t *Taken[T]) Requeue(ctx context.Context) error { return t.d.Settle(ctx, adapters.Requeue) }
+func (t *Taken[T]) Requeue(ctx context.Context) error {
+	return t.once(func() error { return t.d.Settle(ctx, adapters.Requeue) })
+}
 
 // Reject sends the message to the dead letters, with the reason, or drops it
 // where there are none.
 func (t *Taken[T]) Reject(ctx context.Context, reason error) error {
-	return t.queue.reject(ctx, &t.d, reason)
+	return t.once(func() error { return t.queue.reject(ctx, &t.d, reason) })
+}
+
+// once lets one settle the message: a Reject that came second would make a
+// dead letter of what is done. One that fails may be tried again.
+func (t *Taken[T]) once(settle func() error) error {
+	if t.settled.Swap(true) {
+		return nil
+	}
+	err := settle()
+	if err != nil {
+		t.settled.Store(false)
+	}
+	return err
 }
 
 func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason error) error {
 	if reason == nil {
 		reason = errors.New("rejected")
 	}
+	switch cause := context.Cause(d.Message.Context()); {
+	case errors.Is(cause, adapters.ErrSessionLost): // it is delivered again, and no dead letter
+		return adapters.ErrStaleDelivery
+	case errors.Is(cause, adapters.ErrClosed):
+		return adapters.ErrClosed
+	}
 	if q.deadLetter == "" {
-		return d.Settle(ctx, adapters.Reject)
+		err := d.Settle(ctx, adapters.Reject)
+		if err == nil {
+			q.bus.counters.dropped.Add(1)
+		}
+		return err
 	}
 	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
 		return err
@@ -91,7 +120,13 @@ func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
 func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
 	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
 	if err := q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value); err != nil {
-		return nil, errors.Join(err, q.reject(context.WithoutCancel(ctx), &d, err))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
+		defer cancel()
+		failed := q.reject(ctx, &d, err)
+		if failed != nil {
+			failed = errors.Join(failed, d.Settle(ctx, adapters.Requeue)) // or it would stay in a hand that nobody has
+		}
+		return nil, errors.Join(err, failed)
 	}
 	return t, nil
 }

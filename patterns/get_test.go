@@ -86,3 +86,64 @@ func TestManyGettersShareOneQueue(t *testing.T) {
 		t.Errorf("%d taken", len(seen))
 	}
 }
+
+func TestTakenIsSettledOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[int](bus, "q")
+		next := func() *patterns.Taken[int] {
+			t.Helper()
+			must(t, q.Send(t.Context(), 1))
+			got, err := q.TryGet(t.Context())
+			must(t, err)
+			return got
+		}
+		got := next()
+		must(t, got.Ack(t.Context()))
+		must(t, got.Reject(t.Context(), errKitchen)) // too late, and harmless
+		got = next()
+		broker.Cut()
+		wantErr(t, "Reject after the session was lost", got.Reject(t.Context(), errKitchen), adapters.ErrStaleDelivery)
+		take(t, q)
+		wantErr(t, "dead letters", second(q.Dead().TryGet(t.Context())), adapters.ErrEmpty)
+
+		got = next()
+		broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q.dead", Do: memory.Refuse, Times: 1})
+		wantErr(t, "Reject that is refused", got.Reject(t.Context(), errKitchen), adapters.ErrUnavailable)
+		must(t, got.Reject(t.Context(), nil)) // once more
+		must(t, got.Reject(t.Context(), nil))
+		if dead := take(t, q.Dead()); dead.Headers[patterns.HeaderReason] != "rejected" || dead.Headers[patterns.HeaderQueue] != "q" {
+			t.Errorf("dead letter %+v", dead.Delivery)
+		}
+		wantErr(t, "dead letters", second(q.Dead().TryGet(t.Context())), adapters.ErrEmpty)
+
+		q = patterns.NewWorkQueue[int](bus, "no-dead", patterns.NoDeadLetter())
+		must(t, next().Reject(t.Context(), errKitchen))
+		if s := bus.Stats(); s.Dropped != 1 || s.DeadLettered != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+	bus, _ := newBus(t)
+	q := patterns.NewWorkQueue[int](bus, "q")
+	must(t, q.Send(bounded(t), 1))
+	got, err := q.TryGet(bounded(t))
+	must(t, err)
+	must(t, bus.Close(bounded(t)))
+	wantErr(t, "Reject after Close", got.Reject(bounded(t), errKitchen), adapters.ErrClosed)
+}
+
+func TestGetGivesBackWhatItCanNeitherDecodeNorBury(t *testing.T) {
+	bus, broker := newBus(t)
+	q := patterns.NewWorkQueue[int](bus, "q")
+	must(t, patterns.NewWorkQueue[string](bus, "q").Send(bounded(t), "seven"))
+	broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q.dead", Do: memory.Refuse, Times: 1})
+	err := second(q.TryGet(bounded(t)))
+	wantErr(t, "TryGet", err, patterns.ErrCodec)
+	wantErr(t, "TryGet", err, adapters.ErrUnavailable)
+	if info, _ := broker.Queue("q"); info.Ready != 1 || info.Unacked != 0 {
+		t.Errorf("the message is not back: %+v", info)
+	}
+	wantErr(t, "TryGet again", second(q.Get(bounded(t))), patterns.ErrCodec)
+	if info, _ := broker.Queue("q.dead"); info.Ready != 1 {
+		t.Errorf("dead letters %+v", info)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -166,7 +167,7 @@ func invalid(format string, args ...any) error {
 func apply[O any](opts []O, one func(O) error) error {
 	var errs []error
 	for _, o := range opts {
-		if any(o) == nil {
+		if v := reflect.ValueOf(o); !v.IsValid() || v.Kind() == reflect.Func && v.IsNil() {
 			errs = append(errs, invalid("nil option"))
 			continue
 		}
@@ -351,60 +352,6 @@ func NoDeadLetter() QueueOption {
 // is rejected, and goes where that queue's own dead-letter setting says.
 func Passive() QueueOption {
 	return func(c *queueConfig) error { c.passive = true; return nil }
-}
-
-// Header gives the message a header. Keys that begin with "motif-" are
-// reserved.
-func Header(key, value string) HeaderOption { return HeaderOption{key, value} }
-
-// Delay keeps the message waiting at the broker for d.
-func Delay(d time.Duration) PublishOption {
-	return publishOption(func(c *publishConfig) error { return positive("Delay", d, &c.p.Delay) })
-}
-
-// TTL drops the message (to the dead letters, where the queue has them) if
-// it was not delivered within d. It limits each stay in the queue: a retry
-// has it anew.
-func TTL(d time.Duration) PublishOption {
-	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
-}
-
-// Priority lets the message overtake those of lower priority, on a queue with
-// [MaxPriority].
-func Priority(p uint8) PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Priority = p; return nil })
-}
-
-// Transient lets the broker keep the message in memory only: it may be lost
-// when the broker restarts.
-func Transient() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Transient = true; return nil })
-}
-
-// Mandatory makes it an error, ErrUnroutable, if the message reaches no
-// queue. A work queue's messages always are, unless delayed.
-func Mandatory() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Mandatory = true; return nil })
-}
-
-// MessageID sets the message's id, for receivers that recognise repeats by it.
-// Without it the id is random. Not for batches.
-func MessageID(id string) PublishOption {
-	return publishOption(func(c *publishConfig) error {
-		if id == "" || len(id) > adapters.MaxNameBytes {
-			return invalid("message id of %d bytes", len(id))
-		}
-		c.id = id
-		return nil
-	})
-}
-
-// HoldBack makes a publish to a full queue wait for room, as long as ctx
-// allows, where it would fail with ErrNacked. It asks again ever so often, so
-// that those who are held back get in in no certain order. For a single
-// blocking send only.
-func HoldBack() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.holdBack = true; return nil })
 }
 
 func atLeast1(what string, n int, to *int) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -92,8 +93,12 @@ func (b *Bus) message(id string, payload []byte, headers map[string]string) *mes
 
 func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {
 	cfg, msgs, err := s.prepare(ctx, key, opts, values...)
-	if err == nil && cfg.holdBack && len(msgs) > 1 {
+	switch {
+	case err != nil || !cfg.holdBack:
+	case len(msgs) > 1:
 		err = invalid("HoldBack with a batch")
+	case s.to.Kind != adapters.Queue:
+		err = invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
 	}
 	if err == nil {
 		err = s.publish(ctx, cfg, msgs)
@@ -102,24 +107,22 @@ func (s *sender) send(ctx context.Context, key string, opts []PublishOption, val
 }
 
 func (s *sender) publish(ctx context.Context, cfg publishConfig, msgs []*message.Message) error {
-	err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
-	if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
-		// Somebody deleted the queue since it was declared. Those that were
-		// unroutable are certainly not stored: declare again, send them again.
-		err = s.republish(ctx, cfg, msgs, err)
-	}
-	if !cfg.holdBack {
-		return err
-	}
-	for wait := time.Millisecond; errors.Is(err, adapters.ErrNacked); wait = min(2*wait, 250*time.Millisecond) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
+		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+			err = s.republish(ctx, cfg, msgs, err)
+		}
+		if !cfg.holdBack || !errors.Is(err, adapters.ErrNacked) {
+			return err
+		}
 		if sleep(ctx, wait+rand.N(wait)) != nil {
 			return fmt.Errorf("%w while held back: %w", ctx.Err(), err)
 		}
-		err = s.bus.driver.Publish(ctx, cfg.p, msgs...)
 	}
-	return err
 }
 
+// republish is for a queue that somebody deleted since it was declared. What
+// was unroutable is certainly not stored: it declares again, and sends that again.
 func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*message.Message, err error) error {
 	failed, ok := errors.AsType[*adapters.PublishError](err)
 	if !ok {
@@ -135,13 +138,13 @@ func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*messa
 		}
 	}
 	s.bus.forget(s.source)
-	if s.bus.declareOnce(ctx, s.source) != nil {
-		return err
+	if err2 := s.bus.declareOnce(ctx, s.source); err2 != nil {
+		return fmt.Errorf("%w, and not declared again: %w", err, err2)
 	}
 	if err2 := s.bus.driver.Publish(ctx, cfg.p, again...); err2 != nil {
 		failed, ok := errors.AsType[*adapters.PublishError](err2)
 		if !ok {
-			return err
+			return fmt.Errorf("%w, and not sent again: %w", err, err2)
 		}
 		for _, f := range failed.Failed {
 			f.Index = indexes[f.Index].Index
@@ -151,6 +154,7 @@ func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*messa
 	if len(rest) == 0 {
 		return nil
 	}
+	slices.SortFunc(rest, func(a, b adapters.FailedMessage) int { return a.Index - b.Index })
 	return &adapters.PublishError{Failed: rest}
 }
 
@@ -203,6 +207,9 @@ func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption
 	}
 	r := &Receipt{done: make(chan struct{})}
 	finish := func(err error) {
+		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
+		}
 		r.err = s.wrap(err)
 		<-s.bus.inFlight
 		close(r.done)

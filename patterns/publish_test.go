@@ -251,13 +251,14 @@ func TestAsyncPublishesAreBounded(t *testing.T) {
 
 func TestThousandPublishersLoseNothing(t *testing.T) {
 	bus, _ := newBus(t)
+	ctx := bounded(t)
 	q := patterns.NewWorkQueue[[2]int](bus, "orders")
 	const publishers, each = 1000, 20
 	var mu sync.Mutex
 	next := map[int]int{}
 	var handled atomic.Int64
 	all := make(chan struct{})
-	_, err := q.Work(bounded(t), func(_ context.Context, v [2]int) error {
+	_, err := q.Work(ctx, func(_ context.Context, v [2]int) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if next[v[0]] != v[1] {
@@ -274,7 +275,7 @@ func TestThousandPublishersLoseNothing(t *testing.T) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := range each {
-				if err := q.Send(bounded(t), [2]int{p, i}); err != nil {
+				if err := q.Send(ctx, [2]int{p, i}); err != nil {
 					t.Errorf("publisher %d: %v", p, err)
 				}
 			}

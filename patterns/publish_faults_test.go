@@ -1,0 +1,55 @@
+package patterns_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+func TestSendsAfterTheQueueWasDeleted(t *testing.T) {
+	bus, broker := newBus(t)
+	q := patterns.NewWorkQueue[int](bus, "q", patterns.MaxLength(2))
+	must(t, q.Send(bounded(t), 1))
+	must(t, broker.DeleteQueue("q"))
+	// The first one finds the queue gone, and declares it again; it is refused
+	// once more on its way, and the order of the failures is still the call's.
+	err := q.SendBatch(bounded(t), []int{1, 2, 3, 4})
+	failed, ok := errors.AsType[*adapters.PublishError](err)
+	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 2 || failed.Failed[1].Index != 3 {
+		t.Errorf("got %v", err)
+	}
+	must(t, broker.DeleteQueue("q"))
+	broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q", Skip: 1, Do: memory.Refuse, Times: 1})
+	err = q.SendBatch(bounded(t), []int{1, 2, 3, 4}) // unroutable, refused, unroutable, unroutable
+	failed, ok = errors.AsType[*adapters.PublishError](err)
+	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 1 || failed.Failed[1].Index != 3 {
+		t.Errorf("got %v", err)
+	}
+
+	must(t, broker.DeleteQueue("q"))
+	broker.Inject(memory.Fault{On: memory.OnSubscribe, Name: "q", Do: memory.Refuse, Times: 1})
+	err = q.Send(bounded(t), 1)
+	wantErr(t, "Send where the queue cannot be declared", err, adapters.ErrUnroutable)
+	wantErr(t, "Send where the queue cannot be declared", err, adapters.ErrUnavailable)
+
+	must(t, q.Send(bounded(t), 1))
+	must(t, broker.DeleteQueue("q"))
+	r, err := q.SendAsync(bounded(t), 1)
+	must(t, err)
+	wantErr(t, "the first asynchronous send", r.Wait(bounded(t)), adapters.ErrUnroutable)
+	r, err = q.SendAsync(bounded(t), 1)
+	must(t, err)
+	must(t, r.Wait(bounded(t)))
+}
+
+func TestHoldBackIsForQueues(t *testing.T) {
+	bus, _ := newBus(t)
+	ps := patterns.NewPubSub[int](bus, "ticks")
+	must(t, ps.Declare(bounded(t), patterns.Group("full"), patterns.MaxLength(1)))
+	must(t, ps.Declare(bounded(t), patterns.Group("roomy")))
+	must(t, ps.Publish(bounded(t), 1))
+	wantErr(t, "HoldBack of a fanout", ps.Publish(bounded(t), 2, patterns.HoldBack()), adapters.ErrInvalid)
+}
