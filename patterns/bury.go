@@ -25,6 +25,9 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 	p.Attempt, p.TTL = 0, 0
 	if deadLetter == queue {
 		p.Delay = park
+		if limit := b.features.MaxDelay; limit > 0 {
+			p.Delay = min(park, limit)
+		}
 	} else {
 		p.Mandatory = b.features.Ability.Has(adapters.CanReturn)
 	}

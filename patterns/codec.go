@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -134,10 +135,21 @@ func (c *codecs) unmarshal(contentType string, data []byte, v any) error {
 			return fmt.Errorf("%w: no codec for content type %q", ErrCodec, contentType)
 		}
 	}
-	if err := codec.Decode(data, v); err != nil {
+	if err := decode(codec, data, v); err != nil {
 		return fmt.Errorf("%w: decoding %T: %w", ErrCodec, v, err)
 	}
 	return nil
+}
+
+// decode makes an error of a panic: an UnmarshalJSON that trips over what it
+// is sent would else be tried again, or leave a message in the hand of a Get.
+func decode(codec Codec, data []byte, v any) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return codec.Decode(data, v)
 }
 
 // mediaType strips the parameters. What does not parse stays as it is, and

@@ -3,6 +3,7 @@ package patterns
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -110,8 +111,8 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 // wait is how long to wait after the attempt-th try failed.
 func (p RetryPolicy) wait(attempt int) time.Duration {
 	d := p.Max
-	if shift := attempt - 1; shift < 62 && p.Min <= p.Max>>shift {
+	if shift := max(attempt-1, 0); shift < 62 && p.Min <= p.Max>>shift {
 		d = p.Min << shift
 	}
-	return d + rand.N(d/10+1)
+	return d + min(rand.N(d/10+1), math.MaxInt64-d)
 }

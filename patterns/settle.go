@@ -24,8 +24,10 @@ func (w *worker) settle(d *adapters.Delivery, err error) {
 	case err == nil:
 		w.tell(d, adapters.Ack)
 	case isA[*ackedError](err):
+		defer w.tell(d, adapters.Ack) // also if OnDrop calls runtime.Goexit
 		w.drop(d, err)
-		w.tell(d, adapters.Ack)
+	case w.sessionLost() && s.queue == "":
+		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 	case w.sessionLost():
 		w.stale(d, adapters.ErrStaleDelivery) // it is delivered again: neither a try nor a dead letter
 	case isA[*rejectError](err):
@@ -44,17 +46,19 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-// sessionLost tells whether the session that delivered is gone.
+// sessionLost tells whether the session that delivered is gone. w.ctx hears of
+// it a little later, and may have ended for another cause before.
 func (w *worker) sessionLost() bool {
-	cause := context.Cause(w.ctx)
+	cause := context.Cause(w.session)
 	return errors.Is(cause, adapters.ErrSessionLost) || errors.Is(cause, adapters.ErrClosed)
 }
 
 // stopping tells whether err is a handler's answer to the end of its ctx, by
 // shutdown, rather than a failure of its own. An error that came after that is
-// taken for one whatever it says.
+// taken for one whatever it says, and none before, or a handler that returns
+// ErrShutdown for reasons of its own would have its message for ever again.
 func (s *Subscription) stopping(err error) bool {
-	return errors.Is(err, ErrShutdown) || errors.Is(context.Cause(s.handling), ErrShutdown)
+	return s.fetching.Err() != nil && errors.Is(err, ErrShutdown) || errors.Is(context.Cause(s.handling), ErrShutdown)
 }
 
 // retryHere tells how long the worker itself is to wait before the next try,
@@ -123,8 +127,8 @@ func (w *worker) retry(d *adapters.Delivery, err error) {
 func (w *worker) giveUp(d *adapters.Delivery, err error) {
 	s := w.s
 	if s.deadLetter == "" {
+		defer w.tell(d, adapters.Reject) // also if OnDrop calls runtime.Goexit
 		w.drop(d, err)
-		w.tell(d, adapters.Reject)
 		return
 	}
 	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
@@ -149,13 +153,32 @@ func (w *worker) requeue(d *adapters.Delivery) {
 	w.tell(d, adapters.Requeue)
 }
 
-func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) {
-	if err := d.Settle(w.s.settling, o); err != nil {
+// tell settles the message. One that cannot be settled now would stay in hand,
+// and its place in the prefetch be lost, so that it is tried until the session
+// is lost or the handlers' time is up. It tells whether it was.
+func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) bool {
+	err := d.Settle(w.s.settling, o)
+	for wait := 10 * time.Millisecond; err != nil && !unsettleable(err); wait = min(2*wait, time.Second) {
+		if sleep(w.ctx, wait) != nil {
+			break
+		}
+		err = d.Settle(w.s.settling, o)
+	}
+	if err != nil {
 		w.stale(d, err)
 	}
+	return err == nil
+}
+
+// unsettleable tells that trying to settle again would not help.
+func unsettleable(err error) bool {
+	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) || errors.Is(err, adapters.ErrInvalid)
 }
 
 func (w *worker) stale(d *adapters.Delivery, err error) {
+	if w.s.queue == "" {
+		return // a private queue is gone with its session: there was nothing to settle
+	}
 	w.s.bus.counters.stale.Add(1)
 	w.s.warn(d, "not settled, it will be delivered again", err)
 }

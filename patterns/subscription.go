@@ -77,29 +77,34 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	if cfg.retry.Attempts > 1 && !cfg.retry.InProcess && !cfg.ackOnReceive && p.calls == nil {
 		need |= adapters.CanDelay
 	}
-	if err := b.features.Require(need); err != nil {
-		return nil, err
+	if p.deadLetter != "" && p.deadLetter == src.QueueName() && !cfg.ackOnReceive {
+		need |= adapters.CanDelay // to park
 	}
-	sub, err := b.driver.Subscribe(ctx, src)
-	if err != nil {
+	if err := b.features.Require(need); err != nil {
 		return nil, err
 	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
-		bus: b, driver: sub, queue: src.QueueName(), deadLetter: p.deadLetter, cfg: cfg,
+		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, cfg: cfg,
 		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls,
 		settling: context.WithoutCancel(ctx),
+		workers:  make([]*worker, cfg.workers),
 		done:     make(chan struct{}),
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
 	s.fetching, s.halt = context.WithCancel(ctx) // its end stops the workers themselves, before drain gets to run
-	if err := b.add(s); err != nil {
-		return nil, errors.Join(err, sub.Stop())
-	}
 	s.live.Store(int64(cfg.workers))
-	s.workers = make([]*worker, cfg.workers)
 	for i := range s.workers {
 		s.workers[i] = &worker{s: s}
+	}
+	var err error
+	if s.driver, err = b.driver.Subscribe(ctx, src); err != nil {
+		s.halt()
+		return nil, err
+	}
+	if err := b.add(s); err != nil {
+		s.halt()
+		return nil, errors.Join(err, s.driver.Stop())
 	}
 	s.onEnd(context.AfterFunc(ctx, s.drain))
 	for _, w := range s.workers {
@@ -163,15 +168,16 @@ func (s *Subscription) expire() {
 	})
 }
 
-// abandon gives back what handlers hold that do not heed their ctx.
+// abandon gives back what handlers hold that do not heed their ctx, and ends
+// the subscription without them, and without a worker that waits for something
+// else, as a callback that does not return.
 func (s *Subscription) abandon() {
-	running := 0
+	ctx, cancel := context.WithTimeout(s.settling, unheeded)
+	defer cancel()
 	for _, w := range s.workers {
-		if w.abandon() {
-			running++
-		}
+		w.abandon(ctx)
 	}
-	if running > 0 {
+	if running := s.live.Load(); running > 0 {
 		s.finish(fmt.Errorf("%w: %d", ErrAbandoned, running))
 	}
 }

@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"runtime/debug"
 	"sync"
@@ -75,14 +76,11 @@ func (w *worker) handle(d adapters.Delivery) {
 		return
 	}
 	original := s.keep(d.Message)
-	if s.cfg.ackOnReceive {
-		if err := d.Settle(s.settling, adapters.Ack); err != nil {
-			w.stale(&d, err) // it comes again: handling it now too would be twice
-			return
-		}
+	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
+		return // it comes again: handling it now too would be twice
 	}
 	w.take(d.Settler)
-	err := errGoexit
+	var err error
 	defer func() {
 		if w.leave() {
 			d.Message = original
@@ -90,6 +88,7 @@ func (w *worker) handle(d adapters.Delivery) {
 		}
 	}()
 	for {
+		err = errGoexit
 		var produced []*message.Message
 		if produced, err = w.call(w.ctx, &d); err == nil && len(produced) > 0 {
 			err = Reject(errors.New("the handler chain returned messages, which have no destination"))
@@ -120,8 +119,8 @@ func clone(m *message.Message) *message.Message {
 	return &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: maps.Clone(m.Metadata)}
 }
 
-// call runs the chain once. Neither a panic nor an ack or nack that a
-// middleware sent on its own gets past it.
+// call runs the chain once, and honours an ack or nack that a middleware sent
+// on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
 	if t := w.s.cfg.timeout; t > 0 {
 		var cancel context.CancelFunc
@@ -130,12 +129,7 @@ func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*me
 	}
 	msg := d.Message
 	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue})
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	produced, err = w.s.handler(msg)
+	produced, err = protect(w.s.handler, msg)
 	switch {
 	case err == nil && !msg.Ack():
 		err = errors.New("the message was nacked by the handler chain")
@@ -143,6 +137,33 @@ func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*me
 		err = &ackedError{err}
 	}
 	return produced, err
+}
+
+// protect makes errors of panics.
+func protect(handler message.HandlerFunc, m *message.Message) (produced []*message.Message, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p := &PanicError{Value: v, Stack: debug.Stack()}
+			if !sound(p) {
+				p.Value = fmt.Sprint(v)
+			}
+			err = p
+		}
+	}()
+	if produced, err = handler(m); err != nil && !sound(err) {
+		err = fmt.Errorf("the handler returned a %T whose methods panic", err)
+	}
+	return produced, err
+}
+
+// sound tells whether err can be asked what it is. A nil pointer in it often
+// panics then, as a nil *os.PathError does, and who asks next has no recover.
+func sound(err error) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	_ = err.Error()
+	_ = errors.Is(err, errGoexit)
+	_ = isA[*ackedError](err)
+	return true
 }
 
 // ackedError is a failure after the handler chain acknowledged the message itself.
@@ -166,17 +187,16 @@ func (w *worker) leave() bool {
 	return !w.abandoned
 }
 
-// abandon gives back what is in hand, and tells whether there was something.
-func (w *worker) abandon() bool {
+// abandon gives back what is in hand.
+func (w *worker) abandon(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.inHand == nil || w.abandoned {
-		return false
+	if w.inHand == nil || w.s.cfg.ackOnReceive {
+		return
 	}
 	w.abandoned = true
 	w.s.bus.counters.requeued.Add(1)
-	if err := w.inHand.Settle(w.s.settling, adapters.Requeue); err != nil {
+	if err := w.inHand.Settle(ctx, adapters.Requeue); err != nil {
 		w.s.bus.counters.stale.Add(1)
 	}
-	return true
 }

@@ -1,0 +1,191 @@
+package patterns_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// A settle that the broker refuses for a while must not cost the message's
+// place in the prefetch, which here is all there is.
+func TestRefusedSettleIsTriedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		result error
+		opts   []patterns.WorkOption
+		dead   uint64
+	}{
+		"ack":            {},
+		"dead letter":    {result: patterns.Reject(errKitchen), dead: 2},
+		"ack on receive": {opts: []patterns.WorkOption{patterns.AckOnReceive()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+				q := patterns.NewWorkQueue[order](bus, "orders")
+				var got []int
+				_, err := q.Work(t.Context(), func(_ context.Context, o order) error { got = append(got, o.ID); return c.result }, c.opts...)
+				must(t, err)
+				broker.Inject(memory.Fault{On: memory.OnSettle, Name: "orders", Do: memory.Refuse, Times: 3})
+				must(t, q.SendBatch(t.Context(), []order{{ID: 1}, {ID: 2}}))
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if info, _ := broker.Queue("orders"); len(got) != 2 || info.Ready != 0 || info.Unacked != 0 {
+					t.Errorf("handled %v, queue %+v", got, info)
+				}
+				if s := bus.Stats(); s.Stale != 0 || s.DeadLettered != c.dead {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestSettleThatIsAlwaysRefusedDoesNotKeepFromStopping(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		sub, err := q.Work(t.Context(), func(context.Context, order) error { return nil }, patterns.DrainTimeout(time.Minute))
+		must(t, err)
+		broker.Inject(memory.Fault{On: memory.OnSettle, Do: memory.Refuse})
+		must(t, q.Send(t.Context(), order{}))
+		synctest.Wait()
+		start := time.Now()
+		must(t, sub.Stop(t.Context()))
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("stopped after %v", d)
+		}
+		if n := bus.Stats().Stale; n != 1 {
+			t.Errorf("%d settled too late", n)
+		}
+	})
+}
+
+// What cannot be sent on goes back to the queue, after a pause and not counted
+// as a try, and is neither lost nor doubled.
+func TestRetryThatIsRefusedIsNotLost(t *testing.T) {
+	for _, name := range []string{"orders", "orders.dead"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+				q := patterns.NewWorkQueue[order](bus, "orders")
+				start := time.Now()
+				var tries []time.Duration
+				must(t, q.Send(t.Context(), order{}))
+				broker.Inject(memory.Fault{On: memory.OnPublish, Name: name, Do: memory.Refuse, Times: 2})
+				_, err := q.Work(t.Context(), func(ctx context.Context, _ order) error {
+					tries = append(tries, time.Since(start))
+					switch d, _ := patterns.DeliveryFrom(ctx); {
+					case name == "orders.dead":
+						return patterns.Reject(errKitchen)
+					case d.Attempt == 1:
+						return patterns.RetryAfter(time.Hour, errKitchen)
+					}
+					return nil
+				})
+				must(t, err)
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				want := []time.Duration{0, time.Second, 2 * time.Second}
+				if name == "orders" {
+					want = append(want, time.Hour+2*time.Second)
+				}
+				if !slices.Equal(tries, want) {
+					t.Errorf("tried at %v, want %v", tries, want)
+				}
+				if info, _ := broker.Queue("orders"); info.Ready+info.Unacked != 0 {
+					t.Errorf("left %+v", info)
+				}
+				if info, _ := broker.Queue("orders.dead"); name == "orders.dead" && info.Ready != 1 {
+					t.Errorf("dead letters %+v", info)
+				}
+				if n := bus.Stats().Requeued; n != 2 {
+					t.Errorf("%d times requeued", n)
+				}
+			})
+		})
+	}
+}
+
+func TestUnconfirmedRetryMakesOneDuplicate(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		must(t, q.Send(t.Context(), order{}))
+		broker.Inject(memory.Fault{On: memory.OnPublish, Name: "orders", Do: memory.DropConfirm, Times: 1})
+		var attempts []int
+		_, err := q.Work(t.Context(), func(ctx context.Context, _ order) error {
+			d, _ := patterns.DeliveryFrom(ctx)
+			attempts = append(attempts, d.Attempt)
+			if d.Attempt == 1 {
+				return patterns.RetryAfter(time.Minute, errKitchen)
+			}
+			return nil
+		})
+		must(t, err)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Equal(attempts, []int{1, 1, 2, 2}) {
+			t.Errorf("attempts %v", attempts)
+		}
+	})
+}
+
+func TestDeletedDeadLetterQueueIsDeclaredAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		_, err := q.Work(t.Context(), func(context.Context, order) error { return patterns.Reject(errKitchen) })
+		must(t, err)
+		must(t, broker.DeleteQueue("orders.dead"))
+		must(t, q.Send(t.Context(), order{}))
+		synctest.Wait()
+		take(t, q.Dead())
+		if s := bus.Stats(); s.DeadLettered != 1 || s.Requeued != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A private queue is gone with its session, so that what was in hand is the
+// handler's for good: nobody else gets it.
+func TestPrivateSubscriptionTellsWhatALostSessionCost(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		ps := patterns.NewPubSub[int](bus, "ticks")
+		var dropped []string
+		_, err := ps.Subscribe(t.Context(), func(ctx context.Context, n int) error {
+			<-ctx.Done()
+			if n == 1 {
+				return nil // done all the same
+			}
+			return ctx.Err()
+		}, patterns.Workers(2), patterns.OnDrop(func(d patterns.Delivery, _ error) { dropped = append(dropped, d.ID) }))
+		must(t, err)
+		must(t, ps.Publish(t.Context(), 1, patterns.MessageID("one")))
+		must(t, ps.Publish(t.Context(), 2, patterns.MessageID("two")))
+		synctest.Wait()
+		broker.Cut()
+		synctest.Wait()
+		if s := bus.Stats(); !slices.Equal(dropped, []string{"two"}) || s.Dropped != 1 || s.Stale != 0 {
+			t.Errorf("told of %v, %+v", dropped, s)
+		}
+	})
+}
+
+// The handler's ctx ended by the shutdown first, and the session after it.
+func TestSessionLostDuringShutdownMakesNoDeadLetter(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		must(t, q.Send(t.Context(), order{}))
+		sub, err := q.Work(t.Context(), func(ctx context.Context, _ order) error {
+			<-ctx.Done()
+			broker.Cut()
+			return patterns.Reject(errKitchen)
+		}, patterns.DrainTimeout(0))
+		must(t, err)
+		synctest.Wait()
+		must(t, sub.Stop(t.Context()))
+		wantErr(t, "dead letters", second(q.Dead().TryGet(t.Context())), adapters.ErrEmpty)
+		take(t, q)
+	})
+}
