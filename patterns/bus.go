@@ -42,7 +42,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	cfg := busConfig{codec: JSON{}, logger: slog.New(slog.DiscardHandler), maxInFlight: 1024, maxCalls: 4096, maxPayload: 16 << 20}
 	err := apply(opts, func(o BusOption) error { return o.applyBus(&cfg) })
 	b := &Bus{
-		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: cfg.errorCodes,
+		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]struct{}{},

@@ -146,7 +146,7 @@ func (r *RPC[Req, Resp]) answer(handler func(context.Context, Req) (Resp, error)
 		if err != nil {
 			return nil, err
 		}
-		return []*message.Message{r.bus.message("", payload, nil)}, nil
+		return []*message.Message{r.bus.message("", payload, message.Metadata{})}, nil // middleware sets headers
 	}
 }
 

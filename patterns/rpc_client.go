@@ -17,6 +17,7 @@ const (
 	defaultCallTimeout = 30 * time.Second
 	cancelTimeout      = time.Second // for telling the servers that a caller gave up
 	replyPrefetch      = 256
+	addressCheck       = time.Second // how often a call looks whether its answer still has a way back
 )
 
 // replies is the client side of RPC: one reply address for all calls of a
@@ -24,6 +25,7 @@ const (
 type replies struct {
 	bus   *Bus
 	slots chan struct{} // a place for each call
+	gone  chan struct{} // a place for each call that is being cancelled
 
 	mu      sync.Mutex
 	sub     adapters.Subscription
@@ -39,13 +41,27 @@ type replies struct {
 func (r *replies) init(b *Bus, maxCalls int) {
 	r.bus = b
 	r.slots = make(chan struct{}, maxCalls)
+	r.gone = make(chan struct{}, maxCalls)
 	r.opening = make(chan struct{}, 1)
 	r.pending = map[string]chan adapters.Delivery{}
 	r.stopped, r.stop = context.WithCancel(context.Background())
 }
 
+// current returns where answers are sent now, or "" for nowhere.
+func (r *replies) current() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sub == nil {
+		return ""
+	}
+	return r.sub.Address()
+}
+
 // address returns where answers are to be sent, making it at the first call.
 func (r *replies) address(ctx context.Context) (string, error) {
+	if address := r.current(); address != "" {
+		return address, nil
+	}
 	select {
 	case r.opening <- struct{}{}:
 		defer func() { <-r.opening }()
@@ -164,29 +180,58 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 		}
 		return adapters.Delivery{}, err
 	}
-	select {
-	case d := <-answer:
+	d, err := r.await(ctx, answer, address)
+	if err == nil {
 		return d, nil
-	case <-ctx.Done():
-		b.cancelCall(cancel, p.CorrelationID)
-		return adapters.Delivery{}, ctx.Err()
-	case <-r.stopped.Done():
-		return adapters.Delivery{}, adapters.ErrClosed
+	}
+	if r.forget(p.CorrelationID) == nil {
+		return <-answer, nil // it came at the same moment
+	}
+	b.cancelCall(cancel, p.CorrelationID)
+	return adapters.Delivery{}, err
+}
+
+// await waits for an answer to address, or for the reason why none can come.
+// An adapter does not tell of a lost session before there is a message, but
+// the address is another then.
+func (r *replies) await(ctx context.Context, answer <-chan adapters.Delivery, address string) (adapters.Delivery, error) {
+	check := time.NewTicker(addressCheck)
+	defer check.Stop()
+	for {
+		select {
+		case d := <-answer:
+			return d, nil
+		case <-ctx.Done():
+			return adapters.Delivery{}, ctx.Err()
+		case <-r.stopped.Done():
+			return adapters.Delivery{}, adapters.ErrClosed
+		case <-check.C:
+			if r.current() != address {
+				return adapters.Delivery{}, fmt.Errorf("the answer has no way back: %w", adapters.ErrSessionLost)
+			}
+		}
 	}
 }
 
 // cancelCall tells every server that nobody waits for the answer any more. It
-// does not keep the caller waiting.
+// does not keep the caller waiting, and gives up where too many are under way.
 func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
+	select {
+	case b.replies.gone <- struct{}{}:
+	default:
+		return
+	}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
+		<-b.replies.gone
 		return
 	}
 	b.background.Add(1) // under mu: Close waits for those before it only
 	b.mu.Unlock()
 	go func() {
 		defer b.background.Done()
+		defer func() { <-b.replies.gone }()
 		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
 		defer cancel()
 		p := adapters.Publication{To: to, Properties: adapters.Properties{CorrelationID: id, Transient: true}}
@@ -203,7 +248,7 @@ func (b *Bus) readAnswer(d adapters.Delivery, resp any) error {
 		return b.codecs.unmarshal(d.ContentType, d.Message.Payload, resp)
 	}
 	e := &RemoteError{Code: code, Message: d.Message.Metadata[HeaderError]}
-	for _, known := range append(b.errorCodes[:len(b.errorCodes):len(b.errorCodes)], builtinCodes...) {
+	for _, known := range b.errorCodes {
 		if known.code == code {
 			e.known = known.err
 			break

@@ -19,7 +19,7 @@ type callServer struct {
 	done    chan struct{}
 
 	mu        sync.Mutex
-	running   map[string]context.CancelCauseFunc
+	running   map[string]*context.CancelCauseFunc
 	cancelled map[string]struct{} // ids, forgotten in the order of order
 	order     []string
 	next      int
@@ -41,7 +41,7 @@ func (b *Bus) newCallServer(ctx context.Context, cancel adapters.Endpoint) (*cal
 	listening, halt := context.WithCancel(context.Background())
 	c := &callServer{
 		bus: b, cancels: sub, halt: halt, done: make(chan struct{}),
-		running: map[string]context.CancelCauseFunc{}, cancelled: map[string]struct{}{}, order: make([]string, rememberCancelled),
+		running: map[string]*context.CancelCauseFunc{}, cancelled: map[string]struct{}{}, order: make([]string, rememberCancelled),
 	}
 	go c.listen(listening)
 	return c, nil
@@ -53,6 +53,9 @@ func (c *callServer) listen(ctx context.Context) {
 	for {
 		d, err := c.cancels.Receive(ctx)
 		if err != nil {
+			if ctx.Err() == nil {
+				c.bus.log.Warn("motif: no longer told of calls that were given up", "error", err)
+			}
 			return
 		}
 		c.cancel(d.CorrelationID)
@@ -72,7 +75,7 @@ func (c *callServer) cancel(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if cancel := c.running[id]; cancel != nil {
-		cancel(errCallerGone)
+		(*cancel)(errCallerGone)
 		return
 	}
 	delete(c.cancelled, c.order[c.next])
@@ -99,10 +102,12 @@ func (c *callServer) begin(parent context.Context, d *adapters.Delivery) (contex
 		release()
 		return nil, nil, false
 	}
-	c.running[id] = cancel
+	c.running[id] = &cancel
 	return ctx, func() {
 		c.mu.Lock()
-		delete(c.running, id)
+		if c.running[id] == &cancel { // and not that of a redelivery, begun before this was over
+			delete(c.running, id)
+		}
 		c.mu.Unlock()
 		release()
 	}, true
@@ -115,12 +120,9 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 		w.tell(&d, adapters.Ack)
 		return
 	}
-	if w.s.cfg.ackOnReceive {
-		if err := d.Settle(w.s.settling, adapters.Ack); err != nil {
-			release()
-			w.stale(&d, err)
-			return
-		}
+	if w.s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
+		release()
+		return
 	}
 	w.take(d.Settler)
 	var produced []*message.Message
@@ -150,7 +152,7 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 // reply answers a request. An answer that cannot be delivered is the caller's
 // loss alone: it is counted, and the request is done with.
 func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.Message, err error) {
-	if err == nil && len(produced) != 1 {
+	if err == nil && (len(produced) != 1 || produced[0] == nil) {
 		err = errors.New("the handler chain returned no answer, or several")
 	}
 	var m *message.Message
@@ -174,14 +176,15 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 
 // codeOf returns the code under which err travels.
 func (b *Bus) codeOf(err error) string {
-	for _, known := range append(b.errorCodes[:len(b.errorCodes):len(b.errorCodes)], builtinCodes...) {
+	if isA[*badRequestError](err) {
+		return CodeBadRequest // whatever made it so
+	}
+	for _, known := range b.errorCodes {
 		if errors.Is(err, known.err) {
 			return known.code
 		}
 	}
 	switch {
-	case isA[*badRequestError](err):
-		return CodeBadRequest
 	case isA[*rejectError](err):
 		return CodeRejected
 	case isA[*PanicError](err):
