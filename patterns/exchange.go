@@ -8,12 +8,11 @@ import (
 )
 
 // exchange is what PubSub, Routed and Topic have in common.
-type exchange[T any] struct {
-	bus *Bus
-	to  adapters.Endpoint
-}
+type exchange[T any] struct{ sender }
 
-func (e *exchange[T]) sender() *sender { return &sender{bus: e.bus, to: e.to} }
+func newExchange[T any](b *Bus, kind adapters.Kind, name string) exchange[T] {
+	return exchange[T]{sender{bus: b, to: adapters.Endpoint{Kind: kind, Name: name}}}
+}
 
 // configure turns the options of Subscribe and Declare into a plan.
 func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption) (plan, error) {

@@ -14,7 +14,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// sender publishes values to one endpoint; each pattern has one.
+// sender publishes values to one endpoint: what all patterns but RPC have in
+// common.
 type sender struct {
 	bus    *Bus
 	to     adapters.Endpoint
@@ -22,26 +23,22 @@ type sender struct {
 	err    error           // of the pattern's options
 }
 
-func (s *sender) ready(ctx context.Context) error {
-	if err := s.bus.ready(ctx); err != nil {
-		return err
-	}
-	if s.err != nil {
-		return s.err
-	}
-	// A name that is refused only when something is sent would be found late.
-	return adapters.Publication{To: s.to}.Validate()
-}
-
 // prepare makes what the driver needs of the values, or says why not;
 // nothing is sent if one of them cannot be.
 func (s *sender) prepare(ctx context.Context, key string, opts []PublishOption, values ...any) (publishConfig, []*message.Message, error) {
 	var cfg publishConfig
-	if err := s.ready(ctx); err != nil {
+	if err := s.bus.ready(ctx); err != nil {
 		return cfg, nil, err
 	}
-	if err := apply(opts, func(o PublishOption) error { return o.applyPublish(&cfg) }); err != nil {
-		return cfg, nil, err
+	if s.err != nil {
+		return cfg, nil, s.err
+	}
+	if len(opts) > 0 {
+		var given publishConfig // on the heap, where cfg need not be
+		if err := apply(opts, func(o PublishOption) error { return o.applyPublish(&given) }); err != nil {
+			return cfg, nil, err
+		}
+		cfg = given
 	}
 	if s.to.Kind.UsesKeys() {
 		if err := checkKey(key); err != nil {

@@ -12,24 +12,24 @@ type Topic[T any] struct{ exchange[T] }
 
 // NewTopic names a topic exchange on b. Nothing is declared yet.
 func NewTopic[T any](b *Bus, name string) *Topic[T] {
-	return &Topic[T]{exchange[T]{bus: b, to: adapters.Endpoint{Kind: adapters.Topic, Name: name}}}
+	return &Topic[T]{newExchange[T](b, adapters.Topic, name)}
 }
 
 // Publish sends v to whoever has a pattern that matches key, which may be
 // nobody (see [Mandatory]). nil means that the broker has it in the queue of
 // each. A key with a wildcard for a word is ErrInvalid.
 func (t *Topic[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
-	return t.sender().send(ctx, key, opts, v)
+	return t.sender.send(ctx, key, opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return t.sender().send(ctx, key, opts, boxed(values)...)
+	return t.sender.send(ctx, key, opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
-	return t.sender().sendAsync(ctx, key, opts, v)
+	return t.sender.sendAsync(ctx, key, opts, v)
 }
 
 // Subscribe has handler called with one copy of each message whose key

@@ -20,10 +20,8 @@ type Handler[T any] func(ctx context.Context, v T) error
 // WorkQueue is a durable queue of work: each message is handled by one of the
 // workers, wherever they run.
 type WorkQueue[T any] struct {
-	bus        *Bus
-	source     adapters.Source
+	sender
 	deadLetter string
-	err        error
 }
 
 const deadSuffix = ".dead"
@@ -38,10 +36,14 @@ const deadSuffix = ".dead"
 func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueue[T] {
 	var cfg queueConfig
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
-	q := &WorkQueue[T]{bus: b, source: adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: name}}}
+	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.build(&q.source)
-	q.err = err
 	return q
+}
+
+func newWorkQueue[T any](b *Bus, name string, err error) *WorkQueue[T] {
+	e := adapters.Endpoint{Kind: adapters.Queue, Name: name}
+	return &WorkQueue[T]{sender: sender{bus: b, to: e, source: adapters.Source{Endpoint: e}, err: err}}
 }
 
 // build puts the queue's properties into src and returns where what is given
@@ -93,26 +95,22 @@ func (q *WorkQueue[T]) ready(ctx context.Context) error {
 	return q.bus.features.Require(q.source.Needs())
 }
 
-func (q *WorkQueue[T]) sender() *sender {
-	return &sender{bus: q.bus, to: q.source.Endpoint, source: q.source, err: q.err}
-}
-
 // Send puts v into the queue. nil means that the broker has it.
 func (q *WorkQueue[T]) Send(ctx context.Context, v T, opts ...PublishOption) error {
-	return q.sender().send(ctx, "", opts, v)
+	return q.sender.send(ctx, "", opts, v)
 }
 
 // SendBatch sends several values, in order and at once. If some of them fail the error is an
 // *adapters.PublishError, which says which; the others are in the queue.
 func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return q.sender().send(ctx, "", opts, boxed(values)...)
+	return q.sender.send(ctx, "", opts, boxed(values)...)
 }
 
 // SendAsync is Send that does not wait for the broker: the receipt tells. It
 // waits only while as many are in flight as [MaxInFlight] allows. Values sent
 // by one goroutine keep their order.
 func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
-	return q.sender().sendAsync(ctx, "", opts, v)
+	return q.sender.sendAsync(ctx, "", opts, v)
 }
 
 // Work has handler called with each message, until ctx ends; see
@@ -137,14 +135,11 @@ func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...Wor
 // there is none, and its verbs say so.
 func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	if q.deadLetter == "" {
-		return &WorkQueue[T]{bus: q.bus, err: invalid("queue %q has no dead-letter queue of its own", q.source.Name)}
+		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))
 	}
-	return &WorkQueue[T]{
-		bus:        q.bus,
-		source:     adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: q.deadLetter}},
-		deadLetter: q.deadLetter,
-		err:        q.err,
-	}
+	dead := newWorkQueue[T](q.bus, q.deadLetter, q.err)
+	dead.deadLetter = q.deadLetter
+	return dead
 }
 
 func defaultConsume() consumeConfig {
