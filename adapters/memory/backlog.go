@@ -37,6 +37,7 @@ func (b *backlog) add(e *entry) {
 
 // giveBack puts an entry back into the place that it had.
 func (b *backlog) giveBack(e *entry) {
+	e.returned = true
 	b.level(e.priority).back.push(e)
 	b.n++
 }

@@ -29,11 +29,11 @@ type waiter struct {
 	got chan taken // of capacity 1
 }
 
-// taken is an entry on its way to its receiver, and which of its deliveries
-// that is. The zero value says that the consumer has gone.
+// taken is an entry on its way to its receiver, and whether it was delivered
+// before. The zero value says that the consumer has gone.
 type taken struct {
-	entry    *entry
-	delivery uint32
+	entry       *entry
+	redelivered bool
 }
 
 func (c *consumer) hasRoom() bool { return !c.gone && c.n < c.prefetch }
@@ -45,7 +45,7 @@ func (c *consumer) take() (taken, *waiter) {
 	defer c.queue.mu.Unlock()
 	if e := c.next; e != nil {
 		c.next = e.next
-		return taken{e, e.deliveries}, nil
+		return taken{e, e.returned}, nil
 	}
 	if c.gone {
 		return taken{}, nil
@@ -73,7 +73,6 @@ func (c *consumer) leave(w *waiter) taken {
 // push hands e to the consumer. The queue's lock is held, as below.
 func (c *consumer) push(e *entry) {
 	e.consumer = c
-	e.deliveries++
 	c.held.append(e)
 	c.n++
 	if last := len(c.parked) - 1; last >= 0 {
@@ -81,7 +80,7 @@ func (c *consumer) push(e *entry) {
 		// came last is served first: its goroutine is the warmest.
 		w := c.parked[last]
 		c.parked = c.parked[:last]
-		w.got <- taken{e, e.deliveries}
+		w.got <- taken{e, e.returned}
 	} else if c.next == nil {
 		c.next = e
 	}

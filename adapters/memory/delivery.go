@@ -17,7 +17,6 @@ type delivery struct {
 	message  message.Message
 	consumer *consumer
 	entry    *entry // nil once settled; under the queue's lock
-	number   uint32 // which of the entry's deliveries this is
 }
 
 // receive makes the receiver's own copy of what was taken.
@@ -27,7 +26,6 @@ func (c *consumer) receive(t taken) adapters.Delivery {
 		message:  message.Message{UUID: e.uuid, Payload: bytes.Clone(e.payload), Metadata: maps.Clone(e.metadata)},
 		consumer: c,
 		entry:    e,
-		number:   t.delivery,
 	}
 	if d.message.Metadata == nil {
 		d.message.Metadata = make(message.Metadata) // for Set
@@ -36,7 +34,7 @@ func (c *consumer) receive(t taken) adapters.Delivery {
 	return adapters.Delivery{
 		Message:     &d.message,
 		Key:         e.key,
-		Redelivered: t.delivery > 1,
+		Redelivered: t.redelivered,
 		Properties:  e.props,
 		Settler:     d,
 	}
@@ -91,7 +89,7 @@ func (d *delivery) settle(o adapters.Outcome) error {
 // hold it for this delivery any more. The queue's lock is held.
 func (d *delivery) release() *entry {
 	e := d.entry
-	if e == nil || e.consumer != d.consumer || e.deliveries != d.number {
+	if e == nil || e.consumer != d.consumer {
 		return nil
 	}
 	d.entry = nil // the receiver may keep its message for long: let the queue's copy go

@@ -44,8 +44,8 @@ type entry struct {
 	seq        uint64        // its place in the queue, for life
 	expires    time.Duration // on the broker's clock; 0 = never
 	consumer   *consumer     // who holds it; nil = it is ready
-	deliveries uint32        // tells a late settle of an earlier delivery from one of this
 	priority   uint8         // as the queue has it
+	returned   bool          // it was given back at least once
 	sole       bool          // no other entry has the payload
 }
 
@@ -65,11 +65,11 @@ func (p *entries) take() *entry {
 	return new(entry)
 }
 
-// give takes back an entry whose only receiver has acknowledged it. One that was
-// delivered more than once may still be looked at by an earlier receiver.
+// give takes back an entry whose receiver has acknowledged it. If it had others
+// before, they may be looking at it still.
 func (p *entries) give(e *entry) {
 	const keep = 4096
-	if e.deliveries > 1 {
+	if e.returned {
 		return
 	}
 	if e.sole && cap(e.payload) <= keep {
@@ -77,6 +77,6 @@ func (p *entries) give(e *entry) {
 	} else {
 		e.payload = nil
 	}
-	e.sole, e.expires, e.deliveries = false, 0, 0
+	e.sole, e.expires = false, 0
 	p.pool.Put(e)
 }

@@ -103,6 +103,9 @@ func TestDeadLetterCyclesWithoutRejectionAreDropped(t *testing.T) {
 			t.Errorf("deaths %q, want %q", got, want)
 		}
 		settle(t, d, adapters.Requeue)
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		wantQueue(t, b, "p", 1, 0, 0)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		wantQueue(t, b, "q", 0, 0, 0)

@@ -127,7 +127,7 @@ func (q *queue) get(c *consumer) (t taken) {
 	c.push(head)
 	c.next = nil // it is in hand
 	q.arm()
-	return taken{head, head.deliveries}
+	return taken{head, head.returned}
 }
 
 // release takes e from the consumer that holds it.

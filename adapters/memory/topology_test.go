@@ -176,6 +176,11 @@ func TestPrivateQueuesGoWithTheirSubscription(t *testing.T) {
 	if n := len(c.session.consumers); n != 0 {
 		t.Errorf("the session still knows %d consumers", n)
 	}
+	for name, x := range b.routes.exchanges {
+		if n := len(x.byKey) + len(x.patterns.values); n != 0 {
+			t.Errorf("%s still has %d bindings", name, n)
+		}
+	}
 }
 
 func TestDeclareOfAPrivateSourceDeclaresItsExchange(t *testing.T) {
