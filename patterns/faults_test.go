@@ -2,7 +2,9 @@ package patterns_test
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,8 +103,8 @@ func TestRetryThatIsRefusedIsNotLost(t *testing.T) {
 				if info, _ := broker.Queue("orders.dead"); name == "orders.dead" && info.Ready != 1 {
 					t.Errorf("dead letters %+v", info)
 				}
-				if n := bus.Stats().Requeued; n != 2 {
-					t.Errorf("%d times requeued", n)
+				if s := bus.Stats(); s.Requeued != 2 || s.Retried+s.DeadLettered != 1 {
+					t.Errorf("%+v", s)
 				}
 			})
 		})
@@ -137,11 +139,13 @@ func TestDeletedDeadLetterQueueIsDeclaredAgain(t *testing.T) {
 		q := patterns.NewWorkQueue[order](bus, "orders")
 		_, err := q.Work(t.Context(), func(context.Context, order) error { return patterns.Reject(errKitchen) })
 		must(t, err)
+		must(t, q.Send(t.Context(), order{})) // declares both
+		synctest.Wait()
 		must(t, broker.DeleteQueue("orders.dead"))
 		must(t, q.Send(t.Context(), order{}))
 		synctest.Wait()
 		take(t, q.Dead())
-		if s := bus.Stats(); s.DeadLettered != 1 || s.Requeued != 0 {
+		if s := bus.Stats(); s.DeadLettered != 2 || s.Requeued != 0 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -188,4 +192,84 @@ func TestSessionLostDuringShutdownMakesNoDeadLetter(t *testing.T) {
 		wantErr(t, "dead letters", second(q.Dead().TryGet(t.Context())), adapters.ErrEmpty)
 		take(t, q)
 	})
+}
+
+func TestSettleIsTriedAgainWithinSecondsOfTheRepair(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		_, err := q.Work(t.Context(), func(context.Context, order) error { return nil })
+		must(t, err)
+		remove := broker.Inject(memory.Fault{On: memory.OnSettle, Do: memory.Refuse})
+		must(t, q.Send(t.Context(), order{}))
+		time.Sleep(time.Hour)
+		remove()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if info, _ := broker.Queue("orders"); info.Unacked != 0 {
+			t.Errorf("still in hand: %+v", info)
+		}
+	})
+}
+
+// A broker that does not answer holds a worker for a while, not for ever.
+func TestDeadLetterThatIsNotAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		must(t, q.Send(t.Context(), order{}))
+		broker.Inject(memory.Fault{On: memory.OnPublish, Name: "orders.dead", Delay: time.Hour, Times: 1})
+		_, err := q.Work(t.Context(), func(context.Context, order) error { return patterns.Reject(errKitchen) })
+		must(t, err)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := bus.Stats(); s.DeadLettered != 1 || s.Requeued != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestWhatADeadLetterKeeps(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		topic := patterns.NewTopic[int](bus, "news")
+		var kept context.Context
+		_, err := topic.Subscribe(t.Context(), []string{"#"}, func(ctx context.Context, _ int) error {
+			kept = ctx
+			return patterns.Reject(errors.New(strings.Repeat("x", 2000)))
+		}, patterns.Group("g"))
+		must(t, err)
+		must(t, topic.Publish(t.Context(), "usa.weather", 1, patterns.TTL(time.Minute), patterns.Header("trace", "abc")))
+		time.Sleep(time.Hour) // its time does not pass there
+		synctest.Wait()
+		dead := take(t, patterns.NewWorkQueue[int](bus, "news:g.dead"))
+		if dead.Key != "usa.weather" || dead.Headers["trace"] != "abc" || len(dead.Headers[patterns.HeaderReason]) != 1024 {
+			t.Errorf("%+v", dead.Delivery)
+		}
+		if d, _ := patterns.DeliveryFrom(kept); len(d.Headers) != 1 {
+			t.Errorf("the handler's own delivery changed: %+v", d)
+		}
+	})
+}
+
+// closingDriver closes the bus at the worst moment, and not itself.
+type closingDriver struct {
+	*memory.Client
+	bus *patterns.Bus
+}
+
+func (d *closingDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	sub, err := d.Client.Subscribe(ctx, s)
+	return sub, errors.Join(err, d.bus.Close(ctx))
+}
+
+func (*closingDriver) Close(context.Context) error { return nil }
+
+func TestCloseWhileSubscribing(t *testing.T) {
+	broker := memory.New()
+	defer broker.Close()
+	d := &closingDriver{Client: broker.Connect()}
+	d.bus = patterns.New(d)
+	q := patterns.NewWorkQueue[order](d.bus, "orders")
+	wantErr(t, "Work", second(q.Work(bounded(t), func(context.Context, order) error { return nil })), adapters.ErrClosed)
+	if info, _ := broker.Queue("orders"); info.Consumers != 0 {
+		t.Errorf("left behind: %+v", info)
+	}
 }

@@ -117,6 +117,9 @@ func TestOnDropThatDoesNotReturn(t *testing.T) {
 			if d := time.Since(start); d > 2*time.Minute {
 				t.Errorf("closed after %v", d)
 			}
+			if n := bus.Stats().Requeued; n != 0 {
+				t.Errorf("%d given back that were given up", n)
+			}
 			close(release)
 		})
 	})
@@ -136,7 +139,12 @@ func TestOnDropThatDoesNotReturn(t *testing.T) {
 		bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 			q := patterns.NewWorkQueue[order](bus, "orders", patterns.NoDeadLetter())
 			_, err := q.Work(t.Context(), func(context.Context, order) error { return patterns.Reject(nil) },
-				patterns.OnDrop(func(patterns.Delivery, error) { runtime.Goexit() }))
+				patterns.OnDrop(func(patterns.Delivery, error) {
+					if info, _ := broker.Queue("orders"); info.Unacked != 1 {
+						t.Errorf("settled before OnDrop could save it: %+v", info)
+					}
+					runtime.Goexit()
+				}))
 			must(t, err)
 			must(t, q.SendBatch(t.Context(), make([]order, 3)))
 			synctest.Wait()

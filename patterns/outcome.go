@@ -111,7 +111,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 // wait is how long to wait after the attempt-th try failed.
 func (p RetryPolicy) wait(attempt int) time.Duration {
 	d := p.Max
-	if shift := max(attempt-1, 0); shift < 62 && p.Min <= p.Max>>shift {
+	if shift := max(attempt-1, 0); p.Min <= p.Max>>shift {
 		d = p.Min << shift
 	}
 	return d + min(rand.N(d/10+1), math.MaxInt64-d)

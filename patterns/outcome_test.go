@@ -79,6 +79,16 @@ func TestHandlerResultDecides(t *testing.T) {
 			tries: []time.Duration{0, time.Hour, 2 * time.Hour},
 		},
 		{
+			name: "RetryAfter no time",
+			handler: func(_ context.Context, try int) error {
+				if try == 1 {
+					return patterns.RetryAfter(-time.Hour, nil)
+				}
+				return nil
+			},
+			tries: []time.Duration{0, 0},
+		},
+		{
 			name: "RetryAfter counts as a try", opts: []patterns.WorkOption{patterns.Retry(patterns.RetryPolicy{Attempts: 2})},
 			handler: func(context.Context, int) error { return patterns.RetryAfter(time.Hour, errKitchen) },
 			tries:   []time.Duration{0, time.Hour},

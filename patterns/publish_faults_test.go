@@ -22,10 +22,10 @@ func TestSendsAfterTheQueueWasDeleted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, broker.DeleteQueue("q"))
-	broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q", Skip: 1, Do: memory.Refuse, Times: 1})
-	err = q.SendBatch(bounded(t), []int{1, 2, 3, 4}) // unroutable, refused, unroutable, unroutable
+	broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q", Skip: 3, Do: memory.Refuse, Times: 1})
+	err = q.SendBatch(bounded(t), []int{1, 2, 3, 4}) // the fourth is refused, then there is room for two
 	failed, ok = errors.AsType[*adapters.PublishError](err)
-	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 1 || failed.Failed[1].Index != 3 {
+	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 2 || failed.Failed[1].Index != 3 {
 		t.Errorf("got %v", err)
 	}
 
@@ -52,4 +52,14 @@ func TestHoldBackIsForQueues(t *testing.T) {
 	must(t, ps.Declare(bounded(t), patterns.Group("roomy")))
 	must(t, ps.Publish(bounded(t), 1))
 	wantErr(t, "HoldBack of a fanout", ps.Publish(bounded(t), 2, patterns.HoldBack()), adapters.ErrInvalid)
+}
+
+func TestRefusedAsynchronousPublishLeavesItsPlace(t *testing.T) {
+	bus, _ := newBus(t, patterns.MaxInFlight(1))
+	q := patterns.NewWorkQueue[int](bus, "q")
+	must(t, q.Send(bounded(t), 1))
+	must(t, bus.Close(bounded(t)))
+	for range 3 {
+		wantErr(t, "SendAsync", second(q.SendAsync(bounded(t), 1)), adapters.ErrClosed)
+	}
 }

@@ -184,8 +184,8 @@ func (s *Subscription) abandon() {
 
 // workerDone counts a worker out. err is why it got no message.
 func (s *Subscription) workerDone(err error) {
-	if errors.Is(err, adapters.ErrStopped) || s.fetching.Err() != nil {
-		err = nil
+	if s.fetching.Err() != nil {
+		err = nil // it was asked to
 	}
 	s.note(err)
 	s.drain() // the others end for the same reason

@@ -87,6 +87,7 @@ func TestHandlerThatIgnoresItsCtxIsAbandoned(t *testing.T) {
 		must(t, err)
 		must(t, got.Ack(t.Context()))
 		close(release)
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		_, err = q.Dead().TryGet(t.Context())
 		wantErr(t, "what it returned too late", err, adapters.ErrEmpty)
@@ -144,7 +145,7 @@ func TestLostSessionIsNeitherTryNorDeadLetter(t *testing.T) {
 			_, err := q.Work(t.Context(), func(ctx context.Context, _ order) error {
 				calls++
 				if calls > 1 {
-					if d, _ := patterns.DeliveryFrom(ctx); d.Attempt != 1 || !d.Redelivered {
+					if d, _ := patterns.DeliveryFrom(ctx); d.Attempt != 1 || !d.Redelivered || ctx.Err() != nil {
 						t.Errorf("delivered again as %+v", d)
 					}
 					return nil
