@@ -2,11 +2,15 @@ package patterns_test
 
 import (
 	"context"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/protobuf"
 )
@@ -93,4 +97,54 @@ func FuzzReceive(f *testing.F) {
 		_, err = q.TryGet(context.Background())
 		wantErr(t, "the queue after one message", err, adapters.ErrEmpty)
 	})
+}
+
+// smallDriver takes messages of up to 10 bytes.
+type smallDriver struct{ *memory.Client }
+
+func (d smallDriver) Features() adapters.Features {
+	f := d.Client.Features()
+	f.MaxBody = 10
+	return f
+}
+
+func TestPayloadsUpToTheLimit(t *testing.T) {
+	broker := memory.New()
+	defer broker.Close()
+	for name, bus := range map[string]*patterns.Bus{
+		"the driver's": patterns.New(smallDriver{broker.Connect()}),
+		"the bus's":    patterns.New(broker.Connect(), patterns.MaxPayload(10)),
+	} {
+		q := patterns.NewWorkQueue[string](bus, "q")
+		must(t, q.Send(bounded(t), "12345678"))
+		wantErr(t, name+" limit and one more", q.Send(bounded(t), "123456789"), adapters.ErrTooLarge)
+		got, err := q.TryGet(bounded(t))
+		must(t, err)
+		must(t, got.Ack(bounded(t)))
+		must(t, bus.Close(bounded(t)))
+	}
+}
+
+func TestBytesAreWholeAtEachTry(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[[]byte](bus, "q")
+		var got []string
+		_, err := q.Work(t.Context(), func(ctx context.Context, b []byte) error {
+			d, _ := patterns.DeliveryFrom(ctx)
+			got = append(got, string(b)+d.Headers["mine"])
+			d.Headers["mine"] = "written"
+			if again, _ := patterns.DeliveryFrom(ctx); again.Headers["mine"] != "" {
+				t.Error("the headers are not the caller's own")
+			}
+			clear(b)
+			return errKitchen
+		}, patterns.Retry(patterns.RetryPolicy{Attempts: 2, InProcess: true}))
+		must(t, err)
+		must(t, q.Send(t.Context(), []byte("abc")))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Equal(got, []string{"abc", "abc"}) {
+			t.Errorf("got %q", got)
+		}
+	}, patterns.WithCodec(patterns.Bytes{}))
 }

@@ -68,9 +68,6 @@ func (e *exchange[T]) unbind(ctx context.Context, keys []string, group string) e
 		return err
 	}
 	src := adapters.Source{Endpoint: e.to, Group: group, Keys: keys}
-	if group == "" {
-		return invalid("empty group")
-	}
 	if err := src.Validate(); err != nil {
 		return err
 	}

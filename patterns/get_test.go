@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -146,4 +147,46 @@ func TestGetGivesBackWhatItCanNeitherDecodeNorBury(t *testing.T) {
 	if info, _ := broker.Queue("q.dead"); info.Ready != 1 {
 		t.Errorf("dead letters %+v", info)
 	}
+}
+
+// A Get takes one message, and leaves no mark on the others.
+func TestGetTakesOne(t *testing.T) {
+	bus, _ := newBus(t)
+	q := patterns.NewWorkQueue[int](bus, "q")
+	must(t, q.SendBatch(bounded(t), []int{1, 2, 3}))
+	for range 3 {
+		got, err := q.Get(bounded(t))
+		must(t, err)
+		if got.Redelivered {
+			t.Errorf("%d was taken before", got.Value)
+		}
+		got.Headers["mine"] = "yes"
+		must(t, got.Ack(bounded(t)))
+	}
+}
+
+// A queue of somebody else's keeps its own dead-letter setting.
+func TestPassiveRejects(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		must(t, patterns.NewWorkQueue[int](bus, "theirs", patterns.DeadLetter("graveyard")).Declare(t.Context()))
+		q := patterns.NewWorkQueue[int](bus, "theirs", patterns.Passive())
+		must(t, q.SendBatch(t.Context(), []int{1, 2}))
+		got, err := q.TryGet(t.Context())
+		must(t, err)
+		must(t, got.Reject(t.Context(), errKitchen))
+		_, err = q.Work(t.Context(), func(context.Context, int) error { return patterns.Reject(errKitchen) })
+		must(t, err)
+		synctest.Wait()
+		if info, _ := broker.Queue("graveyard"); info.Ready != 2 {
+			t.Errorf("the dead letters are %+v", info)
+		}
+		wantErr(t, "Dead", second(q.Dead().TryGet(t.Context())), adapters.ErrInvalid)
+	})
+	broker := memory.New()
+	defer broker.Close()
+	must(t, patterns.NewWorkQueue[int](patterns.New(broker.Connect()), "theirs").Declare(bounded(t)))
+	bus := patterns.New(&lackingDriver{broker.Connect(), adapters.CanDeadLetter})
+	q := patterns.NewWorkQueue[int](bus, "theirs", patterns.Passive(), patterns.DeadLetter("ours")) // is ours to send to
+	must(t, second(q.Work(bounded(t), func(context.Context, int) error { return nil })))
+	must(t, bus.Close(bounded(t)))
 }
