@@ -19,11 +19,10 @@ type QueueType string
 
 const (
 	// Quorum queues are replicated where the broker is a cluster, and survive
-	// the loss of a node. They are the default.
+	// the loss of a node.
 	Quorum QueueType = "quorum"
 
-	// Classic queues live on one node. Queues with priorities, private ones and
-	// those that are auto-delete are classic in any case, for RabbitMQ has them no other way.
+	// Classic queues live on one node.
 	Classic QueueType = "classic"
 )
 
@@ -65,7 +64,14 @@ type Config struct {
 	BackoffMin   time.Duration // between attempts to reconnect: the first (100 ms)
 	BackoffMax   time.Duration // and the longest (5 s); where the broker refuses the login, six times that
 
-	QueueType   QueueType
+	// QueueType of durable queues. Without it they are quorum queues, except
+	// those with a MaxLength that refuses publishes: a quorum queue takes some messages more than its
+	// limit, and once full refuses until a fifth of it is free. Quorum makes
+	// those quorum queues as well, and Classic makes all of them classic. Queues
+	// with priorities, auto-delete ones and private ones are classic in any case, for
+	// RabbitMQ has them no other way.
+	QueueType QueueType
+
 	MaxBody     int // bytes (16 MiB, the default limit of RabbitMQ 4)
 	MaxInFlight int // publishes without an answer yet, of the driver (1024); the next one waits
 
@@ -89,7 +95,6 @@ func (c Config) with() (Config, error) {
 	c.DialTimeout = cmp.Or(c.DialTimeout, 10*time.Second)
 	c.BackoffMin = cmp.Or(c.BackoffMin, 100*time.Millisecond)
 	c.BackoffMax = cmp.Or(c.BackoffMax, max(5*time.Second, c.BackoffMin))
-	c.QueueType = cmp.Or(c.QueueType, Quorum)
 	c.MaxBody = cmp.Or(c.MaxBody, 16<<20)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
 	if c.Logger == nil {
@@ -111,7 +116,7 @@ func (c *Config) check() error {
 	switch {
 	case len(c.Addresses) == 0:
 		return invalid("no address")
-	case c.QueueType != Quorum && c.QueueType != Classic:
+	case c.QueueType != "" && c.QueueType != Quorum && c.QueueType != Classic:
 		return invalid("queue type %q", string(c.QueueType))
 	case c.Heartbeat < time.Second:
 		return invalid("heartbeat of %v, at least 1s makes sense", c.Heartbeat)

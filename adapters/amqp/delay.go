@@ -75,13 +75,13 @@ func (r *route) climb(headers amqp091.Table, ttl string) {
 func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 	rungs := bits.Len64(r.steps)
 	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
-		if err := declareDue(ch, s.link.d.cfg.QueueType, r.p.To); err != nil {
+		if err := declareDue(ch, s.link.d.cfg.kind(), r.p.To); err != nil {
 			return err
 		}
 		below := due
 		for n := range rungs {
 			life := int64(unit/time.Millisecond) << n
-			if err := declareRung(ch, s.link.d.cfg.QueueType, rung(n), below, rungHeader(n), life); err != nil {
+			if err := declareRung(ch, s.link.d.cfg.kind(), rung(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
 			below = rung(n)

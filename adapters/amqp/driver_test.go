@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,19 +19,39 @@ import (
 
 var ctx = context.Background()
 
-// testConfig is how to reach the broker of the tests.
-func testConfig(t testing.TB) Config {
+// brokerURL is the address of a broker, the same all through a test.
+func brokerURL(t testing.TB) string {
 	t.Helper()
-	cfg, err := ParseURL(rabbitmqtest.URL(t))
+	if url, ok := brokerURLs.Load(t); ok {
+		return url.(string)
+	}
+	url := rabbitmqtest.URL(t)
+	brokerURLs.Store(t, url)
+	t.Cleanup(func() { brokerURLs.Delete(t) })
+	return url
+}
+
+var brokerURLs sync.Map
+
+func configFor(t testing.TB, url string) Config {
+	t.Helper()
+	cfg, err := ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 200*time.Millisecond
 	return cfg
 }
 
+// connect returns a driver for the test's broker, closed with the test.
 func connect(t testing.TB, change ...func(*Config)) *Driver {
 	t.Helper()
-	cfg := testConfig(t)
+	return connectTo(t, brokerURL(t), change...)
+}
+
+func connectTo(t testing.TB, url string, change ...func(*Config)) *Driver {
+	t.Helper()
+	cfg := configFor(t, url)
 	for _, f := range change {
 		f(&cfg)
 	}

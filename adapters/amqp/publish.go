@@ -156,9 +156,9 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 		if limit := s.conn.Config.FrameSize; limit > 0 && o.size > limit {
 			return inFlight{}, invalid("metadata and properties of %d bytes, at most %d fit", o.size, limit)
 		}
-		var p *pipe
-		if err = s.arrange(ctx, r); err == nil {
-			p, err = s.pipe(ctx, o.exchange)
+		p, err := s.pipe(ctx, o.exchange) // first: it finds out that something may be gone
+		if err == nil {
+			err = s.arrange(ctx, r)
 		}
 		if err == nil {
 			var f inFlight

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -151,8 +152,8 @@ func (c *Config) declareQueue(ch *amqp091.Channel, name string, q adapters.Queue
 
 // arguments are what two declarations of a queue have to agree in.
 func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
-	kind := c.QueueType
-	if q.AutoDelete || q.MaxPriority > 0 {
+	kind := c.kind()
+	if q.AutoDelete || q.MaxPriority > 0 || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
 		kind = Classic
 	}
 	args := amqp091.Table{"x-queue-type": string(kind)}
@@ -184,6 +185,9 @@ func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
 	}
 	return args
 }
+
+// kind is that of queues that give no reason for another.
+func (c *Config) kind() QueueType { return cmp.Or(c.QueueType, Quorum) }
 
 // milliseconds rounds up: a time to live must not become none.
 func milliseconds(d time.Duration) int64 {

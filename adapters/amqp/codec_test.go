@@ -1,0 +1,197 @@
+package amqp
+
+import (
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+func TestText(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.FixedZone("", 3600))
+	for _, c := range []struct {
+		value any
+		want  string
+	}{
+		{"a", "a"}, {"", ""}, {nil, ""}, {[]byte("bytes\xff"), "bytes\xff"}, {true, "true"}, {false, "false"},
+		{int8(-8), "-8"}, {uint8(8), "8"}, {int16(-16), "-16"}, {uint16(16), "16"}, {int32(-32), "-32"}, {uint32(32), "32"},
+		{int64(math.MinInt64), "-9223372036854775808"}, {float32(1.5), "1.5"}, {2.25, "2.25"}, {math.NaN(), "NaN"},
+		{at, "2026-02-03T03:05:06Z"},
+		{amqp091.Decimal{Scale: 2, Value: 12345}, "123.45"}, {amqp091.Decimal{Scale: 3, Value: -5}, "-0.005"}, {amqp091.Decimal{Value: 7}, "7"},
+		{[]any{"a", int32(1), []byte("b"), nil, at}, `["a",1,"b",null,"2026-02-03T03:05:06Z"]`},
+		{amqp091.Table{"a": amqp091.Table{"b": []any{true}}, "c": amqp091.Decimal{Scale: 1, Value: 15}}, `{"a":{"b":[true]},"c":"1.5"}`},
+		{[]any{math.Inf(1)}, "[+Inf]"},
+	} {
+		if got := text(c.value); got != c.want {
+			t.Errorf("text(%#v) = %q, want %q", c.value, got, c.want)
+		}
+	}
+}
+
+func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoing, error) {
+	t.Helper()
+	cfg, err := Config{Addresses: []string{"localhost"}, MaxBody: 100}.with()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := cfg.routeOf(&p)
+	if err != nil {
+		return outgoing{}, err
+	}
+	var o outgoing
+	return o, (&Driver{cfg: cfg}).encode(&o, &r, m)
+}
+
+// received is what comes of a publishing at the other side.
+func received(o outgoing) amqp091.Delivery {
+	m := o.msg
+	if m.Headers[headerTo] == steerQueue {
+		o.exchange = "" // which the ladder ends in
+	}
+	return amqp091.Delivery{
+		Headers: m.Headers, ContentType: m.ContentType, DeliveryMode: m.DeliveryMode, Priority: m.Priority,
+		CorrelationId: m.CorrelationId, ReplyTo: m.ReplyTo, Expiration: m.Expiration, MessageId: m.MessageId,
+		Timestamp: m.Timestamp, Exchange: o.exchange, RoutingKey: o.key, Body: m.Body,
+	}
+}
+
+func decoded(d amqp091.Delivery) adapters.Delivery {
+	var out adapters.Delivery
+	decode(&d, new(message.Message), &out)
+	return out
+}
+
+func TestRoundTrip(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	for _, p := range []adapters.Publication{
+		{To: queueAt("q")},
+		{To: queueAt("q"), Key: "first.key"},
+		{To: adapters.Endpoint{Kind: adapters.Topic, Name: "x"}, Key: "a.b"},
+		{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "x"}},
+		{To: adapters.Endpoint{Kind: adapters.Reply, Name: "amq.gen-1"}},
+		{To: queueAt("q"), Delay: time.Second, Key: "k", Properties: adapters.Properties{TTL: time.Minute}},
+	} {
+		for _, props := range []adapters.Properties{
+			{Timestamp: at, Attempt: 1, TTL: p.TTL},
+			{Timestamp: at, Attempt: 7, TTL: time.Minute, Priority: 9, Transient: true, ContentType: "text/plain", CorrelationID: "c", ReplyTo: "amq.gen-2"},
+		} {
+			p.Properties = props
+			m := message.NewMessage("id", []byte("body"))
+			for _, key := range []string{
+				"a", "", "CC", "BCC", "cc", "x-match", "X-y", "x", "_watermill_message_uuid", "motif-seq", "motif-attempt", "motif-attempts", "motif-key",
+				"motif-delay-to", "motif-delay-03", "motif-ttl", "motif-metadata-a", "motif-metadata-", "motif-reason", "x-death", "x-delivery-count", "é",
+			} {
+				m.Metadata[key] = "value of " + key
+			}
+			o, err := encodeFor(t, p, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, value := range o.msg.Headers {
+				if _, ok := value.(string); !ok {
+					t.Errorf("header %s is a %T: there are clients that refuse that", name, value)
+				}
+				if lower := strings.ToLower(name); lower == "bcc" || name == "CC" || strings.HasPrefix(lower, "x-") {
+					t.Errorf("header %s would mean something to the broker", name)
+				}
+			}
+			got := decoded(received(o))
+			if !reflect.DeepEqual(got.Properties, props) || got.Key != p.Key {
+				t.Errorf("%+v came as %+v, key %q", p, got.Properties, got.Key)
+			}
+			if got.Message.UUID != "id" || string(got.Message.Payload) != "body" || !reflect.DeepEqual(got.Message.Metadata, m.Metadata) {
+				t.Errorf("%+v came as %+v", m, got.Message)
+			}
+		}
+	}
+}
+
+func TestDecodeForeign(t *testing.T) {
+	got := decoded(amqp091.Delivery{
+		Headers: amqp091.Table{
+			"_watermill_message_uuid": "theirs", "n": int32(5), "x-delivery-count": int64(3), "motif-attempt": "many",
+			"list": []any{int64(1)}, "motif-key": int32(1), "nothing": nil,
+		},
+		Expiration: "soon", Exchange: "x", RoutingKey: "k", Redelivered: true,
+	})
+	want := message.Metadata{"n": "5", "list": "[1]", "nothing": ""}
+	if got.Message.UUID != "theirs" || !reflect.DeepEqual(got.Message.Metadata, want) || got.Attempt != 1 || got.TTL != 0 ||
+		got.Key != "k" || !got.Transient || !got.Redelivered || !got.Timestamp.IsZero() {
+		t.Errorf("%+v %+v", got, got.Message)
+	}
+	if got := decoded(amqp091.Delivery{MessageId: "mine", Headers: amqp091.Table{headerUUID: "theirs"}}); got.Message.UUID != "mine" {
+		t.Errorf("UUID %q", got.Message.UUID)
+	}
+	if got := decoded(amqp091.Delivery{Headers: amqp091.Table{headerAttempt: int64(4)}}); got.Attempt != 4 || got.Message.Metadata == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestDecodeDeadLetter(t *testing.T) {
+	death := func(queue, reason, exchange, key string) amqp091.Table {
+		return amqp091.Table{"queue": queue, "reason": reason, "count": int64(2), "exchange": exchange, "routing-keys": []any{key}}
+	}
+	got := decoded(amqp091.Delivery{
+		Headers: amqp091.Table{
+			"x-death":              []any{death("b", "rejected", "", "b"), death("motif.delay.03", "expired", "x", "k"), death("a", "expired", "news", "first")},
+			"x-first-death-reason": "expired", "x-first-death-queue": "motif.delay.03", "x-first-death-exchange": "x",
+		},
+		RoutingKey: "a.dead",
+	})
+	want := message.Metadata{"x-death": "b rejected 2, a expired 2", "x-first-death-reason": "expired", "x-first-death-queue": "a"}
+	if !reflect.DeepEqual(got.Message.Metadata, want) || got.Key != "first" {
+		t.Errorf("%v, key %q", got.Message.Metadata, got.Key)
+	}
+	// What a client sends under these names is taken for what it is.
+	for _, odd := range []any{"x", int32(1), []any{"x"}, []any{amqp091.Table{"routing-keys": "x"}}, nil} {
+		_ = decoded(amqp091.Delivery{Headers: amqp091.Table{"x-death": odd}})
+	}
+}
+
+func TestInvalidPublications(t *testing.T) {
+	reply := func(address string) adapters.Publication {
+		return adapters.Publication{To: adapters.Endpoint{Kind: adapters.Reply, Name: address}}
+	}
+	with := func(props adapters.Properties) adapters.Publication {
+		return adapters.Publication{To: queueAt("q"), Properties: props}
+	}
+	ok := msg("id")
+	for name, c := range map[string]struct {
+		p    adapters.Publication
+		m    *message.Message
+		want error
+	}{
+		"nil message":          {toQueue("q"), nil, adapters.ErrInvalid},
+		"large":                {toQueue("q"), message.NewMessage("id", make([]byte, 101)), adapters.ErrTooLarge},
+		"long id":              {toQueue("q"), &message.Message{UUID: strings.Repeat("x", 256)}, adapters.ErrInvalid},
+		"long key":             {toQueue("q"), &message.Message{Metadata: message.Metadata{strings.Repeat("x", 256): ""}}, adapters.ErrInvalid},
+		"key too long escaped": {toQueue("q"), &message.Message{Metadata: message.Metadata{"x-" + strings.Repeat("x", 253): ""}}, adapters.ErrInvalid},
+		"long TTL":             {with(adapters.Properties{TTL: 50 * 24 * time.Hour}), ok, adapters.ErrInvalid},
+		"long delay":           {delayed(toQueue("q"), maxDelay+1), ok, adapters.ErrInvalid},
+		"delayed answer":       {delayed(reply("amq.gen-x"), 1), ok, adapters.ErrInvalid},
+		"many attempts":        {with(adapters.Properties{Attempt: math.MaxInt32 + 1}), ok, adapters.ErrInvalid},
+		"direct reply":         {with(adapters.Properties{ReplyTo: "amq.rabbitmq.reply-to"}), ok, adapters.ErrInvalid},
+		"reply to a queue":     {reply("orders"), ok, adapters.ErrInvalid},
+		"reply to itself":      {reply("amq.rabbitmq.reply-to"), ok, adapters.ErrInvalid},
+		"reply with a space":   {reply("amq.gen-a b"), ok, adapters.ErrInvalid},
+		"reply not ASCII":      {reply("amq.gen-é"), ok, adapters.ErrInvalid},
+		"reply":                {reply("amq.gen-x"), ok, nil},
+		"direct reply address": {reply("amq.rabbitmq.reply-to.g1h2"), ok, nil},
+		"longest delay":        {delayed(toQueue("q"), maxDelay), ok, nil},
+	} {
+		if _, err := encodeFor(t, c.p, c.m); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	cfg := Config{AllowReplyTo: func(address string) bool { return strings.HasPrefix(address, "replies.") }}
+	if !cfg.answerable("replies.1") || cfg.answerable("orders") || cfg.answerable("replies.\n") {
+		t.Error("AllowReplyTo")
+	}
+}

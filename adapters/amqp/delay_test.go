@@ -1,0 +1,55 @@
+package amqp
+
+import (
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+func delayed(p adapters.Publication, d time.Duration) adapters.Publication {
+	p.Delay = d
+	return p
+}
+
+func TestDelay(t *testing.T) {
+	d := connect(t)
+	name := unique(t)
+	sub := subscribe(t, d, fromQueue(name, 10))
+	// The longer one is first, and does not hold up the others.
+	start := time.Now()
+	publish(t, d, delayed(toQueue(name), time.Hour), "hour")
+	publish(t, d, delayed(toQueue(name), 1500*time.Millisecond), "c")
+	publish(t, d, delayed(toQueue(name), 700*time.Millisecond), "b")
+	publish(t, d, delayed(toQueue(name), time.Millisecond), "a")
+	for _, next := range []struct {
+		id   string
+		from time.Duration
+	}{{"a", 0}, {"b", 700 * time.Millisecond}, {"c", 1500 * time.Millisecond}} {
+		m := receive(t, sub, next.id)
+		took := time.Since(start)
+		t.Logf("%s after %v", next.id, took)
+		if took < next.from {
+			t.Errorf("%s came after %v, must not before %v", next.id, took, next.from)
+		}
+		if len(m.Message.Metadata) != 0 || m.Key != "" || m.Redelivered {
+			t.Errorf("%s: %+v, metadata %v", next.id, m, m.Message.Metadata)
+		}
+		settle(t, m, adapters.Ack)
+	}
+	nothing(t, sub)
+}
+
+func TestDelayToExchange(t *testing.T) {
+	d := connect(t)
+	news := adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}
+	want := subscribe(t, d, adapters.Source{Endpoint: news, Group: "g", Keys: []string{"a.*"}, Prefetch: 5})
+	other := subscribe(t, d, adapters.Source{Endpoint: news, Keys: []string{"b.*"}, Prefetch: 5})
+	publish(t, d, delayed(adapters.Publication{To: news, Key: "a.x"}, 300*time.Millisecond), "1")
+	m := receive(t, want, "1")
+	if m.Key != "a.x" {
+		t.Errorf("key %q, want a.x", m.Key)
+	}
+	settle(t, m, adapters.Ack)
+	nothing(t, other)
+}

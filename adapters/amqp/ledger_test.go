@@ -1,0 +1,207 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// fakeChannel is what RabbitMQ does with acknowledgements: it looks for the
+// tag among the unacknowledged, and closes the channel if it is not there.
+type fakeChannel struct {
+	unacked []uint64 // in order
+	acked   []uint64
+	nacked  []uint64
+	frames  int
+	closed  error
+}
+
+func (c *fakeChannel) deliver(tags ...uint64) { c.unacked = append(c.unacked, tags...) }
+
+func (c *fakeChannel) take(tag uint64, multiple bool) []uint64 {
+	c.frames++
+	i := slices.Index(c.unacked, tag)
+	if i < 0 {
+		c.closed = fmt.Errorf("unknown delivery tag %d", tag)
+		return nil
+	}
+	from := i
+	if multiple {
+		from = 0
+	}
+	taken := slices.Clone(c.unacked[from : i+1])
+	c.unacked = slices.Delete(c.unacked, from, i+1)
+	return taken
+}
+
+func (c *fakeChannel) Ack(tag uint64, multiple bool) error {
+	c.acked = append(c.acked, c.take(tag, multiple)...)
+	return nil
+}
+
+func (c *fakeChannel) Nack(tag uint64, multiple, _ bool) error {
+	c.nacked = append(c.nacked, c.take(tag, multiple)...)
+	return nil
+}
+
+// TestLedgerAtRandom settles deliveries in random order with random outcomes,
+// and checks that the broker hears what was meant, all of it, and nothing else.
+func TestLedgerAtRandom(t *testing.T) {
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			prefetch := 1 + r.IntN(20)
+			ch := &fakeChannel{}
+			l := newLedger(ch, prefetch)
+			var inHand, acked, nacked []uint64
+			next := uint64(1)
+			for range 500 {
+				switch n := r.IntN(10); {
+				case n < 5 && len(ch.unacked) < prefetch:
+					ch.deliver(next)
+					if !l.take() {
+						t.Fatal("take refused")
+					}
+					inHand = append(inHand, next)
+					next++
+				case n < 9 && len(inHand) > 0:
+					i := r.IntN(len(inHand))
+					tag := inHand[i]
+					inHand = slices.Delete(inHand, i, i+1)
+					o := adapters.Ack
+					if r.IntN(4) == 0 {
+						o = adapters.Requeue
+						nacked = append(nacked, tag)
+					} else {
+						acked = append(acked, tag)
+					}
+					if err := l.settle(tag, o); err != nil {
+						t.Fatal(err)
+					}
+				default:
+					time.Sleep(time.Duration(r.IntN(3)) * ackDelay)
+					synctest.Wait()
+				}
+				if ch.closed != nil {
+					t.Fatalf("seed %d: the broker closed the channel: %v", seed, ch.closed)
+				}
+			}
+			time.Sleep(2 * ackDelay)
+			synctest.Wait()
+			slices.Sort(inHand)
+			slices.Sort(acked)
+			slices.Sort(ch.acked)
+			slices.Sort(nacked)
+			slices.Sort(ch.nacked)
+			if !slices.Equal(ch.unacked, inHand) || !slices.Equal(ch.acked, acked) || !slices.Equal(ch.nacked, nacked) {
+				t.Fatalf("seed %d: in hand %v, broker has %v\nacked %v, broker %v\nnacked %v, broker %v",
+					seed, inHand, ch.unacked, acked, ch.acked, nacked, ch.nacked)
+			}
+			l.end(errSettled)
+		})
+	}
+}
+
+func TestLedgerAcksInRuns(t *testing.T) {
+	ch := &fakeChannel{}
+	l := newLedger(ch, 100)
+	for tag := range uint64(1000) {
+		ch.deliver(tag + 1)
+		l.take()
+		_ = l.settle(tag+1, adapters.Ack)
+	}
+	l.end(errSettled)
+	if ch.frames > 1000/50+1 {
+		t.Errorf("%d frames for 1000 acknowledgements with prefetch 100, want one per 50", ch.frames)
+	}
+}
+
+func TestLedgerTellsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ch := &fakeChannel{}
+		l := newLedger(ch, 100)
+		for tag := range uint64(5) {
+			ch.deliver(tag + 1)
+			l.take()
+		}
+		_ = l.settle(1, adapters.Ack)
+		_ = l.settle(2, adapters.Ack)
+		_ = l.settle(4, adapters.Ack)
+		l.mu.Lock()
+		if ch.frames != 0 {
+			t.Errorf("%d frames at once", ch.frames)
+		}
+		l.mu.Unlock()
+		time.Sleep(ackDelay)
+		synctest.Wait()
+		if !slices.Equal(ch.acked, []uint64{1, 2, 4}) || ch.frames != 2 {
+			t.Errorf("acked %v in %d frames", ch.acked, ch.frames)
+		}
+		l.end(errSettled)
+	})
+}
+
+// TestLedgerWithoutRoom: with no place left at the broker's side there is
+// nothing to wait for.
+func TestLedgerWithoutRoom(t *testing.T) {
+	ch := &fakeChannel{}
+	l := newLedger(ch, 1)
+	ch.deliver(1)
+	l.take()
+	_ = l.settle(1, adapters.Ack)
+	if len(ch.acked) != 1 {
+		t.Error("prefetch 1: not acknowledged at once")
+	}
+
+	ch = &fakeChannel{}
+	l = newLedger(ch, 10)
+	for tag := range uint64(10) {
+		ch.deliver(tag + 1)
+		l.take()
+	}
+	_ = l.settle(1, adapters.Ack)
+	if len(ch.acked) != 0 {
+		t.Error("acknowledged at once")
+	}
+	l.idle() // nine in hand, one acknowledged: the broker can send nothing
+	if len(ch.acked) != 1 {
+		t.Error("idle, and still not acknowledged")
+	}
+	l.end(errSettled)
+}
+
+func TestLedgerEnds(t *testing.T) {
+	ch := &fakeChannel{}
+	l := newLedger(ch, 10)
+	ch.deliver(1, 2)
+	l.take()
+	l.take()
+	drained := 0
+	l.drained = func() { drained++ }
+	if !l.stop() {
+		t.Error("stop: nothing in hand")
+	}
+	if l.take() {
+		t.Error("take after stop")
+	}
+	_ = l.settle(2, adapters.Ack)
+	if len(ch.acked) != 1 {
+		t.Error("stopped, and not acknowledged at once")
+	}
+	_ = l.settle(1, adapters.Reject)
+	if drained != 1 {
+		t.Errorf("drained %d times", drained)
+	}
+	lost := errors.New("lost")
+	l.end(lost)
+	l.end(errSettled)
+	if err := l.settle(3, adapters.Ack); err != lost || ch.frames != 2 {
+		t.Errorf("settle after the end: %v, %d frames", err, ch.frames)
+	}
+}
