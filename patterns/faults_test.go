@@ -273,3 +273,67 @@ func TestCloseWhileSubscribing(t *testing.T) {
 		t.Errorf("left behind: %+v", info)
 	}
 }
+
+// A retry that is not to wait must not vanish where its queue was deleted.
+func TestRetryToADeletedQueueIsNoticed(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		must(t, q.Send(t.Context(), order{}))
+		_, err := q.Work(t.Context(), func(context.Context, order) error {
+			broker.Inject(memory.Fault{On: memory.OnSubscribe, Do: memory.Refuse, Times: 3})
+			must(t, broker.DeleteQueue("orders"))
+			return patterns.RetryAfter(0, errKitchen)
+		})
+		must(t, err)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := bus.Stats(); s.Retried != 0 || s.Requeued != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// staleDriver settles nothing, although its session lives.
+type staleDriver struct {
+	*memory.Client
+	settles int
+}
+
+type staleSubscription struct {
+	adapters.Subscription
+	d *staleDriver
+}
+
+func (d *staleDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	sub, err := d.Client.Subscribe(ctx, s)
+	return &staleSubscription{sub, d}, err
+}
+
+func (s *staleSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.Subscription.Receive(ctx)
+	d.Settler = s.d
+	return d, err
+}
+
+func (d *staleDriver) Settle(context.Context, adapters.Outcome) error {
+	d.settles++
+	return adapters.ErrStaleDelivery
+}
+
+func TestStaleDeliveryIsNotSettledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := memory.New()
+		defer broker.Close()
+		d := &staleDriver{Client: broker.Connect()}
+		bus := patterns.New(d)
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		_, err := q.Work(t.Context(), func(context.Context, order) error { return nil })
+		must(t, err)
+		must(t, q.Send(t.Context(), order{}))
+		time.Sleep(time.Minute)
+		must(t, bus.Close(t.Context()))
+		if d.settles != 1 || bus.Stats().Stale != 1 {
+			t.Errorf("settled %d times, %+v", d.settles, bus.Stats())
+		}
+	})
+}

@@ -33,6 +33,7 @@ func TestGet(t *testing.T) {
 		if got.Value != 1 || time.Since(start) != time.Hour+time.Minute {
 			t.Errorf("got %d after %v", got.Value, time.Since(start))
 		}
+		synctest.Wait() // for the other one
 		must(t, got.Requeue(t.Context()))
 		must(t, got.Ack(t.Context())) // too late, and harmless
 		got, err = q.TryGet(t.Context())

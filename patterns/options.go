@@ -273,9 +273,10 @@ func HandlerTimeout(d time.Duration) ConsumeOption {
 	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
 }
 
-// OnDrop is called with a message that is given up and goes nowhere: of a private
-// subscription, of a queue without dead letters, or acknowledged on
-// receipt. It runs in the worker. Every drop is logged too.
+// OnDrop is called with a message that is given up and goes nowhere: of a
+// private subscription (also when its session is lost, and its queue with it),
+// of a queue without dead letters, or acknowledged on receipt. It runs in the
+// worker, before the message is settled. Every drop is logged too.
 func OnDrop(f func(Delivery, error)) FailureOption {
 	return func(c *consumeConfig) error {
 		if f == nil {

@@ -52,10 +52,11 @@ func MessageID(id string) PublishOption {
 	})
 }
 
-// HoldBack makes a publish to a full queue wait for room, as long as ctx
-// allows, where it would fail with ErrNacked. It asks again ever so often, so
-// that those who are held back get in in no certain order. For a single
-// blocking send only.
+// HoldBack makes a send to a full queue wait for room, as long as ctx allows,
+// where it would fail with ErrNacked. It asks again ever so often, so that
+// those who are held back get in in no certain order. For a single blocking
+// send to a work queue only: an exchange would copy each try to the queues
+// that have room.
 func HoldBack() PublishOption {
 	return publishOption(func(c *publishConfig) error { c.holdBack = true; return nil })
 }

@@ -13,8 +13,9 @@ var (
 	// not finished by the drain timeout.
 	ErrShutdown = errors.New("motif: shutting down")
 
-	// ErrAbandoned: a subscription ended with handlers still running that
-	// did not heed the end of their ctx. Their messages went back to the queue.
+	// ErrAbandoned: a subscription ended with handlers (or an OnDrop) still
+	// running that did not heed the end of their ctx. The handlers' messages
+	// went back to the queue.
 	ErrAbandoned = errors.New("motif: handlers still running")
 )
 
@@ -33,8 +34,9 @@ func (e *rejectError) Error() string { return e.err.Error() }
 func (e *rejectError) Unwrap() error { return e.err }
 
 // RetryAfter returns an error that has the message tried again after d,
-// rather than when the retry policy says. It counts as an attempt like any other failure, so that the policy's limit
-// holds. With d <= 0 it is tried again at once.
+// rather than when the retry policy says. It counts as an attempt like any
+// other failure, so that the policy's limit holds. With d <= 0 it is tried
+// again at once.
 func RetryAfter(d time.Duration, err error) error {
 	if err == nil {
 		err = errors.New("retry")

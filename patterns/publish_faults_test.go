@@ -3,6 +3,7 @@ package patterns_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -26,6 +27,14 @@ func TestSendsAfterTheQueueWasDeleted(t *testing.T) {
 	err = q.SendBatch(bounded(t), []int{1, 2, 3, 4}) // the fourth is refused, then there is room for two
 	failed, ok = errors.AsType[*adapters.PublishError](err)
 	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 2 || failed.Failed[1].Index != 3 {
+		t.Errorf("got %v", err)
+	}
+
+	must(t, broker.DeleteQueue("q"))
+	broker.Inject(memory.Fault{On: memory.OnPublish, Name: "q", Do: memory.Refuse, Times: 1})
+	err = q.SendBatch(bounded(t), []int{1, 2, 3, 4}) // the first is refused, then there is room for two
+	failed, ok = errors.AsType[*adapters.PublishError](err)
+	if !ok || len(failed.Failed) != 2 || failed.Failed[0].Index != 0 || failed.Failed[1].Index != 3 {
 		t.Errorf("got %v", err)
 	}
 
@@ -62,4 +71,14 @@ func TestRefusedAsynchronousPublishLeavesItsPlace(t *testing.T) {
 	for range 3 {
 		wantErr(t, "SendAsync", second(q.SendAsync(bounded(t), 1)), adapters.ErrClosed)
 	}
+}
+
+func TestLongestDelay(t *testing.T) {
+	broker := memory.New()
+	defer broker.Close()
+	bus := patterns.New(impatientDriver{broker.Connect()})
+	q := patterns.NewWorkQueue[int](bus, "q")
+	must(t, q.Send(bounded(t), 1, patterns.Delay(time.Minute)))
+	wantErr(t, "a longer one", q.Send(bounded(t), 1, patterns.Delay(time.Minute+1)), adapters.ErrInvalid)
+	must(t, bus.Close(bounded(t)))
 }

@@ -155,9 +155,11 @@ type badRequestError struct{ error }
 func (e *badRequestError) Unwrap() error { return e.error }
 
 // Call sends req to a server and waits for its answer, until ctx ends; a
-// ctx without a deadline has 30 s. The server's handler is given the time that is left, and is told
-// when ctx ends before. Errors: ErrNoServer, a *RemoteError for what the
-// function returned, ctx's own, and those of a publish.
+// ctx without a deadline has 30 s. The server's handler is given the time that
+// is left, and is told when ctx ends before. Errors: ErrNoServer, a
+// *RemoteError for what the function returned, ctx's own, those of a publish,
+// and ErrSessionLost if the answer has no way back any more: as with the last
+// two, the function may have run.
 func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
 	var resp Resp
 	answer, err := r.call(ctx, req, opts)

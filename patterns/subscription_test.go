@@ -75,7 +75,7 @@ func TestHandlerThatIgnoresItsCtxIsAbandoned(t *testing.T) {
 		q := patterns.NewWorkQueue[order](bus, "orders")
 		must(t, q.Send(t.Context(), order{ID: 1}))
 		release := make(chan struct{})
-		sub, err := q.Work(t.Context(), func(context.Context, order) error { <-release; return errKitchen }, patterns.DrainTimeout(time.Second))
+		sub, err := q.Work(t.Context(), func(context.Context, order) error { <-release; return patterns.Reject(errKitchen) }, patterns.DrainTimeout(time.Second))
 		must(t, err)
 		synctest.Wait()
 		start := time.Now()
