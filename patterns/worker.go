@@ -50,7 +50,7 @@ func (w *worker) run() {
 
 // bind makes w.ctx end with session too.
 func (w *worker) bind(session context.Context) {
-	if w.release != nil && session == w.session {
+	if w.release != nil && session.Done() == w.session.Done() { // contexts need not be comparable
 		return
 	}
 	w.unbind()

@@ -118,6 +118,7 @@ type countingSubscription struct {
 type countingContext struct {
 	context.Context
 	d *countingDriver
+	_ [0]func() // not comparable
 }
 
 // Value hides what is behind, which context would talk to directly.
@@ -132,7 +133,7 @@ func (c countingContext) AfterFunc(f func()) func() bool {
 
 func (d *countingDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
 	sub, err := d.Client.Subscribe(ctx, s)
-	return &countingSubscription{sub, countingContext{d.session, d}}, err
+	return &countingSubscription{sub, countingContext{Context: d.session, d: d}}, err
 }
 
 func (s *countingSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
@@ -169,7 +170,7 @@ func TestNothingWaitsForTheSessionOfAnEndedSubscription(t *testing.T) {
 			}
 		}
 		// The ctx given to Work may live as long as the program, too.
-		ctx := countingContext{session, d}
+		ctx := countingContext{Context: session, d: d}
 		sub, err := q.Work(ctx, func(context.Context, order) error { return nil })
 		must(t, err)
 		must(t, sub.Stop(t.Context()))
