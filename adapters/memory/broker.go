@@ -15,7 +15,7 @@ import (
 // Locks nest in this order: control, one queue's, the routes'. Two queues are
 // never locked at once, and no lock is held while a caller's code runs.
 type Broker struct {
-	epoch   time.Time
+	clock   clock
 	routes  routes
 	delays  delays
 	entries entries
@@ -31,7 +31,7 @@ type Broker struct {
 // New makes a broker. It needs no Close if nothing waits in it for a time, but
 // closing it is how to end all of its clients at once.
 func New() *Broker {
-	b := &Broker{epoch: time.Now(), clients: make(map[*Client]struct{})}
+	b := &Broker{clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)
 	b.routes.replies = make(map[string]*queue)
 	b.routes.exchanges = make(map[string]*exchange)
@@ -65,6 +65,7 @@ func (b *Broker) Close() {
 		}
 	}
 	b.delays.stop()
+	b.clock.stop()
 	b.control.Unlock()
 	for _, c := range clients {
 		c.wg.Wait()

@@ -36,7 +36,7 @@ func (d *delays) add(to adapters.Endpoint, r record, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
-	x := &delayed{record: r, to: to, due: d.broker.after(wait), seq: d.seq}
+	x := &delayed{record: r, to: to, due: d.broker.clock.after(wait), seq: d.seq}
 	d.waiting.push(x)
 	if d.waiting[0] == x {
 		d.arm()
@@ -48,7 +48,7 @@ func (d *delays) arm() {
 	if len(d.waiting) == 0 || d.ringing || d.stopped {
 		return
 	}
-	wait := d.waiting[0].due - d.broker.now()
+	wait := d.waiting[0].due - d.broker.clock.now()
 	if d.timer == nil {
 		d.timer = time.AfterFunc(wait, d.ring)
 	} else {
@@ -64,7 +64,7 @@ func (d *delays) ring() {
 		return
 	}
 	d.ringing = true
-	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.now() {
+	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.clock.now() {
 		first := d.waiting.pop()
 		d.mu.Unlock()
 		_ = d.broker.route(first.to, &first.record) // nobody waits for the answer

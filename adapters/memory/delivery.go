@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -20,10 +19,12 @@ type delivery struct {
 }
 
 // receive makes the receiver's own copy of what was taken.
-func (c *consumer) receive(t taken) adapters.Delivery {
+func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	e := t.entry
+	payload := make([]byte, len(e.payload))
+	copy(payload, e.payload)
 	d := &delivery{
-		message:  message.Message{UUID: e.uuid, Payload: bytes.Clone(e.payload), Metadata: maps.Clone(e.metadata)},
+		message:  message.Message{UUID: e.uuid, Payload: payload, Metadata: maps.Clone(e.metadata)},
 		consumer: c,
 		entry:    e,
 	}
@@ -31,13 +32,9 @@ func (c *consumer) receive(t taken) adapters.Delivery {
 		d.message.Metadata = make(message.Metadata) // for Set
 	}
 	d.message.SetContext(c.session.ctx)
-	return adapters.Delivery{
-		Message:     &d.message,
-		Key:         e.key,
-		Redelivered: t.redelivered,
-		Properties:  e.props,
-		Settler:     d,
-	}
+	out.Message, out.Settler = &d.message, d
+	out.Key, out.Redelivered, out.Properties = e.key, t.redelivered, e.props
+	return out
 }
 
 // Settle implements [adapters.Settler].

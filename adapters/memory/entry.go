@@ -22,13 +22,13 @@ type record struct {
 }
 
 // set makes r the record of m, with payload as its copy of m's.
-func (r *record) set(p *adapters.Publication, m *message.Message, payload []byte) {
+func (r *record) set(p *adapters.Publication, m *message.Message, payload []byte, c *clock) {
 	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties}
 	if len(m.Metadata) > 0 {
 		r.metadata = maps.Clone(m.Metadata)
 	}
 	if r.props.Timestamp.IsZero() {
-		r.props.Timestamp = time.Now().Round(0)
+		r.props.Timestamp = c.time()
 	}
 	if r.props.Attempt == 0 {
 		r.props.Attempt = 1

@@ -1,21 +1,6 @@
 package memory
 
-import (
-	"math"
-	"time"
-)
-
-// now is the time on the broker's clock, which only goes forward.
-func (b *Broker) now() time.Duration { return time.Since(b.epoch) }
-
-// after is the time d from now, on the broker's clock.
-func (b *Broker) after(d time.Duration) time.Duration {
-	now := b.now()
-	if d > math.MaxInt64-now {
-		return math.MaxInt64
-	}
-	return now + d
-}
+import "time"
 
 // shorter returns the smaller of two limits, of which 0 is none.
 func shorter(a, b time.Duration) time.Duration {
@@ -31,7 +16,7 @@ func shorter(a, b time.Duration) time.Duration {
 func (q *queue) expire() {
 	for {
 		head := q.ready.peek()
-		if head == nil || head.expires == 0 || head.expires > q.broker.now() {
+		if head == nil || head.expires == 0 || head.expires > q.broker.clock.now() {
 			return
 		}
 		q.ready.pop(head)
@@ -47,7 +32,7 @@ func (q *queue) arm() {
 		return
 	}
 	q.alarm = head.expires
-	if wait := q.alarm - q.broker.now(); q.timer == nil {
+	if wait := q.alarm - q.broker.clock.now(); q.timer == nil {
 		q.timer = time.AfterFunc(wait, q.ring)
 	} else {
 		q.timer.Reset(wait)

@@ -96,11 +96,11 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 	switch {
 	case p.Delay > 0:
 		var r record
-		r.set(p, m, bytes.Clone(m.Payload))
+		r.set(p, m, bytes.Clone(m.Payload), &b.clock)
 		b.delays.add(p.To, r, p.Delay)
 	case p.To.Kind.IsExchange():
 		var r record
-		r.set(p, m, bytes.Clone(m.Payload))
+		r.set(p, m, bytes.Clone(m.Payload), &b.clock)
 		err = b.route(p.To, &r)
 	default: // as route does, with one copy fewer
 		q := b.routes.find(p.To)
@@ -109,7 +109,7 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 			break
 		}
 		e := b.entries.take()
-		e.set(p, m, append(e.payload, m.Payload...))
+		e.set(p, m, append(e.payload, m.Payload...), &b.clock)
 		e.sole = true
 		err = q.put(e)
 	}

@@ -51,7 +51,7 @@ func (q *queue) unlock() {
 func (q *queue) put(e *entry) error {
 	e.priority = min(e.props.Priority, q.spec.MaxPriority)
 	if ttl := shorter(e.props.TTL, q.spec.MessageTTL); ttl > 0 {
-		e.expires = q.broker.after(ttl)
+		e.expires = q.broker.clock.after(ttl)
 	}
 	q.mu.Lock()
 	defer q.unlock()

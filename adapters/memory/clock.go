@@ -1,0 +1,60 @@
+package memory
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clock is the broker's.
+type clock struct {
+	epoch time.Time
+
+	// To ask the system for the time of day takes a tenth of all that a message
+	// costs, so it is asked once in a tick. The timer runs only after a publish.
+	today atomic.Pointer[time.Time]
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+const tick = time.Millisecond
+
+// now is the time since the broker was made, which only goes forward.
+func (c *clock) now() time.Duration { return time.Since(c.epoch) }
+
+// after is the time d from now, or the end of time.
+func (c *clock) after(d time.Duration) time.Duration {
+	now := c.now()
+	if d > math.MaxInt64-now {
+		return math.MaxInt64
+	}
+	return now + d
+}
+
+// time is the time of day, as it was at most a tick ago.
+func (c *clock) time() time.Time {
+	if today := c.today.Load(); today != nil {
+		return *today
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	today := time.Now().Round(0)
+	c.today.Store(&today)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(tick, func() { c.today.Store(nil) })
+	} else {
+		c.timer.Reset(tick)
+	}
+	return today
+}
+
+// stop sees to it that no timer is left.
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.today.Store(nil)
+	}
+}
