@@ -56,11 +56,8 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 	if reason == nil {
 		reason = errors.New("rejected")
 	}
-	switch cause := context.Cause(d.Message.Context()); {
-	case errors.Is(cause, adapters.ErrSessionLost): // it is delivered again, and no dead letter
-		return adapters.ErrStaleDelivery
-	case errors.Is(cause, adapters.ErrClosed):
-		return adapters.ErrClosed
+	if errors.Is(context.Cause(d.Message.Context()), adapters.ErrSessionLost) {
+		return adapters.ErrStaleDelivery // it is delivered again, and must be no dead letter
 	}
 	if q.deadLetter == "" {
 		err := d.Settle(ctx, adapters.Reject)

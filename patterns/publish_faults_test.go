@@ -61,6 +61,7 @@ func TestHoldBackIsForQueues(t *testing.T) {
 	must(t, ps.Declare(bounded(t), patterns.Group("roomy")))
 	must(t, ps.Publish(bounded(t), 1))
 	wantErr(t, "HoldBack of a fanout", ps.Publish(bounded(t), 2, patterns.HoldBack()), adapters.ErrInvalid)
+	wantErr(t, "HoldBack by key", patterns.NewRouted[int](bus, "logs").Publish(bounded(t), "k", 2, patterns.HoldBack()), adapters.ErrInvalid)
 }
 
 func TestRefusedAsynchronousPublishLeavesItsPlace(t *testing.T) {

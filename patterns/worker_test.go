@@ -174,9 +174,49 @@ func TestNothingWaitsForTheSessionOfAnEndedSubscription(t *testing.T) {
 		sub, err := q.Work(ctx, func(context.Context, order) error { return nil })
 		must(t, err)
 		must(t, sub.Stop(t.Context()))
+		_, err = patterns.NewWorkQueue[order](bus, "missing", patterns.Passive()).Work(ctx, func(context.Context, order) error { return nil })
+		wantErr(t, "Work", err, adapters.ErrNotFound)
 		if n := d.waiting.Load(); n != 0 {
 			t.Errorf("%d wait for the ctx of a subscription that ended", n)
 		}
 		must(t, bus.Close(t.Context()))
+	})
+}
+
+// What a private subscription gives up leaves room for the next.
+func TestPrivateSubscriptionGoesOnAfterADrop(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		ps := patterns.NewPubSub[int](bus, "ticks")
+		got := newLog[int]()
+		_, err := ps.Subscribe(t.Context(), func(_ context.Context, n int) error { got.add(n); return errKitchen }, patterns.NoRetry())
+		must(t, err)
+		must(t, ps.PublishBatch(t.Context(), []int{1, 2, 3}))
+		synctest.Wait()
+		if all := got.snapshot(); len(all) != 3 {
+			t.Errorf("handled %v", all)
+		}
+	})
+}
+
+// Close stops fetching everywhere before it waits for anything.
+func TestCloseDrainsAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := memory.New()
+		defer broker.Close()
+		bus := patterns.New(broker.Connect())
+		names := []string{"a", "b", "c"}
+		for _, name := range names {
+			q := patterns.NewWorkQueue[order](bus, name)
+			must(t, q.SendBatch(t.Context(), make([]order, 5)))
+			_, err := q.Work(t.Context(), func(context.Context, order) error { time.Sleep(time.Second); return nil })
+			must(t, err)
+		}
+		synctest.Wait()
+		must(t, bus.Close(t.Context()))
+		for _, name := range names {
+			if info, _ := broker.Queue(name); info.Ready != 4 {
+				t.Errorf("queue %s: %+v", name, info)
+			}
+		}
 	})
 }
