@@ -31,7 +31,7 @@ func TestShipIsTriedAgainAfterAnHour(t *testing.T) {
 		if _, err := orders.Work(ctx, ship); err != nil {
 			t.Fatal(err)
 		}
-		if err := orders.Send(ctx, Order{1, "pad thai"}); err != nil {
+		if err := orders.Send(ctx, Order{Dish: "pad thai"}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour) // virtual

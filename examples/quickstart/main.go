@@ -35,5 +35,8 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Println(sub.Wait()) // Ctrl-C: finishes what is in hand, loses nothing
+	if err := sub.Wait(); err != nil { // after Ctrl-C, once what is in hand is finished
+		log.Fatal(err)
+	}
+	fmt.Println("done")
 }

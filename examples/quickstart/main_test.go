@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -30,14 +29,17 @@ func TestRunsUntilInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil || line != "shipping pad thai\n" {
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); err != nil || line != "shipping pad thai\n" {
 		t.Errorf("printed %q, %v", line, err)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil || !strings.HasSuffix(stderr.String(), "<nil>\n") {
+	if line, err := lines.ReadString('\n'); err != nil || line != "done\n" {
+		t.Errorf("then printed %q, %v", line, err)
+	}
+	if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
 		t.Errorf("ended with %v and said %q", err, stderr.String())
 	}
 }
