@@ -10,9 +10,10 @@
 //   - [Shared]: a virtual host of the test's own, on one node per test program:
 //     close its connections, delete its queues, take its permissions away.
 //   - [Private]: a node of the test's own, to stop, kill, freeze and starve.
-// 
+//   - [Cluster]: several of them, which know each other.
+//   - [ProxyTo]: a bad network in front of any of these.
 //
-// [Start] is Private without a test.
+// [Start], [StartCluster] and [NewProxy] are the same without a test.
 //
 // A machine without RabbitMQ: a test is skipped with the reason, or fails if
 // MOTIF_BROKER=require is in the environment.

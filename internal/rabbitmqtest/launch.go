@@ -60,6 +60,9 @@ func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
 		err = errors.Join(err, <-failed)
 	}
 	if err == nil {
+		err = awaitCluster(ctx, nodes)
+	}
+	if err == nil {
 		return nodes, nil
 	}
 	return nil, errors.Join(err, nodes[0].Close())

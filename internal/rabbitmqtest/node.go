@@ -79,6 +79,15 @@ func (n *Node) Pid() int {
 	return n.process.cmd.Process.Pid
 }
 
+// ManagementURL is the address of the management plugin's page and API, for
+// user guest with password guest. It is "" without that option.
+func (n *Node) ManagementURL() string {
+	if !n.options.Management {
+		return ""
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", n.mgmtPort)
+}
+
 // Kill ends the node as a power cut does, and returns when it has ended.
 func (n *Node) Kill() error {
 	p, err := n.signal(syscall.SIGKILL)
@@ -123,11 +132,15 @@ func (n *Node) Restart(ctx context.Context) error {
 	return n.launch(ctx)
 }
 
-// Freeze stops the node in its tracks: connections stay open, and nothing
-// comes out of them. Stop and Restart need a Thaw first, Kill and Close do not.
+// Freeze stops the node in its tracks, and returns when it has stopped:
+// connections stay open, and nothing comes out of them. Stop needs a Thaw
+// first, Kill and Close do not.
 func (n *Node) Freeze() error {
-	_, err := n.signal(sigStop)
-	return err
+	p, err := n.signal(sigStop)
+	if err != nil {
+		return err
+	}
+	return awaitStop(p.cmd.Process.Pid)
 }
 
 // Thaw ends a Freeze.

@@ -17,9 +17,15 @@ type Queue struct {
 	Unacked   int    `json:"messages_unacknowledged"`
 	Consumers int    `json:"consumers"`
 	Durable   bool   `json:"durable"`
+	Node      string `json:"node"` // where it is; for a quorum queue, its leader
 }
 
-const queueInfo = `maps:from_list([{name, element(4, amqqueue:get_name(Q))}
+const queueInfo = `maps:from_list([
+	{name, element(4, amqqueue:get_name(Q))},
+	{node, case amqqueue:get_pid(Q) of
+		Pid when is_pid(Pid) -> node(Pid);
+		_ -> proplists:get_value(leader, rabbit_amqqueue:info(Q, [leader]))
+	end}
 	| rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers, durable])])`
 
 // Queues lists the virtual host's queues.

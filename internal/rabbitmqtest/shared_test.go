@@ -69,9 +69,9 @@ func TestCloseConnections(t *testing.T) {
 }
 
 func TestDeleteQueue(t *testing.T) {
-	v := Shared(t)
 	for _, kind := range []string{"classic", "quorum"} {
 		t.Run(kind, func(t *testing.T) {
+			v := Shared(t)
 			ch := channel(t, dial(t, v.URL))
 			name := "q." + kind
 			if _, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": kind}); err != nil {
@@ -91,7 +91,7 @@ func TestDeleteQueue(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return q == Queue{Name: name, Unacked: 1, Consumers: 1, Durable: true}
+				return q == Queue{Name: name, Unacked: 1, Consumers: 1, Durable: true, Node: v.node.Name}
 			})
 			if list, err := v.Queues(t.Context()); err != nil || !slices.ContainsFunc(list, func(q Queue) bool { return q.Name == name }) {
 				t.Errorf("queues %+v, %v", list, err)

@@ -84,6 +84,28 @@ func Private(t testing.TB, o Options) *Node {
 	return n
 }
 
+// Cluster starts count nodes of the test's own that form a cluster, as Private
+// does.
+func Cluster(t testing.TB, o Options, count int) []*Node {
+	t.Helper()
+	nodes, err := StartCluster(t.Context(), o, count)
+	orSkip(t, err)
+	closeAfter(t, nodes...)
+	return nodes
+}
+
+// ProxyTo starts a proxy to the broker of an AMQP URL, until the test's end.
+// Its own is p.URL(amqpURL).
+func ProxyTo(t testing.TB, amqpURL string) *Proxy {
+	t.Helper()
+	p, err := NewProxy(amqpURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
 func closeAfter(t testing.TB, nodes ...*Node) {
 	t.Cleanup(func() {
 		for _, n := range nodes {

@@ -1,0 +1,105 @@
+//go:build unix
+
+package rabbitmqtest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// deathVar makes TestDeath what it is called.
+const deathVar = "MOTIF_TEST_DEATH"
+
+// TestDeath is run by TestNothingIsLeftBehind, in a program of its own.
+func TestDeath(t *testing.T) {
+	how := os.Getenv(deathVar)
+	if how == "" {
+		t.Skip("only for TestNothingIsLeftBehind")
+	}
+	// Not Private, so that nothing but the program's death can end the node.
+	n, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("left: %d %d %s\n", n.Pid(), n.home.epmd.cmd.Process.Pid, n.home.folder)
+	switch how {
+	case "panic":
+		go panic("as announced")
+		select {}
+	case "kill -9":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	if _, err := findPrograms(); err != nil {
+		orSkip(t, err)
+	}
+	for _, how := range []string{"panic", "kill -9"} {
+		t.Run(how, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDeath$")
+			cmd.Env = append(os.Environ(), deathVar+"="+how)
+			output, err := cmd.CombinedOutput()
+			if err == nil {
+				t.Fatalf("it did not die:\n%s", output)
+			}
+			left := leftBy(t, output)
+			for _, pid := range left.pids {
+				eventually(t, "the process is gone", func() bool { return !alive(pid) })
+			}
+			eventually(t, "the folder is gone", func() bool {
+				_, err := os.Stat(left.folder)
+				return errors.Is(err, os.ErrNotExist)
+			})
+		})
+	}
+}
+
+type leftovers struct {
+	pids   []int
+	folder string
+}
+
+// leftBy finds in a dead program's output what it did not clean up.
+func leftBy(t *testing.T, output []byte) leftovers {
+	t.Helper()
+	for lines := bufio.NewScanner(bytes.NewReader(output)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) != 4 || fields[0] != "left:" {
+			continue
+		}
+		var l leftovers
+		for _, field := range fields[1:3] {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.pids = append(l.pids, pid)
+		}
+		l.folder = fields[3]
+		return l
+	}
+	t.Fatalf("the program did not come as far as to leave something:\n%s", output)
+	return leftovers{}
+}
+
+// alive tells whether a process runs. A zombie does not, though it still
+// answers to signal 0: it is another's to bury.
+func alive(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && !strings.HasPrefix(strings.TrimSpace(string(state)), "Z")
+}
