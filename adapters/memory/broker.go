@@ -28,8 +28,8 @@ type Broker struct {
 	closed  bool
 }
 
-// New makes a broker. It needs no Close if nothing waits in it for a time, but
-// closing it is how to end all of its clients at once.
+// New makes a broker. One that is not closed is collected as garbage once nobody
+// uses it, and no message waits in it for a time of its own.
 func New() *Broker {
 	b := &Broker{clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)

@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -113,7 +114,7 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 		e.sole = true
 		err = q.put(e)
 	}
-	if err == adapters.ErrUnroutable && !p.Mandatory {
+	if !p.Mandatory && errors.Is(err, adapters.ErrUnroutable) {
 		return nil
 	}
 	return err
@@ -128,16 +129,19 @@ func (b *Broker) route(to adapters.Endpoint, r *record) error {
 		}
 		return adapters.ErrUnroutable
 	}
-	result := adapters.ErrUnroutable
+	var stored, refused bool
 	for _, q := range b.routes.match(to.Name, r.key) {
 		e := b.entries.take()
 		e.record = *r
-		switch err := q.put(e); {
-		case err == adapters.ErrNacked:
-			result = err
-		case err == nil && result == adapters.ErrUnroutable:
-			result = nil
-		}
+		err := q.put(e)
+		stored = stored || err == nil
+		refused = refused || errors.Is(err, adapters.ErrNacked)
 	}
-	return result
+	switch {
+	case refused:
+		return adapters.ErrNacked
+	case stored:
+		return nil
+	}
+	return adapters.ErrUnroutable
 }
