@@ -35,10 +35,14 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 	if letter.Metadata == nil {
 		letter.Metadata = message.Metadata{}
 	}
-	letter.Metadata[HeaderReason] = clip(reason.Error(), maxReason)
-	letter.Metadata[HeaderAttempts] = strconv.Itoa(d.Attempt)
-	letter.Metadata[HeaderQueue] = queue
-	letter.Metadata[HeaderDiedAt] = time.Now().UTC().Format(time.RFC3339Nano)
+	if deadLetter == queue {
+		letter.Metadata[HeaderRepair] = clip(reason.Error(), maxReason) // what it died of stays
+	} else {
+		letter.Metadata[HeaderReason] = clip(reason.Error(), maxReason)
+		letter.Metadata[HeaderAttempts] = strconv.Itoa(d.Attempt)
+		letter.Metadata[HeaderQueue] = queue
+		letter.Metadata[HeaderDiedAt] = time.Now().UTC().Format(time.RFC3339Nano)
+	}
 	err := b.resend(ctx, p, letter)
 	if errors.Is(err, adapters.ErrUnroutable) { // somebody deleted the dead-letter queue
 		ctx, cancel := context.WithTimeout(ctx, resendTimeout)

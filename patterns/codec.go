@@ -94,6 +94,11 @@ func (Bytes) Decode(data []byte, v any) error {
 	return nil
 }
 
+// Raw is a payload as it came, whatever its content type: for a queue whose
+// messages nobody knows the type of, as dead letters may be. It is for
+// receiving only.
+type Raw []byte
+
 // codecs finds the codec for a content type.
 type codecs struct {
 	encode      Codec
@@ -114,6 +119,9 @@ func newCodecs(encode Codec, others []Codec, max int) (*codecs, error) {
 }
 
 func (c *codecs) marshal(v any) ([]byte, error) {
+	if _, raw := v.(Raw); raw {
+		return nil, fmt.Errorf("%w: Raw is for receiving: its content type is not known", ErrCodec)
+	}
 	data, err := c.encode.Encode(v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding %T: %w", ErrCodec, v, err)
@@ -128,6 +136,10 @@ func (c *codecs) unmarshal(contentType string, data []byte, v any) error {
 	if len(data) > c.max {
 		return fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(data), c.max)
 	}
+	if raw, ok := v.(*Raw); ok {
+		*raw = slices.Clone(data)
+		return nil
+	}
 	codec := c.encode // also for those who say nothing
 	if contentType != "" && contentType != c.contentType {
 		var ok bool
@@ -136,7 +148,7 @@ func (c *codecs) unmarshal(contentType string, data []byte, v any) error {
 		}
 	}
 	if err := decode(codec, data, v); err != nil {
-		return fmt.Errorf("%w: decoding %T: %w", ErrCodec, v, err)
+		return fmt.Errorf("%w: decoding %s: %w", ErrCodec, strings.TrimPrefix(fmt.Sprintf("%T", v), "*"), err)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func TestOversizePayloadIsNotDecoded(t *testing.T) {
 func TestBytesAreTheReceiversOwn(t *testing.T) {
 	bus, _ := newBus(t, patterns.WithCodec(patterns.Bytes{}))
 	ps := patterns.NewPubSub[[]byte](bus, "p")
-	got := newLog[string]()
+	got := newJournal[string]()
 	for range 2 {
 		_, err := ps.Subscribe(bounded(t), func(_ context.Context, b []byte) error { got.add(string(b)); b[0] = 'X'; return nil })
 		must(t, err)

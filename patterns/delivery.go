@@ -76,6 +76,7 @@ const (
 	HeaderAttempts = "motif-attempts" // how many times it was tried
 	HeaderQueue    = "motif-queue"    // the queue it died in
 	HeaderDiedAt   = "motif-died-at"  // when, RFC 3339 in UTC
+	HeaderRepair   = "motif-repair"   // why it could not be repaired: the last error of a handler of dead letters
 
 	HeaderErrorCode = "motif-error-code" // of an RPC answer: the code of a RemoteError
 	HeaderError     = "motif-error"      // of an RPC answer: its text

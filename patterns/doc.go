@@ -2,7 +2,7 @@
 // patterns with typed payloads, over any broker that has an adapter.
 //
 //	bus, err := patterns.Open(ctx, "memory:") // or "amqp://..."
-//	defer bus.Close(ctx)
+//	defer bus.Close(context.Background()) // not ctx: once that has ended, Close gives back what is in hand
 //
 //	orders := patterns.NewWorkQueue[Order](bus, "orders")
 //	err = orders.Send(ctx, order)                          // nil: the broker has it

@@ -23,11 +23,9 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
 		return plan{}, err
 	}
-	if e.to.Kind == adapters.Direct {
-		for _, key := range keys {
-			if err := checkKey(key); err != nil {
-				return plan{}, err
-			}
+	for _, key := range keys {
+		if err := checkBinding(e.to.Kind, key); err != nil {
+			return plan{}, err
 		}
 	}
 	p := plan{source: adapters.Source{Endpoint: e.to, Group: cfg.group, Keys: keys}, cfg: cfg.consumeConfig}
@@ -36,6 +34,12 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 		p.deadLetter = cfg.queue.build(&p.source)
 	case cfg.queue.set:
 		return plan{}, invalid("queue options without Group: a private subscription has no lasting queue")
+	}
+	if err := cfg.queue.check(); err != nil {
+		return plan{}, err
+	}
+	if e.to.Kind.UsesKeys() && len(keys) == 0 {
+		return plan{}, invalid("no keys: a subscription of a %s says which messages it is for", patternNames[e.to.Kind])
 	}
 	if err := p.source.Validate(); err != nil {
 		return plan{}, err
@@ -86,6 +90,23 @@ func checkKey(key string) error {
 	for word := range strings.SplitSeq(key, ".") {
 		if word == "*" || word == "#" {
 			return invalid("routing key %q has a wildcard, which only a subscription may", clip(key, 64))
+		}
+	}
+	return nil
+}
+
+// checkBinding refuses what a subscriber can only have written by mistake.
+func checkBinding(kind adapters.Kind, key string) error {
+	if key == "" {
+		return invalid("empty key")
+	}
+	for word := range strings.SplitSeq(key, ".") {
+		switch {
+		case !strings.ContainsAny(word, "*#"):
+		case kind == adapters.Direct:
+			return invalid("key %q has a wildcard: a Routed matches keys exactly, a Topic has patterns", clip(key, 64))
+		case len(word) > 1:
+			return invalid("pattern %q: a wildcard is a whole word, * for one and # for any number", clip(key, 64))
 		}
 	}
 	return nil

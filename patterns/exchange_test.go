@@ -16,9 +16,9 @@ func TestPubSubCopiesToEveryGroupAndPrivateSubscriber(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		ps := patterns.NewPubSub[int](bus, "placed")
 		must(t, ps.Declare(t.Context(), patterns.Group("ledger"))) // nobody is there yet
-		got := map[string]*log[int]{}
+		got := map[string]*journal[int]{}
 		join := func(name string, opts ...patterns.SubscribeOption) {
-			l := newLog[int]()
+			l := newJournal[int]()
 			got[name] = l
 			_, err := ps.Subscribe(t.Context(), func(_ context.Context, n int) error { l.add(n); return nil }, opts...)
 			must(t, err)
@@ -59,7 +59,7 @@ func TestGroupOutlivesItsMembers(t *testing.T) {
 		must(t, sub.Stop(t.Context()))
 		must(t, ps.Publish(t.Context(), 1))
 		broker.Restart()
-		got := newLog[int]()
+		got := newJournal[int]()
 		_, err = ps.Subscribe(t.Context(), func(ctx context.Context, n int) error {
 			d, _ := patterns.DeliveryFrom(ctx)
 			if d.Queue != "placed:merchant" {
@@ -91,7 +91,7 @@ func TestRetryGoesToTheGroupThatFailed(t *testing.T) {
 			group, key string
 			try        int
 		}
-		all := newLog[seen]()
+		all := newJournal[seen]()
 		for _, group := range []string{"good", "bad"} {
 			_, err := topic.Subscribe(t.Context(), []string{"usa.#"}, func(ctx context.Context, _ int) error {
 				d, _ := patterns.DeliveryFrom(ctx)
@@ -117,9 +117,9 @@ func TestRetryGoesToTheGroupThatFailed(t *testing.T) {
 func TestRoutedAndTopicSelect(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		routed, topic := patterns.NewRouted[string](bus, "logs"), patterns.NewTopic[string](bus, "news")
-		got := map[string]*log[string]{}
+		got := map[string]*journal[string]{}
 		handler := func(name string) patterns.Handler[string] {
-			got[name] = newLog[string]()
+			got[name] = newJournal[string]()
 			return func(_ context.Context, s string) error { got[name].add(s); return nil }
 		}
 		for name, keys := range map[string][]string{"errors": {"error"}, "all": {"error", "warning", "info"}} {
@@ -153,7 +153,7 @@ func TestKeysOfAGroupAddUpUntilUnbound(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		routed := patterns.NewRouted[string](bus, "logs")
 		must(t, routed.Declare(t.Context(), []string{"error"}, patterns.Group("g")))
-		got := newLog[string]()
+		got := newJournal[string]()
 		_, err := routed.Subscribe(t.Context(), []string{"info"}, func(_ context.Context, s string) error { got.add(s); return nil }, patterns.Group("g"))
 		must(t, err)
 		must(t, routed.Publish(t.Context(), "error", "1"))

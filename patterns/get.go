@@ -69,13 +69,16 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
 		return err
 	}
-	q.bus.counters.deadLettered.Add(1)
+	if q.deadLetter != q.source.Name {
+		q.bus.counters.deadLettered.Add(1)
+	}
 	return d.Settle(ctx, adapters.Ack)
 }
 
 // Get takes the next message, waiting for one until ctx ends. One that does
-// not decode goes to the dead letters, and the error wraps ErrCodec. To handle
-// messages as they come, Work is faster.
+// not decode goes to the dead letters (of a dead-letter queue: back to its
+// place), and the error wraps ErrCodec; [Raw] takes any. To handle messages as
+// they come, Work is faster.
 func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
 	if err := q.ready(ctx); err != nil {
 		return nil, err
@@ -119,8 +122,12 @@ func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T
 	if err := q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 		defer cancel()
-		failed := q.reject(ctx, &d, err)
-		if failed != nil {
+		parked := q.deadLetter == q.source.Name
+		var failed error
+		if !parked {
+			failed = q.reject(ctx, &d, err)
+		}
+		if parked || failed != nil {
 			failed = errors.Join(failed, d.Settle(ctx, adapters.Requeue)) // or it would stay in a hand that nobody has
 		}
 		return nil, errors.Join(err, failed)

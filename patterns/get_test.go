@@ -58,7 +58,7 @@ func TestGet(t *testing.T) {
 func TestManyGettersShareOneQueue(t *testing.T) {
 	bus, _ := newBus(t)
 	q := patterns.NewWorkQueue[int](bus, "q")
-	got := newLog[int]()
+	got := newJournal[int]()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

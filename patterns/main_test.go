@@ -79,16 +79,16 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// log collects what handlers saw, safely.
-type log[T any] struct {
+// journal collects what handlers saw, safely.
+type journal[T any] struct {
 	mu  sync.Mutex
 	all []T
 	got chan struct{}
 }
 
-func newLog[T any]() *log[T] { return &log[T]{got: make(chan struct{}, 1)} }
+func newJournal[T any]() *journal[T] { return &journal[T]{got: make(chan struct{}, 1)} }
 
-func (l *log[T]) add(v T) {
+func (l *journal[T]) add(v T) {
 	l.mu.Lock()
 	l.all = append(l.all, v)
 	l.mu.Unlock()
@@ -98,14 +98,14 @@ func (l *log[T]) add(v T) {
 	}
 }
 
-func (l *log[T]) snapshot() []T {
+func (l *journal[T]) snapshot() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]T(nil), l.all...)
 }
 
 // await waits until there are n entries and returns them all.
-func (l *log[T]) await(t testing.TB, n int) []T {
+func (l *journal[T]) await(t testing.TB, n int) []T {
 	t.Helper()
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()

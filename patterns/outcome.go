@@ -86,8 +86,8 @@ type RetryPolicy struct {
 // Retry sets the retry policy of a subscription.
 func Retry(p RetryPolicy) FailureOption {
 	return func(c *consumeConfig) error {
-		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 {
-			return invalid("negative retry policy %+v", p)
+		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
+			return invalid("retry policy %+v", p)
 		}
 		c.retry = p
 		return nil

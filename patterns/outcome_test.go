@@ -236,11 +236,12 @@ func TestUndecodablePayloadIsDeadAtOnce(t *testing.T) {
 					return
 				}
 				wantErr(t, "a dead letter that is no string", err, patterns.ErrCodec)
-				// It parks: it stays in the queue, and comes again later.
-				time.Sleep(time.Minute)
-				synctest.Wait()
 				_, err = dead.TryGet(t.Context())
-				wantErr(t, "the same dead letter later", err, patterns.ErrCodec)
+				wantErr(t, "the same dead letter, still there", err, patterns.ErrCodec)
+				raw := take(t, patterns.NewWorkQueue[patterns.Raw](bus, "orders.dead"))
+				if string(raw.Value) != payload.data || raw.Headers[patterns.HeaderAttempts] != "1" || raw.ContentType != payload.contentType {
+					t.Errorf("as it came: %q of %+v", raw.Value, raw.Delivery)
+				}
 			})
 		})
 	}
@@ -259,9 +260,15 @@ func TestDeadLettersStayWhenTheirHandlerFails(t *testing.T) {
 		var tries atomic.Int64
 		var repaired atomic.Bool
 		_, err = q.Dead().Work(t.Context(), func(ctx context.Context, o order) error {
-			tries.Add(1)
+			d, _ := patterns.DeliveryFrom(ctx)
+			if d.Headers[patterns.HeaderReason] != errKitchen.Error() || d.Headers[patterns.HeaderQueue] != "orders" {
+				t.Errorf("what it died of: %v", d.Headers)
+			}
+			if tries.Add(1) > 5 && d.Headers[patterns.HeaderRepair] != "no spare parts" {
+				t.Errorf("why it was not repaired: %v", d.Headers)
+			}
 			if !repaired.Load() {
-				return errKitchen
+				return errors.New("no spare parts")
 			}
 			return q.Send(ctx, o)
 		})

@@ -99,6 +99,9 @@ func (s *sender) send(ctx context.Context, key string, opts []PublishOption, val
 	}
 	if err == nil {
 		err = s.publish(ctx, cfg, msgs)
+		if len(msgs) == 1 {
+			err = alone(err)
+		}
 	}
 	return s.wrap(err)
 }
@@ -113,7 +116,7 @@ func (s *sender) publish(ctx context.Context, cfg publishConfig, msgs []*message
 			return err
 		}
 		if sleep(ctx, wait+rand.N(wait)) != nil {
-			return fmt.Errorf("%w while held back: %w", ctx.Err(), err)
+			return fmt.Errorf("%w while held back: %w", ctx.Err(), alone(err))
 		}
 	}
 }
@@ -159,7 +162,20 @@ func (s *sender) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("publish to %s %q: %w", s.to.Kind, clip(s.to.Name, 64), err)
+	return fmt.Errorf("publish to %s %q: %w", patternNames[s.to.Kind], clip(s.to.Name, 64), err)
+}
+
+var patternNames = map[adapters.Kind]string{
+	adapters.Queue: "work queue", adapters.Fanout: "PubSub", adapters.Direct: "Routed", adapters.Topic: "Topic",
+}
+
+// alone is the failure of the only message of a publish.
+func alone(err error) error {
+	failed, ok := err.(*adapters.PublishError) //nolint:errorlint // what wraps one says more than it
+	if ok && len(failed.Failed) == 1 {
+		return failed.Failed[0].Err
+	}
+	return err
 }
 
 // Receipt is the outcome of an asynchronous publish, once it is known.
@@ -218,7 +234,7 @@ func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption
 		}
 		return r, nil
 	}
-	finish(s.bus.driver.Publish(ctx, cfg.p, msgs[0])) // in order, at least
+	finish(alone(s.bus.driver.Publish(ctx, cfg.p, msgs[0]))) // in order, at least
 	return r, nil
 }
 

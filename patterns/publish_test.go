@@ -61,6 +61,21 @@ func TestBadInputIsRefused(t *testing.T) {
 		"negative drain":            {second(q.Work(ctx, nop, patterns.DrainTimeout(-1))), adapters.ErrInvalid},
 		"zero handler timeout":      {second(q.Work(ctx, nop, patterns.HandlerTimeout(0))), adapters.ErrInvalid},
 		"negative retry":            {second(q.Work(ctx, nop, patterns.Retry(patterns.RetryPolicy{Attempts: -1}))), adapters.ErrInvalid},
+		"retry before it began":     {second(q.Work(ctx, nop, patterns.Retry(patterns.RetryPolicy{Min: time.Hour, Max: time.Second}))), adapters.ErrInvalid},
+		"retry of what is acked":    {second(q.Work(ctx, nop, patterns.AckOnReceive(), patterns.NoRetry())), adapters.ErrInvalid},
+		"workers without work":      {second(q.Work(ctx, nop, patterns.Workers(8), patterns.Prefetch(7))), adapters.ErrInvalid},
+		"DropOldest of no limit":    {patterns.NewWorkQueue[string](bus, "x", patterns.DropOldest()).Declare(ctx), adapters.ErrInvalid},
+		"some dead letters or none": {patterns.NewWorkQueue[string](bus, "x", patterns.DeadLetter("y"), patterns.NoDeadLetter()).Declare(ctx), adapters.ErrInvalid},
+		"passive with properties":   {patterns.NewWorkQueue[string](bus, "x", patterns.Passive(), patterns.MaxLength(1)).Declare(ctx), adapters.ErrInvalid},
+		"group that contradicts":    {ps.Declare(ctx, patterns.Group("g"), patterns.DropOldest()), adapters.ErrInvalid},
+		"half a wildcard":           {second(topic.Subscribe(ctx, []string{"usa.w*"}, nop)), adapters.ErrInvalid},
+		"two in one word":           {topic.Declare(ctx, []string{"**"}), adapters.ErrInvalid},
+		"empty pattern":             {topic.Declare(ctx, []string{""}), adapters.ErrInvalid},
+		"no patterns":               {topic.Declare(ctx, nil), adapters.ErrInvalid},
+		"code of our own":           {patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithErrorCode("internal", errKitchen)), "q").Send(ctx, ""), adapters.ErrInvalid},
+		"code of context's":         {patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithErrorCode("canceled", errKitchen)), "q").Send(ctx, ""), adapters.ErrInvalid},
+		"code twice":                {patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithErrorCode("a", errKitchen), patterns.WithErrorCode("a", errNegative)), "q").Send(ctx, ""), adapters.ErrInvalid},
+		"sending Raw":               {patterns.NewWorkQueue[patterns.Raw](bus, "x").Send(ctx, patterns.Raw("x")), patterns.ErrCodec},
 		"nil OnDrop":                {second(q.Work(ctx, nop, patterns.OnDrop(nil))), adapters.ErrInvalid},
 		"nil middleware":            {second(q.Work(ctx, nop, patterns.WithMiddleware(nil))), adapters.ErrInvalid},
 		"nil option":                {second(q.Work(ctx, nop, nil)), adapters.ErrInvalid},
@@ -292,7 +307,7 @@ func TestThousandPublishersLoseNothing(t *testing.T) {
 func TestSubscriberGoneInMidPublish(t *testing.T) {
 	bus, _ := newBus(t)
 	ps := patterns.NewPubSub[int](bus, "ticks")
-	kept := newLog[int]()
+	kept := newJournal[int]()
 	_, err := ps.Subscribe(bounded(t), func(_ context.Context, n int) error { kept.add(n); return nil }, patterns.Group("keeper"))
 	must(t, err)
 	var wg sync.WaitGroup

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -65,6 +66,15 @@ func WithErrorCode(code string, err error) BusOption {
 		if code == "" || len(code) > adapters.MaxNameBytes || err == nil {
 			return invalid("error code %q for %v", clip(code, 64), err)
 		}
+		for _, taken := range slices.Concat(builtinCodes, c.errorCodes) {
+			if taken.code == code {
+				return invalid("error code %q has a meaning already", code)
+			}
+		}
+		switch code {
+		case CodeInternal, CodePanic, CodeRejected, CodeBadRequest:
+			return invalid("error code %q has a meaning already", code)
+		}
 		c.errorCodes = append(c.errorCodes, errorCode{code, err})
 		return nil
 	})
@@ -97,7 +107,7 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 	if err := (adapters.Publication{To: r.cancel}).Validate(); err != nil {
 		return err
 	}
-	return r.bus.features.Require(rpcNeeds)
+	return r.bus.features.Require(rpcNeeds | r.server.Needs())
 }
 
 // Serve answers calls with what handler returns, until ctx ends; see

@@ -173,7 +173,7 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	defer r.forget(p.CorrelationID)
 	if err := b.driver.Publish(ctx, p, m); err != nil {
 		if errors.Is(err, adapters.ErrUnroutable) {
-			return adapters.Delivery{}, fmt.Errorf("%w: %w", ErrNoServer, err)
+			return adapters.Delivery{}, ErrNoServer
 		}
 		if errors.Is(err, adapters.ErrUnconfirmed) {
 			b.cancelCall(cancel, p.CorrelationID)

@@ -135,8 +135,12 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		w.sendFailed(d, sendErr)
 		return
 	}
-	s.bus.counters.deadLettered.Add(1)
-	s.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+	if s.deadLetter == s.queue {
+		s.warn(d, "dead letter not repaired, it comes again", err)
+	} else {
+		s.bus.counters.deadLettered.Add(1)
+		s.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+	}
 	w.tell(d, adapters.Ack)
 }
 

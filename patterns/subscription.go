@@ -68,6 +68,12 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	if src.Prefetch == 0 {
 		src.Prefetch = cfg.workers
 	}
+	if src.Prefetch < cfg.workers {
+		return nil, invalid("Prefetch of %d for %d workers, some of whom could never work", src.Prefetch, cfg.workers)
+	}
+	if cfg.ackOnReceive && cfg.retry != (RetryPolicy{}) {
+		return nil, invalid("Retry and AckOnReceive: what is acknowledged is not tried again")
+	}
 	if err := src.ValidateSubscribe(); err != nil {
 		return nil, err
 	}

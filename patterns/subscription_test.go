@@ -194,7 +194,7 @@ func TestWorkersBoundConcurrency(t *testing.T) {
 func TestQueueDeletedUnderItsWorkersIsHealed(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[order](bus, "orders")
-		got := newLog[order]()
+		got := newJournal[order]()
 		_, err := q.Work(t.Context(), func(_ context.Context, o order) error { got.add(o); return nil })
 		must(t, err)
 		must(t, broker.DeleteQueue("orders"))

@@ -29,22 +29,23 @@ type worker struct {
 }
 
 func (w *worker) run() {
-	returned := false
+	handling := false
 	defer func() {
-		if !returned { // a handler called runtime.Goexit, as t.FailNow does
+		if handling { // a handler called runtime.Goexit, as t.FailNow does
 			go w.run()
 		}
 	}()
 	for {
 		d, err := w.s.driver.Receive(w.s.fetching)
 		if err != nil {
-			returned = true
 			w.unbind()
 			w.s.workerDone(err)
 			return
 		}
 		w.bind(d.Message.Context())
+		handling = true
 		w.handle(d)
+		handling = false
 	}
 }
 

@@ -23,10 +23,9 @@ func TestInProcessTries(t *testing.T) {
 		tries  int
 		dead   bool
 	}{
-		"error":          {errKitchen, patterns.Workers(1), 3, true},
-		"reject":         {patterns.Reject(errKitchen), patterns.Workers(1), 1, true},
-		"acked":          {errKitchen, patterns.WithMiddleware(middleware.InstantAck), 1, false},
-		"ack on receive": {errKitchen, patterns.AckOnReceive(), 1, false},
+		"error":  {errKitchen, patterns.Workers(1), 3, true},
+		"reject": {patterns.Reject(errKitchen), patterns.Workers(1), 1, true},
+		"acked":  {errKitchen, patterns.WithMiddleware(middleware.InstantAck), 1, false},
 	} {
 		if tries, dead := handleOnce(t, func() error { return c.result }, inProcess, c.opt); tries != c.tries || (dead != nil) != c.dead {
 			t.Errorf("%s: tried %d times, dead letter %v", name, tries, dead)
@@ -187,7 +186,7 @@ func TestNothingWaitsForTheSessionOfAnEndedSubscription(t *testing.T) {
 func TestPrivateSubscriptionGoesOnAfterADrop(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		ps := patterns.NewPubSub[int](bus, "ticks")
-		got := newLog[int]()
+		got := newJournal[int]()
 		_, err := ps.Subscribe(t.Context(), func(_ context.Context, n int) error { got.add(n); return errKitchen }, patterns.NoRetry())
 		must(t, err)
 		must(t, ps.PublishBatch(t.Context(), []int{1, 2, 3}))

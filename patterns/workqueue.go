@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -38,12 +39,26 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
 	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.build(&q.source)
+	q.err = errors.Join(err, cfg.check())
 	return q
 }
 
 func newWorkQueue[T any](b *Bus, name string, err error) *WorkQueue[T] {
 	e := adapters.Endpoint{Kind: adapters.Queue, Name: name}
 	return &WorkQueue[T]{sender: sender{bus: b, to: e, source: adapters.Source{Endpoint: e}, err: err}}
+}
+
+// check refuses options that contradict each other.
+func (c queueConfig) check() error {
+	switch {
+	case c.deadLetter != "" && c.noDeadLetter:
+		return invalid("DeadLetter and NoDeadLetter")
+	case c.spec.Overflow == adapters.DropHead && c.spec.MaxLength == 0:
+		return invalid("DropOldest without MaxLength")
+	case c.passive && c.spec != (adapters.QueueSpec{}):
+		return invalid("Passive, and properties for the queue")
+	}
+	return nil
 }
 
 // build puts the queue's properties into src and returns where what is given
