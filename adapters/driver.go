@@ -105,6 +105,8 @@ type Subscription interface {
 	// Address is where to publish so that only this subscription, or its
 	// group, gets the message: the name of its queue, for Endpoint{Queue, ...},
 	// or for a Reply source the address to put into Properties.ReplyTo, for
-	// Endpoint{Reply, ...}. That of a private source may change when a session is lost.
+	// Endpoint{Reply, ...}. That of a private source may change when a session
+	// is lost; that of an exchange's private source is "" where the adapter has no
+	// way to address it.
 	Address() string
 }
