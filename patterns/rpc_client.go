@@ -171,36 +171,41 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	}
 	answer := r.expect(p.CorrelationID)
 	defer r.forget(p.CorrelationID)
-	if err := b.driver.Publish(ctx, p, m); err != nil {
-		if errors.Is(err, adapters.ErrUnroutable) {
-			return adapters.Delivery{}, ErrNoServer
-		}
-		if errors.Is(err, adapters.ErrUnconfirmed) {
-			b.cancelCall(cancel, p.CorrelationID)
-		}
+	sent := make(chan error, 1)
+	if async, ok := b.driver.(adapters.AsyncPublisher); !ok {
+		sent <- b.driver.Publish(ctx, p, m)
+	} else if err := async.PublishAsync(ctx, p, m, func(err error) { sent <- err }); err != nil {
 		return adapters.Delivery{}, err
 	}
-	d, err := r.await(ctx, answer, address)
-	if err == nil {
+	d, err := r.await(ctx, sent, answer, address)
+	switch {
+	case err == nil:
 		return d, nil
-	}
-	if r.forget(p.CorrelationID) == nil {
+	case r.forget(p.CorrelationID) == nil:
 		return <-answer, nil // it came at the same moment
+	case errors.Is(err, adapters.ErrUnroutable):
+		return adapters.Delivery{}, ErrNoServer
 	}
 	b.cancelCall(cancel, p.CorrelationID)
 	return adapters.Delivery{}, err
 }
 
 // await waits for an answer to address, or for the reason why none can come.
+// The request's confirm is not waited for: the answer is often there before.
 // An adapter does not tell of a lost session before there is a message, but
 // the address is another then.
-func (r *replies) await(ctx context.Context, answer <-chan adapters.Delivery, address string) (adapters.Delivery, error) {
+func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan adapters.Delivery, address string) (adapters.Delivery, error) {
 	check := time.NewTicker(addressCheck)
 	defer check.Stop()
 	for {
 		select {
 		case d := <-answer:
 			return d, nil
+		case err := <-sent:
+			if err != nil {
+				return adapters.Delivery{}, err
+			}
+			sent = nil
 		case <-ctx.Done():
 			return adapters.Delivery{}, ctx.Err()
 		case <-r.stopped.Done():
