@@ -1,0 +1,61 @@
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVar); role != "" {
+		beChild(role) // does not return
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = flag.Set("test.parallel", "5") // rows wait most of the time
+	}
+	rabbitmqtest.Main(m)
+}
+
+// row is one kind of fault. Its number is that of the catalogue of faults,
+// where 1 to 21 are of network and broker, 22 to 31 of handlers and messages, 32 to 36 of
+// publishing, 37 to 40 of RPC, and 41 to 54 of everything else.
+type row struct {
+	number  int
+	name    string
+	fault   string
+	expects string
+	run     func(*trial)
+}
+
+func (r row) String() string { return fmt.Sprintf("%02d-%s", r.number, r.name) }
+
+func TestFaults(t *testing.T) {
+	results := &table{}
+	t.Cleanup(func() { t.Logf("\n%s", results) })
+	for _, r := range rows {
+		t.Run(r.String(), func(t *testing.T) {
+			t.Parallel()
+			x := newTrial(t, r.String())
+			begin, state := time.Now(), "skipped"
+			var v Verdict
+			defer func() { results.set(r.number, result{v, state, time.Since(begin)}) }()
+			v = x.run(r.run)
+			if t.Skipped() {
+				return
+			}
+			state = "ok"
+			for _, problem := range x.problems {
+				t.Error(problem)
+			}
+			if t.Failed() {
+				state = "FAILED"
+				t.Logf("%s: %s\nlast lines of the log:\n%s", r.fault, r.expects, x.log.tail(30))
+			}
+		})
+	}
+}

@@ -1,0 +1,207 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// site is a virtual host, and a user with a password that nobody must see.
+type site struct {
+	*rabbitmqtest.VHost
+	x              *trial
+	user, password string
+	gone           bool // there is nothing left to look for
+}
+
+var users atomic.Int64
+
+// shared returns a virtual host on the node that the rows share.
+func (x *trial) shared() *site { return x.site(rabbitmqtest.Shared(x.t)) }
+
+// node returns a node of the row's own.
+func (x *trial) node(o rabbitmqtest.Options) (*rabbitmqtest.Node, *site) {
+	n := rabbitmqtest.Private(x.t, o)
+	return n, x.site(n.VHost)
+}
+
+func (x *trial) site(v *rabbitmqtest.VHost) *site {
+	s := &site{VHost: v, x: x, user: fmt.Sprintf("user-%d", users.Add(1)), password: x.secret()}
+	x.must(v.AddUser(x.soon(), s.user, s.password), "adding a user")
+	x.must(v.SetPermissions(x.soon(), s.user, ".*", ".*", ".*"), "giving it permissions")
+	x.sites = append(x.sites, s)
+	return s
+}
+
+// url is the site's address, with the password.
+func (s *site) url() string { return s.URLFor(s.user, s.password) }
+
+// config is for clients that notice soon when something is wrong.
+func (s *site) config(client string) amqp.Config {
+	cfg, err := amqp.ParseURL(s.url())
+	s.x.must(err, "the site's URL")
+	cfg.Name = client
+	cfg.Heartbeat, cfg.WriteTimeout, cfg.DialTimeout = 2*time.Second, 3*time.Second, 3*time.Second
+	cfg.BackoffMin, cfg.BackoffMax = 50*time.Millisecond, 500*time.Millisecond
+	cfg.Logger = s.x.log.logger(client)
+	return cfg
+}
+
+// through is a change of a client's config: it goes through a proxy.
+func through(p *rabbitmqtest.Proxy) func(*amqp.Config) {
+	return func(c *amqp.Config) { c.Addresses = []string{p.Addr()} }
+}
+
+// watch is a change of a client's config: its events are kept.
+func watch(w *watcher) func(*amqp.Config) {
+	return func(c *amqp.Config) { c.OnEvent = w.add }
+}
+
+// connect returns a recorded driver, to be closed at the end.
+func (s *site) connect(client string, changes ...func(*amqp.Config)) full {
+	d, _ := s.driver(client, changes...)
+	return d
+}
+
+// driver returns a recorded driver, and what is behind it.
+func (s *site) driver(client string, changes ...func(*amqp.Config)) (full, *amqp.Driver) {
+	cfg := s.config(client)
+	for _, change := range changes {
+		change(&cfg)
+	}
+	d, err := amqp.Connect(s.x.soon(), cfg)
+	s.x.must(err, "connecting "+client)
+	s.x.mu.Lock()
+	s.x.drivers = append(s.x.drivers, d)
+	s.x.mu.Unlock()
+	r := Record(s.x.wrap(d), s.x.h, client)
+	s.x.atEnd(r.Close)
+	return r, d
+}
+
+// raw returns a channel of somebody else's client.
+func (s *site) raw() *amqp091.Channel {
+	c, err := amqp091.Dial(s.URL)
+	s.x.must(err, "connecting another client")
+	s.x.atEnd(func(context.Context) error {
+		if err := c.Close(); !errors.Is(err, amqp091.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	ch, err := c.Channel()
+	s.x.must(err, "a channel of another client")
+	return ch
+}
+
+// send publishes to a queue as another client does, and puts it into the
+// history.
+func (s *site) send(ch *amqp091.Channel, queue, id string, p amqp091.Publishing) {
+	p.MessageId, p.DeliveryMode = id, amqp091.Persistent
+	e := Event{Op: PublishInvoke, Client: "raw", ID: id, Attempt: 1, To: onQueue(queue), Publish: s.x.h.Number()}
+	s.x.h.Add(e)
+	x := s.x
+	x.must(ch.Confirm(false), "confirm mode")
+	c, err := ch.PublishWithDeferredConfirm("", queue, false, false, p)
+	x.must(err, "publishing "+id)
+	ok, err := c.WaitContext(x.soon())
+	x.must(err, "publishing "+id)
+	if !ok {
+		x.fatalf("publishing %s: refused", id)
+	}
+	e.Op = PublishOK
+	x.h.Add(e)
+}
+
+// collect takes what is left out of the queues and puts it into the history.
+func (s *site) collect() error {
+	if s.gone {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	queues, err := s.Queues(ctx)
+	if err != nil || len(queues) == 0 {
+		return err
+	}
+	c, err := amqp091.Dial(s.URL)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // its work is done
+	ch, err := c.Channel()
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		for {
+			d, ok, err := ch.Get(q.Name, true)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			s.x.h.Add(left(q.Name, d))
+		}
+	}
+	return nil
+}
+
+// left makes an event of a message that was in a queue at the end.
+func left(queue string, d amqp091.Delivery) Event {
+	e := Event{Op: Left, Client: "end", ID: d.MessageId, Attempt: 1, Queue: queue}
+	if text, ok := d.Headers["motif-attempt"].(string); ok {
+		if n, err := strconv.Atoi(text); err == nil {
+			e.Attempt = n
+		}
+	}
+	if strings.HasPrefix(queue, "motif.delay.") {
+		e.Queue = "" // on its way to another
+	}
+	return e
+}
+
+// watcher keeps a driver's events.
+type watcher struct {
+	x      *trial
+	mu     sync.Mutex
+	events []amqp.Event
+}
+
+func (x *trial) watcher() *watcher { return &watcher{x: x} }
+
+func (w *watcher) add(e amqp.Event) {
+	w.mu.Lock()
+	w.events = append(w.events, e)
+	w.mu.Unlock()
+	w.x.shown(e)
+}
+
+// count returns how many events of a kind there were, of a link if one is
+// named.
+func (w *watcher) count(kind amqp.EventKind, link string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Kind == kind && (link == "" || e.Link == link) {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits for the n-th event of a kind.
+func (w *watcher) await(kind amqp.EventKind, link string, n int) {
+	w.x.await(fmt.Sprintf("%s %s, for the %d. time", link, kind, n), func() bool { return w.count(kind, link) >= n })
+}
