@@ -16,8 +16,9 @@
 //	go run ./examples/takeout -scale 0.2      # all in a fifth of the time
 //
 // On a real broker each part can be a process of its own: give -broker
-// amqp://... with -role order, rider, merchant, ledger or coupons. Ctrl-C ends
-// the intake and finishes what is in hand.
+// amqp://... with -role order, rider, merchant, ledger or coupons. Restart the
+// broker in the middle if you like: customers without an answer ask again, and
+// nothing is lost. Ctrl-C ends the intake and finishes what is in hand.
 package main
 
 import (
@@ -58,7 +59,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	bus, closeBus, err := opts.Open(ctx)
+	bus, closeBus, err := opts.Open(ctx, errorCodes...)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -14,6 +15,13 @@ type orderService struct {
 	wire
 	run     string
 	payment time.Duration // what confirming one takes
+}
+
+// errorCodes let the customer know what became of order-placed if the broker
+// did not say that it has it.
+var errorCodes = []patterns.BusOption{
+	patterns.WithErrorCode("unconfirmed", adapters.ErrUnconfirmed),
+	patterns.WithErrorCode("nacked", adapters.ErrNacked),
 }
 
 // order is the one step that a customer waits for.

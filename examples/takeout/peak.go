@@ -10,12 +10,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/patterns"
 )
 
-// patience is how long nothing may happen, over what the simulated work takes,
-// until those who wait give up.
-const patience = 30 * time.Second
+const (
+	// patience is how long nothing may happen, over what the simulated work
+	// takes, until those who wait give up.
+	patience = 30 * time.Second
+
+	askAgain = 100 * time.Millisecond // after this, where there was no answer
+)
 
 // evening is the order service and its customers, and with -role all every
 // other service too.
@@ -113,10 +118,33 @@ func (e *evening) customers(ctx context.Context, orders []Order) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience+10*e.opts.scaled(paymentTime))
 			defer cancel()
 			asked := time.Now()
-			_, err := e.place.Call(ctx, o)
+			err := e.ask(ctx, o)
 			e.tally.answered(o.ID, time.Since(asked), err)
 		})
 	}
+}
+
+// ask places an order. Where there is no answer, as while a broker is being
+// restarted, it asks again: the order may be placed twice then, and its
+// services see it twice.
+func (e *evening) ask(ctx context.Context, o Order) error {
+	for {
+		_, err := e.place.Call(ctx, o)
+		if !unanswered(err) || work(ctx, askAgain) != nil {
+			return err
+		}
+	}
+}
+
+// unanswered tells whether err says only that it is not known, or was not
+// possible, to place an order.
+func unanswered(err error) bool {
+	return slices.ContainsFunc([]error{
+		patterns.ErrNoServer,    // not back yet
+		adapters.ErrSessionLost, // the answer has no way back
+		adapters.ErrUnconfirmed, // the request, or order-placed: see errorCodes
+		adapters.ErrNacked,
+	}, func(target error) bool { return errors.Is(err, target) })
 }
 
 // scene says what is going to be seen.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 )
@@ -111,6 +112,22 @@ func TestAServiceThatIsDownDelaysNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The broker is restarted in the middle: customers who were waiting ask again.
+func TestABrokerRestartLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const broker = "memory:restarted"
+		client := openBus(t, broker).Driver().(*memory.Client)
+		time.AfterFunc(1505*time.Millisecond, client.Broker().Restart)
+		var out bytes.Buffer
+		if err := run(t.Context(), []string{"-broker", broker, "-fail", "merchant"}, &out); err != nil {
+			t.Fatal(err)
+		}
+		s := lastLine(t, out.String())
+		s.is(t, out.String(), map[string]int{"orders": 300, "rider": 300, "merchant": 300, "ledger": 300, "lost": 0})
+		has(t, out.String(), `(?m)^a customer waited +500ms +1\.\d+s +1\.\d+s$`) // some of them twice
+	})
 }
 
 func TestANewServiceJoins(t *testing.T) {

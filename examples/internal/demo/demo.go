@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	_ "github.com/motifmq/motif/adapters/memory" // makes memory: URLs known
+	_ "github.com/motifmq/motif/adapters/amqp"   // makes amqp: and amqps: URLs known
+	_ "github.com/motifmq/motif/adapters/memory" // and memory: ones
 	"github.com/motifmq/motif/patterns"
 )
 
