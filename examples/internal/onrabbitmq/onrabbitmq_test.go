@@ -1,0 +1,100 @@
+// Package onrabbitmq has no code, only the test that the examples do on
+// RabbitMQ what they do on the in-process broker, by -broker alone.
+package onrabbitmq
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+func TestMain(m *testing.M) { rabbitmqtest.Main(m) }
+
+// TestExamples builds every example once, and runs them as a user does.
+func TestExamples(t *testing.T) {
+	p := build(t)
+	t.Run("same", p.testSame)
+	t.Run("roles", p.testRoles)
+	t.Run("restart", p.testRestart)
+}
+
+// queueTypes are those that a queue is declared as by default, or by option.
+var queueTypes = []string{"quorum", "classic"}
+
+// of returns a broker's URL with the type of queues.
+func of(queueType, url string) string { return url + "?queue_type=" + queueType }
+
+// runs has the arguments for those examples that are run with other ones than
+// none.
+var runs = map[string][][]string{
+	"boundedqueue": {{"-full", "hold"}, {"-full", "refuse"}},
+	"takeout":      {{"-scale", "0.2", "-fail", "merchant", "-with", "coupons"}},
+	"durable":      nil, // wants a restart, see testRestart
+	"quickstart":   nil, // the README's program: its broker is in its text
+}
+
+// testSame compares what is printed with what the in-process broker makes of
+// it, twice: what the first run leaves behind is not in the way of the second.
+func (p programs) testSame(t *testing.T) {
+	for _, queueType := range queueTypes {
+		t.Run(queueType, func(t *testing.T) {
+			url := of(queueType, rabbitmqtest.URL(t))
+			for _, name := range p.names(t) {
+				arguments, special := runs[name]
+				if !special {
+					arguments = [][]string{nil}
+				}
+				for _, args := range arguments {
+					t.Run(strings.Join(append([]string{name}, args...), " "), func(t *testing.T) {
+						stable := func(out string) string { return measured(name, queueType, out) }
+						want := stable(p.run(t, name, args...))
+						for range 2 {
+							if got := stable(p.run(t, name, append([]string{"-broker", url}, args...)...)); got != want {
+								t.Errorf("on RabbitMQ:\n%s\nin process:\n%s", got, want)
+							}
+						}
+					})
+				}
+			}
+		})
+	}
+}
+
+// measured takes out of an output what an example says is measured, or not
+// counted as strictly everywhere.
+func measured(name, queueType, out string) string {
+	patterns := map[string]string{
+		// The slow one gets another when the fast one has not done the rest by then.
+		"fairdispatch": `, in \S+|handled  [123], fast 1[789]`,
+		"takeout":      `(?m)^ +\d+\.\ds  .*\n|^.* is back after .*\n.*\n|(?s:\nservice  .*\n\n)|customer_wait.*`,
+	}
+	if queueType == "quorum" { // of which a bounded one may take a few more
+		patterns["boundedqueue"] = `(accepted|held back|refused|consumed) \d+`
+	}
+	if p, ok := patterns[name]; ok {
+		return regexp.MustCompile(p).ReplaceAllString(out, "")
+	}
+	return out
+}
+
+// names lists the examples.
+func (p programs) names(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(string(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if folders, err := filepath.Glob("../../*/main.go"); err != nil || len(folders) != len(names) || !slices.Contains(names, "hello") {
+		t.Fatalf("built %v, of %v (%v)", names, folders, err)
+	}
+	return names
+}
