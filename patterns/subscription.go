@@ -157,8 +157,8 @@ func (s *Subscription) Stop(ctx context.Context) error {
 // drain is the first phase: fetch no more.
 func (s *Subscription) drain() {
 	s.drained.Do(func() {
+		s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
 		s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
-		s.halt()
 		if err := s.driver.Stop(); err != nil {
 			s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
 		}
