@@ -28,19 +28,26 @@ type lane struct {
 
 var laneSeed = maphash.MakeSeed()
 
+// lanesOf is how many of so many channels are for publishing.
+func lanesOf(channels int) int { return min(maxLanes, max(2, channels-2*controls(channels))) }
+
 // lane returns the lane for an exchange.
 func (s *session) lane(exchange string) *lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.laneList) == 0 { // the first is for the default exchange alone
+		s.laneList = []*lane{{opening: make(chan struct{}, 1)}}
+		s.lanes[""] = s.laneList[0]
+	}
 	l := s.lanes[exchange]
 	switch {
 	case l != nil:
 		return l
-	case len(s.laneList) < maxLanes:
+	case len(s.laneList) < s.maxLanes:
 		l = &lane{opening: make(chan struct{}, 1)}
 		s.laneList = append(s.laneList, l)
-	default: // lane 0 is that of whoever came first; take another
-		l = s.laneList[1+maphash.String(laneSeed, exchange)%(maxLanes-1)]
+	default:
+		l = s.laneList[1+maphash.String(laneSeed, exchange)%uint64(s.maxLanes-1)]
 	}
 	if len(s.lanes) < maxKnown {
 		s.lanes[exchange] = l

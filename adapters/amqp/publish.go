@@ -165,7 +165,7 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 			if f, err = p.send(o); err == nil {
 				return f, nil
 			}
-			if s.ctx.Err() == nil && !s.conn.IsClosed() && p.ch.IsClosed() {
+			if s.alive() && p.ch.IsClosed() {
 				continue // the channel is gone, and another can be had
 			}
 		}
@@ -183,7 +183,7 @@ func (d *Driver) retry(ctx context.Context, s *session, err error) error {
 		return adapters.ErrClosed
 	case ctx.Err() != nil:
 		return unavailable(ctx, nil)
-	case s.ctx.Err() == nil && !s.conn.IsClosed():
+	case s.alive():
 		return classify(err)
 	}
 	select {

@@ -32,6 +32,7 @@ type session struct {
 	rungs     int // of the ladder, that exist
 	lanes     map[string]*lane
 	laneList  []*lane
+	maxLanes  int
 }
 
 const (
@@ -42,9 +43,10 @@ const (
 func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, w *wire) *session {
 	s := &session{
 		link: l, gen: gen, address: address, conn: conn, wire: w, since: time.Now(),
-		control: make(chan struct{}, controls(int(conn.Config.ChannelMax))),
-		known:   make(map[adapters.Endpoint]struct{}),
-		lanes:   make(map[string]*lane),
+		control:  make(chan struct{}, controls(int(conn.Config.ChannelMax))),
+		maxLanes: lanesOf(int(conn.Config.ChannelMax)),
+		known:    make(map[adapters.Endpoint]struct{}),
+		lanes:    make(map[string]*lane),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
@@ -57,6 +59,12 @@ func controls(channels int) int { return max(1, min(8, channels/4)) }
 // lasted tells a session that worked from one that is lost again at once, as
 // when the broker throws everybody out.
 func (s *session) lasted() bool { return time.Since(s.since) > lasting }
+
+// alive tells whether what failed in the session failed for another reason than
+// that the session is over, or about to be.
+func (s *session) alive() bool {
+	return s.ctx.Err() == nil && !s.conn.IsClosed() && s.wire.alive()
+}
 
 // watch returns once the session is over, and why. It ends the session when the
 // driver is closed.

@@ -161,7 +161,7 @@ func (sub *subscription) heal() *consumer {
 			return c
 		case sub.life.Err() != nil:
 			return nil
-		case s.ctx.Err() == nil && !s.conn.IsClosed():
+		case s.alive():
 			err = classify(err)
 			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {
 				sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))

@@ -79,7 +79,7 @@ func (d *Driver) change(ctx context.Context, l *link, f func(*amqp091.Channel) e
 			return nil
 		case ctx.Err() != nil:
 			return unavailable(ctx, nil)
-		case s.ctx.Err() == nil && !s.conn.IsClosed():
+		case s.alive():
 			return classify(err)
 		}
 		select { // the next session is not far, or this one is not noticed to be over yet
@@ -258,7 +258,7 @@ func (d *Driver) redeclare(s *session) {
 	}
 	d.mu.Unlock()
 	for _, src := range sources {
-		if s.conn.IsClosed() {
+		if !s.alive() {
 			return
 		}
 		if err := s.briefly(d.ctx, func(ch *amqp091.Channel) error { return d.cfg.declare(ch, src) }); err != nil {

@@ -73,8 +73,10 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// SetDeadline leaves writes alone, whose deadline is flush's business.
-func (w *wire) SetDeadline(t time.Time) error { return w.SetReadDeadline(t) }
+// SetDeadline does nothing. amqp091 calls it to take the handshake's deadline away, and may
+// do so after its heartbeats have set the next one: then a broker that freezes
+// before it says another word would never be found out.
+func (w *wire) SetDeadline(time.Time) error { return nil }
 
 // Close lets the goroutine write what is left, for a moment, and then close the
 // socket. It does not wait for that.
@@ -122,6 +124,13 @@ func (w *wire) room() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.roomy
+}
+
+// alive tells whether what is written still leaves.
+func (w *wire) alive() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err == nil && !w.closing
 }
 
 // setBlocked suspends the write deadline while the broker has said that it

@@ -259,6 +259,20 @@ func TestWireCloseDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
+// TestWireKeepsReadDeadline: amqp091 clears the deadlines after the handshake,
+// at a moment when heartbeats may have set one already.
+func TestWireKeepsReadDeadline(t *testing.T) {
+	client, server := net.Pipe()
+	defer server.Close()
+	w := newWire(client, client, time.Second)
+	defer func() { _ = w.Close(); <-w.done }()
+	_ = w.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	_ = w.SetDeadline(time.Time{})
+	if _, err := w.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read: %v", err)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	b := backoff{min: 100 * time.Millisecond, max: time.Second}
 	for _, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
