@@ -114,7 +114,11 @@ func (w *worker) retry(d *adapters.Delivery, err error) {
 	p.Attempt++
 	p.Mandatory = p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
 	if sendErr := s.bus.resend(s.settling, p, d.Message); sendErr != nil {
-		w.sendFailed(d, sendErr)
+		if unsendable(sendErr) {
+			w.giveUp(d, err)
+		} else {
+			w.sendFailed(d, sendErr)
+		}
 		return
 	}
 	s.bus.counters.retried.Add(1)
@@ -132,7 +136,13 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		return
 	}
 	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
-		w.sendFailed(d, sendErr)
+		if unsendable(sendErr) && s.brokerBuries {
+			s.bus.counters.deadLettered.Add(1)
+			s.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
+			w.tell(d, adapters.Reject)
+		} else {
+			w.sendFailed(d, sendErr)
+		}
 		return
 	}
 	if s.deadLetter == s.queue {
@@ -142,6 +152,12 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		s.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
 	}
 	w.tell(d, adapters.Ack)
+}
+
+// unsendable tells of a message that came from somebody else, with properties
+// or of a size that this side may not send: to try that again would not help.
+func unsendable(err error) bool {
+	return errors.Is(err, adapters.ErrInvalid) || errors.Is(err, adapters.ErrTooLarge)
 }
 
 // sendFailed gives the message back, after a pause: what cannot be sent on

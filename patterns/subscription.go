@@ -22,14 +22,15 @@ import (
 // [ErrShutdown], and what they leave unfinished goes back to the queue too,
 // uncounted.
 type Subscription struct {
-	bus        *Bus
-	driver     adapters.Subscription
-	queue      string // "" for a private one
-	deadLetter string // "" for none; the queue's own name for one that parks its failures
-	cfg        consumeConfig
-	handler    message.HandlerFunc // the middleware chain around the user's
-	wrapped    bool                // there is middleware
-	calls      *callServer         // of RPC.Serve, else nil
+	bus          *Bus
+	driver       adapters.Subscription
+	queue        string // "" for a private one
+	deadLetter   string // "" for none; the queue's own name for one that parks its failures
+	brokerBuries bool   // the broker itself makes dead letters of what is rejected
+	cfg          consumeConfig
+	handler      message.HandlerFunc // the middleware chain around the user's
+	wrapped      bool                // there is middleware
+	calls        *callServer         // of RPC.Serve, else nil
 
 	handling context.Context // of all handlers
 	abort    context.CancelCauseFunc
@@ -91,7 +92,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
-		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, cfg: cfg,
+		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerBuries: src.Queue.DeadLetter != "", cfg: cfg,
 		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
