@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -231,10 +232,20 @@ func (v *view) receive(ctx context.Context) (adapters.Delivery, bool) {
 	return adapters.Delivery{}, false
 }
 
-// Stop implements [adapters.Subscription].
+// stopTime is how long Stop waits for the broker.
+const stopTime = 500 * time.Millisecond
+
+// Stop implements [adapters.Subscription]. Nothing is received from here on in
+// any case: the broker is waited for so that what it sent before is back in the queue, but
+// not for long, for it may stand still.
 func (sub *subscription) Stop() error {
 	sub.end(adapters.ErrStopped)
-	<-sub.quiet
+	timer := time.NewTimer(stopTime)
+	defer timer.Stop()
+	select {
+	case <-sub.quiet:
+	case <-timer.C:
+	}
 	return nil
 }
 
