@@ -92,9 +92,11 @@ func (b *Bus) Close(ctx context.Context) error {
 	if b.driver == nil {
 		return nil
 	}
-	for _, s := range subs { // all at once, then wait for each
-		s.drain()
+	var draining sync.WaitGroup
+	for _, s := range subs { // all at once: each may wait for the broker a little
+		draining.Go(s.drain)
 	}
+	draining.Wait()
 	var errs []error
 	for _, s := range subs {
 		errs = append(errs, s.Stop(ctx))
