@@ -17,6 +17,7 @@
 //
 // A machine without RabbitMQ: a test is skipped with the reason, or fails if
 // MOTIF_BROKER=require is in the environment.
+// [Install] puts it there, or says how.
 //
 // Nothing stays behind. Beside the nodes waits a process whose only task is to
 // end them and remove their folder once the test program has closed them or is

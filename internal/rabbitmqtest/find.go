@@ -56,9 +56,9 @@ func find(name string, folders ...string) string {
 func howToInstall() string {
 	switch {
 	case runtime.GOOS == "darwin":
-		return "brew install rabbitmq"
+		return "run: brew install rabbitmq"
 	case hasApt():
-		return "as root, apt-get install --no-install-recommends rabbitmq-server"
+		return "run as root: apt-get install --no-install-recommends rabbitmq-server"
 	}
 	return "see https://www.rabbitmq.com/docs/download, then put rabbitmq-server and epmd in PATH"
 }

@@ -1,0 +1,41 @@
+// Command broker starts a RabbitMQ node to play with, prints where it is, and
+// removes it on Ctrl-C.
+//
+//	broker            start a node
+//	broker -install   see that RabbitMQ is installed, and start nothing
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+func main() {
+	install := flag.Bool("install", false, "see that RabbitMQ is installed, and start nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *install); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func run(ctx context.Context, install bool) error {
+	if install {
+		return rabbitmqtest.Install(ctx, os.Stderr)
+	}
+	n, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{Management: true})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("AMQP_URL=%s\nmanagement: %s (guest, guest)\nCtrl-C stops it and removes its data.\n", n.URL, n.ManagementURL())
+	<-ctx.Done()
+	return n.Close()
+}
