@@ -46,6 +46,8 @@ func newHome(ctx context.Context) (h *home, err error) {
 	return h, nil
 }
 
+var errEpmd = errors.New("starting the name server epmd")
+
 // startEpmd starts a name server for this home alone. Left to itself, Erlang
 // starts one for the whole machine, which stays when all else is gone.
 func (h *home) startEpmd(ctx context.Context) (err error) {
@@ -66,7 +68,7 @@ func (h *home) startEpmd(ctx context.Context) (err error) {
 		return err == nil && conn.Close() == nil
 	})
 	if err != nil {
-		return fmt.Errorf("epmd on %s: %w", addr, err)
+		return fmt.Errorf("%w on %s: %w", errEpmd, addr, err)
 	}
 	return nil
 }

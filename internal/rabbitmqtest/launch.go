@@ -23,11 +23,18 @@ func start(ctx context.Context, o Options, count int) ([]*Node, error) {
 		if nodes, err = startOnce(ctx, o, count); err == nil {
 			return nodes, nil
 		}
-		if !strings.Contains(err.Error(), "eaddrinuse") { // somebody was faster to take a port
+		if !portTaken(err) {
 			break
 		}
 	}
 	return nil, err
+}
+
+// portTaken tells whether another program was faster to take one of the ports,
+// as far as the log says.
+func portTaken(err error) bool {
+	return errors.Is(err, errEpmd) || strings.Contains(err.Error(), "eaddrinuse") ||
+		strings.Contains(err.Error(), "dist_port_already_used")
 }
 
 func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
@@ -184,7 +191,7 @@ func (n *Node) Log(lines int) string {
 	var all []byte
 	for _, extension := range []string{"console", "log"} {
 		text, err := os.ReadFile(n.file(extension))
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // no log yet
 			text = []byte(err.Error())
 		}
 		all = append(all, lastLines(text, lines)...)

@@ -17,7 +17,8 @@ type link struct {
 
 // connect serves one client, from its first byte to its last.
 func (p *Proxy) connect(client *net.TCPConn) {
-	broker, err := net.DialTimeout("tcp", p.target, 10*time.Second)
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	broker, err := dialer.DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
 		_ = client.SetLinger(0)
 		_ = client.Close()

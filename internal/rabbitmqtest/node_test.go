@@ -220,11 +220,21 @@ func TestPermissions(t *testing.T) {
 	dial(t, v.URLFor(user, "new"))
 }
 
-func TestStartFailsWithTheLog(t *testing.T) {
-	_, err := Start(t.Context(), Options{Settings: map[string]string{"tcp_listeners": "nonsense"}})
-	orSkip(t, skipOnly(err))
-	if err == nil || !strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("error without the log: %v", err)
+func TestFailedStartSaysWhy(t *testing.T) {
+	h, err := newHome(t.Context())
+	orSkip(t, err)
+	n := &Node{Name: "n1@localhost", home: h, distPort: h.epmdPort} // which is taken
+	defer func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = n.launch(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "could not bind to distribution port") {
+		t.Fatalf("error without the log: %v", err)
+	}
+	if !portTaken(err) {
+		t.Errorf("no reason to try other ports: %v", err)
 	}
 }
 
@@ -251,7 +261,8 @@ func testManagement(t *testing.T, n *Node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.Dial("tcp", u.Host)
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", u.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,6 +292,11 @@ func TestCluster(t *testing.T) {
 	if body := get(t, rest[0].URL, "q"); body != "replicated" {
 		t.Errorf("body %q", body)
 	}
+	conn := dial(t, rest[1].URL)
+	if n, err := rest[0].CloseConnectionsOf(t.Context(), t.Name()); n == 0 || err != nil {
+		t.Errorf("closed %d at another node, %v", n, err)
+	}
+	eventually(t, "the connection is closed", conn.IsClosed)
 	eventually(t, "the cluster notices", func() bool {
 		members, err := rest[1].Members(t.Context())
 		return err == nil && len(members) == 2

@@ -1,6 +1,7 @@
 package rabbitmqtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,10 @@ import (
 	"os/exec"
 	"syscall"
 )
+
+// untilKilled is the context of processes: they end when they are told to, not
+// with the call that started them.
+var untilKilled = context.Background()
 
 var errNotRunning = errors.New("it is not running")
 
@@ -54,7 +59,7 @@ func (p *process) signal(s syscall.Signal) error {
 // Written by us after its start, it would be missing if we died in between.
 func withPidFile(pidFile, program string, args ...string) *exec.Cmd {
 	sh := []string{"-c", `echo $$ >"$0" && exec "$@"`, pidFile, program}
-	return exec.Command("/bin/sh", append(sh, args...)...)
+	return exec.CommandContext(untilKilled, "/bin/sh", append(sh, args...)...)
 }
 
 // A reaper is a process that waits until we close it, or are gone. It then
@@ -78,7 +83,7 @@ const reaping = `
 	rm -rf "$0"`
 
 func startReaper(folder string) (*reaper, error) {
-	cmd := exec.Command("/bin/sh", "-c", reaping, folder)
+	cmd := exec.CommandContext(untilKilled, "/bin/sh", "-c", reaping, folder)
 	cmd.Dir = "/"
 	read, write, err := os.Pipe()
 	if err != nil {

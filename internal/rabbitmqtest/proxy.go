@@ -1,6 +1,7 @@
 package rabbitmqtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,12 +18,14 @@ type Proxy struct {
 	addr   string // ours, on loopback
 	target string
 
+	ctx   context.Context // of what the proxy does on its own account
+	close context.CancelFunc
+
 	mu       sync.Mutex
 	rules    rules
 	changed  chan struct{} // closed and replaced when the rules change
 	listener net.Listener  // nil while down
 	links    map[*link]struct{}
-	closed   bool
 	running  sync.WaitGroup
 }
 
@@ -58,13 +61,20 @@ func NewProxy(amqpURL string) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	p := &Proxy{
+		ctx:     ctx,
+		close:   cancel,
 		addr:    net.JoinHostPort("127.0.0.1", strconv.Itoa(own)),
 		target:  net.JoinHostPort(u.Hostname(), port),
 		changed: make(chan struct{}),
 		links:   map[*link]struct{}{},
 	}
-	return p, p.Up()
+	if err := p.Up(); err != nil {
+		cancel()
+		return nil, err
+	}
+	return p, nil
 }
 
 // Addr is the host and port to connect to.
@@ -84,10 +94,11 @@ func (p *Proxy) URL(amqpURL string) string {
 func (p *Proxy) Up() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.listener != nil {
+	if p.ctx.Err() != nil || p.listener != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", p.addr)
+	var config net.ListenConfig
+	l, err := config.Listen(p.ctx, "tcp", p.addr)
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
@@ -191,9 +202,7 @@ func (p *Proxy) Connections() int {
 
 // Close ends everything, and returns when it has ended.
 func (p *Proxy) Close() {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
+	p.close()
 	p.Down()
 	p.running.Wait()
 }

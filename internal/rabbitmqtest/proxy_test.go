@@ -21,7 +21,7 @@ const soon = 30 * time.Millisecond
 // echo starts a server that sends back what it gets, and a proxy to it.
 func echo(t *testing.T) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +51,14 @@ type client struct {
 	net.Conn
 }
 
+func try(t *testing.T, p *Proxy) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(t.Context(), "tcp", p.Addr())
+}
+
 func connect(t *testing.T, p *Proxy) client {
 	t.Helper()
-	conn, err := net.Dial("tcp", p.Addr())
+	conn, err := try(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,37 +67,37 @@ func connect(t *testing.T, p *Proxy) client {
 }
 
 func (c client) send(text string) {
-	c.T.Helper()
+	c.Helper()
 	if _, err := io.WriteString(c.Conn, text); err != nil {
-		c.T.Fatal(err)
+		c.Fatal(err)
 	}
 }
 
 // expect waits for text to come, and nothing else.
 func (c client) expect(text string) {
-	c.T.Helper()
+	c.Helper()
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(c.Conn, got); err != nil || string(got) != text {
-		c.T.Fatalf("%q, %v; want %q", got, err, text)
+		c.Fatalf("%q, %v; want %q", got, err, text)
 	}
 }
 
 // expectNothing sees that nothing comes for a while.
 func (c client) expectNothing() {
-	c.T.Helper()
-	_ = c.Conn.SetReadDeadline(time.Now().Add(soon))
-	defer c.Conn.SetReadDeadline(time.Time{}) //nolint:errcheck // then the next read says so
+	c.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(soon))
+	defer c.SetReadDeadline(time.Time{}) //nolint:errcheck // then the next read says so
 	got := make([]byte, 100)
-	n, err := c.Conn.Read(got)
+	n, err := c.Read(got)
 	if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
-		c.T.Fatalf("%q, %v; want nothing", got[:n], err)
+		c.Fatalf("%q, %v; want nothing", got[:n], err)
 	}
 }
 
 func (c client) expectReset() {
-	c.T.Helper()
+	c.Helper()
 	if got, err := io.ReadAll(c.Conn); !errors.Is(err, syscall.ECONNRESET) {
-		c.T.Fatalf("%q, %v; want a reset", got, err)
+		c.Fatalf("%q, %v; want a reset", got, err)
 	}
 }
 
@@ -100,12 +105,12 @@ func TestProxyPasses(t *testing.T) {
 	p := echo(t)
 	c := connect(t, p)
 	big := strings.Repeat("0123456789abcdef", 64<<10)
-	go c.Conn.Write([]byte(big)) //nolint:errcheck // expect sees it
+	go c.Write([]byte(big)) //nolint:errcheck // expect sees it
 	c.expect(big)
 	if n := p.Connections(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
-	_ = c.Conn.Close()
+	_ = c.Close()
 	eventually(t, "no connection", func() bool { return p.Connections() == 0 })
 }
 
@@ -132,7 +137,7 @@ func TestProxyDownAndUp(t *testing.T) {
 	p.Down()
 	p.Down()
 	c.expectReset()
-	if _, err := net.Dial("tcp", p.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := try(t, p); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("while down: %v", err)
 	}
 	for range 2 {
@@ -167,8 +172,8 @@ func TestProxyStallBlocksTheSender(t *testing.T) {
 	p := echo(t)
 	c := connect(t, p)
 	p.Stall(ToBroker)
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(10 * soon))
-	if n, err := c.Conn.Write(make([]byte, 16<<20)); err == nil {
+	_ = c.SetWriteDeadline(time.Now().Add(10 * soon))
+	if n, err := c.Write(make([]byte, 16<<20)); err == nil {
 		t.Errorf("%d bytes went into an unplugged cable", n)
 	}
 }
@@ -234,7 +239,7 @@ func TestProxyClose(t *testing.T) {
 	if err := p.Up(); err != nil {
 		t.Error(err)
 	}
-	if _, err := net.Dial("tcp", p.Addr()); err == nil {
+	if _, err := try(t, p); err == nil {
 		t.Error("accepts connections after Close")
 	}
 }
@@ -273,7 +278,9 @@ func TestAMQPThroughAProxy(t *testing.T) {
 	}
 	p.LimitBytes(ToBroker, 500) // in the middle of the body
 	_ = ch.PublishWithContext(t.Context(), "", "q", false, false, amqp.Publishing{Body: body})
-	<-closed
+	if err := <-closed; err == nil {
+		t.Error("closed in order, in the middle of a message")
+	}
 	if q, err := v.Queue(t.Context(), "q"); err != nil || q.Ready != 0 {
 		t.Errorf("half a message arrived: %+v, %v", q, err)
 	}
