@@ -66,13 +66,17 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 		}
 		return err
 	}
+	outcome := adapters.Ack
 	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
-		return err
+		if !unsendable(err) || q.source.Queue.DeadLetter == "" {
+			return err
+		}
+		outcome = adapters.Reject // the broker buries it as it came
 	}
 	if q.deadLetter != q.source.Name {
 		q.bus.counters.deadLettered.Add(1)
 	}
-	return d.Settle(ctx, adapters.Ack)
+	return d.Settle(ctx, outcome)
 }
 
 // Get takes the next message, waiting for one until ctx ends. One that does

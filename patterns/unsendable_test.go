@@ -66,3 +66,19 @@ func TestUnsendableFailureIsBuriedByTheBroker(t *testing.T) {
 		}
 	}
 }
+
+func TestUnsendableTakenIsBuriedByTheBroker(t *testing.T) {
+	broker := memory.New()
+	defer broker.Close()
+	bus := patterns.New(&pickyDriver{broker.Connect(), adapters.ErrTooLarge})
+	defer bus.Close(context.Background()) //nolint:errcheck // it is not what is tested
+	must(t, patterns.NewWorkQueue[string](bus, "orders").Send(t.Context(), "odd"))
+	_, err := patterns.NewWorkQueue[int](bus, "orders").TryGet(t.Context())
+	wantErr(t, "taking what is no int", err, patterns.ErrCodec)
+	if dead, _ := broker.Queue("orders.dead"); dead.Ready != 1 {
+		t.Errorf("dead letters %+v", dead)
+	}
+	if s := bus.Stats(); s != (patterns.Stats{DeadLettered: 1}) {
+		t.Errorf("%+v", s)
+	}
+}
