@@ -300,16 +300,21 @@ func (j *judge) judge(c copyOf, l *life) {
 }
 
 func (j *judge) judgeRepeats(c copyOf, l *life) {
-	fresh := 0
+	possible, fresh := l.possible, 0
+	for queue, dead := range j.dead { // it may come as a dead letter, too
+		if source := j.copies[copyOf{c.id, c.attempt, queue}]; dead == c.queue && source != nil {
+			possible += source.possible
+		}
+	}
 	for _, d := range l.deliveries {
 		if !d.Redelivered {
 			fresh++
 		}
 	}
-	if fresh > l.possible && !j.crashed {
-		j.violation(Unexplained, c.id, c.queue, fmt.Sprintf("%d first deliveries of %d publishes", fresh, l.possible))
+	if fresh > possible && !j.crashed {
+		j.violation(Unexplained, c.id, c.queue, fmt.Sprintf("%d first deliveries of %d publishes", fresh, possible))
 	}
-	if again := len(l.deliveries) - l.possible; again > l.returned {
+	if again := len(l.deliveries) - possible; again > l.returned {
 		j.violation(Resurrected, c.id, c.queue, fmt.Sprintf("delivered %d times, %d of them returned", len(l.deliveries), l.returned))
 	}
 }

@@ -22,6 +22,9 @@ type site struct {
 	x              *trial
 	user, password string
 	gone           bool // there is nothing left to look for
+
+	mu    sync.Mutex
+	other *amqp091.Connection // of another client
 }
 
 var users atomic.Int64
@@ -89,17 +92,22 @@ func (s *site) driver(client string, changes ...func(*amqp.Config)) (full, *amqp
 	return r, d
 }
 
-// raw returns a channel of somebody else's client.
+// raw returns a new channel of somebody else's client.
 func (s *site) raw() *amqp091.Channel {
-	c, err := amqp091.Dial(s.URL)
-	s.x.must(err, "connecting another client")
-	s.x.atEnd(func(context.Context) error {
-		if err := c.Close(); !errors.Is(err, amqp091.ErrClosed) {
-			return err
-		}
-		return nil
-	})
-	ch, err := c.Channel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.other == nil || s.other.IsClosed() {
+		c, err := amqp091.Dial(s.URL)
+		s.x.must(err, "connecting another client")
+		s.other = c
+		s.x.atEnd(func(context.Context) error {
+			if err := c.Close(); !errors.Is(err, amqp091.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	ch, err := s.other.Channel()
 	s.x.must(err, "a channel of another client")
 	return ch
 }
@@ -204,4 +212,11 @@ func (w *watcher) count(kind amqp.EventKind, link string) (n int) {
 // await waits for the n-th event of a kind.
 func (w *watcher) await(kind amqp.EventKind, link string, n int) {
 	w.x.await(fmt.Sprintf("%s %s, for the %d. time", link, kind, n), func() bool { return w.count(kind, link) >= n })
+}
+
+// limited returns a node with narrow limits: 8 channels to a connection, and
+// messages of 1 MiB.
+func (x *trial) limited() *site {
+	_, s := x.node(rabbitmqtest.Options{Settings: map[string]string{"channel_max": "8", "max_message_size": "1048576"}})
+	return s
 }

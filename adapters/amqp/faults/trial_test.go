@@ -35,6 +35,7 @@ type trial struct {
 	secrets  []string
 	printed  []any // what must not show a secret
 	drivers  []*amqp.Driver
+	buses    []func(context.Context) error // to be closed first
 	closers  []func(context.Context) error
 	sites    []*site
 }
@@ -90,23 +91,25 @@ func (x *trial) run(f func(*trial)) Verdict {
 	return v
 }
 
-// close ends all clients at the same time, then the row's goroutines.
+// close ends all buses, then all other clients, then the row's goroutines.
 func (x *trial) close() {
 	label(x.name)
 	x.mu.Lock()
-	closers := slices.Clone(x.closers)
+	phases := [][]func(context.Context) error{slices.Clone(x.buses), slices.Clone(x.closers)}
 	x.mu.Unlock()
-	var closing sync.WaitGroup
-	for _, f := range closers {
-		closing.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if err := f(ctx); err != nil {
-				x.errorf("closing: %v", err)
-			}
-		})
+	for _, closers := range phases {
+		var closing sync.WaitGroup
+		for _, f := range closers {
+			closing.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				if err := f(ctx); err != nil {
+					x.errorf("closing: %v", err)
+				}
+			})
+		}
+		closing.Wait()
 	}
-	closing.Wait()
 	x.halt()
 	x.wg.Wait()
 }
@@ -212,7 +215,8 @@ func (x *trial) spawn(f func(context.Context)) {
 	x.wg.Go(func() { f(x.ctx) })
 }
 
-// atEnd has f called when all is put away, together with others.
+// atEnd has f called when all is put away, together with others. Buses are
+// closed before.
 func (x *trial) atEnd(f func(context.Context) error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -222,6 +226,8 @@ func (x *trial) atEnd(f func(context.Context) error) {
 // bus returns a bus on a recorded driver.
 func (x *trial) bus(d full, client string, opts ...patterns.BusOption) *patterns.Bus {
 	b := patterns.New(d, append([]patterns.BusOption{patterns.WithLogger(x.log.logger(client))}, opts...)...)
-	x.atEnd(b.Close)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.buses = append(x.buses, b.Close)
 	return b
 }
