@@ -20,10 +20,24 @@ lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
 	$(GO) run $(GOLANGCI) run ./...
 
+# RabbitMQ is installed where it is missing (as root, on Debian), and private
+# nodes of it are started and ended by the tests that need one.
 .PHONY: test
-test: ## go vet, and all tests with the race detector
+test: rabbitmq ## go vet, and all tests with the race detector, on RabbitMQ too
 	$(GO) vet ./...
-	$(GO) test -race -shuffle=on ./...
+	MOTIF_BROKER=require $(GO) test -race -shuffle=on -timeout 15m ./...
+
+.PHONY: rabbitmq
+rabbitmq: ## install rabbitmq-server if it is missing, or say how
+	$(GO) run ./internal/rabbitmqtest/cmd/broker -install
+
+.PHONY: broker
+broker: ## a RabbitMQ node to play with; prints its URLs, ends with Ctrl-C
+	$(GO) run ./internal/rabbitmqtest/cmd/broker
+
+.PHONY: faults
+faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table with what was lost
+	MOTIF_BROKER=require $(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults
 
 .PHONY: fuzz
 fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
