@@ -50,7 +50,7 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 		}
 		c.ledger.drained = func() { close(c.empty) }
 		c.ctx, c.cancel = context.WithCancelCause(context.Background())
-		if err = c.begin(&sub.d.cfg, sub.source); err != nil {
+		if err = c.begin(sub.source); err != nil {
 			_ = ch.Close()
 			return nil, err
 		}
@@ -60,8 +60,8 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 
 // begin uses the consumer's own channel for the declarations: if one fails there
 // is nothing to consume on it.
-func (c *consumer) begin(cfg *Config, src adapters.Source) (err error) {
-	if err := cfg.declare(c.ch, src); err != nil {
+func (c *consumer) begin(src adapters.Source) (err error) {
+	if err := c.session.declare(c.ch, src); err != nil {
 		return err
 	}
 	if c.queue = src.QueueName(); src.Private() {

@@ -175,10 +175,12 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 	}
 }
 
-// retry tells whether what failed with err in session s is to be tried again
-// in the next, and waits for the end of s: then it returns nil.
+// retry tells whether what failed with err in session s is to be tried again.
+// It returns nil for that, after the end of s unless err itself says so.
 func (d *Driver) retry(ctx context.Context, s *session, err error) error {
 	switch {
+	case err == errForeign:
+		return nil
 	case errors.Is(err, adapters.ErrClosed):
 		return adapters.ErrClosed
 	case ctx.Err() != nil:

@@ -91,7 +91,7 @@ func (r *route) passes() adapters.Endpoint {
 func (s *session) arrangeSlowly(ctx context.Context, r *route) error {
 	rungs, err := 0, error(nil)
 	if r.p.To.Kind.IsExchange() {
-		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return declareExchange(ch, r.p.To) })
+		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
 	}
 	if err == nil && r.steps > 0 {
 		rungs, err = s.buildLadder(ctx, r)

@@ -29,7 +29,8 @@ type session struct {
 	unblocked chan struct{} // closed when the broker takes publishes again; nil if it does
 	reason    string        // why it does not
 	known     map[adapters.Endpoint]struct{}
-	rungs     int // of the ladder, that exist
+	foreign   map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
+	rungs     int                            // of the ladder, that exist
 	lanes     map[string]*lane
 	laneList  []*lane
 	maxLanes  int
@@ -46,6 +47,7 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, w
 		control:  make(chan struct{}, controls(int(conn.Config.ChannelMax))),
 		maxLanes: lanesOf(int(conn.Config.ChannelMax)),
 		known:    make(map[adapters.Endpoint]struct{}),
+		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())

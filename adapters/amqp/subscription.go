@@ -162,6 +162,8 @@ func (sub *subscription) heal() *consumer {
 			return c
 		case sub.life.Err() != nil:
 			return nil
+		case err == errForeign:
+			continue
 		case s.alive():
 			err = classify(err)
 			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {

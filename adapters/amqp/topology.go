@@ -34,7 +34,7 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if s.Kind == adapters.Reply {
 		return invalid("declare: a reply address needs a subscription")
 	}
-	err := d.change(ctx, d.publishing, func(ch *amqp091.Channel) error { return d.cfg.declare(ch, s) })
+	err := d.change(ctx, d.publishing, func(session *session, ch *amqp091.Channel) error { return session.declare(ch, s) })
 	if err != nil {
 		return fmt.Errorf("amqp: declare %s: %w", describe(s), err)
 	}
@@ -50,7 +50,7 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 	if s.Private() {
 		return invalid("unbind: a private source")
 	}
-	err := d.change(ctx, d.publishing, func(ch *amqp091.Channel) error {
+	err := d.change(ctx, d.publishing, func(_ *session, ch *amqp091.Channel) error {
 		for _, key := range bindings(s) {
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
@@ -67,16 +67,18 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 
 // change runs f with a channel of its own. If the session is lost meanwhile it
 // runs it again in the next one: f must not mind.
-func (d *Driver) change(ctx context.Context, l *link, f func(*amqp091.Channel) error) error {
+func (d *Driver) change(ctx context.Context, l *link, f func(*session, *amqp091.Channel) error) error {
 	for {
 		s, err := l.session(ctx)
 		if err != nil {
 			return err
 		}
-		err = s.briefly(ctx, f)
+		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return f(s, ch) })
 		switch {
 		case err == nil:
 			return nil
+		case err == errForeign:
+			continue
 		case ctx.Err() != nil:
 			return unavailable(ctx, nil)
 		case s.alive():
@@ -90,28 +92,29 @@ func (d *Driver) change(ctx context.Context, l *link, f func(*amqp091.Channel) e
 }
 
 // declare makes what s describes exist, or finds out whether it does.
-func (c *Config) declare(ch *amqp091.Channel, s adapters.Source) error {
-	if s.Passive {
-		_, err := ch.QueueDeclarePassive(s.QueueName(), true, false, false, false, nil)
+func (s *session) declare(ch *amqp091.Channel, src adapters.Source) error {
+	if src.Passive {
+		_, err := ch.QueueDeclarePassive(src.QueueName(), true, false, false, false, nil)
 		return err
 	}
-	if s.Kind.IsExchange() {
-		if err := declareExchange(ch, s.Endpoint); err != nil {
+	if src.Kind.IsExchange() {
+		if err := s.declareExchange(ch, src.Endpoint); err != nil {
 			return err
 		}
 	}
-	if s.Private() {
+	if src.Private() {
 		return nil // but for its queue
 	}
-	if s.Queue.DeadLetter != "" {
-		if err := c.declareQueue(ch, s.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
+	c := &s.link.d.cfg
+	if src.Queue.DeadLetter != "" {
+		if err := c.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
 			return err
 		}
 	}
-	if err := c.declareQueue(ch, s.QueueName(), s.Queue); err != nil {
+	if err := c.declareQueue(ch, src.QueueName(), src.Queue); err != nil {
 		return err
 	}
-	return bind(ch, s.QueueName(), s)
+	return bind(ch, src.QueueName(), src)
 }
 
 // declarePrivate makes a queue that only this connection can use, and that goes
@@ -122,10 +125,6 @@ func declarePrivate(ch *amqp091.Channel, s adapters.Source) (string, error) {
 		return q.Name, err
 	}
 	return q.Name, bind(ch, q.Name, s)
-}
-
-func declareExchange(ch *amqp091.Channel, e adapters.Endpoint) error {
-	return ch.ExchangeDeclare(e.Name, e.Kind.String(), true, false, false, false, nil)
 }
 
 func bind(ch *amqp091.Channel, queue string, s adapters.Source) error {
@@ -261,7 +260,11 @@ func (d *Driver) redeclare(s *session) {
 		if !s.alive() {
 			return
 		}
-		if err := s.briefly(d.ctx, func(ch *amqp091.Channel) error { return d.cfg.declare(ch, src) }); err != nil {
+		err := errForeign
+		for err == errForeign {
+			err = s.briefly(d.ctx, func(ch *amqp091.Channel) error { return s.declare(ch, src) })
+		}
+		if err != nil {
 			d.cfg.Logger.Warn("motif: declaring again", "source", describe(src), "error", err)
 		}
 	}
