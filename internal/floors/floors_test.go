@@ -46,9 +46,10 @@ var usersOf = map[string][]string{}
 
 // forTests are the rooms that test files may import from any floor.
 var forTests = []string{
-	"adapters/memory", // the broker that tests run on: also those of patterns, which must know no adapter otherwise
-	"conformance",     // by which an adapter's own tests prove it
-	"patterns",        // for an adapter's and a middleware's test from end to end
+	"adapters/memory",    // the broker that tests run on: also those of patterns, which must know no adapter otherwise
+	"adapters/watermill", // the door through which watermill's own suite gets to an adapter
+	"conformance",        // by which an adapter's own tests prove it
+	"patterns",           // for an adapter's and a middleware's test from end to end
 }
 
 // testOnly are the imports, with all below them, that would bring test flags
@@ -234,6 +235,8 @@ func TestViolation(t *testing.T) {
 		{"adapters/topic_test.go", module + "/adapters/memory", allowed},
 		{"adapters/amqp/driver_test.go", module + "/conformance", allowed},
 		{"adapters/amqp/driver_test.go", module + "/patterns", allowed},
+		{"adapters/amqp/interop/suite_test.go", module + "/adapters/watermill", allowed},
+		{"adapters/amqp/driver.go", module + "/adapters/watermill", "goes sideways on floor 1"},
 		{"adapters/amqp/driver_test.go", module + "/internal/rabbitmqtest", allowed},
 		{"patterns/bus_test.go", "testing", allowed},
 		{"patterns/bus_test.go", amqp091, allowed},
