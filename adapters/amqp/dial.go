@@ -25,7 +25,7 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 	}
 	w, err := c.socket(ctx, address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("amqp: connect: %w: %w", adapters.ErrUnavailable, err)
+		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
 	}
 	unhook := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
 	conn, err := amqp091.Open(w, amqp091.Config{

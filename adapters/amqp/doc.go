@@ -1,2 +1,87 @@
-// Package amqp carries messages over RabbitMQ, by AMQP 0-9-1.
+// Package amqp carries messages over RabbitMQ (3.10 and later), by AMQP 0-9-1.
+//
+//	driver, err := adapters.Open(ctx, "amqps://user:password@broker.example.com/shop")
+//
+// A [Driver] has every ability. It connects again by itself, for ever, and
+// then declares and subscribes again; what was in hand by then can no longer
+// be settled, and says so.
+//
+// # URLs
+//
+//	amqp://user:password@host:port/vhost?parameters
+//	amqps://...
+//
+// The port is 5672, or 5671 with TLS, the vhost "/" if there is none, and
+// without a user it is guest, or whom the client certificate names. A password goes without
+// TLS to the loopback only, unless its host is named. Parameters:
+//
+//	address=host:port    another node of the same broker; any number of them
+//	name=...             what the broker's tools call the connection (motif)
+//	heartbeat=30s        see Config.Heartbeat
+//	queue_type=classic   see Config.QueueType
+//	insecure_host=host   allows a login without TLS at that host; any number of them
+//	ca_file=...          whom to trust, instead of the system's authorities
+//	server_name=...      the name that the broker's certificate must have
+//	cert_file=..., key_file=...   the client's own certificate
+//
+// Other parameters are refused. [Config] has more, and [Connect] takes it; so
+// does [ParseURL] for what is in a URL.
+//
+// # Delivery semantics
+//
+// At least once: Publish returns nil when RabbitMQ has confirmed the message.
+// What is special:
+//
+//   - Durable queues are quorum queues, with exceptions that [Config].QueueType
+//     lists. No queue is ever declared that RabbitMQ 4 refuses.
+//   - Exchanges are durable, and stay. One that somebody else declared otherwise
+//     is used as it stands if its kind is right.
+//   - A publish that waits for its confirm when the session is lost, or ctx
+//     ends, is ErrUnconfirmed. One that waits for a session, or for room, or while the
+//     broker blocks publishers, is ErrUnavailable: it was not sent.
+//   - Settling does not wait for the broker: an acknowledgement goes to it at most a
+//     millisecond later, together with others, and sooner if it holds up deliveries.
+//   - How often a queue delivers a message is not limited (x-delivery-limit is
+//     2147483647): a shutdown counts as a delivery, too.
+//   - Dead letters of quorum queues are moved at least once: a letter leaves
+//     its queue when the next one has it. RabbitMQ cannot do that for classic queues,
+//     nor together with DropHead, where a node that is lost in between loses it.
+//   - A delay is rounded up to a tenth of a second, and a few hundredths are
+//     added by each step of the way. TTL does not count while the message waits,
+//     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
+//     answer cannot be delayed.
+//   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
+//     channel or connection for: TTL over 49 days, metadata larger than a frame.
+//   - An answer goes to direct reply addresses and server-named queues only, unless
+//     [Config].AllowReplyTo has more: the address is the caller's choice.
+//   - What the broker refuses to this user is [ErrAccess]. A subscription that
+//     may not be declared again after a reconnect ends with it; a login is tried again.
+//
+// # Wire format
+//
+// A queue is a queue of its name, reached through the default exchange; a group's is called
+// name:group. Private ones and reply addresses are exclusive queues named by the broker.
+// The message is an AMQP message: UUID is message-id, Payload the body,
+// Metadata headers of text, and Properties the properties of the same names
+// (TTL is expiration, Transient delivery-mode 1). Timestamps are of whole seconds. Headers
+// that are added, always as text:
+//
+//	_watermill_message_uuid   the UUID again, where watermill-amqp has it
+//	motif-attempt             Properties.Attempt, from 2 on
+//	motif-key                 Publication.Key of a message that is sent to a queue
+//	motif-seq                 of a mandatory message, while another of its id is in flight
+//	motif-delay-..., motif-ttl    of a message that was delayed
+//	motif-metadata-...        metadata whose own name would mean something: x-..., CC, BCC, and the names above
+//
+// What others send is taken as it is: without a message-id the UUID is that of
+// watermill-amqp, or "", and headers of other types are rendered as text, tables and
+// arrays as JSON. x-death tells where a message died, as in package memory. Messages that wait for
+// their Delay are in durable queues motif.delay.00 to 24, which are declared when
+// they are first needed, together with exchanges of these names.
+//
+// # Escape hatches
+//
+// [Driver.Do] runs a function with an *amqp091.Channel. errors.As finds the
+// *amqp091.Error behind a failure, also in the cause of a message's context.
+// [Driver.Health] and [Config].OnEvent tell about connections.
 package amqp

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -33,6 +34,17 @@ type outgoing struct {
 	size          int // of its header frame, or more
 }
 
+// tables are used again: amqp091 encodes one before it returns.
+var tables = sync.Pool{New: func() any { return make(amqp091.Table, 8) }}
+
+// release gives back what was borrowed for o, which is not used any more.
+func (o *outgoing) release() {
+	if len(o.msg.Headers) <= 64 {
+		clear(o.msg.Headers)
+		tables.Put(o.msg.Headers)
+	}
+}
+
 // encode makes o of m. The body is not copied: amqp091 copies it before it
 // returns.
 func (d *Driver) encode(o *outgoing, r *route, m *message.Message) error {
@@ -45,7 +57,7 @@ func (d *Driver) encode(o *outgoing, r *route, m *message.Message) error {
 		return invalid("message id of %d bytes, at most %d fit", len(m.UUID), adapters.MaxNameBytes)
 	}
 	p := r.p
-	headers := make(amqp091.Table, len(m.Metadata)+4)
+	headers := tables.Get().(amqp091.Table)
 	for key, value := range m.Metadata {
 		if key = escape(key); len(key) > adapters.MaxNameBytes {
 			return invalid("metadata key of %d bytes", len(key))

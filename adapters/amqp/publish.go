@@ -16,16 +16,16 @@ import (
 // and together with those of other calls.
 func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 	r, err := d.prepare(ctx, &p)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(msgs) != 1:
+		return d.publishAll(ctx, &r, msgs)
 	}
-	if len(msgs) == 1 { // without the bookkeeping
-		if err := d.publish(ctx, &r, msgs[0]); err != nil {
-			return &adapters.PublishError{Failed: []adapters.FailedMessage{failure(0, msgs[0], err)}}
-		}
-		return nil
+	if err := d.publish(ctx, &r, msgs[0]); err != nil {
+		return &adapters.PublishError{Failed: []adapters.FailedMessage{failure(0, msgs[0], err)}}
 	}
-	return d.publishAll(ctx, &r, msgs)
+	return nil
 }
 
 func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) error {
@@ -37,6 +37,7 @@ func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) erro
 		return err
 	}
 	f, err := d.send(ctx, r, &o)
+	o.release()
 	if err != nil {
 		<-d.inFlight
 		return err
@@ -45,6 +46,9 @@ func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) erro
 }
 
 func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Message) error {
+	if err := d.arrange(ctx, r); err != nil { // which would be the same for all of them
+		return err
+	}
 	type flight struct {
 		inFlight
 		index int
@@ -69,7 +73,9 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 		}
 		if err == nil {
 			var f inFlight
-			if f, err = d.send(ctx, r, &o); err != nil {
+			f, err = d.send(ctx, r, &o)
+			o.release()
+			if err != nil {
 				<-d.inFlight
 			} else {
 				flying = append(flying, flight{f, i})
@@ -111,6 +117,7 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 		return err
 	}
 	f, err := d.send(ctx, &r, &o)
+	o.release()
 	if err != nil {
 		<-d.inFlight
 		return err
@@ -119,26 +126,26 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	return nil
 }
 
-// prepare checks all that does not depend on the message, and sees to it that
-// there is what the message is sent to.
+// prepare checks all that does not depend on the message.
 func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, error) {
 	if err := d.check(ctx, "publish"); err != nil {
 		return route{}, err
 	}
-	r, err := d.cfg.routeOf(p)
-	if err != nil {
-		return route{}, err
-	}
+	return d.cfg.routeOf(p)
+}
+
+// arrange sees to it that there is what a route leads through.
+func (d *Driver) arrange(ctx context.Context, r *route) error {
 	for {
 		s, err := d.ready(ctx)
 		if err != nil {
-			return r, err
+			return err
 		}
-		if err = s.arrange(ctx, &r); err == nil {
-			return r, nil
+		if err = s.arrange(ctx, r); err == nil {
+			return nil
 		}
 		if err := d.retry(ctx, s, err); err != nil {
-			return r, fmt.Errorf("amqp: publish to %s: %w", p.To, err)
+			return fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
 }
@@ -170,7 +177,7 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 			}
 		}
 		if err := d.retry(ctx, s, err); err != nil {
-			return inFlight{}, fmt.Errorf("amqp: publish: %w", err)
+			return inFlight{}, fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
 }

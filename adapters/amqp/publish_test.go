@@ -238,3 +238,32 @@ func TestPriority(t *testing.T) {
 	}
 	receiveAll(t, subscribe(t, d, src), "1", "3", "0", "2")
 }
+
+// TestLimits: queues of bounded length, with either overflow, hold as many as
+// they should and take more when there is room.
+func TestLimits(t *testing.T) {
+	d := connect(t)
+	for _, spec := range []adapters.QueueSpec{{MaxLength: 3}, {MaxLength: 3, Overflow: adapters.DropHead}} {
+		q := unique(t)
+		spec.DeadLetter = q + ".dead"
+		src := adapters.Source{Endpoint: queueAt(q), Queue: spec, Prefetch: 1}
+		declare(t, d, src)
+		publish(t, d, mandatory(q), "1", "2", "3")
+		if spec.Overflow == adapters.RejectPublish {
+			wantErr(t, "to a full queue", d.Publish(ctx, mandatory(q), msg("4")), adapters.ErrNacked)
+			m, err := d.Get(ctx, src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settle(t, m, adapters.Ack)
+		}
+		publish(t, d, mandatory(q), "5")
+		receiveAll(t, subscribe(t, d, src), "2", "3", "5")
+		if spec.Overflow == adapters.DropHead {
+			m := receive(t, subscribe(t, d, fromQueue(q+".dead", 1)), "1")
+			if m.Message.Metadata["x-first-death-reason"] != "maxlen" {
+				t.Errorf("%v", m.Message.Metadata)
+			}
+		}
+	}
+}
