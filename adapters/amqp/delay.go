@@ -20,15 +20,18 @@ import (
 // message's own: to the queue if the header of this rung is set, else (as its
 // alternate exchange) to the rung below; and so do the messages that leave the
 // queue, when they expire. Below the lowest is the exchange that routes by destination.
+//
+// Classic queues make a ladder of their own: two drivers need not agree in the
+// type of their queues.
 const (
-	ladder      = "motif.delay." // what its queues' and exchanges' names begin with
+	ladder      = "motif.delay." // what the names of all its queues and exchanges begin with
 	headerDelay = "motif-delay-" // and those of the headers that steer
 	headerTo    = "motif-delay-to"
 	unit        = 100 * time.Millisecond
 )
 
 // delay finds the way over the ladder.
-func (r *route) delay() error {
+func (r *route) delay(kind QueueType) error {
 	p := r.p
 	switch {
 	case p.Delay > maxDelay:
@@ -37,18 +40,26 @@ func (r *route) delay() error {
 		return invalid("delay of an answer: direct reply addresses cannot be reached later")
 	}
 	r.steps = uint64((p.Delay + unit - 1) / unit)
-	r.exchange = rung(bits.Len64(r.steps) - 1)
+	r.exchange = rung(kind, bits.Len64(r.steps)-1)
 	return nil
 }
 
-func rung(n int) string { return fmt.Sprintf("%s%02d", ladder, n) }
+// ladderOf is what the names of a ladder's queues and exchanges begin with.
+func ladderOf(kind QueueType) string {
+	if kind == Quorum {
+		return ladder
+	}
+	return ladder + string(kind) + "."
+}
+
+func rung(kind QueueType, n int) string { return fmt.Sprintf("%s%02d", ladderOf(kind), n) }
 
 func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 
 const (
-	due        = ladder + "due"   // the exchange below the ladder
-	dueQueue   = ladder + "queue" // where a message is on its way to a queue
-	steerQueue = "queue"          // headerTo of those messages
+	due        = "due"   // the exchange below the ladder
+	dueQueue   = "queue" // where a message is on its way to a queue
+	steerQueue = "queue" // headerTo of those messages
 )
 
 // steerExchange is headerTo of a message that goes to an exchange.
@@ -73,24 +84,25 @@ func (r *route) climb(headers amqp091.Table, ttl string) {
 // buildLadder declares as many rungs as r needs, and what is below them, and
 // returns their number.
 func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
-	rungs := bits.Len64(r.steps)
+	rungs, kind := bits.Len64(r.steps), s.link.d.cfg.kind()
 	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
-		if err := declareDue(ch, s.link.d.cfg.kind(), r.p.To); err != nil {
+		if err := declareDue(ch, kind, r.p.To); err != nil {
 			return err
 		}
-		below := due
+		below := ladderOf(kind) + due
 		for n := range rungs {
 			life := int64(unit/time.Millisecond) << n
-			if err := declareRung(ch, s.link.d.cfg.kind(), rung(n), below, rungHeader(n), life); err != nil {
+			if err := declareRung(ch, kind, rung(kind, n), below, rungHeader(n), life); err != nil {
 				return err
 			}
-			below = rung(n)
+			below = rung(kind, n)
 		}
 		return nil
 	})
 }
 
 func declareDue(ch *amqp091.Channel, kind QueueType, to adapters.Endpoint) error {
+	due, dueQueue := ladderOf(kind)+due, ladderOf(kind)+dueQueue
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}

@@ -53,3 +53,20 @@ func TestDelayToExchange(t *testing.T) {
 	settle(t, m, adapters.Ack)
 	nothing(t, other)
 }
+
+// Two programs need not agree in the type of their queues.
+func TestDelayOnBothLadders(t *testing.T) {
+	q := unique(t)
+	declare(t, connect(t), fromQueue(q, 1))
+	src := fromQueue(q, 1)
+	src.Passive = true
+	for _, kind := range []QueueType{Quorum, Classic} {
+		d := connect(t, func(c *Config) { c.QueueType = kind })
+		publish(t, d, delayed(toQueue(q), time.Millisecond), string(kind))
+		sub := subscribe(t, d, src)
+		receiveAll(t, sub, string(kind))
+		if err := sub.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}

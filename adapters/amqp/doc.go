@@ -76,8 +76,9 @@
 // What others send is taken as it is: without a message-id the UUID is that of
 // watermill-amqp, or "", and headers of other types are rendered as text, tables and
 // arrays as JSON. x-death tells where a message died, as in package memory. Messages that wait for
-// their Delay are in durable queues motif.delay.00 to 24, which are declared when
-// they are first needed, together with exchanges of these names.
+// their Delay are in durable queues motif.delay.00 to 24 (motif.delay.classic.00 ...
+// with QueueType Classic), which are declared when they are first needed, together
+// with exchanges of these names.
 //
 // # Escape hatches
 //
