@@ -3,6 +3,7 @@ package amqp
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,17 @@ import (
 
 const window = 256 // messages under way
 
-var benchBody = make([]byte, 256)
+var (
+	benchBody = make([]byte, 256)
+	benchIDs  = ids("0123456789abcdef-", 2*window) // as messages have them, no two in flight the same
+	benchNext atomic.Uint64
+)
+
+func benchID() string { return benchIDs[benchNext.Add(1)%uint64(len(benchIDs))] }
+
+func benchMessage() *message.Message {
+	return &message.Message{UUID: benchID(), Payload: benchBody}
+}
 
 func measure(b *testing.B, run func(n int)) {
 	runtime.GC()
@@ -62,7 +73,8 @@ func rawChannel(b *testing.B) *amqp091.Channel {
 	return ch
 }
 
-func rawMessage(id string) amqp091.Publishing {
+func rawMessage() amqp091.Publishing {
+	id := benchID()
 	return amqp091.Publishing{
 		DeliveryMode: amqp091.Persistent, MessageId: id, Timestamp: time.Now(),
 		Headers: amqp091.Table{"_watermill_message_uuid": id}, Body: benchBody,
@@ -84,7 +96,7 @@ func BenchmarkPublishRaw(b *testing.B) {
 			}
 			flying[i%window] = nil
 			if i < n {
-				f, err := ch.PublishWithDeferredConfirm("", name, true, false, rawMessage("0123456789abcdef"))
+				f, err := ch.PublishWithDeferredConfirm("", name, true, false, rawMessage())
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -107,7 +119,7 @@ func BenchmarkPublishAsync(b *testing.B) {
 			all.Done()
 		}
 		for range n {
-			if err := d.PublishAsync(ctx, p, &message.Message{UUID: "0123456789abcdef", Payload: benchBody}, done); err != nil {
+			if err := d.PublishAsync(ctx, p, benchMessage(), done); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -124,7 +136,7 @@ func BenchmarkPublishersRaw(b *testing.B) {
 	}
 	measure(b, func(n int) {
 		inParallel(n, func() error {
-			f, err := ch.PublishWithDeferredConfirm("", name, true, false, rawMessage("0123456789abcdef"))
+			f, err := ch.PublishWithDeferredConfirm("", name, true, false, rawMessage())
 			if err == nil && !f.Wait() {
 				b.Error("not confirmed")
 			}
@@ -137,7 +149,7 @@ func BenchmarkPublishers(b *testing.B) {
 	d := connect(b)
 	p := mandatory(benchQueue(b, d))
 	measure(b, func(n int) {
-		inParallel(n, func() error { return d.Publish(ctx, p, &message.Message{UUID: "0123456789abcdef", Payload: benchBody}) })
+		inParallel(n, func() error { return d.Publish(ctx, p, benchMessage()) })
 	})
 }
 
@@ -168,7 +180,7 @@ func filled(b *testing.B, d *Driver, n int) string {
 	var all sync.WaitGroup
 	all.Add(n)
 	for range n {
-		err := d.PublishAsync(ctx, toQueue(name), &message.Message{UUID: "0123456789abcdef", Payload: benchBody}, func(err error) {
+		err := d.PublishAsync(ctx, toQueue(name), benchMessage(), func(err error) {
 			if err != nil {
 				b.Error(err)
 			}
