@@ -10,8 +10,8 @@
 // nothing is lost that was accepted. At the end TryGet says, without waiting,
 // that the queue is empty.
 //
-// Not every broker counts as strictly: RabbitMQ's quorum queues may take a few
-// more.
+// Not every broker counts as strictly: RabbitMQ's quorum queues, if the adapter
+// is told to use them here, may take a few more.
 package main
 
 import (

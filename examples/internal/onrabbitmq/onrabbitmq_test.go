@@ -23,11 +23,17 @@ func TestExamples(t *testing.T) {
 	t.Run("restart", p.testRestart)
 }
 
-// queueTypes are those that a queue is declared as by default, or by option.
-var queueTypes = []string{"quorum", "classic"}
+// queueTypes are how queues are declared: quorum queues where that is of use,
+// or classic ones.
+var queueTypes = []string{"default", "classic"}
 
 // of returns a broker's URL with the type of queues.
-func of(queueType, url string) string { return url + "?queue_type=" + queueType }
+func of(queueType, url string) string {
+	if queueType == "default" {
+		return url
+	}
+	return url + "?queue_type=" + queueType
+}
 
 // runs has the arguments for those examples that are run with other ones than
 // none.
@@ -51,7 +57,7 @@ func (p programs) testSame(t *testing.T) {
 				}
 				for _, args := range arguments {
 					t.Run(strings.Join(append([]string{name}, args...), " "), func(t *testing.T) {
-						stable := func(out string) string { return measured(name, queueType, out) }
+						stable := func(out string) string { return measured(name, out) }
 						want := stable(p.run(t, name, args...))
 						for range 2 {
 							if got := stable(p.run(t, name, append([]string{"-broker", url}, args...)...)); got != want {
@@ -65,16 +71,12 @@ func (p programs) testSame(t *testing.T) {
 	}
 }
 
-// measured takes out of an output what an example says is measured, or not
-// counted as strictly everywhere.
-func measured(name, queueType, out string) string {
+// measured takes out of an output what an example says is measured.
+func measured(name, out string) string {
 	patterns := map[string]string{
 		// The slow one gets another when the fast one has not done the rest by then.
 		"fairdispatch": `, in \S+|handled  [123], fast 1[789]`,
 		"takeout":      `(?m)^ +\d+\.\ds  .*\n|^.* is back after .*\n.*\n|(?s:\nservice  .*\n\n)|customer_wait.*`,
-	}
-	if queueType == "quorum" { // of which a bounded one may take a few more
-		patterns["boundedqueue"] = `(accepted|held back|refused|consumed) \d+`
 	}
 	if p, ok := patterns[name]; ok {
 		return regexp.MustCompile(p).ReplaceAllString(out, "")

@@ -52,7 +52,7 @@ func (p programs) testRestart(t *testing.T) {
 	}
 	for queueType, url := range urls {
 		want := checked
-		if queueType == "quorum" { // keeps what is transient, too
+		if queueType == "default" { // a quorum queue keeps what is transient, too
 			want = strings.Replace(want, "declaring", "still there: cache hint\ndeclaring", 1)
 		}
 		if got := p.run(t, "durable", "-broker", url, "-role", "check"); got != want {
