@@ -78,14 +78,15 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 
 // watch returns when the consumer delivers no more: because its channel is gone
 // with all that is in hand, because the broker has taken the queue away, or because
-// the subscription has ended.
-func (c *consumer) watch() {
+// the subscription has ended. It tells whether the consumer is looked after: in
+// the last case it is not.
+func (c *consumer) watch() bool {
 	cancels := c.cancels
 	for {
 		select {
 		case e := <-c.closes:
 			c.lose(e)
-			return
+			return true
 		case _, ok := <-cancels:
 			if !ok {
 				cancels = nil
@@ -97,9 +98,9 @@ func (c *consumer) watch() {
 			if !d.spawn(func() { c.retire(false, func() {}) }) {
 				c.lose(nil)
 			}
-			return
+			return true
 		case <-c.sub.life.Done():
-			return
+			return false
 		}
 	}
 }

@@ -122,8 +122,7 @@ func (sub *subscription) run(c *consumer) {
 	quiet := sync.OnceFunc(func() { close(sub.quiet) })
 	defer quiet()
 	for {
-		c.watch()
-		if sub.life.Err() != nil {
+		if !c.watch() {
 			sub.finish(c, quiet)
 			return
 		}
