@@ -34,7 +34,7 @@ func (s *session) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) erro
 		return errForeign
 	}
 	err := ch.ExchangeDeclarePassive(e.Name, e.Kind.String(), true, false, false, false, nil)
-	if err != nil && sentinel(err) == adapters.ErrNotFound {
+	if err != nil && errors.Is(sentinel(err), adapters.ErrNotFound) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.foreign, e)

@@ -186,7 +186,7 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 // It returns nil for that, after the end of s unless err itself says so.
 func (d *Driver) retry(ctx context.Context, s *session, err error) error {
 	switch {
-	case err == errForeign:
+	case errors.Is(err, errForeign):
 		return nil
 	case errors.Is(err, adapters.ErrClosed):
 		return adapters.ErrClosed

@@ -161,7 +161,7 @@ func (sub *subscription) heal() *consumer {
 			return c
 		case sub.life.Err() != nil:
 			return nil
-		case err == errForeign:
+		case errors.Is(err, errForeign):
 			continue
 		case s.alive():
 			err = classify(err)

@@ -3,6 +3,7 @@ package amqp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -77,7 +78,7 @@ func (d *Driver) change(ctx context.Context, l *link, f func(*session, *amqp091.
 		switch {
 		case err == nil:
 			return nil
-		case err == errForeign:
+		case errors.Is(err, errForeign):
 			continue
 		case ctx.Err() != nil:
 			return unavailable(ctx, nil)
@@ -261,7 +262,7 @@ func (d *Driver) redeclare(s *session) {
 			return
 		}
 		err := errForeign
-		for err == errForeign {
+		for errors.Is(err, errForeign) {
 			err = s.briefly(d.ctx, func(ch *amqp091.Channel) error { return s.declare(ch, src) })
 		}
 		if err != nil {
