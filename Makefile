@@ -20,12 +20,17 @@ lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
 	$(GO) run $(GOLANGCI) run ./...
 
-# RabbitMQ is installed where it is missing (as root, on Debian), and private
-# nodes of it are started and ended by the tests that need one.
+# What runs on RabbitMQ: private nodes of it are started and ended by the tests.
+ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./examples/internal/onrabbitmq/...
+
 .PHONY: test
-test: rabbitmq ## go vet, and all tests with the race detector, on RabbitMQ too
+test: ## go vet, and all tests in process, with the race detector
 	$(GO) vet ./...
-	MOTIF_BROKER=require $(GO) test -race -shuffle=on -timeout 15m ./...
+	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
+
+.PHONY: test-rabbitmq
+test-rabbitmq: rabbitmq ## all tests on RabbitMQ, with the race detector (minutes)
+	MOTIF_BROKER=require $(GO) test -race -shuffle=on -p 1 -timeout 20m $(ON_RABBITMQ)
 
 .PHONY: rabbitmq
 rabbitmq: ## install rabbitmq-server if it is missing, or say how

@@ -29,8 +29,8 @@ type Driver interface {
 	// *PublishError, means that nothing was sent. One bad message does not
 	// stop the others.
 	//
-	// Messages that one goroutine publishes to one queue arrive there in that
-	// order. No messages at all is a nil error, once p is valid.
+	// Messages that one goroutine publishes to one endpoint arrive in each queue
+	// in that order. No messages at all is a nil error, once p is valid.
 	Publish(ctx context.Context, p Publication, msgs ...*message.Message) error
 
 	// Subscribe declares s (unless Passive) and starts to consume it. When it
@@ -105,8 +105,8 @@ type Subscription interface {
 	// Address is where to publish so that only this subscription, or its
 	// group, gets the message: the name of its queue, for Endpoint{Queue, ...},
 	// or for a Reply source the address to put into Properties.ReplyTo, for
-	// Endpoint{Reply, ...}. That of a private source may change when a session
-	// is lost; that of an exchange's private source is "" where the adapter has no
-	// way to address it.
+	// Endpoint{Reply, ...}. The latter may change when a session is lost. A
+	// private source of an exchange cannot be addressed: what this returns for it
+	// may be "", and is good for messages to people only.
 	Address() string
 }

@@ -89,8 +89,12 @@ type Publication struct {
 
 	Properties
 
-	Delay     time.Duration // not routed before; 0 = at once. Needs CanDelay.
-	Mandatory bool          // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
+	// Delay keeps the message from being routed before; 0 = at once. Needs
+	// CanDelay. An adapter may be unable to hold the TTL of a message that waited, and then
+	// only tells it to the receiver; and it may refuse to delay an answer.
+	Delay time.Duration
+
+	Mandatory bool // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
 }
 
 // Needs returns the abilities without which an adapter must refuse p.
