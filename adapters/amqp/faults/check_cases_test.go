@@ -85,6 +85,13 @@ func TestCheckerFinds(t *testing.T) {
 			return s.sent("a").delivered("a", 1, false, "in hand").event(Event{Op: Crash}).lost(1).delivered("a", 2, false, "ack")
 		}, none},
 		"no binding, no copy": {func(s script) script { return s.publish("a", PublishOK, topic, "x.y") }, none},
+		"unknown while unbound, sent again once bound": {func(s script) script {
+			fanout := adapters.Endpoint{Kind: adapters.Fanout, Name: "all"}
+			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).event(Event{Op: Unbind, To: fanout, Queue: "q"})
+			s = s.publish("a", PublishUnknown, fanout, "").delivered("a", 1, false, "ack")
+			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).publish("a", PublishOK, fanout, "")
+			return s.delivered("a", 1, false, "ack")
+		}, none},
 		"back in time": {func(s script) script {
 			return s.event(Event{Op: Returned, Call: "Publish", Over: grace - time.Millisecond, Err: errors.New("late")})
 		}, none},
@@ -115,6 +122,11 @@ func TestCheckerFinds(t *testing.T) {
 		}, Resurrected},
 		"to two at a time": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "in hand").delivered("a", 2, true, "ack")
+		}, Resurrected},
+		"again after its ack, and closed long after": {func(s script) script {
+			s = s.sent("a").delivered("a", 1, false, "ack").delivered("a", 1, true, "ack")
+			s.start = s.start.Add(-time.Hour)
+			return s.event(Event{Op: SessionEnd, Session: 1, Err: adapters.ErrClosed})
 		}, Resurrected},
 		"back too late": {func(s script) script {
 			return s.event(Event{Op: Returned, Call: "Publish", Over: grace + time.Millisecond})

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,20 +77,20 @@ type life struct {
 	possible   int  // publishes that may have stored it
 	deliveries []Event
 	handled    bool // acknowledged or rejected
-	returned   int  // deliveries that ended without that: requeued, or lost with their session
 	left       bool
 }
 
 type judge struct {
 	v        *Verdict
-	bindings []Event
+	bindings []Event           // as they are at this point of the history
+	ever     []Event           // all that there were at some time
 	dead     map[string]string // queue to its dead-letter queue
 	copies   map[copyOf]*life
-	order    []copyOf        // in which the copies came up
-	sent     map[string]bool // by id: whether a publish of it may have worked
-	onTheWay map[copyOf]bool // left on the way to a queue; without the queue
-	ended    map[uint64]bool // sessions
-	outcomes map[uint64]Op   // of publishes
+	order    []copyOf         // in which the copies came up
+	sent     map[string]bool  // by id: whether a publish of it may have worked
+	onTheWay map[copyOf]bool  // left on the way to a queue; without the queue
+	ended    map[uint64]Event // sessions
+	outcomes map[uint64]Op    // of publishes
 	settled  map[uint64]Event
 	crashed  bool
 }
@@ -100,7 +101,7 @@ func Check(events []Event, hanging []string) Verdict {
 	v := Verdict{}
 	j := &judge{
 		v: &v, dead: map[string]string{}, copies: map[copyOf]*life{}, sent: map[string]bool{}, onTheWay: map[copyOf]bool{},
-		ended: map[uint64]bool{}, outcomes: map[uint64]Op{}, settled: map[uint64]Event{},
+		ended: map[uint64]Event{}, outcomes: map[uint64]Op{}, settled: map[uint64]Event{},
 	}
 	j.prepare(events)
 	last := time.Duration(-1)
@@ -151,8 +152,9 @@ func (j *judge) prepare(events []Event) {
 				j.settled[e.Delivery] = e
 			}
 		case SessionEnd:
-			j.ended[e.Session] = true
+			j.ended[e.Session] = e
 		case Bind:
+			j.ever = append(j.ever, e)
 			if e.Dead != "" {
 				j.dead[e.Queue] = e.Dead
 			}
@@ -190,21 +192,25 @@ func (j *judge) publish(e Event) {
 	if outcome == PublishFail {
 		return
 	}
-	for _, queue := range j.targets(e) {
-		l := j.copy(e.ID, e.Attempt, queue)
-		l.possible++
-		l.confirmed = l.confirmed || outcome == PublishOK && !e.Droppable
+	// It may reach what was bound at some time, and must reach what was bound
+	// before it began.
+	for _, queue := range targets(e, j.ever) {
+		j.copy(e.ID, e.Attempt, queue).possible++
+	}
+	if outcome == PublishOK && !e.Droppable {
+		for _, queue := range targets(e, j.bindings) {
+			j.copy(e.ID, e.Attempt, queue).confirmed = true
+		}
 	}
 }
 
-// targets are the queues that a publish must reach: those that were bound
-// before it began.
-func (j *judge) targets(e Event) []string {
+// targets are the queues that a publish leads to.
+func targets(e Event, bindings []Event) []string {
 	if e.To.Kind == adapters.Queue {
 		return []string{e.To.Name}
 	}
 	var queues []string
-	for _, b := range j.bindings {
+	for _, b := range bindings {
 		if b.To == e.To && matches(b, e.Key) && !slices.Contains(queues, b.Queue) {
 			queues = append(queues, b.Queue)
 		}
@@ -254,15 +260,8 @@ func (j *judge) deliver(e Event) {
 	}
 	l := j.copy(e.ID, e.Attempt, e.Queue)
 	l.deliveries = append(l.deliveries, e)
-	s, settled := j.settled[e.Delivery]
-	switch {
-	case settled && s.Outcome != adapters.Requeue:
+	if s, settled := j.settled[e.Delivery]; settled && s.Outcome != adapters.Requeue {
 		l.handled = true
-		if j.ended[e.Session] { // the broker may not have heard of it
-			l.returned++
-		}
-	case settled || j.ended[e.Session]:
-		l.returned++
 	}
 }
 
@@ -314,23 +313,40 @@ func (j *judge) judgeRepeats(c copyOf, l *life) {
 	if fresh > possible && !j.crashed {
 		j.violation(Unexplained, c.id, c.queue, fmt.Sprintf("%d first deliveries of %d publishes", fresh, possible))
 	}
-	if again := len(l.deliveries) - possible; again > l.returned {
-		j.violation(Resurrected, c.id, c.queue, fmt.Sprintf("delivered %d times, %d of them returned", len(l.deliveries), l.returned))
+	if again := len(l.deliveries) - possible; again > 0 {
+		returned := 0
+		for i, d := range l.deliveries[:len(l.deliveries)-1] {
+			if j.returned(d, l.deliveries[i+1]) {
+				returned++
+			}
+		}
+		if again > returned {
+			j.violation(Resurrected, c.id, c.queue, fmt.Sprintf("delivered %d times, %d of them returned", len(l.deliveries), returned))
+		}
 	}
 }
 
-// mayBeIn tells whether a copy in a queue that it was not published to has a
-// reason to be there: as a dead letter of another queue, or because the queue was
-// bound while the publish was under way.
+// returned tells whether a delivery gives a reason for the next one: because
+// it was requeued, or its session was lost, also if it had been acknowledged,
+// for the broker may not have heard of that. The broker may know of a lost session long
+// before the client, but not of one that is closed.
+func (j *judge) returned(d, next Event) bool {
+	if s, settled := j.settled[d.Delivery]; settled && s.Outcome == adapters.Requeue {
+		return true
+	}
+	end, ended := j.ended[d.Session]
+	return ended && (errors.Is(end.Err, adapters.ErrSessionLost) || end.At < next.At+grace)
+}
+
+// mayBeIn tells whether a copy in a queue that it was not published to has
+// come there as a dead letter of another queue.
 func (j *judge) mayBeIn(c copyOf) bool {
 	for queue, dead := range j.dead {
-		if dead == c.queue {
-			if l := j.copies[copyOf{c.id, c.attempt, queue}]; l != nil && l.possible > 0 {
-				return true
-			}
+		if l := j.copies[copyOf{c.id, c.attempt, queue}]; dead == c.queue && l != nil && l.possible > 0 {
+			return true
 		}
 	}
-	return slices.ContainsFunc(j.bindings, func(b Event) bool { return b.Queue == c.queue && b.To.Kind.IsExchange() })
+	return false
 }
 
 // died tells whether the broker made a dead letter of a copy.

@@ -152,18 +152,42 @@ func (s *site) collect() error {
 		return err
 	}
 	for _, q := range queues {
-		for {
-			d, ok, err := ch.Get(q.Name, true)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			s.x.h.Add(left(q.Name, d))
+		if err := s.empty(ch, q.Name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// empty takes all out of a queue. What is known to be there comes by itself,
+// which is much faster than to ask for each.
+func (s *site) empty(ch *amqp091.Channel, queue string) error {
+	q, err := ch.QueueDeclarePassive(queue, false, false, false, false, nil)
+	if err != nil {
+		return err
+	}
+	if q.Messages > 10 {
+		deliveries, err := ch.Consume(queue, "end", true, false, false, false, nil)
+		if err != nil {
+			return err
+		}
+		for range q.Messages {
+			s.x.h.Add(left(queue, <-deliveries))
+		}
+		if err := ch.Cancel("end", false); err != nil {
+			return err
+		}
+		for d := range deliveries {
+			s.x.h.Add(left(queue, d))
+		}
+	}
+	for {
+		d, ok, err := ch.Get(queue, true)
+		if err != nil || !ok {
+			return err
+		}
+		s.x.h.Add(left(queue, d))
+	}
 }
 
 // left makes an event of a message that was in a queue at the end.

@@ -121,7 +121,7 @@ func (x *trial) consume(sub adapters.Subscription, workers int, f func(adapters.
 
 // receive returns the next message.
 func (x *trial) receive(sub adapters.Subscription) adapters.Delivery {
-	d, err := sub.Receive(x.soon())
+	d, err := sub.Receive(x.bounded(x.patience))
 	x.must(err, "receiving")
 	return d
 }

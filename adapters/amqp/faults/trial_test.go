@@ -24,7 +24,7 @@ type trial struct {
 	h        *History
 	log      *journal
 	wrap     func(full) full // what stands between the history and the driver
-	patience time.Duration   // for what must happen
+	patience time.Duration   // for what the driver must make happen
 
 	ctx  context.Context // of the row's own goroutines
 	halt context.CancelFunc
@@ -178,23 +178,25 @@ func (x *trial) secret() string {
 	return s
 }
 
-// soon is a ctx for what must be done in time.
-func (x *trial) soon() context.Context {
-	ctx, cancel := context.WithTimeout(x.ctx, x.patience)
+// soon is a ctx for what has to be done in time.
+func (x *trial) soon() context.Context { return x.bounded(time.Minute) }
+
+func (x *trial) bounded(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(x.ctx, d)
 	x.t.Cleanup(cancel)
 	return ctx
 }
 
 // await waits until something is so.
 func (x *trial) await(what string, cond func() bool) {
-	if err := x.h.Wait(x.soon(), cond); err != nil {
+	if err := x.h.Wait(x.bounded(x.patience), cond); err != nil {
 		x.fatalf("waited %v in vain: %s", x.patience, what)
 	}
 }
 
 // awaitHandled waits until every confirmed message was handled.
 func (x *trial) awaitHandled() {
-	err := x.h.Wait(x.soon(), func() bool { return x.h.Open() == 0 })
+	err := x.h.Wait(x.bounded(x.patience), func() bool { return x.h.Open() == 0 })
 	if err != nil {
 		x.fatalf("waited %v in vain for %d confirmed messages to be handled", x.patience, x.h.Open())
 	}
