@@ -238,6 +238,7 @@ func TestCloseWhileEverythingRuns(t *testing.T) {
 	must(t, err)
 
 	var sent atomic.Int64
+	busy := make(chan struct{})
 	var publishers sync.WaitGroup
 	for range 16 {
 		publishers.Go(func() {
@@ -246,16 +247,16 @@ func TestCloseWhileEverythingRuns(t *testing.T) {
 					wantErr(t, "Send on a closed bus", err, adapters.ErrClosed)
 					return
 				}
-				sent.Add(1)
+				if sent.Add(1) == 1000 {
+					close(busy)
+				}
 				if n, err := rpc.Call(bounded(t), 3); err == nil && n != 6 {
 					t.Errorf("double(3) = %d", n)
 				}
 			}
 		})
 	}
-	for sent.Load() < 1000 {
-		time.Sleep(time.Millisecond)
-	}
+	<-busy
 	var closers sync.WaitGroup
 	for range 3 {
 		closers.Go(func() {
