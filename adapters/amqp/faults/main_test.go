@@ -41,19 +41,19 @@ func TestFaults(t *testing.T) {
 		t.Run(r.String(), func(t *testing.T) {
 			t.Parallel()
 			x := newTrial(t, r.String())
-			begin, state := time.Now(), "skipped"
+			begin, state := time.Now(), skipped
 			var v Verdict
 			defer func() { results.set(r.number, result{v, state, time.Since(begin)}) }()
 			v = x.run(r.run)
 			if t.Skipped() {
 				return
 			}
-			state = "ok"
+			state = passed
 			for _, problem := range x.problems {
 				t.Error(problem)
 			}
 			if t.Failed() {
-				state = "FAILED"
+				state = failed
 				t.Logf("%s: %s\nlast lines of the log:\n%s", r.fault, r.expects, x.log.tail(30))
 			}
 		})

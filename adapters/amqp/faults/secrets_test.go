@@ -57,7 +57,7 @@ func (j *journal) tail(lines int) string {
 // the values, in any of the ways in which programs print them.
 func shows(j *journal, secrets []string, values []any) (where []string) {
 	for _, secret := range secrets {
-		for _, s := range []string{secret, url.QueryEscape(secret), fmt.Sprintf("%x", secret), fmt.Sprint([]byte(secret))} {
+		for _, s := range []string{secret, url.QueryEscape(secret), fmt.Sprintf("%x", secret), fmt.Sprintf("%d", []byte(secret))} {
 			if strings.Contains(j.String(), s) {
 				where = append(where, "in the log")
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"testing"
 	"text/tabwriter"
 	"time"
 )
@@ -17,9 +18,17 @@ type table struct {
 
 type result struct {
 	verdict Verdict
-	state   string // "ok", "FAILED", or why it was skipped
+	state   string
 	took    time.Duration
 }
+
+// States of a row.
+const (
+	notRun  = "not run"
+	skipped = "skipped"
+	passed  = "ok"
+	failed  = "FAILED"
+)
 
 func (t *table) set(number int, r result) {
 	t.mu.Lock()
@@ -38,17 +47,17 @@ func (t *table) String() string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(w, "row\tattempted\tconfirmed\tunknown\tdelivered\tduplicated\tunexpected\tlost\tmax gap\ttook\t\t fault")
 	var total Verdict
-	run, failed := 0, 0
+	counts := map[string]int{}
 	for _, row := range rows {
 		r, ok := t.results[row.number]
 		if !ok {
-			_, _ = fmt.Fprintf(w, "%d\t-\t-\t-\t-\t-\t-\t-\t-\t-\tnot run\t %s\n", row.number, row.fault)
+			r.state = notRun
+		}
+		counts[r.state]++
+		if r.state == notRun || r.state == skipped {
+			_, _ = fmt.Fprintf(w, "%d\t-\t-\t-\t-\t-\t-\t-\t-\t-\t%s\t %s\n", row.number, r.state, row.fault)
 			continue
 		}
-		if r.state == "FAILED" {
-			failed++
-		}
-		run++
 		v := r.verdict
 		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", row.number, &v, r.took.Round(100*time.Millisecond), r.state, " "+row.fault)
 		total.Attempted += v.Attempted
@@ -60,7 +69,8 @@ func (t *table) String() string {
 		total.Lost += v.Lost
 		total.Gap = max(total.Gap, v.Gap)
 	}
-	_, _ = fmt.Fprintf(w, "all\t%s\t\t\t %d of %d rows run, %d failed\n", &total, run, len(rows), failed)
+	_, _ = fmt.Fprintf(w, "all\t%s\t\t\t %d of %d rows run, %d failed\n",
+		&total, counts[passed]+counts[failed], len(rows), counts[failed])
 	_ = w.Flush()
 	return b.String()
 }
@@ -73,4 +83,21 @@ func (v *Verdict) String() string {
 	}
 	return fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s",
 		v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Unexpected, v.Lost, gap)
+}
+
+func TestTableTellsWhatWasNotRun(t *testing.T) {
+	var results table
+	results.set(rows[0].number, result{verdict: Verdict{Attempted: 7}, state: passed})
+	results.set(rows[1].number, result{verdict: Verdict{Lost: 3}, state: failed})
+	results.set(rows[2].number, result{state: skipped})
+	text := results.String()
+	lines := strings.Split(text, "\n")
+	for i, want := range []string{passed, failed, skipped, notRun} {
+		if !strings.Contains(lines[i+1], want+" ") {
+			t.Errorf("row %d is %q, want it to be %s", rows[i].number, lines[i+1], want)
+		}
+	}
+	if want := fmt.Sprintf("2 of %d rows run, 1 failed", len(rows)); !strings.Contains(text, want) {
+		t.Errorf("the last line is not %q:\n%s", want, text)
+	}
 }

@@ -26,14 +26,18 @@ func text(id string, size int) *message.Message {
 }
 
 // publish publishes one message until it is confirmed, with the same id each
-// time. It gives up only when the row ends.
+// time. It gives up after a time that no fault takes.
 func (x *trial) publish(d adapters.Driver, p adapters.Publication, m *message.Message) {
+	all := x.bounded(2 * time.Minute)
 	for x.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(x.ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(all, 5*time.Second)
 		err := d.Publish(ctx, p, m)
 		cancel()
 		if err == nil {
 			return
+		}
+		if all.Err() != nil && x.ctx.Err() == nil {
+			x.fatalf("publishing %q in vain: %v", m.UUID, err)
 		}
 		time.Sleep(10 * time.Millisecond) // not to make it a hot loop
 	}
