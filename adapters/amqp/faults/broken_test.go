@@ -12,6 +12,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // A row is worth what it finds. These drivers are each broken in one way, and
@@ -20,17 +21,17 @@ func TestBrokenDriversAreFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		broken func(full) full
 		row    func(*trial)
-		want   Kind
+		want   history.Kind
 	}{
-		"acknowledges on receipt":            {func(d full) full { return &broken{full: d, ackEarly: true} }, staleAck, WrongAck},
-		"honours late acks":                  {func(d full) full { return &broken{full: d, honourStale: true} }, staleAck, WrongAck},
-		"confirms what it did not send":      {func(d full) full { return &broken{full: d, drop: true} }, resetWhileIdle, Lost},
-		"sends twice":                        {func(d full) full { return &broken{full: d, twice: true} }, resetWhileIdle, Unexplained},
-		"forgets an ack":                     {func(d full) full { return &broken{full: d, forgetAck: true} }, queueDeleted, Resurrected},
-		"hands out nothing as a message":     {func(d full) full { return &broken{full: d, phantom: true} }, queueDeleted, Phantom},
-		"invents a message":                  {func(d full) full { return &broken{full: d, invent: true} }, queueDeleted, Unexpected},
-		"heeds no ctx":                       {func(d full) full { return &broken{full: d, deaf: true} }, halfOpen, Overdue},
-		"sends messages that do not persist": {func(d full) full { return &broken{full: d, transient: true} }, func(x *trial) { killAfter(x, 500, amqp.Classic) }, Lost},
+		"acknowledges on receipt":            {func(d full) full { return &broken{full: d, ackEarly: true} }, staleAck, history.WrongAck},
+		"honours late acks":                  {func(d full) full { return &broken{full: d, honourStale: true} }, staleAck, history.WrongAck},
+		"confirms what it did not send":      {func(d full) full { return &broken{full: d, drop: true} }, resetWhileIdle, history.Lost},
+		"sends twice":                        {func(d full) full { return &broken{full: d, twice: true} }, resetWhileIdle, history.Unexplained},
+		"forgets an ack":                     {func(d full) full { return &broken{full: d, forgetAck: true} }, queueDeleted, history.Resurrected},
+		"hands out nothing as a message":     {func(d full) full { return &broken{full: d, phantom: true} }, queueDeleted, history.Phantom},
+		"invents a message":                  {func(d full) full { return &broken{full: d, invent: true} }, queueDeleted, history.Unexpected},
+		"heeds no ctx":                       {func(d full) full { return &broken{full: d, deaf: true} }, halfOpen, history.Overdue},
+		"sends messages that do not persist": {func(d full) full { return &broken{full: d, transient: true} }, func(x *trial) { killAfter(x, 500, amqp.Classic) }, history.Lost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +43,14 @@ func TestBrokenDriversAreFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// full is a driver with all that a driver may have.
+type full interface {
+	adapters.Driver
+	adapters.AsyncPublisher
+	adapters.Getter
+	adapters.Unbinder
 }
 
 // broken is a driver that does one thing wrong.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	_ "github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -109,7 +110,7 @@ func (s *site) child(role, queue string, workers int) *child {
 		_ = cmd.Process.Kill()
 		<-read
 		_ = cmd.Wait()
-		x.h.Add(Event{Op: SessionEnd, Client: "child", Queue: queue, Session: c.session, Err: adapters.ErrSessionLost})
+		x.h.Add(history.Event{Op: history.SessionEnd, Client: "child", Queue: queue, Session: c.session, Err: adapters.ErrSessionLost})
 	})
 	x.atEnd(func(context.Context) error { c.kill(); return nil })
 	x.must(json.NewEncoder(in).Encode(childTask{s.url(), queue, workers}), "telling the child what to do")
@@ -125,8 +126,8 @@ func (s *site) child(role, queue string, workers int) *child {
 				close(ready)
 				continue
 			}
-			x.h.Add(Event{
-				Op: Deliver, Client: "child", ID: h.ID, Attempt: h.Attempt, Queue: queue,
+			x.h.Add(history.Event{
+				Op: history.Deliver, Client: "child", ID: h.ID, Attempt: h.Attempt, Queue: queue,
 				Delivery: x.h.Number(), Session: c.session, Redelivered: h.Redelivered,
 			})
 			c.holds <- h

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -42,7 +43,7 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			x := newTrial(t, r.String())
 			begin, state := time.Now(), skipped
-			var v Verdict
+			var v history.Verdict
 			defer func() { results.set(r.number, result{v, state, time.Since(begin)}) }()
 			v = x.run(r.run)
 			if t.Skipped() {

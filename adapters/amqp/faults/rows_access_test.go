@@ -10,6 +10,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -157,7 +158,7 @@ func denied(x *trial) {
 	x.must(site.SetPermissions(x.soon(), site.user, ".*", ".*", ".*"), "giving them back")
 	x.awaitNotSecret()
 	for _, e := range x.h.Events() {
-		if e.Op == PublishUnknown && e.To != secret {
+		if e.Op == history.PublishUnknown && e.To != secret {
 			x.errorf("%s to %s had to suffer: %v", e.ID, e.To, e.Err)
 		}
 	}
@@ -172,7 +173,7 @@ func (x *trial) awaitNotSecret() {
 	x.await("all else is handled", func() bool {
 		left := 0
 		for _, e := range x.h.Events() {
-			if e.Op == PublishOK && e.To.Name == "secret" {
+			if e.Op == history.PublishOK && e.To.Name == "secret" {
 				left++
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -40,7 +41,7 @@ func killAfter(x *trial, atLeast int64, kinds ...amqp.QueueType) {
 		}
 	}
 	x.await("enough messages are confirmed in each queue", each(atLeast))
-	x.h.Add(Event{Op: Crash})
+	x.h.Add(history.Event{Op: history.Crash})
 	x.must(node.Kill(), "killing the node")
 	most := slices.MaxFunc(streams, func(a, b *stream) int { return cmp.Compare(a.confirmed.Load(), b.confirmed.Load()) })
 	before := most.confirmed.Load()
@@ -80,10 +81,10 @@ func (x *trial) alarm(site *site, raise, clear func(context.Context) error) {
 	if begun := int(late.confirmed.Load()); begun > 200-16 {
 		x.errorf("%d of 200 messages were confirmed while the broker is blocked", begun)
 	}
-	handled := x.h.Count(Settled)
+	handled := x.h.Count(history.Settled)
 	sub := x.subscribe(client, source) // consuming begins and goes on
 	x.consume(sub, 4, nil)
-	x.await("consumers go on", func() bool { return x.h.Count(Settled) >= handled+20 })
+	x.await("consumers go on", func() bool { return x.h.Count(history.Settled) >= handled+20 })
 	if w.count(amqp.Lost, "") > 0 {
 		x.errorf("the connection was given up while blocked")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
@@ -223,7 +224,7 @@ func fewChannels(x *trial) {
 		})
 	}
 	all.Wait()
-	x.await("all are handled", func() bool { return x.h.Count(Settled) >= at })
+	x.await("all are handled", func() bool { return x.h.Count(history.Settled) >= at })
 	connections, err := site.Connections(x.soon())
 	x.must(err, "asking for connections")
 	for _, c := range connections {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -203,7 +204,7 @@ func strangeHeaders(x *trial) {
 		"x-message-ttl": int32(1), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs",
 	})
 	x.must(err, "declaring")
-	x.h.Add(Event{Op: Bind, Client: "raw", To: onQueue("doomed"), Queue: "doomed", Dead: "jobs"})
+	x.h.Add(history.Event{Op: history.Bind, Client: "raw", To: onQueue("doomed"), Queue: "doomed", Dead: "jobs"})
 	site.send(ch, "doomed", "died", amqp091.Publishing{})
 	d := x.receive(sub)
 	if got := d.Message.Metadata["x-death"]; d.Message.UUID != "died" || got != "doomed expired 1" {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
@@ -38,13 +39,13 @@ func cutBeforeConfirm(x *trial) {
 			x.publish(publisher, toQueue("jobs"), text(id("job", i), 10))
 		})
 	}
-	x.await("the broker has all", func() bool { return x.h.Count(Settled) == 1+messages })
+	x.await("the broker has all", func() bool { return x.h.Count(history.Settled) == 1+messages })
 	proxy.Cut()
 	proxy.Heal()
 	publishing.Wait()
 	w.await(amqp.Connected, "publish", 2)
 	x.awaitHandled()
-	x.await("all second copies come", func() bool { return x.h.Count(Settled) == 1+2*messages })
+	x.await("all second copies come", func() bool { return x.h.Count(history.Settled) == 1+2*messages })
 }
 
 // cutInBody: 02. The connection is cut in the middle of a message.
@@ -120,7 +121,7 @@ func oversize(x *trial) {
 	x.finish(others)
 	x.awaitHandled()
 	for _, e := range x.h.Events() {
-		if e.Op == PublishUnknown && strings.HasPrefix(e.ID, "news") {
+		if e.Op == history.PublishUnknown && strings.HasPrefix(e.ID, "news") {
 			x.errorf("%s had to suffer: %v", e.ID, e.Err)
 		}
 	}

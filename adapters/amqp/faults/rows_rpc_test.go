@@ -10,6 +10,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -129,7 +130,7 @@ func oddReplies(x *trial) {
 	}
 	reply := func(r amqp091.Delivery, id, body, contentType string) {
 		// From another client, whose answers the row knows of.
-		e := Event{Op: PublishInvoke, Client: "raw", ID: "reply-" + x.number(), Attempt: 1, To: adapters.Endpoint{Kind: adapters.Reply, Name: r.ReplyTo}, Publish: x.h.Number()}
+		e := history.Event{Op: history.PublishInvoke, Client: "raw", ID: "reply-" + x.number(), Attempt: 1, To: adapters.Endpoint{Kind: adapters.Reply, Name: r.ReplyTo}, Publish: x.h.Number()}
 		x.h.Add(e)
 		x.must(ch.PublishWithContext(x.soon(), "", r.ReplyTo, false, false, amqp091.Publishing{
 			MessageId: e.ID, CorrelationId: id, Body: []byte(body), ContentType: contentType,

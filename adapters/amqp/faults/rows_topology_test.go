@@ -11,6 +11,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -28,7 +29,7 @@ func exchangeDeleted(x *trial) {
 	for range 3 {
 		before := items.confirmed.Load()
 		x.await("messages flow", func() bool { return items.confirmed.Load() > before+100 })
-		x.h.Add(Event{Op: Unbind, Client: "raw", To: news, Queue: group.QueueName()})
+		x.h.Add(history.Event{Op: history.Unbind, Client: "raw", To: news, Queue: group.QueueName()})
 		x.must(site.raw().ExchangeDelete("news", false, false), "deleting the exchange")
 		unroutable := func() (n int) {
 			for _, e := range x.h.Events() {
@@ -48,7 +49,7 @@ func exchangeDeleted(x *trial) {
 	x.finish(jobs)
 	x.awaitHandled()
 	for _, e := range x.h.Events() {
-		if e.Op == PublishUnknown && strings.HasPrefix(e.ID, "job") {
+		if e.Op == history.PublishUnknown && strings.HasPrefix(e.ID, "job") {
 			x.errorf("%s, to a queue, had to suffer: %v", e.ID, e.Err)
 		}
 	}

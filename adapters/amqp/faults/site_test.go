@@ -13,6 +13,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -87,7 +88,7 @@ func (s *site) driver(client string, changes ...func(*amqp.Config)) (full, *amqp
 	s.x.mu.Lock()
 	s.x.drivers = append(s.x.drivers, d)
 	s.x.mu.Unlock()
-	r := Record(s.x.wrap(d), s.x.h, client)
+	r := history.Record(s.x.wrap(d), s.x.h, client)
 	s.x.atEnd(r.Close)
 	return r, d
 }
@@ -116,7 +117,7 @@ func (s *site) raw() *amqp091.Channel {
 // history.
 func (s *site) send(ch *amqp091.Channel, queue, id string, p amqp091.Publishing) {
 	p.MessageId, p.DeliveryMode = id, amqp091.Persistent
-	e := Event{Op: PublishInvoke, Client: "raw", ID: id, Attempt: 1, To: onQueue(queue), Publish: s.x.h.Number()}
+	e := history.Event{Op: history.PublishInvoke, Client: "raw", ID: id, Attempt: 1, To: onQueue(queue), Publish: s.x.h.Number()}
 	s.x.h.Add(e)
 	x := s.x
 	x.must(ch.Confirm(false), "confirm mode")
@@ -127,7 +128,7 @@ func (s *site) send(ch *amqp091.Channel, queue, id string, p amqp091.Publishing)
 	if !ok {
 		x.fatalf("publishing %s: refused", id)
 	}
-	e.Op = PublishOK
+	e.Op = history.PublishOK
 	x.h.Add(e)
 }
 
@@ -191,8 +192,8 @@ func (s *site) empty(ch *amqp091.Channel, queue string) error {
 }
 
 // left makes an event of a message that was in a queue at the end.
-func left(queue string, d amqp091.Delivery) Event {
-	e := Event{Op: Left, Client: "end", ID: d.MessageId, Attempt: 1, Queue: queue}
+func left(queue string, d amqp091.Delivery) history.Event {
+	e := history.Event{Op: history.Left, Client: "end", ID: d.MessageId, Attempt: 1, Queue: queue}
 	if text, ok := d.Headers["motif-attempt"].(string); ok {
 		if n, err := strconv.Atoi(text); err == nil {
 			e.Attempt = n

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // table collects the verdicts of the rows that were run. All others are in it
@@ -17,7 +19,7 @@ type table struct {
 }
 
 type result struct {
-	verdict Verdict
+	verdict history.Verdict
 	state   string
 	took    time.Duration
 }
@@ -46,7 +48,7 @@ func (t *table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(w, "row\tattempted\tconfirmed\tunknown\tdelivered\tduplicated\tunexpected\tlost\tmax gap\ttook\t\t fault")
-	var total Verdict
+	var total history.Verdict
 	counts := map[string]int{}
 	for _, row := range rows {
 		r, ok := t.results[row.number]
@@ -59,7 +61,7 @@ func (t *table) String() string {
 			continue
 		}
 		v := r.verdict
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", row.number, &v, r.took.Round(100*time.Millisecond), r.state, " "+row.fault)
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", row.number, cells(v), r.took.Round(100*time.Millisecond), r.state, " "+row.fault)
 		total.Attempted += v.Attempted
 		total.Confirmed += v.Confirmed
 		total.Unknown += v.Unknown
@@ -70,13 +72,13 @@ func (t *table) String() string {
 		total.Gap = max(total.Gap, v.Gap)
 	}
 	_, _ = fmt.Fprintf(w, "all\t%s\t\t\t %d of %d rows run, %d failed\n",
-		&total, counts[passed]+counts[failed], len(rows), counts[failed])
+		cells(total), counts[passed]+counts[failed], len(rows), counts[failed])
 	_ = w.Flush()
 	return b.String()
 }
 
-// String renders the numbers as cells of the table.
-func (v *Verdict) String() string {
+// cells renders the numbers of a verdict.
+func cells(v history.Verdict) string {
 	gap := "-"
 	if v.Delivered > 1 {
 		gap = v.Gap.Round(time.Millisecond).String()
@@ -87,8 +89,8 @@ func (v *Verdict) String() string {
 
 func TestTableTellsWhatWasNotRun(t *testing.T) {
 	var results table
-	results.set(rows[0].number, result{verdict: Verdict{Attempted: 7}, state: passed})
-	results.set(rows[1].number, result{verdict: Verdict{Lost: 3}, state: failed})
+	results.set(rows[0].number, result{verdict: history.Verdict{Attempted: 7}, state: passed})
+	results.set(rows[1].number, result{verdict: history.Verdict{Lost: 3}, state: failed})
 	results.set(rows[2].number, result{state: skipped})
 	text := results.String()
 	lines := strings.Split(text, "\n")

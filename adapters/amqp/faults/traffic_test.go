@@ -139,3 +139,7 @@ func (x *trial) ack(d adapters.Delivery) {
 func (x *trial) number() string { return fmt.Sprint(x.h.Number()) }
 
 func id(prefix string, i int) string { return fmt.Sprintf("%s-%d", prefix, i) }
+
+func onQueue(name string) adapters.Endpoint {
+	return adapters.Endpoint{Kind: adapters.Queue, Name: name}
+}

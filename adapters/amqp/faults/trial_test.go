@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance/history"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -21,7 +22,7 @@ import (
 type trial struct {
 	t        *testing.T
 	name     string
-	h        *History
+	h        *history.Log
 	log      *journal
 	wrap     func(full) full // what stands between the history and the driver
 	patience time.Duration   // for what the driver must make happen
@@ -42,7 +43,7 @@ type trial struct {
 
 func newTrial(t *testing.T, name string) *trial {
 	x := &trial{
-		t: t, name: name, h: NewHistory(), log: &journal{}, patience: 60 * time.Second,
+		t: t, name: name, h: history.New(), log: &journal{}, patience: 60 * time.Second,
 		wrap: func(d full) full { return d },
 	}
 	x.ctx, x.halt = context.WithCancel(context.Background())
@@ -50,7 +51,7 @@ func newTrial(t *testing.T, name string) *trial {
 }
 
 // run runs the row, puts everything away, and returns what it came to.
-func (x *trial) run(f func(*trial)) Verdict {
+func (x *trial) run(f func(*trial)) history.Verdict {
 	done := make(chan struct{})
 	go func() { // which may be ended from within
 		defer close(done)
@@ -64,7 +65,7 @@ func (x *trial) run(f func(*trial)) Verdict {
 	}()
 	<-done
 	if x.t.Skipped() {
-		return Verdict{}
+		return history.Verdict{}
 	}
 	x.close()
 	v := x.verdict()
@@ -116,7 +117,7 @@ func (x *trial) close() {
 
 // verdict looks for what is left and judges. What a connection held goes back
 // to its queue some time after its end, so that a bad verdict is looked at again.
-func (x *trial) verdict() (v Verdict) {
+func (x *trial) verdict() (v history.Verdict) {
 	for again := range 4 {
 		if again > 0 {
 			time.Sleep(500 * time.Millisecond)
@@ -126,7 +127,7 @@ func (x *trial) verdict() (v Verdict) {
 				x.errorf("looking for what is left: %v", err)
 			}
 		}
-		v = Check(x.h.Events(), x.h.Hanging())
+		v = x.h.Check()
 		if len(v.Violations) == 0 {
 			break
 		}

@@ -1,4 +1,5 @@
-package faults
+// Package history writes down what goes through drivers, and judges it.
+package history
 
 import (
 	"errors"
@@ -59,8 +60,14 @@ type Verdict struct {
 	Violations []Violation
 }
 
+// String renders the numbers on one line.
+func (v Verdict) String() string {
+	return fmt.Sprintf("attempted %d, confirmed %d, unknown %d, delivered %d, duplicated %d, unexpected %d, lost %d, violations %d",
+		v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Unexpected, v.Lost, len(v.Violations))
+}
+
 // Has tells whether there is a violation of a kind.
-func (v *Verdict) Has(k Kind) bool {
+func (v Verdict) Has(k Kind) bool {
 	return slices.ContainsFunc(v.Violations, func(v Violation) bool { return v.Kind == k })
 }
 

@@ -1,4 +1,4 @@
-package faults
+package history
 
 import (
 	"context"
@@ -54,12 +54,11 @@ type Event struct {
 	Err  error
 }
 
-// History is what all clients did and saw, in the order in which it was
-// noticed. Its methods may be called concurrently.
-type History struct {
-	start time.Time
-
+// Log is what all clients did and saw, in the order in which it was noticed.
+// The zero value is empty and ready. Its methods may be called concurrently.
+type Log struct {
 	mu      sync.Mutex
+	start   time.Time // of the first event or call
 	events  []Event
 	numbers uint64
 	calls   map[uint64]string // that have not returned
@@ -71,27 +70,34 @@ type History struct {
 
 type known struct{ confirmed, handled bool }
 
-func NewHistory() *History {
-	return &History{start: time.Now(), calls: map[uint64]string{}, known: map[string]known{}}
+// New returns an empty log.
+func New() *Log { return &Log{} }
+
+// began makes the zero value ready; it is called with the lock held.
+func (l *Log) began() {
+	if l.start.IsZero() {
+		l.start, l.calls, l.known = time.Now(), map[uint64]string{}, map[string]known{}
+	}
 }
 
 // Add writes an event down.
-func (h *History) Add(e Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e.At = time.Since(h.start)
-	h.events = append(h.events, e)
-	h.counts[e.Op]++
-	h.follow(&e)
-	if h.changed != nil {
-		close(h.changed)
-		h.changed = nil
+func (l *Log) Add(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began()
+	e.At = time.Since(l.start)
+	l.events = append(l.events, e)
+	l.counts[e.Op]++
+	l.follow(&e)
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
 	}
 }
 
 // follow keeps count of what is still to be handled.
-func (h *History) follow(e *Event) {
-	was := h.known[e.ID]
+func (l *Log) follow(e *Event) {
+	was := l.known[e.ID]
 	is := was
 	switch {
 	case e.Op == PublishOK && !e.Droppable:
@@ -101,54 +107,57 @@ func (h *History) follow(e *Event) {
 	default:
 		return
 	}
-	h.known[e.ID] = is
+	l.known[e.ID] = is
 	if before, after := was.confirmed && !was.handled, is.confirmed && !is.handled; before != after {
 		if after {
-			h.open++
+			l.open++
 		} else {
-			h.open--
+			l.open--
 		}
 	}
 }
 
 // Number returns a new one, to tie events together with.
-func (h *History) Number() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.numbers++
-	return h.numbers
+func (l *Log) Number() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.numbers++
+	return l.numbers
 }
 
+// Check judges what was written down so far.
+func (l *Log) Check() Verdict { return Check(l.Events(), l.Hanging()) }
+
 // Events returns all events so far.
-func (h *History) Events() []Event {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return append([]Event(nil), h.events...)
+func (l *Log) Events() []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Event(nil), l.events...)
 }
 
 // Count returns how many events of a kind there are.
-func (h *History) Count(op Op) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.counts[op]
+func (l *Log) Count(op Op) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[op]
 }
 
 // Open returns how many messages are confirmed and not handled.
-func (h *History) Open() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.open
+func (l *Log) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
 }
 
 // Wait waits until cond is true. It looks at it after each event, and now and then without one.
-func (h *History) Wait(ctx context.Context, cond func() bool) error {
+func (l *Log) Wait(ctx context.Context, cond func() bool) error {
 	for !cond() {
-		h.mu.Lock()
-		if h.changed == nil {
-			h.changed = make(chan struct{})
+		l.mu.Lock()
+		if l.changed == nil {
+			l.changed = make(chan struct{})
 		}
-		changed := h.changed
-		h.mu.Unlock()
+		changed := l.changed
+		l.mu.Unlock()
 		if cond() { // it became true before anybody could tell
 			return nil
 		}
@@ -167,11 +176,12 @@ func (h *History) Wait(ctx context.Context, cond func() bool) error {
 
 // Call notes that a method was called with ctx; what it returns is to be
 // called when that has returned.
-func (h *History) Call(ctx context.Context, client, method string) func(error) {
-	number := h.Number()
-	h.mu.Lock()
-	h.calls[number] = client + " " + method
-	h.mu.Unlock()
+func (l *Log) Call(ctx context.Context, client, method string) func(error) {
+	number := l.Number()
+	l.mu.Lock()
+	l.began()
+	l.calls[number] = client + " " + method
+	l.mu.Unlock()
 	var ended time.Time
 	var mu sync.Mutex
 	note := func() {
@@ -187,9 +197,9 @@ func (h *History) Call(ctx context.Context, client, method string) func(error) {
 	return func(err error) {
 		now := time.Now()
 		unhook()
-		h.mu.Lock()
-		delete(h.calls, number)
-		h.mu.Unlock()
+		l.mu.Lock()
+		delete(l.calls, number)
+		l.mu.Unlock()
 		if ok && now.After(deadline) {
 			ended = deadline
 		}
@@ -200,17 +210,17 @@ func (h *History) Call(ctx context.Context, client, method string) func(error) {
 		}
 		mu.Unlock()
 		if over > 0 || err != nil {
-			h.Add(Event{Op: Returned, Client: client, Call: method, Over: over, Err: err})
+			l.Add(Event{Op: Returned, Client: client, Call: method, Over: over, Err: err})
 		}
 	}
 }
 
 // Hanging lists the calls that have not returned.
-func (h *History) Hanging() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (l *Log) Hanging() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var list []string
-	for _, call := range h.calls {
+	for _, call := range l.calls {
 		list = append(list, call)
 	}
 	return list
