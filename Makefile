@@ -26,6 +26,7 @@ ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./examples/interna
 .PHONY: test
 test: ## go vet, and all tests in process, with the race detector
 	$(GO) vet ./...
+	$(BENCH) vet ./...
 	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: test-rabbitmq
@@ -53,9 +54,20 @@ fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
 		$(GO) test -run '^$$' -fuzz "^$$fuzzer$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
 
+# The benchmarks are a module of their own, for their plots' sake.
+BENCH = cd internal/bench && $(GO)
+
+.PHONY: bench
+bench: rabbitmq ## Motif beside the raw client and the peers, with results and plots (under 15 minutes)
+	$(BENCH) run . -out results
+
+.PHONY: bench-quick
+bench-quick: rabbitmq ## the main workloads of bench, as a table (under a minute)
+	$(BENCH) run . -quick
+
 .PHONY: bench-memory
 bench-memory: ## the in-process broker's figures, each beside its baseline (a minute)
-	$(GO) test -run '^$$' -bench Memory -benchtime 1x ./internal/bench
+	$(BENCH) test -run '^$$' -bench Memory -benchtime 1x .
 
 .PHONY: examples
 examples: ## run the takeout example, on the in-process broker

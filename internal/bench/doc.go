@@ -1,7 +1,28 @@
-// Package bench has no code, only benchmarks: what Motif costs, each figure
-// beside what it is measured by, in one run. make bench-memory runs them.
+// Command bench measures Motif beside what a Go program would use otherwise:
+// amqp091-go by hand, watermill-amqp, watermill's gochannel, a bare Go channel.
 //
-// A metric called x-NAME is a ratio to the baseline NAME: the median of pairs
-// that ran one after the other, ours and theirs in turn, so that it holds while
-// the machine's speed drifts.
-package bench
+//	bench                   all workloads and growth curves
+//	bench -quick            the main ones, in under a minute
+//	bench -run publish/     those whose name matches
+//
+// make bench and make bench-quick run it. It starts a RabbitMQ node of its own,
+// unless AMQP_URL names a broker.
+//
+// # How it measures
+//
+// Each side of a pair runs in a process of its own, which prepares (connects,
+// declares, fills), and then measures its own work only. Ours and theirs take
+// turns; after a warm-up, which also tells how many messages make a good
+// measurement, there are at least five pairs. A ratio is the median of the
+// pairs' ratios, beside the smallest and the largest: so it holds while the
+// machine's speed drifts.
+//
+// Rates are messages per second; CPU is the user and system time of the client's
+// process, the broker's not included; allocations and bytes are the Go
+// runtime's; the heap's and the goroutines' peaks are looked at every 5 ms.
+//
+// A workload (table_*.go) is a name, two functions and a target. Ours are in
+// motif_*.go, and the baselines in a file for each peer: raw_*.go,
+// watermillamqp.go, gochannel.go, channel.go. Each baseline is written as well
+// as it can be with what it is written with.
+package main

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/patterns"
+)
+
+// openBus opens a driver and a bus for bytes on it.
+func openBus(ctx context.Context, url string, kind amqp.QueueType, opts ...patterns.BusOption) (*amqp.Driver, *patterns.Bus, error) {
+	cfg, err := amqp.ParseURL(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.QueueType = kind
+	cfg.MaxInFlight = 4096
+	driver, err := amqp.Connect(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts = append([]patterns.BusOption{patterns.WithCodec(patterns.Bytes{}), patterns.MaxInFlight(4096)}, opts...)
+	return driver, patterns.New(driver, opts...), nil
+}
+
+// deleteQueues cleans up after a work queue.
+func deleteQueues(ctx context.Context, d *amqp.Driver, names ...string) error {
+	return d.Do(ctx, func(ch *amqp091.Channel) error {
+		for _, name := range names {
+			for _, queue := range []string{name, name + ".dead"} {
+				if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

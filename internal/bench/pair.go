@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Result is what the pairs of one workload came to.
+type Result struct {
+	Workload string  `json:"workload"`
+	Baseline string  `json:"baseline"`
+	Ratio    float64 `json:"ratio"`               // of messages per second; the median of the pairs, as
+	CPURatio float64 `json:"cpu_ratio"`           // of CPU per message
+	P50Ratio float64 `json:"p50_ratio,omitempty"` // of the median latency
+	Min      float64 `json:"ratio_min"`
+	Max      float64 `json:"ratio_max"`
+	Pairs    int     `json:"pairs"`
+	Target   string  `json:"target,omitempty"`
+	Met      *bool   `json:"met,omitempty"`
+	Ours     Sample  `json:"ours"` // the median of each figure
+	Theirs   Sample  `json:"theirs"`
+}
+
+// plan says how much to measure.
+type plan struct {
+	pairs    int
+	duration time.Duration // of each measurement, about
+	profiles string        // where to write profiles to, or ""
+	progress func(format string, args ...any)
+}
+
+// measure runs the pairs of a workload.
+func (p *plan) measure(ctx context.Context, w *Workload, url string) (_ *Result, err error) {
+	if w.Prepare != nil {
+		undo, err := w.Prepare(ctx, url)
+		if err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
+		defer undo() //nolint:errcheck // the broker goes with all that is in it
+	}
+	warmup := w.Warmup
+	if warmup == 0 {
+		warmup = 2000
+	}
+	p.progress("warm-up")
+	ours, err := p.runSide(ctx, w, url, true, warmup, "")
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := p.runSide(ctx, w, url, false, warmup, "")
+	if err != nil {
+		return nil, err
+	}
+	nOurs, nTheirs := p.enough(ours), p.enough(theirs)
+	var a, b []Sample
+	for i := range p.pairs {
+		if ours, err = p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", i)); err != nil {
+			return nil, err
+		}
+		if theirs, err = p.runSide(ctx, w, url, false, nTheirs, p.profile(w, "theirs", i)); err != nil {
+			return nil, err
+		}
+		a, b = append(a, ours), append(b, theirs)
+		p.progress("%d of %d: %.2fx", i+1, p.pairs, ours.Rate/theirs.Rate)
+	}
+	return compare(w, a, b), nil
+}
+
+// enough is how many messages take as long as a measurement should, judging by
+// the warm-up.
+func (p *plan) enough(s Sample) int {
+	return max(10, int(s.Rate*p.duration.Seconds()))
+}
+
+// profile is the file for the profile of a pair's side: that of the last pair,
+// if any.
+func (p *plan) profile(w *Workload, side string, pair int) string {
+	if p.profiles == "" || pair != p.pairs-1 {
+		return ""
+	}
+	name := strings.NewReplacer("/", "-", " ", "-", ",", "").Replace(w.Name + "-" + w.Baseline + "-" + side)
+	return filepath.Join(p.profiles, name+".pprof")
+}
+
+// runSide runs one side of a workload in a process of its own.
+func (p *plan) runSide(ctx context.Context, w *Workload, url string, ours bool, n int, profile string) (Sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout+10*time.Second)
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		return Sample{}, err
+	}
+	side := "theirs"
+	if ours {
+		side = "ours"
+	}
+	cmd := exec.CommandContext(ctx, self, "-side", side, "-workload", w.key(), "-messages", strconv.Itoa(n), "-cpuprofile", profile)
+	cmd.Env = append(os.Environ(), "AMQP_URL="+url) // it may have a password, which the arguments would show
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return Sample{}, fmt.Errorf("%s, %s: %w\n%s", w.key(), side, err, said.Bytes())
+	}
+	var s Sample
+	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+		return Sample{}, fmt.Errorf("%s, %s wrote %q: %w", w.key(), side, out.String(), err)
+	}
+	return s, nil
+}
+
+// compare makes the result of pairs.
+func compare(w *Workload, ours, theirs []Sample) *Result {
+	ratios := func(of func(Sample) float64) (lowest, middle, highest float64) {
+		var all []float64
+		for i := range ours {
+			all = append(all, of(ours[i])/of(theirs[i]))
+		}
+		slices.Sort(all)
+		return all[0], median(all), all[len(all)-1]
+	}
+	r := &Result{Workload: w.Name, Baseline: w.Baseline, Pairs: len(ours), Ours: middle(ours), Theirs: middle(theirs)}
+	r.Min, r.Ratio, r.Max = ratios(func(s Sample) float64 { return s.Rate })
+	_, r.CPURatio, _ = ratios(func(s Sample) float64 { return s.CPU })
+	if w.Latency {
+		_, r.P50Ratio, _ = ratios(func(s Sample) float64 { return s.P50 })
+	}
+	if w.Target != (Target{}) {
+		met := w.Target.Met(r)
+		r.Target, r.Met = w.Target.String(), &met
+	}
+	return r
+}
+
+// middle has the median of each figure.
+func middle(samples []Sample) Sample {
+	of := func(figure func(Sample) float64) float64 {
+		var all []float64
+		for _, s := range samples {
+			all = append(all, figure(s))
+		}
+		slices.Sort(all)
+		return median(all)
+	}
+	return Sample{
+		Messages:   int(of(func(s Sample) float64 { return float64(s.Messages) })),
+		Seconds:    of(func(s Sample) float64 { return s.Seconds }),
+		Rate:       of(func(s Sample) float64 { return s.Rate }),
+		CPU:        of(func(s Sample) float64 { return s.CPU }),
+		Allocs:     of(func(s Sample) float64 { return s.Allocs }),
+		Bytes:      of(func(s Sample) float64 { return s.Bytes }),
+		P50:        of(func(s Sample) float64 { return s.P50 }),
+		P99:        of(func(s Sample) float64 { return s.P99 }),
+		PeakHeap:   of(func(s Sample) float64 { return s.PeakHeap }),
+		Goroutines: of(func(s Sample) float64 { return s.Goroutines }),
+	}
+}
+
+// median of a sorted list.
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	if n == 0 {
+		return math.NaN()
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

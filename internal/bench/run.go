@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"runtime/pprof"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// A Run is one side of one pair, in a process of its own.
+type Run struct {
+	URL      string // of the broker
+	Name     string // for queues: no other run has it
+	Messages int    // to be passed
+
+	// Latencies has a place for what each message took, for workloads where that
+	// means something. Each place is written by one goroutine.
+	Latencies []time.Duration
+
+	profile io.Writer // of the CPU, or nil
+	before  usage
+	peak    *peak
+	sample  Sample
+}
+
+// A Sample is what a run measured.
+type Sample struct {
+	Messages   int     `json:"messages"`
+	Seconds    float64 `json:"seconds"`
+	Rate       float64 `json:"messages_per_second"`
+	CPU        float64 `json:"cpu_us"` // per message, as are
+	Allocs     float64 `json:"allocs"`
+	Bytes      float64 `json:"bytes"`
+	P50        float64 `json:"p50_us,omitempty"`
+	P99        float64 `json:"p99_us,omitempty"`
+	PeakHeap   float64 `json:"peak_heap_bytes"`
+	Goroutines float64 `json:"goroutines"` // at the peak
+}
+
+// Start begins what is measured.
+func (r *Run) Start() error {
+	runtime.GC()
+	r.peak = watchPeak()
+	if r.profile != nil {
+		if err := pprof.StartCPUProfile(r.profile); err != nil {
+			return err
+		}
+	}
+	r.before = use()
+	return nil
+}
+
+// Stop ends it.
+func (r *Run) Stop() {
+	after := use()
+	if r.profile != nil {
+		pprof.StopCPUProfile()
+	}
+	n, seconds := float64(r.Messages), after.at.Sub(r.before.at).Seconds()
+	r.sample = Sample{
+		Messages: r.Messages,
+		Seconds:  seconds,
+		Rate:     n / seconds,
+		CPU:      float64((after.cpu - r.before.cpu).Microseconds()) / n,
+		Allocs:   float64(after.allocs-r.before.allocs) / n,
+		Bytes:    float64(after.bytes-r.before.bytes) / n,
+	}
+	r.sample.PeakHeap, r.sample.Goroutines = r.peak.stop()
+	if slices.Sort(r.Latencies); len(r.Latencies) > 0 {
+		r.sample.P50 = micros(percentile(r.Latencies, 50))
+		r.sample.P99 = micros(percentile(r.Latencies, 99))
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// percentile is the smallest of the sorted list that so many percent do not
+// exceed.
+func percentile(sorted []time.Duration, percent int) time.Duration {
+	return sorted[(len(sorted)-1)*percent/100]
+}
+
+// usage is what the process has used up so far.
+type usage struct {
+	at            time.Time
+	cpu           time.Duration
+	allocs, bytes uint64
+}
+
+func use() usage {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		panic(err) // it has no other reason than wrong arguments
+	}
+	return usage{time.Now(), time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), m.Mallocs, m.TotalAlloc}
+}
+
+// peak watches heap and goroutines from beside.
+type peak struct {
+	halt, done       chan struct{}
+	heap, goroutines uint64
+}
+
+func watchPeak() *peak {
+	p := &peak{halt: make(chan struct{}), done: make(chan struct{})}
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+	tick := time.NewTicker(5 * time.Millisecond)
+	go func() {
+		defer close(p.done)
+		defer tick.Stop()
+		for {
+			metrics.Read(samples)
+			p.heap = max(p.heap, samples[0].Value.Uint64())
+			p.goroutines = max(p.goroutines, samples[1].Value.Uint64())
+			select {
+			case <-tick.C:
+			case <-p.halt:
+				return
+			}
+		}
+	}()
+	return p
+}
+
+func (p *peak) stop() (heap, goroutines float64) {
+	close(p.halt)
+	<-p.done
+	return float64(p.heap), float64(p.goroutines - 1) // itself
+}
+
+// runTimeout is far more than any run takes.
+const runTimeout = 2 * time.Minute
+
+// child does one side of a workload, and writes what it measured as a line of
+// JSON.
+func child(ctx context.Context, w *Workload, ours bool, r *Run, profile string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		r.profile = f
+	}
+	if w.Latency {
+		r.Latencies = make([]time.Duration, r.Messages)
+	}
+	side := w.Theirs
+	if ours {
+		side = w.Ours
+	}
+	if err := side(ctx, r); err != nil {
+		return err
+	}
+	if r.sample.Messages == 0 {
+		return fmt.Errorf("%s measured nothing", w.key())
+	}
+	return json.NewEncoder(out).Encode(r.sample)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// A Workload is something to do, that two sides do in turn.
+type Workload struct {
+	Name     string // group/what
+	Baseline string // whom ours is compared with
+	Ours     Side
+	Theirs   Side
+	Target   Target
+	Quick    bool // one of the main ones
+	Warmup   int  // messages of the warm-up; 0: 2000
+	Latency  bool // what one message takes means something here
+
+	// Prepare makes at the broker what both sides use, once for all pairs.
+	Prepare func(ctx context.Context, url string) (undo func() error, err error)
+}
+
+// A Side does a workload in its own way: it prepares, calls r.Start, passes
+// r.Messages messages, calls r.Stop, and cleans up.
+type Side func(ctx context.Context, r *Run) error
+
+// Group is the first part of the workload's name: what is on one plot.
+func (w *Workload) Group() string {
+	group, _, _ := strings.Cut(w.Name, "/")
+	return group
+}
+
+// key tells rows apart.
+func (w *Workload) key() string { return w.Name + " / " + w.Baseline }
+
+// A Target is what the ratios to the baseline should be; 0 is none.
+type Target struct {
+	Rate float64 // at least
+	CPU  float64 // at most, of CPU per message
+	P50  float64 // at most, of the median latency
+}
+
+func (t Target) String() string {
+	var parts []string
+	for _, p := range []struct {
+		format string
+		value  float64
+	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"p50 <= %gx", t.P50}} {
+		if p.value != 0 {
+			parts = append(parts, fmt.Sprintf(p.format, p.value))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Met tells whether a result meets the target.
+func (t Target) Met(r *Result) bool {
+	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.P50 == 0 || r.P50Ratio <= t.P50)
+}
+
+// workloads is the table of all, group by group.
+func workloads() []Workload {
+	var all []Workload
+	for _, group := range [][]Workload{publishing()} {
+		all = append(all, group...)
+	}
+	return all
+}
