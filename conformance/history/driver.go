@@ -46,6 +46,7 @@ func (r *Driver) Declare(ctx context.Context, s adapters.Source) (err error) {
 }
 
 func (r *Driver) bind(s adapters.Source, queue string) {
+	r.l.remember(s)
 	r.l.Add(Event{Op: Bind, Client: r.client, To: s.Endpoint, Queue: queue, Keys: s.Keys, Dead: s.Queue.DeadLetter})
 }
 

@@ -65,7 +65,8 @@ type Log struct {
 	known   map[string]known  // by message id
 	open    int               // ids confirmed and not acknowledged by anybody
 	counts  [Returned + 1]int
-	changed chan struct{} // closed at the next event; nil if nobody waits for one
+	queues  []adapters.Source // see Queues
+	changed chan struct{}     // closed at the next event; nil if nobody waits for one
 }
 
 type known struct{ confirmed, handled bool }

@@ -1,0 +1,172 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// queue returns a source and an address of a queue of that name.
+func queue(name string, prefetch int) adapters.Source {
+	return adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: name}, Prefetch: prefetch}
+}
+
+// group returns the source of a group's queue.
+func group(kind adapters.Kind, name, group string, keys ...string) adapters.Source {
+	return adapters.Source{Endpoint: adapters.Endpoint{Kind: kind, Name: name}, Group: group, Keys: keys, Prefetch: 10}
+}
+
+// private returns the source of a private queue.
+func private(kind adapters.Kind, name string, keys ...string) adapters.Source {
+	return group(kind, name, "", keys...)
+}
+
+// to returns a publication to where s gets its messages from.
+func to(s adapters.Source) adapters.Publication { return adapters.Publication{To: s.Endpoint} }
+
+// text returns messages with these ids, and a payload made of each.
+func text(ids ...string) []*message.Message {
+	msgs := make([]*message.Message, len(ids))
+	for i, id := range ids {
+		msgs[i] = message.NewMessage(id, []byte("payload of "+id))
+	}
+	return msgs
+}
+
+// numbered returns ids prefix-1 to prefix-n.
+func numbered(prefix string, n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%s-%d", prefix, i+1)
+	}
+	return ids
+}
+
+// declare declares s, which must work.
+func (t *trial) declare(d adapters.Driver, s adapters.Source) {
+	t.must(d.Declare(t.soon(), s), "declaring "+s.Endpoint.String())
+}
+
+// publish publishes messages with these ids in one call, which must work.
+func (t *trial) publish(d adapters.Driver, p adapters.Publication, ids ...string) {
+	t.must(d.Publish(t.soon(), p, text(ids...)...), fmt.Sprintf("publishing %q to %v", ids, p.To))
+}
+
+// subscribe subscribes, which must work.
+func (t *trial) subscribe(d adapters.Driver, s adapters.Source) adapters.Subscription {
+	sub, err := d.Subscribe(t.soon(), s)
+	t.must(err, "subscribing to "+s.Endpoint.String())
+	return sub
+}
+
+// receive returns the next message, which must come.
+func (t *trial) receive(sub adapters.Subscription) adapters.Delivery {
+	d, err := sub.Receive(t.soon())
+	t.must(err, "receiving")
+	return d
+}
+
+// settle settles a delivery, which must work.
+func (t *trial) settle(d adapters.Delivery, o adapters.Outcome) {
+	t.must(d.Settle(t.soon(), o), fmt.Sprintf("settling %s by %v", d.Message.UUID, o))
+}
+
+// take receives and acknowledges the next n messages, and returns their ids.
+func (t *trial) take(sub adapters.Subscription, n int) []string {
+	ids := make([]string, 0, n)
+	for range n {
+		d := t.receive(sub)
+		t.settle(d, adapters.Ack)
+		ids = append(ids, d.Message.UUID)
+	}
+	return ids
+}
+
+// hold receives the next n messages, and leaves them unsettled.
+func (t *trial) hold(sub adapters.Subscription, n int) []adapters.Delivery {
+	held := make([]adapters.Delivery, 0, n)
+	for range n {
+		held = append(held, t.receive(sub))
+	}
+	return held
+}
+
+// get takes the next message of a queue without waiting, which must be there.
+// Only for adapters with CanGet.
+func (t *trial) get(d adapters.Getter, s adapters.Source) adapters.Delivery {
+	got, err := d.Get(t.soon(), s)
+	t.must(err, "taking a message of "+s.Endpoint.String())
+	return got
+}
+
+// silent checks that nothing comes for a while.
+func (t *trial) silent(sub adapters.Subscription, why string) {
+	ctx, cancel := context.WithTimeout(t.ctx, silence)
+	defer cancel()
+	switch d, err := sub.Receive(ctx); {
+	case err == nil:
+		t.errorf("%q was delivered: %s", d.Message.UUID, why)
+	case !errors.Is(err, context.DeadlineExceeded):
+		t.errorf("receiving while nothing comes: %v", err)
+	}
+}
+
+// same checks that two lists are equal.
+func same[T comparable](t *trial, got, want []T, what string) {
+	if !slices.Equal(got, want) {
+		t.errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// sameSet checks that two lists of ids are equal in some order.
+func (t *trial) sameSet(got, want []string, what string) {
+	same(t, slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want)), what)
+}
+
+// ids returns the ids of deliveries.
+func ids(held []adapters.Delivery) []string {
+	var list []string
+	for _, d := range held {
+		list = append(list, d.Message.UUID)
+	}
+	return list
+}
+
+// received is a delivery, and where it came from.
+type received struct {
+	adapters.Delivery
+	from adapters.Subscription
+}
+
+// either returns the next message of any of some subscriptions, which must be
+// the only one that comes.
+func (t *trial) either(subs ...adapters.Subscription) received {
+	ctx, cancel := context.WithCancel(t.soon())
+	defer cancel()
+	var waiting sync.WaitGroup
+	got := make(chan received, len(subs))
+	for _, sub := range subs {
+		waiting.Go(func() {
+			if d, err := sub.Receive(ctx); err == nil {
+				got <- received{d, sub}
+				cancel()
+			}
+		})
+	}
+	waiting.Wait() // or a late one would take a message that is meant for somebody else
+	close(got)
+	first, ok := <-got
+	if !ok {
+		t.fatalf("no message came within %v", patience)
+	}
+	if second, ok := <-got; ok {
+		t.fatalf("%q came, and %q", first.Message.UUID, second.Message.UUID)
+	}
+	return first
+}
