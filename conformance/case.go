@@ -38,6 +38,7 @@ func (c Case) alone() bool { return c.Hooks&(WithRestart|WithFreeze|WithBlock) !
 // Cases returns all cases, in the order of their areas.
 func Cases() []Case {
 	return slices.Concat(
+		claimsCases,
 		publishCases,
 		ackCases,
 		queueCases,

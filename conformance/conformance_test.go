@@ -8,9 +8,8 @@ import (
 	"github.com/motifmq/motif/adapters/memory"
 )
 
-// onMemory is the harness for the in-process broker.
-func onMemory(context.Context) (*Harness, error) {
-	b := memory.New()
+// harness is that of the in-process broker.
+func harness(b *memory.Broker) *Harness {
 	return &Harness{
 		Connect: func(context.Context) (adapters.Driver, error) { return b.Connect(), nil },
 		Close:   func(context.Context) error { b.Close(); return nil },
@@ -21,9 +20,11 @@ func onMemory(context.Context) (*Harness, error) {
 			return info.Ready, nil
 		},
 		Delete: func(_ context.Context, queue string) error { return b.DeleteQueue(queue) },
-	}, nil
+	}
 }
 
-func TestMemory(t *testing.T) {
-	Run(t, onMemory, adapters.Features{Adapter: "memory", Ability: adapters.Everything})
-}
+func onMemory(context.Context) (*Harness, error) { return harness(memory.New()), nil }
+
+var onMemoryClaims = adapters.Features{Adapter: "memory", Ability: adapters.Everything}
+
+func TestMemory(t *testing.T) { Run(t, onMemory, onMemoryClaims) }

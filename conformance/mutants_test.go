@@ -1,0 +1,244 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+)
+
+// mutant is the in-process broker with one deliberate fault.
+type mutant struct {
+	fault  string // as a sentence
+	caught string // the ID of the case whose rule it breaks
+	mutate func(*mutated)
+}
+
+// mutants are those of all areas.
+var mutants = slices.Concat(queueMutants)
+
+// mutated is a client of the in-process broker, whose methods go through fields that
+// a mutant replaces. What it replaces it can call, to do what is right.
+type mutated struct {
+	*memory.Client
+	harness *Harness       // of the case: its hooks can be replaced too
+	broker  *memory.Broker // of the case, and so of all its clients
+
+	declare   func(context.Context, adapters.Source) error
+	publish   func(context.Context, adapters.Publication, ...*message.Message) error
+	async     func(context.Context, adapters.Publication, *message.Message, func(error)) error
+	subscribe func(context.Context, adapters.Source) (adapters.Subscription, error)
+	get       func(context.Context, adapters.Source) (adapters.Delivery, error)
+	unbind    func(context.Context, adapters.Source) error
+	features  func() adapters.Features
+	close     func(context.Context) error
+
+	receive func(context.Context, adapters.Subscription) (adapters.Delivery, error) // of subscriptions
+	stop    func(adapters.Subscription) error
+	address func(adapters.Subscription) string
+	settle  func(context.Context, adapters.Delivery, adapters.Outcome) error // of deliveries
+}
+
+func newMutated(b *memory.Broker, h *Harness) *mutated {
+	c := b.Connect()
+	return &mutated{
+		Client: c, harness: h, broker: b,
+		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
+		features: c.Features, close: c.Close,
+		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
+		stop:    adapters.Subscription.Stop,
+		address: adapters.Subscription.Address,
+		settle:  func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error { return d.Settle(ctx, o) },
+	}
+}
+
+func (m *mutated) Declare(ctx context.Context, s adapters.Source) error { return m.declare(ctx, s) }
+
+func (m *mutated) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+	return m.publish(ctx, p, msgs...)
+}
+
+func (m *mutated) PublishAsync(ctx context.Context, p adapters.Publication, msg *message.Message, done func(error)) error {
+	return m.async(ctx, p, msg, done)
+}
+
+func (m *mutated) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	sub, err := m.subscribe(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return &mutatedSubscription{sub, m}, nil
+}
+
+func (m *mutated) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
+	d, err := m.get(ctx, s)
+	return m.settled(d), err
+}
+
+func (m *mutated) Unbind(ctx context.Context, s adapters.Source) error { return m.unbind(ctx, s) }
+func (m *mutated) Features() adapters.Features                         { return m.features() }
+func (m *mutated) Close(ctx context.Context) error                     { return m.close(ctx) }
+
+func (m *mutated) settled(d adapters.Delivery) adapters.Delivery {
+	if d.Settler != nil {
+		d.Settler = &mutatedSettler{d, m}
+	}
+	return d
+}
+
+type mutatedSubscription struct {
+	adapters.Subscription
+	m *mutated
+}
+
+func (s *mutatedSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.m.receive(ctx, s.Subscription)
+	return s.m.settled(d), err
+}
+
+func (s *mutatedSubscription) Stop() error     { return s.m.stop(s.Subscription) }
+func (s *mutatedSubscription) Address() string { return s.m.address(s.Subscription) }
+
+type mutatedSettler struct {
+	d adapters.Delivery // as the broker delivered it
+	m *mutated
+}
+
+func (s *mutatedSettler) Settle(ctx context.Context, o adapters.Outcome) error {
+	return s.m.settle(ctx, s.d, o)
+}
+
+// open returns a harness for brokers with the fault.
+func (x mutant) open(context.Context) (*Harness, error) {
+	b := memory.New()
+	h := harness(b)
+	h.Connect = func(context.Context) (adapters.Driver, error) {
+		m := newMutated(b, h)
+		x.mutate(m)
+		return m, nil
+	}
+	return h, nil
+}
+
+// bubble runs cases on brokers of their own, in a bubble, where to wait in vain
+// takes no time.
+func bubble(t *testing.T, open Opener, cases ...Case) (report Report) {
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if report, err = check(t.Context(), cases, open, onMemoryClaims); err != nil {
+			t.Error(err)
+		}
+	})
+	return report
+}
+
+func TestMutants(t *testing.T) {
+	var killed atomic.Int32
+	t.Run("of", func(t *testing.T) {
+		for _, x := range mutants {
+			t.Run(x.fault, func(t *testing.T) {
+				t.Parallel()
+				i := slices.IndexFunc(Cases(), func(c Case) bool { return c.ID == x.caught })
+				if i < 0 {
+					t.Fatalf("there is no case %s", x.caught)
+				}
+				report := bubble(t, x.open, Cases()[i])
+				if report.Passed() {
+					t.Errorf("%s does not notice it", x.caught)
+					return
+				}
+				killed.Add(1)
+				t.Log(report.Results[0].Why)
+			})
+		}
+	})
+	t.Logf("mutants: killed %d of %d", killed.Load(), len(mutants))
+}
+
+// What is not mutated passes through all the fields above unharmed.
+func TestHonestOnePasses(t *testing.T) {
+	honest := mutant{mutate: func(*mutated) {}}
+	report := bubble(t, honest.open, Cases()...)
+	for _, r := range report.Results {
+		if r.Outcome == Fail {
+			t.Errorf("%s: %q", r.ID, r.Why)
+		}
+	}
+}
+
+// limited is a client that refuses everything but these abilities, as an adapter
+// must that claims no more.
+func limited(to adapters.Ability) func(*mutated) {
+	return func(m *mutated) {
+		m.features = func() adapters.Features { return adapters.Features{Adapter: "memory", Ability: to} }
+		require := func(need adapters.Ability) error { return m.features().Require(need) }
+		declare, publish, async, subscribe, get := m.declare, m.publish, m.async, m.subscribe, m.get
+		m.declare = func(ctx context.Context, s adapters.Source) error {
+			if err := require(s.Needs()); err != nil {
+				return err
+			}
+			return declare(ctx, s)
+		}
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			if err := require(p.Needs()); err != nil {
+				return err
+			}
+			return publish(ctx, p, msgs...)
+		}
+		m.async = func(ctx context.Context, p adapters.Publication, msg *message.Message, done func(error)) error {
+			if err := require(p.Needs()); err != nil {
+				return err
+			}
+			return async(ctx, p, msg, done)
+		}
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			if err := require(s.Needs()); err != nil {
+				return nil, err
+			}
+			return subscribe(ctx, s)
+		}
+		m.get = func(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
+			if err := require(s.Needs() | adapters.CanGet); err != nil {
+				return adapters.Delivery{}, err
+			}
+			return get(ctx, s)
+		}
+	}
+}
+
+// A case that uses an ability without saying so fails an adapter that lacks it.
+func TestCasesSayWhatTheyNeed(t *testing.T) {
+	for _, c := range Cases() {
+		t.Run(c.ID, func(t *testing.T) {
+			x := mutant{mutate: limited(c.Needs)}
+			synctest.Test(t, func(t *testing.T) {
+				report, err := check(t.Context(), []Case{c}, x.open, adapters.Features{Adapter: "memory", Ability: c.Needs})
+				if err != nil || !report.Passed() {
+					t.Errorf("with no ability but %q: %v %q", c.Needs, err, report.Results[0].Why)
+				}
+			})
+		})
+	}
+}
+
+// An adapter that claims next to nothing, and refuses the rest, is as good.
+func TestCleanRefusalIsNoFailure(t *testing.T) {
+	x := mutant{mutate: limited(0)}
+	synctest.Test(t, func(t *testing.T) {
+		report, err := check(t.Context(), Cases(), x.open, adapters.Features{Adapter: "memory"})
+		if err != nil || !report.Passed() || report.Count(Refused) == 0 {
+			t.Errorf("%v: %s", err, report.Summary())
+			for _, r := range report.Results {
+				if r.Outcome == Fail {
+					t.Errorf("%s: %q", r.ID, r.Why)
+				}
+			}
+		}
+	})
+}
