@@ -94,10 +94,9 @@ func bench(ctx context.Context, o options) (err error) {
 	var failures []error
 	for i, w := range chosen {
 		p.progress = func(format string, args ...any) {
-			fmt.Fprintf(os.Stderr, "\r\033[K[%d/%d] %s: "+format, append([]any{i + 1, len(chosen), w.key()}, args...)...)
+			say("[%d/%d] %s: "+format, append([]any{i + 1, len(chosen), w.key()}, args...)...)
 		}
 		result, err := p.measure(ctx, &w, url)
-		fmt.Fprintln(os.Stderr)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -107,6 +106,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 		results = append(results, result)
 	}
+	hush()
 	table(os.Stdout, results)
 	return errors.Join(failures...)
 }

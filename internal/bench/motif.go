@@ -15,24 +15,22 @@ func openBus(ctx context.Context, url string, kind amqp.QueueType, opts ...patte
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.QueueType = kind
-	cfg.MaxInFlight = 4096
+	const most = 4096
+	cfg.QueueType, cfg.MaxInFlight = kind, most
 	driver, err := amqp.Connect(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	opts = append([]patterns.BusOption{patterns.WithCodec(patterns.Bytes{}), patterns.MaxInFlight(4096)}, opts...)
+	opts = append([]patterns.BusOption{patterns.WithCodec(patterns.Bytes{}), patterns.MaxInFlight(most)}, opts...)
 	return driver, patterns.New(driver, opts...), nil
 }
 
-// deleteQueues cleans up after a work queue.
+// deleteQueues cleans up.
 func deleteQueues(ctx context.Context, d *amqp.Driver, names ...string) error {
 	return d.Do(ctx, func(ch *amqp091.Channel) error {
 		for _, name := range names {
-			for _, queue := range []string{name, name + ".dead"} {
-				if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
-					return err
-				}
+			if _, err := ch.QueueDelete(name, false, false, false); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,7 +41,7 @@ type plan struct {
 }
 
 // measure runs the pairs of a workload.
-func (p *plan) measure(ctx context.Context, w *Workload, url string) (_ *Result, err error) {
+func (p *plan) measure(ctx context.Context, w *Workload, url string) (*Result, error) {
 	if w.Prepare != nil {
 		undo, err := w.Prepare(ctx, url)
 		if err != nil {
@@ -48,26 +49,23 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (_ *Result,
 		}
 		defer undo() //nolint:errcheck // the broker goes with all that is in it
 	}
-	warmup := w.Warmup
-	if warmup == 0 {
-		warmup = 2000
-	}
 	p.progress("warm-up")
-	ours, err := p.runSide(ctx, w, url, true, warmup, "")
+	nOurs, err := p.warmUp(ctx, w, url, true)
 	if err != nil {
 		return nil, err
 	}
-	theirs, err := p.runSide(ctx, w, url, false, warmup, "")
+	nTheirs, err := p.warmUp(ctx, w, url, false)
 	if err != nil {
 		return nil, err
 	}
-	nOurs, nTheirs := p.enough(ours), p.enough(theirs)
 	var a, b []Sample
 	for i := range p.pairs {
-		if ours, err = p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", i)); err != nil {
+		ours, err := p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", i))
+		if err != nil {
 			return nil, err
 		}
-		if theirs, err = p.runSide(ctx, w, url, false, nTheirs, p.profile(w, "theirs", i)); err != nil {
+		theirs, err := p.runSide(ctx, w, url, false, nTheirs, p.profile(w, "theirs", i))
+		if err != nil {
 			return nil, err
 		}
 		a, b = append(a, ours), append(b, theirs)
@@ -76,10 +74,21 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (_ *Result,
 	return compare(w, a, b), nil
 }
 
-// enough is how many messages take as long as a measurement should, judging by
-// the warm-up.
-func (p *plan) enough(s Sample) int {
-	return max(10, int(s.Rate*p.duration.Seconds()))
+// warmUp runs a side until it has worked long enough to tell how many messages
+// take as long as a measurement should.
+func (p *plan) warmUp(ctx context.Context, w *Workload, url string, ours bool) (int, error) {
+	n := cmp.Or(w.Warmup, 1000)
+	for {
+		s, err := p.runSide(ctx, w, url, ours, n, "")
+		if err != nil {
+			return 0, err
+		}
+		enough := max(10, int(s.Rate*p.duration.Seconds()))
+		if enough < 8*n {
+			return enough, nil
+		}
+		n = enough
+	}
 }
 
 // profile is the file for the profile of a pair's side: that of the last pair,

@@ -1,11 +1,42 @@
 package main
 
+import "github.com/motifmq/motif/adapters/amqp"
+
+const (
+	quorum  = "quorum"
+	classic = "classic"
+	small   = 256 // bytes
+)
+
+// publishing is about confirmed publishes of persistent messages to a durable
+// queue.
 func publishing() []Workload {
+	raw := func(name string, ours, theirs Side) Workload {
+		return Workload{Name: "publish/" + name, Baseline: rawClient, Ours: ours, Theirs: theirs}
+	}
+	window := func(name string, window, size int) Workload {
+		return raw(name, motifPublish(amqp.Quorum, window, size), rawPublish(quorum, window, size))
+	}
+	main := window("window 256", 256, small)
+	main.Quick, main.Target = true, Target{Rate: 1.15, CPU: 0.5}
+
+	one := raw("one sender, blocking", motifSend(1), rawSend(1))
+	one.Latency = true
+
+	async := Workload{
+		Name: "publish/one sender, async", Baseline: watermillAMQP + ", pool 1", Quick: true,
+		Ours: motifPublish(amqp.Quorum, 1024, small), Theirs: watermillSend(1), Target: Target{Rate: 15},
+	}
+	many := raw("64 senders, blocking", motifSend(64), rawSend(64))
+	many.Latency = true
+	pool := Workload{
+		Name: many.Name, Baseline: watermillAMQP + ", pool 64", Quick: true, Latency: true,
+		Ours: motifSend(64), Theirs: watermillSend(64), Target: Target{Rate: 4},
+	}
 	return []Workload{
-		{
-			Name: "publish/window-256", Baseline: rawClient, Quick: true,
-			Ours: motifPublish("", 256, 256), Theirs: rawPublish("quorum", 256, 256),
-			Target: Target{Rate: 1.15, CPU: 0.5},
-		},
+		main, one, window("window 2048", 2048, small), async, many, pool,
+		raw("batches of 100", motifBatch(100), rawBatch(100)),
+		window("64 B", 256, 64), window("4 KiB", 256, 4<<10), window("64 KiB", 256, 64<<10),
+		raw("classic queue", motifPublish(amqp.Classic, 256, small), rawPublish(classic, 256, small)),
 	}
 }

@@ -14,7 +14,7 @@ type Workload struct {
 	Theirs   Side
 	Target   Target
 	Quick    bool // one of the main ones
-	Warmup   int  // messages of the warm-up; 0: 2000
+	Warmup   int  // messages of the warm-up; 0: 1000
 	Latency  bool // what one message takes means something here
 
 	// Prepare makes at the broker what both sides use, once for all pairs.
@@ -62,7 +62,7 @@ func (t Target) Met(r *Result) bool {
 // workloads is the table of all, group by group.
 func workloads() []Workload {
 	var all []Workload
-	for _, group := range [][]Workload{publishing()} {
+	for _, group := range [][]Workload{publishing(), consuming(), handling(), chains()} {
 		all = append(all, group...)
 	}
 	return all
