@@ -90,8 +90,10 @@ type Publication struct {
 	Properties
 
 	// Delay keeps the message from being routed before; 0 = at once. Needs
-	// CanDelay. An adapter may be unable to hold the TTL of a message that waited, and then
-	// only tells it to the receiver; and it may refuse to delay an answer.
+	// CanDelay. A queue that is full by then, and refuses, must get it later:
+	// there is no publisher left to be told. An adapter may be unable to hold the TTL of a
+	// message that waited, and then only tells it to the receiver; and it may refuse to
+	// delay an answer.
 	Delay time.Duration
 
 	Mandatory bool // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.

@@ -337,3 +337,30 @@ func TestStaleDeliveryIsNotSettledAgain(t *testing.T) {
 		}
 	})
 }
+
+// A message that comes back to be tried again may find its queue full of
+// others: it waits for room, for its publisher was told that it is kept.
+func TestRetryToAFullQueueIsNotLost(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders", patterns.MaxLength(1))
+		var handled []int
+		must(t, q.Send(t.Context(), order{ID: 1}))
+		_, err := q.Work(t.Context(), func(ctx context.Context, o order) error {
+			handled = append(handled, o.ID)
+			if d, _ := patterns.DeliveryFrom(ctx); o.ID == 1 && d.Attempt == 1 {
+				return errKitchen
+			}
+			time.Sleep(time.Minute)
+			return nil
+		})
+		must(t, err)
+		synctest.Wait()
+		must(t, q.Send(t.Context(), order{ID: 2})) // in hand for a minute
+		must(t, q.Send(t.Context(), order{ID: 3})) // fills the queue
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Equal(handled, []int{1, 2, 3, 1}) {
+			t.Errorf("handled %v, want 1 again once there is room", handled)
+		}
+	})
+}

@@ -19,6 +19,10 @@ type delays struct {
 	stopped bool
 }
 
+// fullPause is how long a message waits once more that was due when its queue
+// was full.
+const fullPause = time.Second
+
 type delayed struct {
 	record record
 	to     adapters.Endpoint
@@ -67,7 +71,11 @@ func (d *delays) ring() {
 	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.clock.now() {
 		first := d.waiting.pop()
 		d.mu.Unlock()
-		_ = d.broker.route(first.to, &first.record) // nobody waits for the answer
+		// Nobody is left to be told, and the publisher was told that it is stored.
+		refused, _ := d.broker.route(first.to, &first.record)
+		for _, q := range refused {
+			d.add(adapters.Endpoint{Kind: adapters.Queue, Name: q.name}, first.record, fullPause)
+		}
 		d.mu.Lock()
 	}
 	d.ringing = false

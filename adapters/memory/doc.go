@@ -44,7 +44,8 @@
 //     properties, and loses its own TTL. One that comes back to a queue where it
 //     was, without anybody having rejected it since, is dropped.
 //   - A message that waits for its Delay is in no queue. It is routed when its time
-//     comes, and dropped if there is nowhere to route it then.
+//     comes, and dropped if there is nowhere to route it then. A queue that is
+//     full by then and refuses it gets it within a second of there being room.
 //   - A private queue, or one that is auto-delete, goes with its last consumer,
 //     also if that is lost with its session.
 //

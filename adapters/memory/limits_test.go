@@ -353,3 +353,28 @@ func TestDelayedMessagesAreRoutedWhenTheyAreDue(t *testing.T) {
 		wantQueue(t, b, "the-topic:g", 0, 0, 0)
 	})
 }
+
+func TestDelayedMessagesWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c := connect(t)
+		full := from(adapters.Fanout, "full")
+		full.Queue.MaxLength = 1
+		declare(t, c, full)
+		declare(t, c, from(adapters.Fanout, "roomy"))
+		publish(t, c, to(adapters.Fanout, ""), "first")
+		p := to(adapters.Fanout, "")
+		p.Delay = time.Minute
+		publish(t, c, p, "a", "b")
+		time.Sleep(time.Hour)
+		wantQueue(t, b, "the-fanout:full", 1, 0, 0)
+		wantQueue(t, b, "the-fanout:roomy", 3, 0, 0)
+		start := time.Now()
+		receiveAll(t, subscribe(t, c, full), "first", "a", "b")
+		if waited := time.Since(start); waited > fullPause {
+			t.Errorf("there was room for %v", waited)
+		}
+		time.Sleep(time.Hour)
+		wantQueue(t, b, "the-fanout:full", 0, 0, 1)
+		wantQueue(t, b, "the-fanout:roomy", 3, 0, 0)
+	})
+}

@@ -102,7 +102,7 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 	case p.To.Kind.IsExchange():
 		var r record
 		r.set(p, m, bytes.Clone(m.Payload), &b.clock)
-		err = b.route(p.To, &r)
+		_, err = b.route(p.To, &r)
 	default: // as route does, with one copy fewer
 		q := b.routes.find(p.To)
 		if q == nil {
@@ -122,26 +122,23 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 
 // route puts a message into the queues that it is for. If any refuses it that
 // is ErrNacked, but others keep it; if there is none it is ErrUnroutable.
-func (b *Broker) route(to adapters.Endpoint, r *record) error {
-	if !to.Kind.IsExchange() {
-		if q := b.routes.find(to); q != nil {
-			return q.put(&entry{record: *r})
-		}
-		return adapters.ErrUnroutable
+func (b *Broker) route(to adapters.Endpoint, r *record) (refused []*queue, err error) {
+	var queues []*queue
+	if to.Kind.IsExchange() {
+		queues = b.routes.match(to.Name, r.key)
+	} else if q := b.routes.find(to); q != nil {
+		queues = []*queue{q}
 	}
-	var stored, refused bool
-	for _, q := range b.routes.match(to.Name, r.key) {
+	err = adapters.ErrUnroutable
+	for _, q := range queues {
 		e := b.entries.take()
 		e.record = *r
-		err := q.put(e)
-		stored = stored || err == nil
-		refused = refused || errors.Is(err, adapters.ErrNacked)
+		switch putErr := q.put(e); {
+		case putErr == nil && refused == nil:
+			err = nil
+		case errors.Is(putErr, adapters.ErrNacked):
+			refused, err = append(refused, q), putErr
+		}
 	}
-	switch {
-	case refused:
-		return adapters.ErrNacked
-	case stored:
-		return nil
-	}
-	return adapters.ErrUnroutable
+	return refused, err
 }
