@@ -21,6 +21,7 @@ const (
 	Refused       Outcome = "refused"        // not claimed, and refused in the adapter's name when asked for
 	NotClaimed    Outcome = "not claimed"    // not claimed, and nothing that a program could ask for
 	NotApplicable Outcome = "not applicable" // the harness lacks a hook
+	NotRun        Outcome = "not run"        // the run ended first
 )
 
 // Counts are a case's messages, by the history checker.
@@ -79,8 +80,8 @@ func (r *Report) Totals() (sum Counts) {
 	return sum
 }
 
-// Passed tells whether no case failed.
-func (r *Report) Passed() bool { return r.Count(Fail) == 0 }
+// Passed tells whether all cases were run and none failed.
+func (r *Report) Passed() bool { return r.Count(Fail)+r.Count(NotRun) == 0 }
 
 // WriteJSON writes the report as JSON, indented.
 func (r *Report) WriteJSON(w io.Writer) error {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ func Run(t *testing.T, open Opener, features adapters.Features) {
 			switch r.Outcome {
 			case Fail:
 				t.Errorf("violated: %s\n%s", r.Rule, strings.Join(r.Why, "\n"))
+			case NotRun:
+				t.Errorf("not run: %s", strings.Join(r.Why, "; "))
 			case Refused, NotClaimed, NotApplicable:
 				t.Logf("%s: %s", r.Outcome, strings.Join(r.Why, "; "))
 			}
@@ -32,7 +35,8 @@ func Run(t *testing.T, open Opener, features adapters.Features) {
 	})
 }
 
-// Check runs the suite, outside of a test. The error says that ctx ended, not
+// Check runs the suite, outside of a test. The error says that ctx ended, and
+// that the cases that had not come to their end by then are [NotRun]; it does not say
 // that a case failed: see [Report.Passed].
 func Check(ctx context.Context, open Opener, features adapters.Features) (Report, error) {
 	return check(ctx, Cases(), open, features)
@@ -88,10 +92,18 @@ const limit = 90 * time.Second
 func (s *suite) run(ctx context.Context, c Case) (r Result) {
 	begin := time.Now()
 	r = Result{ID: c.ID, Rule: c.Rule, Outcome: Pass}
-	defer func() { r.Took = time.Since(begin) }()
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer func() {
+		r.Took = time.Since(begin)
+		if err := ctx.Err(); err != nil { // what it found may be due to that
+			r.Outcome, r.Why = NotRun, []string{fmt.Sprintf("the run has ended: %v", context.Cause(ctx))}
+		}
+	}()
+	if ctx.Err() != nil {
+		return r
+	}
+	inTime, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	h, err := s.open(ctx)
+	h, err := s.harness(inTime)
 	if err != nil {
 		r.Outcome, r.Why = Fail, []string{fmt.Sprintf("the harness cannot be opened: %v", err)}
 		return r
@@ -109,10 +121,38 @@ func (s *suite) run(ctx context.Context, c Case) (r Result) {
 		r.Outcome, r.Why = NotApplicable, []string{"the harness has no hook for " + lacking.String()}
 		do = func(*trial) {}
 	}
-	t := newTrial(c.ID, h, s.claims)
-	if problems := t.execute(ctx, do); len(problems) > 0 {
+	problems, counts := newTrial(c.ID, h, s.claims).execute(inTime, do)
+	if len(problems) > 0 {
 		r.Outcome, r.Why = Fail, problems
 	}
-	r.Counts = t.counts
+	r.Counts = counts
 	return r
+}
+
+// harness opens one, and does not wait longer than it is told to.
+func (s *suite) harness(ctx context.Context) (h *Harness, err error) {
+	type opened struct {
+		*Harness
+		err error
+	}
+	back := make(chan opened, 1)
+	go func() {
+		o := opened{err: errors.New("it did not return")}
+		defer func() {
+			if v := recover(); v != nil {
+				o.err = fmt.Errorf("panic: %v\n%s", v, callers())
+			}
+			back <- o
+		}()
+		o.Harness, o.err = s.open(ctx)
+	}()
+	select {
+	case o := <-back:
+		if o.err == nil && (o.Harness == nil || o.Connect == nil) {
+			o.err = errors.New("it cannot connect")
+		}
+		return o.Harness, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -1,13 +1,10 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
-	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,22 +44,29 @@ const (
 var trials atomic.Int64
 
 func newTrial(id string, h *Harness, claims adapters.Features) *trial {
-	return &trial{
-		id: id, h: h, claims: claims, log: history.New(), judged: true,
+	t := &trial{
+		id: id, claims: claims, log: history.New(), judged: true,
 		suffix: fmt.Sprintf("%x-%d", time.Now().UnixMicro()&0xffffff, trials.Add(1)),
 	}
+	t.h = t.apart(h)
+	return t
 }
 
 // execute runs the case, puts everything away, judges, and returns what is
 // wrong. A case that does not come to an end in its time is left behind.
-func (t *trial) execute(ctx context.Context, do func(*trial)) []string {
+func (t *trial) execute(ctx context.Context, do func(*trial)) ([]string, Counts) {
+	return t.executeWithin(ctx, 2*closing, do)
+}
+
+// executeWithin is execute that waits so long for what does not end with ctx.
+func (t *trial) executeWithin(ctx context.Context, wait time.Duration, do func(*trial)) ([]string, Counts) {
 	var halt context.CancelFunc
 	t.ctx, halt = context.WithCancel(ctx)
 	defer halt()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pprof.SetGoroutineLabels(pprof.WithLabels(t.ctx, pprof.Labels(labelKey, t.suffix)))
+		t.label("")
 		t.guarded(do)
 		t.put(halt)
 	}()
@@ -71,13 +75,17 @@ func (t *trial) execute(ctx context.Context, do func(*trial)) []string {
 	case <-ctx.Done():
 		select {
 		case <-done:
-		case <-time.After(2 * closing):
-			t.errorf("it did not come to an end; its goroutines:\n%s", strings.Join(t.goroutines(), "\n\n"))
+		case <-time.After(wait):
+			t.errorf("it did not come to an end; its goroutines:\n%s", strings.Join(append(t.goroutines(""), t.goroutines(inHook)...), "\n"))
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.problems
+	var problems []string
+	for _, problem := range t.problems { // the same in each run
+		problems = append(problems, strings.ReplaceAll(problem, "-"+t.suffix, ""))
+	}
+	return problems, t.counts
 }
 
 // guarded calls do, which may end its goroutine by fatalf, or panic.
@@ -86,7 +94,7 @@ func (t *trial) guarded(do func(*trial)) {
 	ending.Go(func() {
 		defer func() {
 			if v := recover(); v != nil {
-				t.errorf("panic: %v\n%s", v, debug.Stack())
+				t.errorf("panic: %v\n%s", v, callers())
 			}
 		}()
 		do(t)
@@ -107,9 +115,7 @@ func (t *trial) put(halt func()) {
 		}
 		cancel()
 	}
-	if !t.failed() {
-		t.judge()
-	}
+	t.judge()
 	halt()
 	t.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), closing)
@@ -135,14 +141,18 @@ func (t *trial) judge() {
 			time.Sleep(silence)
 		}
 		if err := t.collect(); err != nil {
-			t.errorf("looking for what is left: %v", err)
+			if !t.failed() {
+				t.errorf("looking for what is left: %v", err)
+			}
 			return
 		}
 		if v = t.log.Check(); len(v.Violations) == 0 {
 			break
 		}
 	}
+	t.mu.Lock()
 	t.counts = Counts{v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Lost}
+	t.mu.Unlock()
 	for i, violation := range v.Violations {
 		if i == 5 {
 			t.errorf("the history has %d more violations", len(v.Violations)-i)
@@ -209,36 +219,6 @@ func (t *trial) empty(ctx context.Context, d adapters.Driver, s adapters.Source)
 	}
 }
 
-// labelKey is the label of a case's goroutines, which a goroutine inherits from
-// the one that starts it.
-const labelKey = "conformance"
-
-// leaks looks for goroutines of the case that do not end, after some time to
-// do so.
-func (t *trial) leaks() {
-	var left []string
-	for range 50 {
-		if left = t.goroutines(); left == nil {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.errorf("goroutines are left after all clients were closed:\n%s", strings.Join(left, "\n\n"))
-}
-
-// goroutines returns the stacks of the case's goroutines, but for its own.
-func (t *trial) goroutines() (stacks []string) {
-	var b bytes.Buffer
-	_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
-	want := fmt.Sprintf("%q:%q", labelKey, t.suffix)
-	for stack := range strings.SplitSeq(b.String(), "\n\n") {
-		if strings.Contains(stack, want) && !strings.Contains(stack, "conformance.(*trial).execute") {
-			stacks = append(stacks, stack)
-		}
-	}
-	return stacks
-}
-
 // errorf notes what is wrong, as a sentence.
 func (t *trial) errorf(format string, args ...any) {
 	t.mu.Lock()
@@ -284,7 +264,7 @@ func (t *trial) spawn(f func()) {
 	t.wg.Go(func() {
 		defer func() {
 			if v := recover(); v != nil {
-				t.errorf("panic: %v\n%s", v, debug.Stack())
+				t.errorf("panic: %v\n%s", v, callers())
 			}
 		}()
 		f()
