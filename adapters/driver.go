@@ -77,7 +77,8 @@ type Getter interface {
 	Get(ctx context.Context, s Source) (Delivery, error)
 }
 
-// Unbinder is implemented by drivers that can take a group's bindings away.
+// Unbinder is implemented by drivers that can take a group's bindings away
+// (CanUnbind).
 type Unbinder interface {
 	// Unbind removes the bindings s.Keys (or the one binding, for Fanout) of the
 	// queue of s. One that does not exist is not an error. A private source is

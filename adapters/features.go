@@ -29,6 +29,7 @@ const (
 	CanRequeue                        // Requeue puts a message back to its original place, marked redelivered
 	CanBalance                        // fair dispatch: prefetch holds, and an idle consumer gets the next message
 	CanAutoDelete                     // queues that go with their last consumer
+	CanUnbind                         // the driver is an Unbinder
 
 	// Everything is all of them, as RabbitMQ and the in-process broker have it.
 	Everything Ability = 1<<iota - 1
@@ -36,7 +37,7 @@ const (
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
-	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete",
+	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding",
 }
 
 // String returns the names of the abilities in the set, separated by commas.

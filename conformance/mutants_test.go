@@ -209,6 +209,13 @@ func limited(to adapters.Ability) func(*mutated) {
 			}
 			return get(ctx, s)
 		}
+		unbind := m.unbind
+		m.unbind = func(ctx context.Context, s adapters.Source) error {
+			if err := require(s.Needs() | adapters.CanUnbind); err != nil {
+				return err
+			}
+			return unbind(ctx, s)
+		}
 	}
 }
 

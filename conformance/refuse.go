@@ -40,6 +40,9 @@ func (t *trial) refuses(abilities adapters.Ability) {
 			_, err := d.Get(t.soon(), queue(t.name("refused"), 1))
 			t.refused(err, ability, "Get")
 		}
+		if ability == adapters.CanUnbind {
+			t.refused(d.Unbind(t.soon(), group(adapters.Fanout, t.name("refused"), "group")), ability, "Unbind")
+		}
 	}
 }
 

@@ -75,9 +75,12 @@ func (e *exchange[T]) unbind(ctx context.Context, keys []string, group string) e
 	if err := src.Validate(); err != nil {
 		return err
 	}
+	if err := e.bus.features.Require(src.Needs() | adapters.CanUnbind); err != nil {
+		return err
+	}
 	u, ok := e.bus.driver.(adapters.Unbinder)
 	if !ok {
-		return &adapters.UnsupportedError{Adapter: e.bus.features.Adapter, Missing: adapters.CanGroup}
+		return &adapters.UnsupportedError{Adapter: e.bus.features.Adapter, Missing: adapters.CanUnbind}
 	}
 	return u.Unbind(ctx, src)
 }

@@ -212,6 +212,9 @@ func TestUnsupportedIsRefusedBeforeTheFirstMessage(t *testing.T) {
 		"group": {adapters.CanGroup, func(ctx context.Context, b *patterns.Bus) error {
 			return patterns.NewPubSub[int](b, "f").Declare(ctx, patterns.Group("g"))
 		}},
+		"unbind": {adapters.CanUnbind, func(ctx context.Context, b *patterns.Bus) error {
+			return patterns.NewPubSub[int](b, "f").Unbind(ctx, "g")
+		}},
 		"direct": {adapters.CanRoute, func(ctx context.Context, b *patterns.Bus) error {
 			return patterns.NewRouted[int](b, "d").Publish(ctx, "k", 1)
 		}},

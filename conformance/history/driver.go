@@ -53,7 +53,7 @@ func (r *Driver) bind(s adapters.Source, queue string) {
 func (r *Driver) Unbind(ctx context.Context, s adapters.Source) (err error) {
 	u, ok := r.driver.(adapters.Unbinder)
 	if !ok {
-		return &adapters.UnsupportedError{Adapter: r.Features().Adapter, Missing: adapters.CanGroup}
+		return &adapters.UnsupportedError{Adapter: r.Features().Adapter, Missing: adapters.CanUnbind}
 	}
 	back := r.l.Call(ctx, r.client, "Unbind")
 	defer func() { back(err) }()
