@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"math"
 	"testing"
 
 	"github.com/motifmq/motif/adapters"
@@ -20,6 +21,24 @@ func harness(b *memory.Broker) *Harness {
 			return info.Ready, nil
 		},
 		Delete: func(_ context.Context, queue string) error { return b.DeleteQueue(queue) },
+		Freeze: func(context.Context) (func() error, error) {
+			return stall(b, memory.OnPublish, memory.OnSubscribe, memory.OnDeliver, memory.OnSettle), nil
+		},
+		Block: func(context.Context) (func() error, error) { return stall(b, memory.OnPublish), nil },
+	}
+}
+
+// stall lets no operation come to an end, until it is undone.
+func stall(b *memory.Broker, ops ...memory.Op) (undo func() error) {
+	var removes []func()
+	for _, op := range ops {
+		removes = append(removes, b.Inject(memory.Fault{On: op, Delay: math.MaxInt64}))
+	}
+	return func() error {
+		for _, remove := range removes {
+			remove()
+		}
+		return nil
 	}
 }
 

@@ -20,8 +20,20 @@ type mutant struct {
 	mutate func(*mutated)
 }
 
+// secret is what mutants know and must not tell.
+const secret = "correct horse battery staple"
+
 // mutants are those of all areas.
-var mutants = slices.Concat(queueMutants)
+var mutants = slices.Concat(
+	publishMutants,
+	ackMutants,
+	queueMutants,
+	limitMutants,
+	durableMutants,
+	lifecycleMutants,
+	inputMutants,
+	secretMutants,
+)
 
 // mutated is a client of the in-process broker, whose methods go through fields that
 // a mutant replaces. What it replaces it can call, to do what is right.
@@ -118,6 +130,7 @@ func (s *mutatedSettler) Settle(ctx context.Context, o adapters.Outcome) error {
 func (x mutant) open(context.Context) (*Harness, error) {
 	b := memory.New()
 	h := harness(b)
+	h.Secret = secret
 	h.Connect = func(context.Context) (adapters.Driver, error) {
 		m := newMutated(b, h)
 		x.mutate(m)

@@ -171,7 +171,12 @@ func TestUnclaimedMustBeRefused(t *testing.T) {
 
 func TestLackOfAHookIsNotApplicable(t *testing.T) {
 	c := Case{ID: "test/freezes", Hooks: WithFreeze | WithCut, run: func(t *trial) { t.errorf("it ran") }}
-	r := outcome(t, onMemory, onMemoryClaims, c)
+	open := func(context.Context) (*Harness, error) {
+		h := harness(memory.New())
+		h.Freeze = nil
+		return h, nil
+	}
+	r := outcome(t, open, onMemoryClaims, c)
 	if r.Outcome != NotApplicable || !slices.Equal(r.Why, []string{"the harness has no hook for freeze"}) {
 		t.Errorf("%s %q", r.Outcome, r.Why)
 	}

@@ -148,8 +148,8 @@ func (c *Client) change(ctx context.Context, verb string, s adapters.Source, do 
 	return do()
 }
 
-// pause waits for d, or returns why it did not.
-func (c *Client) pause(ctx context.Context, d time.Duration) error {
+// pause waits for d, or until enough is closed, or returns why it did not.
+func (c *Client) pause(ctx context.Context, d time.Duration, enough <-chan struct{}) error {
 	if d <= 0 {
 		return nil
 	}
@@ -157,6 +157,8 @@ func (c *Client) pause(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
+	case <-enough:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

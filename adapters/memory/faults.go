@@ -67,7 +67,7 @@ type Fault struct {
 	// Delay passes before the effect. Of a Publish it is the confirm that is
 	// late: the message is stored at once, and a ctx that ends meanwhile makes it
 	// ErrUnconfirmed. Everything else is not done until then, nor at all if
-	// ctx ends.
+	// ctx ends. A delay that is under way ends when the fault is removed.
 	Delay time.Duration
 	Do    Effect
 }
@@ -79,16 +79,17 @@ func (b *Broker) Inject(f Fault) (remove func()) {
 	if int(f.Do) >= len(effectOps) || !slices.Contains(effectOps[f.Do], f.On) {
 		panic(fmt.Sprintf("motif: memory: fault with effect %d on operation %d", f.Do, f.On))
 	}
-	s := &script{Fault: f}
+	s := &script{Fault: f, removed: make(chan struct{})}
 	b.faults.mu.Lock()
 	defer b.faults.mu.Unlock()
 	b.faults.list = append(b.faults.list, s)
 	b.faults.any.Store(true)
-	return func() {
+	return sync.OnceFunc(func() {
 		b.faults.mu.Lock()
 		defer b.faults.mu.Unlock()
 		b.faults.remove(s)
-	}
+		close(s.removed)
+	})
 }
 
 // faults is the faults that are set.
@@ -102,17 +103,18 @@ type faults struct {
 type script struct {
 	Fault
 	matched int
+	removed chan struct{} // closed when it is removed, not when it struck often enough
 }
 
 // hit returns the fault that strikes now, or nil.
-func (f *faults) hit(on Op, names ...string) *Fault {
+func (f *faults) hit(on Op, names ...string) *script {
 	if !f.any.Load() {
 		return nil
 	}
 	return f.find(on, names)
 }
 
-func (f *faults) find(on Op, names []string) *Fault {
+func (f *faults) find(on Op, names []string) *script {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range f.list {
@@ -125,7 +127,7 @@ func (f *faults) find(on Op, names []string) *Fault {
 		if s.matched == s.Skip+s.Times {
 			f.remove(s)
 		}
-		return &s.Fault
+		return s
 	}
 	return nil
 }
@@ -138,8 +140,8 @@ func (f *faults) remove(s *script) {
 
 // fail suffers f in a call that subscribes, declares or settles. An error says
 // that the call is not to be done.
-func (c *Client) fail(ctx context.Context, verb string, f *Fault) error {
-	if err := c.pause(ctx, f.Delay); err != nil {
+func (c *Client) fail(ctx context.Context, verb string, f *script) error {
+	if err := c.pause(ctx, f.Delay, f.removed); err != nil {
 		return fmt.Errorf("memory: %s: %w", verb, err)
 	}
 	switch f.Do {

@@ -57,6 +57,19 @@ func TestFaultSkipTimesNameAndRemove(t *testing.T) {
 	}
 }
 
+func TestRemovedFaultDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c := connect(t)
+		declare(t, c, fromQueue("q", 1))
+		start := time.Now()
+		time.AfterFunc(time.Minute, b.Inject(Fault{On: OnPublish, Delay: time.Hour}))
+		publish(t, c, toQueue("q"), "a")
+		if waited := time.Since(start); waited != time.Minute {
+			t.Errorf("Publish took %v", waited)
+		}
+	})
+}
+
 func TestFaultInABatchConcernsOneMessage(t *testing.T) {
 	b, c := connect(t)
 	sub := subscribe(t, c, fromQueue("q", 3))

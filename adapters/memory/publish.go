@@ -75,7 +75,7 @@ func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *messag
 	if f.Do != Refuse {
 		err = c.broker.store(p, m)
 	}
-	if lost := c.pause(ctx, f.Delay); lost != nil {
+	if lost := c.pause(ctx, f.Delay, f.removed); lost != nil {
 		return fmt.Errorf("memory: %w: %w", adapters.ErrUnconfirmed, lost)
 	}
 	switch f.Do {

@@ -52,7 +52,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 }
 
 // fail suffers f, and says whether it took d away.
-func (s *subscription) fail(ctx context.Context, f *Fault, d adapters.Delivery) bool {
+func (s *subscription) fail(ctx context.Context, f *script, d adapters.Delivery) bool {
 	err := s.client.fail(ctx, "receive", f)
 	taken := d.Settler.(*delivery)
 	if err == nil && f.Do != CancelConsumer {
@@ -156,7 +156,7 @@ func (s *subscription) heal() {
 }
 
 // fault returns the fault that is in the way of subscribing, if any.
-func (s *subscription) fault() *Fault {
+func (s *subscription) fault() *script {
 	return s.client.broker.faults.hit(OnSubscribe, s.source.Name, s.source.QueueName())
 }
 
@@ -169,14 +169,14 @@ func (s *subscription) restart() {
 
 // healSlowly takes the control lock itself. It ends at the latest when the
 // client is closed.
-func (s *subscription) healSlowly(f *Fault) {
+func (s *subscription) healSlowly(f *script) {
 	const shortest, longest = 10 * time.Millisecond, time.Second
 	ctx := context.Background()
 	for pause := shortest; f != nil; pause = min(2*pause, longest) {
 		if s.client.fail(ctx, "subscribe", f) == nil {
 			break
 		}
-		if s.client.pause(ctx, pause) != nil {
+		if s.client.pause(ctx, pause, nil) != nil {
 			return
 		}
 		f = s.fault()
