@@ -47,11 +47,13 @@ type Endpoint struct {
 func (e Endpoint) String() string { return fmt.Sprintf("%s %q", e.Kind, e.Name) }
 
 // Limits that every adapter holds, so that what one broker takes another does
-// not refuse. The lengths are AMQP 0-9-1's short string; the limits on patterns
-// keep RabbitMQ's matcher from the exponential cases it has.
+// not refuse. The lengths are AMQP 0-9-1's short string; the longest TTL is as many
+// milliseconds as RabbitMQ counts; the limits on patterns keep RabbitMQ's matcher
+// from the exponential cases it has.
 const (
 	MaxNameBytes        = 255
 	MaxKeyBytes         = 255
+	MaxTTL              = math.MaxUint32 * time.Millisecond // 49 days
 	MaxPatternWords     = 32
 	MaxPatternWildcards = 2 // '#' words, adjacent ones counted once
 )
@@ -131,8 +133,8 @@ func (p Publication) Validate() error {
 		return fmt.Errorf("%w: key %q given to a %s, which does not route by key", ErrInvalid, clip(p.Key), p.To.Kind)
 	case p.Delay < 0:
 		return fmt.Errorf("%w: negative delay %v", ErrInvalid, p.Delay)
-	case p.TTL < 0:
-		return fmt.Errorf("%w: negative TTL %v", ErrInvalid, p.TTL)
+	case p.TTL < 0 || p.TTL > MaxTTL:
+		return fmt.Errorf("%w: TTL of %v, which is not in 0..%v", ErrInvalid, p.TTL, MaxTTL)
 	case p.Attempt < 0:
 		return fmt.Errorf("%w: negative attempt %d", ErrInvalid, p.Attempt)
 	case p.Mandatory && p.Delay > 0:
@@ -322,8 +324,8 @@ func (s Source) validateQueue() error {
 		return fmt.Errorf("%w: a private source cannot be passive", ErrInvalid)
 	case q.MaxLength < 0:
 		return fmt.Errorf("%w: negative max length %d", ErrInvalid, q.MaxLength)
-	case q.MessageTTL < 0:
-		return fmt.Errorf("%w: negative message TTL %v", ErrInvalid, q.MessageTTL)
+	case q.MessageTTL < 0 || q.MessageTTL > MaxTTL:
+		return fmt.Errorf("%w: message TTL of %v, which is not in 0..%v", ErrInvalid, q.MessageTTL, MaxTTL)
 	case q.Overflow > DropHead:
 		return fmt.Errorf("%w: unknown overflow %d", ErrInvalid, q.Overflow)
 	case q.DeadLetter != "" && q.DeadLetter == s.QueueName():

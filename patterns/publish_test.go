@@ -92,6 +92,8 @@ func TestBadInputIsRefused(t *testing.T) {
 		"mandatory and delayed":     {q.Send(ctx, "", patterns.Delay(1), patterns.Mandatory()), adapters.ErrInvalid},
 		"reserved header":           {q.Send(ctx, "", patterns.Header("motif-reason", "x")), adapters.ErrInvalid},
 		"empty header":              {second(rpc.Call(ctx, "", patterns.Header("", "x"))), adapters.ErrInvalid},
+		"headers of 65 KiB":         {q.Send(ctx, "", patterns.Header("x", strings.Repeat("x", 65<<10))), adapters.ErrInvalid},
+		"TTL of 50 days":            {q.Send(ctx, "", patterns.TTL(50*24*time.Hour)), adapters.ErrInvalid},
 		"empty id":                  {q.Send(ctx, "", patterns.MessageID("")), adapters.ErrInvalid},
 		"one id for a batch":        {q.SendBatch(ctx, []string{"", ""}, patterns.MessageID("x")), adapters.ErrInvalid},
 		"HoldBack of a batch":       {q.SendBatch(ctx, []string{"", ""}, patterns.HoldBack()), adapters.ErrInvalid},

@@ -164,7 +164,7 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	}
 	// Whoever can guess an id can answer in the server's place.
 	p.CorrelationID, p.ReplyTo = rand.Text(), address
-	p.TTL = time.Until(deadline)
+	p.TTL = min(time.Until(deadline), adapters.MaxTTL)
 	p.Mandatory, p.Transient = true, true
 	if p.TTL <= 0 {
 		return adapters.Delivery{}, context.DeadlineExceeded

@@ -48,19 +48,17 @@ func (o *outgoing) release() {
 // encode makes o of m. The body is not copied: amqp091 copies it before it
 // returns.
 func (d *Driver) encode(o *outgoing, r *route, m *message.Message) error {
-	switch {
-	case m == nil:
-		return invalid("nil message")
-	case len(m.Payload) > d.cfg.MaxBody:
+	if err := adapters.ValidateMessage(m); err != nil {
+		return err
+	}
+	if len(m.Payload) > d.cfg.MaxBody {
 		return fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
-	case len(m.UUID) > adapters.MaxNameBytes:
-		return invalid("message id of %d bytes, at most %d fit", len(m.UUID), adapters.MaxNameBytes)
 	}
 	p := r.p
 	headers := tables.Get().(amqp091.Table)
 	for key, value := range m.Metadata {
 		if key = escape(key); len(key) > adapters.MaxNameBytes {
-			return invalid("metadata key of %d bytes", len(key))
+			return invalid("metadata key of %d bytes, escaped", len(key))
 		}
 		headers[key] = value
 	}

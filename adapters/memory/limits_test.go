@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,7 +200,7 @@ func TestTTLIsTheShorterOfQueueAndMessage(t *testing.T) {
 		{time.Second, time.Hour, time.Second},
 		{time.Hour, time.Second, time.Second},
 		{none, none, none},
-		{none, math.MaxInt64, none}, // as good as none
+		{none, adapters.MaxTTL, adapters.MaxTTL},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b, c := connect(t)

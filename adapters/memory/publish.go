@@ -64,8 +64,8 @@ func (c *Client) prepare(ctx context.Context, p *adapters.Publication) error {
 }
 
 func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *message.Message) error {
-	if m == nil {
-		return fmt.Errorf("%w: nil message", adapters.ErrInvalid)
+	if err := adapters.ValidateMessage(m); err != nil {
+		return err
 	}
 	f := c.broker.faults.hit(OnPublish, p.To.Name)
 	if f == nil {

@@ -178,9 +178,10 @@ func TestPublishDeclaresExchangesButNotQueues(t *testing.T) {
 func TestOneBadMessageDoesNotStopTheOthers(t *testing.T) {
 	_, c := connect(t)
 	sub := subscribe(t, c, fromQueue("q", 2))
-	err := c.Publish(ctx, toQueue("q"), msg("a"), nil, msg("c"))
+	long := msg(strings.Repeat("x", adapters.MaxNameBytes+1))
+	err := c.Publish(ctx, toQueue("q"), msg("a"), nil, msg("c"), long)
 	wantErr(t, "Publish", err, adapters.ErrInvalid)
-	if failed := err.(*adapters.PublishError).Failed; len(failed) != 1 || failed[0].Index != 1 {
+	if failed := err.(*adapters.PublishError).Failed; len(failed) != 2 || failed[0].Index != 1 || failed[1].Index != 3 || failed[1].UUID != long.UUID {
 		t.Errorf("failed: %+v", failed)
 	}
 	receiveAll(t, sub, "a", "c")

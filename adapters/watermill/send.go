@@ -92,8 +92,12 @@ func (d *Driver) newBatch(ctx context.Context, p *adapters.Publication, msgs []*
 	b := &batch{topic: p.To.Name}
 	now := time.Now()
 	for i, m := range msgs {
-		if m == nil {
-			b.fail(i, "", fmt.Errorf("%w: nil message", adapters.ErrInvalid))
+		if err := adapters.ValidateMessage(m); err != nil {
+			id := ""
+			if m != nil {
+				id = m.UUID
+			}
+			b.fail(i, id, err)
 			continue
 		}
 		packed, ok := pack(m, p, now)
