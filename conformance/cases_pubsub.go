@@ -118,6 +118,8 @@ var pubsubCases = []Case{
 			t.sameSet(t.takeOf(len(ids), first, second), ids, "what the group of two got")
 			t.publish(d, to(merchant), "last")
 			same(t, t.takeOf(1, first, second), []string{"last"}, "what the group of two got next")
+			t.silent(first, "the group had its copies")
+			t.silent(second, "the group had its copies")
 			same(t, t.take(alone, 1), []string{"last"}, "what the group of one got next")
 		},
 	},
