@@ -229,12 +229,12 @@ func TestAStoppedSubscriptionDoesNotHeal(t *testing.T) {
 			ended <- err
 		}()
 		synctest.Wait()
-		b.Inject(Fault{On: OnSubscribe, Do: Nothing, Delay: time.Minute})
+		b.Inject(Fault{On: OnSubscribe, Do: Refuse})
 		b.Cut()
 		synctest.Wait()
 		_ = sub.Stop()
 		wantErr(t, "Receive", <-ended, adapters.ErrStopped)
-		time.Sleep(time.Hour)
+		c.wg.Wait() // nothing goes on trying
 		wantQueue(t, b, "q", 0, 0, 0)
 	})
 }

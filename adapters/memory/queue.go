@@ -10,7 +10,7 @@ import (
 
 // queue keeps entries until consumers settle them, and pushes them to
 // consumers that have room as soon as it can. So while one has room nothing is
-// ready.
+// ready, but for a moment what was given back.
 type queue struct {
 	broker *Broker
 	name   string
@@ -60,12 +60,12 @@ func (q *queue) put(e *entry) error {
 	}
 	e.seq = q.seq
 	q.seq++
-	if q.room > 0 {
+	if q.room > 0 && q.ready.n == 0 {
 		q.deliver(e)
 		return nil
 	}
 	q.expire()
-	full := q.spec.MaxLength > 0 && q.ready.n >= q.spec.MaxLength
+	full := q.room == 0 && q.spec.MaxLength > 0 && q.ready.n >= q.spec.MaxLength
 	if full && q.spec.Overflow == adapters.RejectPublish {
 		return adapters.ErrNacked
 	}

@@ -74,3 +74,20 @@ func TestAMessageComesAsItsReceiverLeaves(t *testing.T) {
 		t.Errorf("got %+v, and a message is lost", got)
 	}
 }
+
+// A cut gives back first what is in hand of everybody, and dispatches then: what
+// is published in between comes after it.
+func TestAMessageComesWhileOthersAreGivenBack(t *testing.T) {
+	b, c := connect(t)
+	sub := subscribe(t, c, fromQueue("q", 1))
+	publish(t, c, toQueue("q"), "a")
+	receive(t, sub, "a")
+	other := subscribe(t, b.Connect(), fromQueue("q", 2))
+	q := b.routes.queues["q"]
+	q.mu.Lock()
+	q.lose(sub.(*subscription).current.Load(), adapters.ErrSessionLost)
+	q.unlock()
+	publish(t, c, toQueue("q"), "b")
+	b.handBack(q, true)
+	receiveAll(t, other, "a", "b")
+}

@@ -17,8 +17,9 @@ type subscription struct {
 	current atomic.Pointer[consumer]
 
 	// Under the broker's control lock:
-	err     error         // why it ended
-	healing chan struct{} // not nil while there is no consumer; closed when there is one, or err is set
+	err     error           // why it ended
+	healing context.Context // not nil while there is no consumer; ends when there is one, or err is set
+	healed  context.CancelFunc
 }
 
 func newSubscription(c *Client, s adapters.Source) *subscription {
@@ -87,7 +88,7 @@ func (s *subscription) whole(ctx context.Context, c *consumer) error {
 		return err
 	}
 	select {
-	case <-healing:
+	case <-healing.Done():
 	case <-ctx.Done():
 	}
 	return nil
@@ -130,12 +131,12 @@ func (s *subscription) start() error {
 func (s *subscription) end(why error) {
 	s.err = why
 	delete(s.client.subs, s)
-	s.healed()
+	s.recovered()
 }
 
-func (s *subscription) healed() {
+func (s *subscription) recovered() {
 	if s.healing != nil {
-		close(s.healing)
+		s.healed()
 		s.healing = nil
 	}
 }
@@ -151,8 +152,9 @@ func (s *subscription) heal() {
 		s.restart()
 		return
 	}
-	s.healing = make(chan struct{})
-	s.client.wg.Go(func() { s.healSlowly(f) })
+	ctx, cancel := context.WithCancel(context.Background())
+	s.healing, s.healed = ctx, cancel
+	s.client.wg.Go(func() { s.healSlowly(ctx, f) })
 }
 
 // fault returns the fault that is in the way of subscribing, if any.
@@ -164,14 +166,13 @@ func (s *subscription) restart() {
 	if err := s.start(); err != nil {
 		s.end(err)
 	}
-	s.healed()
+	s.recovered()
 }
 
 // healSlowly takes the control lock itself. It ends at the latest when the
-// client is closed.
-func (s *subscription) healSlowly(f *script) {
+// subscription does, and ctx with it.
+func (s *subscription) healSlowly(ctx context.Context, f *script) {
 	const shortest, longest = 10 * time.Millisecond, time.Second
-	ctx := context.Background()
 	for pause := shortest; f != nil; pause = min(2*pause, longest) {
 		if s.client.fail(ctx, "subscribe", f) == nil {
 			break
