@@ -1,3 +1,468 @@
 package conformance
 
-var publishCases []Case
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+var publishCases = []Case{
+	{
+		ID:    "publish/confirmed-is-stored",
+		Rule:  "A message whose Publish returned nil is in its queue, even if its publisher is gone right after.",
+		Needs: adapters.CanConfirm,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			t.declare(d, s)
+			ids := numbered("m", 10)
+			t.publish(d, to(s), ids[:5]...)
+			for _, id := range ids[5:] {
+				t.publish(d, to(s), id)
+			}
+			t.must(d.Close(t.soon()), "closing the publisher")
+			same(t, t.take(t.subscribe(t.connect(), s), len(ids)), ids, "what another client found")
+		},
+	},
+	{
+		ID:   "publish/whole",
+		Rule: "A message arrives as it was published: its id, payload and metadata, its key and its properties.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			t.declare(d, s)
+			m := message.NewMessage("the-id", []byte(`{"dish": "pad thai"}`))
+			m.Metadata = message.Metadata{"one": "1", "two": "", "three": "drei"}
+			p := to(s)
+			p.Key = "a.key"
+			p.Properties = adapters.Properties{
+				ContentType: "application/json", CorrelationID: "a-call", ReplyTo: "an-address",
+				Timestamp: time.Unix(1_700_000_000, 0), Attempt: 7,
+			}
+			t.must(d.Publish(t.soon(), p, m), "publishing")
+			sub := t.subscribe(t.connect(), s)
+			got := t.receive(sub)
+			t.settle(got, adapters.Ack)
+			t.sameMessage(got.Message, m, "")
+			same(t, []string{got.Key, got.ContentType, got.CorrelationID, got.ReplyTo, fmt.Sprint(got.Attempt), got.Timestamp.UTC().String()},
+				[]string{p.Key, p.ContentType, p.CorrelationID, p.ReplyTo, fmt.Sprint(p.Attempt), p.Timestamp.UTC().String()},
+				"key, content type, correlation id, reply address, attempt and timestamp")
+
+			t.publish(d, to(s), "plain")
+			got = t.receive(sub)
+			t.settle(got, adapters.Ack)
+			if got.Attempt != 1 || got.Timestamp.IsZero() || got.Key != "" || got.ReplyTo != "" || len(got.Message.Metadata) != 0 {
+				t.errorf("a message with nothing set has key %q, metadata %v and the properties %+v", got.Key, got.Message.Metadata, got.Properties)
+			}
+		},
+	},
+	{
+		ID:    "publish/unroutable",
+		Rule:  "A mandatory message that reaches no queue is ErrUnroutable, in a *PublishError that names it, and is stored nowhere.",
+		Needs: adapters.CanReturn,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			p := to(s)
+			p.Mandatory = true
+			msgs := text("a", "b")
+			t.blames(d.Publish(t.soon(), p, msgs...), adapters.ErrUnroutable, msgs, 0, 1)
+			sub := t.subscribe(d, s)
+			t.publish(d, p, "later")
+			same(t, t.take(sub, 1), []string{"later"}, "what is in the queue that was made afterwards")
+		},
+	},
+	{
+		ID:    "publish/unroutable-among-many",
+		Rule:  "With many publishers at the same time, ErrUnroutable comes back for the messages that reached no queue, and for no others.",
+		Needs: adapters.CanReturn,
+		run: func(t *trial) {
+			const publishers, each = 8, 30
+			d, s := t.connect(), queue(t.name("queue"), 100)
+			t.declare(d, s)
+			there, nowhere := to(s), to(queue(t.name("missing"), 1))
+			there.Mandatory, nowhere.Mandatory = true, true
+			done := make(chan struct{})
+			var want []string
+			for n := range publishers {
+				routable := numbered(fmt.Sprintf("there-%d", n), each)
+				unroutable := numbered(fmt.Sprintf("nowhere-%d", n), each)
+				want = append(want, routable...)
+				t.spawn(func() {
+					defer func() { done <- struct{}{} }()
+					for i := range each {
+						if err := d.Publish(t.soon(), there, text(routable[i])...); err != nil {
+							t.errorf("publishing %s, which has a queue: %v", routable[i], err)
+						}
+						msgs := text(unroutable[i])
+						t.blames(d.Publish(t.soon(), nowhere, msgs...), adapters.ErrUnroutable, msgs, 0)
+					}
+				})
+			}
+			for range publishers {
+				wait(t, done, "all publishers are done")
+			}
+			t.sameSet(t.take(t.subscribe(d, s), len(want)), want, "what is in the queue")
+		},
+	},
+	{
+		ID:   "publish/unroutable-optional",
+		Rule: "A message that is not mandatory and reaches no queue is no error.",
+		run: func(t *trial) {
+			d := t.connect()
+			s := queue(t.name("missing"), 1)
+			t.excused(s)
+			t.publish(d, to(s), "a", "b")
+		},
+	},
+	{
+		ID:    "publish/nacked",
+		Rule:  "A queue that is full and refuses is ErrNacked, for the messages that it did not take; it takes more once there is room.",
+		Needs: adapters.CanConfirm | adapters.CanLimit,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			s.Queue.MaxLength = 3
+			t.declare(d, s)
+			// Not every broker is exact: some take a few more.
+			var taken []string
+			var err error
+			for i := 0; i < 100 && err == nil; i++ {
+				id := fmt.Sprintf("m-%d", i+1)
+				msgs := text(id)
+				if err = d.Publish(t.soon(), to(s), msgs...); err == nil {
+					taken = append(taken, id)
+				} else {
+					t.blames(err, adapters.ErrNacked, msgs, 0)
+				}
+			}
+			if err == nil || len(taken) < s.Queue.MaxLength {
+				t.errorf("a queue of at most %d messages took %d, and then: %v", s.Queue.MaxLength, len(taken), err)
+			}
+			sub := t.subscribe(d, s)
+			same(t, t.take(sub, len(taken)), taken, "what is in the queue")
+			t.await("there is room again", func() bool { return d.Publish(t.soon(), to(s), text("later")...) == nil })
+			same(t, t.take(sub, 1), []string{"later"}, "what comes next")
+		},
+	},
+	{
+		ID:   "publish/too-large",
+		Rule: "A message larger than the adapter says it takes is ErrTooLarge; it is not stored, and the client goes on.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			if most := d.Features().MaxBody; most > 0 {
+				msgs := text("before", "too-large", "after")
+				msgs[1].Payload = make([]byte, most+1)
+				t.blames(d.Publish(t.soon(), to(s), msgs...), adapters.ErrTooLarge, msgs, 1)
+				same(t, t.take(sub, 2), []string{"before", "after"}, "what was stored of the call")
+			}
+			t.publish(d, to(s), "marker")
+			same(t, t.take(sub, 1), []string{"marker"}, "what comes next")
+		},
+	},
+	{
+		ID:   "publish/invalid",
+		Rule: "A publication that breaks a rule is ErrInvalid, and nothing is sent.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			for what, change := range map[string]func(*adapters.Publication){
+				"no name":               func(p *adapters.Publication) { p.To.Name = "" },
+				"a name of the broker":  func(p *adapters.Publication) { p.To.Name = "amq." + p.To.Name },
+				"a long name":           func(p *adapters.Publication) { p.To.Name = strings.Repeat("n", adapters.MaxNameBytes+1) },
+				"a long key":            func(p *adapters.Publication) { p.Key = strings.Repeat("k", adapters.MaxKeyBytes+1) },
+				"a key of two lines":    func(p *adapters.Publication) { p.Key = "one\ntwo" },
+				"a negative delay":      func(p *adapters.Publication) { p.Delay = -1 },
+				"a negative TTL":        func(p *adapters.Publication) { p.TTL = -1 },
+				"a negative attempt":    func(p *adapters.Publication) { p.Attempt = -1 },
+				"a long content type":   func(p *adapters.Publication) { p.ContentType = strings.Repeat("t", adapters.MaxNameBytes+1) },
+				"a long correlation id": func(p *adapters.Publication) { p.CorrelationID = strings.Repeat("c", adapters.MaxNameBytes+1) },
+				"a long reply address":  func(p *adapters.Publication) { p.ReplyTo = strings.Repeat("r", adapters.MaxNameBytes+1) },
+			} {
+				p := to(s)
+				change(&p)
+				t.is(d.Publish(t.soon(), p, text("invalid")...), adapters.ErrInvalid, "publishing with "+what)
+				t.is(d.Publish(t.soon(), p), adapters.ErrInvalid, "publishing no message with "+what)
+			}
+			t.publish(d, to(s), "marker")
+			same(t, t.take(sub, 1), []string{"marker"}, "what was sent")
+		},
+	},
+	{
+		ID:   "publish/batch-with-a-bad-one",
+		Rule: "One bad message does not stop the others of its call, and the error says which it was.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			msgs := text("a", strings.Repeat("x", adapters.MaxNameBytes+1), "c", "d", "e")
+			msgs[3].Metadata.Set(strings.Repeat("n", adapters.MaxNameBytes+1), "")
+			t.blames(d.Publish(t.soon(), to(s), msgs...), adapters.ErrInvalid, msgs, 1, 3)
+			same(t, t.take(sub, 3), []string{"a", "c", "e"}, "what was published")
+		},
+	},
+	{
+		ID:   "publish/no-messages",
+		Rule: "To publish no messages is no error.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			sub := t.subscribe(d, s)
+			t.publish(d, to(s))
+			t.publish(d, to(s), "marker")
+			same(t, t.take(sub, 1), []string{"marker"}, "what was published")
+		},
+	},
+	{
+		ID:   "publish/ended-ctx",
+		Rule: "With a ctx that has ended Publish sends nothing, and its error wraps that of the ctx.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			ended, cancel := context.WithCancel(t.ctx)
+			cancel()
+			t.is(d.Publish(ended, to(s), text("a", "b")...), context.Canceled, "publishing")
+			t.is(d.PublishAsync(ended, to(s), text("c")[0], func(error) {
+				t.errorf("PublishAsync called back though it returned an error")
+			}), context.Canceled, "publishing asynchronously")
+			t.publish(d, to(s), "marker")
+			same(t, t.take(sub, 1), []string{"marker"}, "what was published")
+		},
+	},
+	{
+		ID:    "publish/ended-while-waiting",
+		Rule:  "A publish that waits for a broker that stands still comes back when its ctx ends, and says that the message may be stored.",
+		Hooks: WithFreeze,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			t.declare(d, s)
+			t.publish(d, to(s), "before")
+			thaw := t.freeze()
+			for i := range 3 {
+				err := t.within(500*time.Millisecond, "Publish", func(ctx context.Context) error {
+					return d.Publish(ctx, to(s), text(fmt.Sprintf("frozen-%d", i+1))...)
+				})
+				t.gaveUp(err, "publishing to a broker that stands still")
+			}
+			thaw()
+			t.publishAgain(d, to(s), "after")
+		},
+	},
+	{
+		ID:    "publish/blocked",
+		Rule:  "While the broker takes no messages a publish waits as long as its ctx allows, and consumers go on.",
+		Hooks: WithBlock,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			sub := t.subscribe(d, s)
+			ids := numbered("before", 5)
+			t.publish(d, to(s), ids...)
+			unblock := t.block()
+			// The first ones may still be taken: some brokers look at who
+			// publishes only when somebody does.
+			var err error
+			for i := 0; i < 100 && err == nil; i++ {
+				err = t.within(500*time.Millisecond, "Publish", func(ctx context.Context) error {
+					return d.Publish(ctx, to(s), text(fmt.Sprintf("blocked-%d", i+1))...)
+				})
+			}
+			t.gaveUp(err, "publishing to a broker that takes nothing")
+			same(t, t.take(sub, len(ids)), ids, "what was consumed meanwhile")
+			unblock()
+			t.publishAgain(d, to(s), "after")
+		},
+	},
+	{
+		ID:   "publish/async",
+		Rule: "PublishAsync keeps the order of its calls, does not keep their messages, and calls back once for each.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 100)
+			t.declare(d, s)
+			ids := numbered("m", 200)
+			calls := make([]atomic.Int32, len(ids))
+			answers := make(chan error, 2*len(ids))
+			for i, m := range text(ids...) {
+				t.must(d.PublishAsync(t.soon(), to(s), m, func(err error) {
+					calls[i].Add(1)
+					answers <- err
+				}), "publishing asynchronously")
+				m.UUID = "another"
+				clear(m.Payload)
+				m.Metadata.Set("more", "of it")
+			}
+			for range ids {
+				t.must(wait(t, answers, "all publishes are answered"), "publishing asynchronously")
+			}
+			sub := t.subscribe(t.connect(), s)
+			for i, want := range text(ids...) {
+				got := t.receive(sub)
+				t.settle(got, adapters.Ack)
+				if t.sameMessage(got.Message, want, fmt.Sprintf("message %d", i)); t.failed() {
+					return // one says it all
+				}
+			}
+			t.must(d.Close(t.soon()), "closing the publisher")
+			for i := range calls {
+				if n := calls[i].Load(); n != 1 {
+					t.errorf("for message %d it called back %d times", i, n)
+				}
+			}
+		},
+	},
+	{
+		ID:    "publish/async-outcome",
+		Rule:  "PublishAsync calls back with what became of the message, as Publish would have returned it.",
+		Needs: adapters.CanReturn,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			there, nowhere := to(s), to(queue(t.name("missing"), 1))
+			there.Mandatory, nowhere.Mandatory = true, true
+			type outcome struct {
+				i   int
+				err error
+			}
+			outcomes := make(chan outcome, 20)
+			for i, m := range text(numbered("m", 10)...) {
+				p := there
+				if i%3 == 1 {
+					p = nowhere
+				}
+				t.must(d.PublishAsync(t.soon(), p, m, func(err error) { outcomes <- outcome{i, err} }), "publishing asynchronously")
+			}
+			for range 10 {
+				o := wait(t, outcomes, "all publishes are answered")
+				var want error
+				if o.i%3 == 1 {
+					want = adapters.ErrUnroutable
+				}
+				t.is(o.err, want, fmt.Sprintf("message %d", o.i))
+				if _, wrapped := errors.AsType[*adapters.PublishError](o.err); wrapped {
+					t.errorf("message %d: the error is wrapped in a *PublishError", o.i)
+				}
+			}
+			same(t, t.take(sub, 7), []string{"m-1", "m-3", "m-4", "m-6", "m-7", "m-9", "m-10"}, "what was published")
+		},
+	},
+}
+
+// sameMessage checks that a message is as it was published.
+func (t *trial) sameMessage(got, want *message.Message, what string) {
+	if what != "" {
+		what += ": "
+	}
+	switch {
+	case got.UUID != want.UUID:
+		t.errorf("%sthe id is %.300q, not %.300q", what, got.UUID, want.UUID)
+	case string(got.Payload) != string(want.Payload):
+		t.errorf("%sthe payload of %q is of %d bytes, beginning with %.100q; not of %d, beginning with %.100q", what, want.UUID, len(got.Payload), got.Payload, len(want.Payload), want.Payload)
+	case !maps.Equal(got.Metadata, want.Metadata):
+		t.errorf("%sthe metadata of %q is %.300q, not %.300q", what, want.UUID, fmt.Sprint(got.Metadata), fmt.Sprint(want.Metadata))
+	}
+}
+
+// blames checks that err is a *PublishError for some of the messages, all
+// for the same reason.
+func (t *trial) blames(err, want error, msgs []*message.Message, indexes ...int) {
+	failed, ok := errors.AsType[*adapters.PublishError](err)
+	if !ok {
+		t.errorf("publishing %.300q: the error is %v, not a *PublishError with %v", uuids(msgs), err, want)
+		return
+	}
+	var got []int
+	for _, f := range failed.Failed {
+		got = append(got, f.Index)
+		t.is(f.Err, want, fmt.Sprintf("message %d", f.Index))
+		if f.Index < 0 || f.Index >= len(msgs) || f.UUID != msgs[f.Index].UUID {
+			t.errorf("publishing %.300q: the error names %.300q as message %d", uuids(msgs), f.UUID, f.Index)
+		}
+	}
+	if !slices.Equal(got, indexes) {
+		t.errorf("publishing %.300q: the error is about messages %v, not %v", uuids(msgs), got, indexes)
+	}
+}
+
+func uuids(msgs []*message.Message) []string {
+	list := make([]string, len(msgs))
+	for i, m := range msgs {
+		list[i] = m.UUID
+	}
+	return list
+}
+
+// freeze makes the broker stand still, until the case's end at the latest.
+func (t *trial) freeze() (thaw func()) { return t.hinder(t.h.Freeze, "freezing") }
+
+// block makes the broker take no messages, until the case's end at the latest.
+func (t *trial) block() (unblock func()) { return t.hinder(t.h.Block, "blocking") }
+
+func (t *trial) hinder(hook func(context.Context) (func() error, error), what string) func() {
+	undo, err := hook(t.soon())
+	t.must(err, what+" the broker")
+	undone := false
+	t.atEnd(func(context.Context) error {
+		if undone {
+			return nil
+		}
+		return undo()
+	})
+	return func() {
+		undone = true
+		t.must(undo(), "no longer "+what+" the broker")
+	}
+}
+
+// within runs f, whose ctx ends after d. The case fails if it does not come
+// back; if it comes back late the history says so.
+func (t *trial) within(d time.Duration, what string, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(t.ctx, d)
+	defer cancel()
+	back := make(chan error, 1)
+	t.spawn(func() { back <- f(ctx) })
+	return wait(t, back, what+" comes back after the end of its ctx")
+}
+
+// gaveUp checks what is returned by a publish whose ctx ended.
+func (t *trial) gaveUp(err error, what string) {
+	t.is(err, context.DeadlineExceeded, what)
+	if !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) {
+		t.errorf("%s: the error is %v, neither ErrUnconfirmed nor ErrUnavailable", what, err)
+	}
+}
+
+// publishAgain publishes a message after a fault, as often as it takes. What is
+// tried again is another message, for the first one may have been stored.
+func (t *trial) publishAgain(d adapters.Driver, p adapters.Publication, id string) (last string) {
+	var err error
+	for i := 1; ; i++ {
+		last = fmt.Sprintf("%s-%d", id, i)
+		ctx, cancel := context.WithTimeout(t.ctx, patience)
+		err = d.Publish(ctx, p, text(last)...)
+		cancel()
+		switch {
+		case err == nil:
+			return last
+		case i == 20 || !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, adapters.ErrUnroutable):
+			t.fatalf("publishing after the fault, try %d: %v", i, err)
+		}
+		t.pass(100 * time.Millisecond)
+	}
+}
+
+// pass lets time pass, where time is what the rule is about.
+func (t *trial) pass(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.ctx.Done():
+		t.fatalf("the case's time is over")
+	}
+}
+
+// excused says that messages sent to s so far may be gone, with nobody to blame.
+func (t *trial) excused(adapters.Source) {
+	t.judged = false
+}
