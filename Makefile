@@ -67,7 +67,7 @@ bench-quick: rabbitmq ## the main workloads of bench, as a table (under a minute
 
 .PHONY: bench-memory
 bench-memory: ## the in-process broker's figures, each beside its baseline (a minute)
-	$(BENCH) test -run '^$$' -bench Memory -benchtime 1x .
+	$(BENCH) run . -run '^(memory|growth/memory)'
 
 .PHONY: examples
 examples: ## run the takeout example, on the in-process broker

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -40,45 +41,70 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&o.quick, "quick", false, "only the main workloads, shorter")
 	flag.StringVar(&o.run, "run", "", "only what matches this `regexp`")
 	flag.IntVar(&o.pairs, "pairs", 5, "how many `times` each side runs")
-	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the table is all")
+	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the tables are all")
 	flag.StringVar(&o.profiles, "profiles", "", "a `folder` for CPU profiles of each side's last run")
-	flag.BoolVar(&o.list, "list", false, "list the workloads")
+	flag.BoolVar(&o.list, "list", false, "list what there is to measure")
 
-	// One side of a pair: what the program starts itself with.
-	side := flag.String("side", "", "run one `side` only, ours or theirs, and write what it measured")
-	name := flag.String("workload", "", "of which `workload`")
-	messages := flag.Int("messages", 2000, "how `many`")
-	profile := flag.String("cpuprofile", "", "where to write a profile")
+	// What the program starts itself with.
+	var c childOptions
+	flag.StringVar(&c.side, "side", "", "run one `side` only, ours or theirs, and write what it measured")
+	flag.StringVar(&c.workload, "workload", "", "of which `workload`")
+	flag.IntVar(&c.messages, "messages", 2000, "how `many`")
+	flag.StringVar(&c.profile, "cpuprofile", "", "where to write a profile")
+	flag.StringVar(&c.curve, "curve", "", "or of which `curve`")
+	flag.IntVar(&c.size, "size", 1, "and its `size`")
 	flag.Parse()
-	if flag.NArg() > 0 {
+	switch {
+	case flag.NArg() > 0:
 		return fmt.Errorf("what is %q?", flag.Arg(0))
-	}
-	if *side != "" {
-		for _, w := range workloads() {
-			if w.key() == *name {
-				r := &Run{URL: os.Getenv("AMQP_URL"), Name: "bench-" + strconv.Itoa(os.Getpid()), Messages: *messages}
-				return child(ctx, &w, *side == "ours", r, *profile, os.Stdout)
-			}
-		}
-		return fmt.Errorf("no workload %q", *name)
+	case c.side != "":
+		return c.run(ctx)
 	}
 	return bench(ctx, o)
 }
 
-// bench runs the chosen workloads one after another.
+// childOptions say what a process has to measure alone.
+type childOptions struct {
+	side, workload string
+	messages       int
+	profile        string
+	curve          string
+	size           int
+}
+
+func (c *childOptions) run(ctx context.Context) error {
+	r := &Run{URL: os.Getenv("AMQP_URL"), Name: "bench-" + strconv.Itoa(os.Getpid()), Messages: c.messages}
+	for _, w := range workloads() {
+		if w.key() == c.workload {
+			return child(ctx, &w, c.side == "ours", r, c.profile, os.Stdout)
+		}
+	}
+	for _, curve := range curves() {
+		if curve.Name == c.curve {
+			return growChild(ctx, &curve, c.side == "ours", r, c.size, os.Stdout)
+		}
+	}
+	return fmt.Errorf("no workload %q, no curve %q", c.workload, c.curve)
+}
+
+// bench measures what is chosen, one after another.
 func bench(ctx context.Context, o options) (err error) {
-	chosen, err := choose(o)
+	chosen, grown, err := choose(o)
 	if err != nil {
 		return err
 	}
 	if o.list {
 		for _, w := range chosen {
-			fmt.Println(w.key(), " ", w.Target)
+			fmt.Println(w.key(), "  ", w.Target)
+		}
+		for _, c := range grown {
+			fmt.Println(c.Name, "/", c.Baseline)
 		}
 		return nil
 	}
 	url := os.Getenv("AMQP_URL")
-	if url == "" {
+	if url == "" && needBroker(chosen, grown) {
+		say("starting RabbitMQ")
 		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{})
 		if err != nil {
 			return err
@@ -86,44 +112,75 @@ func bench(ctx context.Context, o options) (err error) {
 		defer func() { err = errors.Join(err, node.Close()) }()
 		url = node.URL
 	}
-	p := plan{pairs: o.pairs, duration: 700 * time.Millisecond, profiles: o.profiles}
+	report := &Report{Machine: describeMachine(url)}
+	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles}
 	if o.quick {
-		p.duration = 300 * time.Millisecond
+		p.duration = 250 * time.Millisecond
 	}
-	var results []*Result
-	var failures []error
-	for i, w := range chosen {
-		p.progress = func(format string, args ...any) {
-			say("[%d/%d] %s: "+format, append([]any{i + 1, len(chosen), w.key()}, args...)...)
-		}
-		result, err := p.measure(ctx, &w, url)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", w.key(), err))
-			continue
-		}
-		results = append(results, result)
-	}
+	err = p.all(ctx, report, chosen, grown, url)
 	hush()
-	table(os.Stdout, results)
-	return errors.Join(failures...)
+	report.Print(os.Stdout)
+	if o.out != "" {
+		err = errors.Join(err, report.Write(o.out))
+	}
+	return err
 }
 
-func choose(o options) ([]Workload, error) {
+// all measures everything. One that fails is in the error, and stops none.
+func (p *plan) all(ctx context.Context, report *Report, chosen []Workload, grown []Curve, url string) error {
+	var failures []error
+	measure := func(i int, name string, one func() error) {
+		p.progress = func(format string, args ...any) {
+			say("[%d/%d] %s: "+format, append([]any{i + 1, len(chosen) + len(grown), name}, args...)...)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := one(); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	for i, w := range chosen {
+		measure(i, w.key(), func() error {
+			result, err := p.measure(ctx, &w, url)
+			if err == nil {
+				report.Results = append(report.Results, result)
+			}
+			return err
+		})
+	}
+	for i, c := range grown {
+		measure(len(chosen)+i, c.Name, func() error {
+			growths, err := p.grow(ctx, &c, url)
+			report.Growths = append(report.Growths, growths...)
+			return err
+		})
+	}
+	return errors.Join(append(failures, ctx.Err())...)
+}
+
+func choose(o options) (chosen []Workload, grown []Curve, err error) {
 	re, err := regexp.Compile(o.run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var chosen []Workload
 	for _, w := range workloads() {
 		if re.MatchString(w.key()) && (!o.quick || w.Quick) {
 			chosen = append(chosen, w)
 		}
 	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("no workload matches %q", o.run)
+	for _, c := range curves() {
+		if re.MatchString(c.Name) && !o.quick {
+			grown = append(grown, c)
+		}
 	}
-	return chosen, nil
+	if len(chosen)+len(grown) == 0 {
+		return nil, nil, fmt.Errorf("nothing matches %q", o.run)
+	}
+	return chosen, grown, nil
+}
+
+func needBroker(chosen []Workload, grown []Curve) bool {
+	return slices.ContainsFunc(chosen, func(w Workload) bool { return !w.InProcess }) ||
+		slices.ContainsFunc(grown, func(c Curve) bool { return !c.InProcess })
 }

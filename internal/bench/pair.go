@@ -30,12 +30,15 @@ type Result struct {
 	Met      *bool   `json:"met,omitempty"`
 	Ours     Sample  `json:"ours"` // the median of each figure
 	Theirs   Sample  `json:"theirs"`
+
+	target Target
 }
 
 // plan says how much to measure.
 type plan struct {
 	pairs    int
 	duration time.Duration // of each measurement, about
+	rounds   int           // for each size of a curve
 	profiles string        // where to write profiles to, or ""
 	progress func(format string, args ...any)
 }
@@ -102,29 +105,35 @@ func (p *plan) profile(w *Workload, side string, pair int) string {
 }
 
 // runSide runs one side of a workload in a process of its own.
-func (p *plan) runSide(ctx context.Context, w *Workload, url string, ours bool, n int, profile string) (Sample, error) {
+func (p *plan) runSide(ctx context.Context, w *Workload, url string, ours bool, n int, profile string) (s Sample, err error) {
+	err = p.start(ctx, url, ours, &s, "-workload", w.key(), "-messages", strconv.Itoa(n), "-cpuprofile", profile)
+	return s, err
+}
+
+// start starts this program for one side of something, and reads the line that
+// it writes.
+func (p *plan) start(ctx context.Context, url string, ours bool, result any, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout+10*time.Second)
 	defer cancel()
 	self, err := os.Executable()
 	if err != nil {
-		return Sample{}, err
+		return err
 	}
 	side := "theirs"
 	if ours {
 		side = "ours"
 	}
-	cmd := exec.CommandContext(ctx, self, "-side", side, "-workload", w.key(), "-messages", strconv.Itoa(n), "-cpuprofile", profile)
+	cmd := exec.CommandContext(ctx, self, append([]string{"-side", side}, args...)...)
 	cmd.Env = append(os.Environ(), "AMQP_URL="+url) // it may have a password, which the arguments would show
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
-		return Sample{}, fmt.Errorf("%s, %s: %w\n%s", w.key(), side, err, said.Bytes())
+		return fmt.Errorf("%s: %w\n%s", side, err, said.Bytes())
 	}
-	var s Sample
-	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
-		return Sample{}, fmt.Errorf("%s, %s wrote %q: %w", w.key(), side, out.String(), err)
+	if err := json.Unmarshal(out.Bytes(), result); err != nil {
+		return fmt.Errorf("%s wrote %q: %w", side, out.String(), err)
 	}
-	return s, nil
+	return nil
 }
 
 // compare makes the result of pairs.
@@ -145,7 +154,7 @@ func compare(w *Workload, ours, theirs []Sample) *Result {
 	}
 	if w.Target != (Target{}) {
 		met := w.Target.Met(r)
-		r.Target, r.Met = w.Target.String(), &met
+		r.Target, r.Met, r.target = w.Target.String(), &met, w.Target
 	}
 	return r
 }

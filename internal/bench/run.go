@@ -138,7 +138,7 @@ func (p *peak) stop() (heap, goroutines float64) {
 }
 
 // runTimeout is far more than any run takes.
-const runTimeout = 2 * time.Minute
+const runTimeout = 4 * time.Minute
 
 // child does one side of a workload, and writes what it measured as a line of
 // JSON.

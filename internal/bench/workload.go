@@ -17,6 +17,8 @@ type Workload struct {
 	Warmup   int  // messages of the warm-up; 0: 1000
 	Latency  bool // what one message takes means something here
 
+	InProcess bool // it takes no broker
+
 	// Prepare makes at the broker what both sides use, once for all pairs.
 	Prepare func(ctx context.Context, url string) (undo func() error, err error)
 }
@@ -39,6 +41,8 @@ type Target struct {
 	Rate float64 // at least
 	CPU  float64 // at most, of CPU per message
 	P50  float64 // at most, of the median latency
+
+	Micros float64 // at most, for one of ours, whatever the ratio
 }
 
 func (t Target) String() string {
@@ -46,7 +50,7 @@ func (t Target) String() string {
 	for _, p := range []struct {
 		format string
 		value  float64
-	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"p50 <= %gx", t.P50}} {
+	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"p50 <= %gx", t.P50}, {"<= %g us", t.Micros}} {
 		if p.value != 0 {
 			parts = append(parts, fmt.Sprintf(p.format, p.value))
 		}
@@ -56,13 +60,16 @@ func (t Target) String() string {
 
 // Met tells whether a result meets the target.
 func (t Target) Met(r *Result) bool {
-	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.P50 == 0 || r.P50Ratio <= t.P50)
+	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.P50 == 0 || r.P50Ratio <= t.P50) &&
+		(t.Micros == 0 || 1e6/r.Ours.Rate <= t.Micros)
 }
 
 // workloads is the table of all, group by group.
 func workloads() []Workload {
 	var all []Workload
-	for _, group := range [][]Workload{publishing(), consuming(), handling(), chains()} {
+	for _, group := range [][]Workload{
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), inProcess(), chains(),
+	} {
 		all = append(all, group...)
 	}
 	return all

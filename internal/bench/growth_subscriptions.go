@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/patterns"
+)
+
+// subscriber can subscribe to an exchange again and again: on its connection,
+// to a queue of the subscription's own.
+type subscriber interface {
+	subscribe(ctx context.Context, got func(body []byte)) error
+	close(ctx context.Context) error
+}
+
+// subscriptions measures a subscriber twice: its cost, and through a tap its
+// connections, and how long it takes to be back when those are cut.
+func subscriptions(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error)) (map[string]float64, error) {
+	conn, ch, err := dialRaw(r.URL) // for messages to all
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := ch.ExchangeDeclare(r.Name, amqp091.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return nil, err
+	}
+	figures := map[string]float64{}
+	if err := cost(ctx, r, size, open, figures); err != nil {
+		return nil, err
+	}
+	if err := comeback(ctx, r, size, open, ch, figures); err != nil {
+		return nil, err
+	}
+	return figures, ch.ExchangeDelete(r.Name, false, false)
+}
+
+func cost(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error), figures map[string]float64) error {
+	s, err := open(ctx, r.URL, r.Name)
+	if err != nil {
+		return err
+	}
+	heap, goroutines := heapAndStacks(), runtime.NumGoroutine()
+	start := time.Now()
+	for range size {
+		if err := s.subscribe(ctx, func([]byte) {}); err != nil {
+			return err
+		}
+	}
+	figures["ready after"] = time.Since(start).Seconds()
+	figures["goroutines"] = float64(runtime.NumGoroutine() - goroutines)
+	figures["heap and stacks"] = heapAndStacks() - heap
+	return s.close(ctx)
+}
+
+func comeback(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error), ch *amqp091.Channel, figures map[string]float64) error {
+	tap, url, err := newTap(ctx, r.URL)
+	if err != nil {
+		return err
+	}
+	defer tap.close()
+	s, err := open(ctx, url, r.Name)
+	if err != nil {
+		return err
+	}
+	back := countDown(size)
+	for range size {
+		var heard atomic.Bool
+		err := s.subscribe(ctx, func([]byte) {
+			if !heard.Swap(true) {
+				back.one()
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	connections, channels := tap.count()
+	figures["connections"], figures["channels"] = float64(connections), float64(channels)
+	start := time.Now()
+	tap.cut()
+	const often = 50 * time.Millisecond
+	for tick := time.NewTicker(often); ; {
+		if err := ch.PublishWithContext(ctx, r.Name, "", false, false, amqp091.Publishing{}); err != nil {
+			return err
+		}
+		select {
+		case <-back.done:
+			figures["back after a cut"] = time.Since(start).Seconds()
+			return s.close(ctx)
+		case <-ctx.Done():
+			return fmt.Errorf("%w while %d of %d were back", ctx.Err(), size-int(back.left.Load()), size)
+		case <-tick.C:
+		}
+	}
+}
+
+func heapAndStacks() float64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc + m.StackInuse)
+}
+
+// motifSubscriber subscribes on one bus.
+type motifSubscriber struct {
+	bus *patterns.Bus
+	all *patterns.PubSub[[]byte]
+}
+
+func motifSubscriptions(ctx context.Context, r *Run, size int) (map[string]float64, error) {
+	return subscriptions(ctx, r, size, func(ctx context.Context, url, exchange string) (subscriber, error) {
+		_, bus, err := openBus(ctx, url, amqp.Quorum)
+		if err != nil {
+			return nil, err
+		}
+		return &motifSubscriber{bus, patterns.NewPubSub[[]byte](bus, exchange)}, nil
+	})
+}
+
+func (s *motifSubscriber) subscribe(ctx context.Context, got func([]byte)) error {
+	_, err := s.all.Subscribe(ctx, func(_ context.Context, body []byte) error { got(body); return nil })
+	return err
+}
+
+func (s *motifSubscriber) close(ctx context.Context) error { return s.bus.Close(ctx) }
+
+// rawSubscriber has a channel and a goroutine for each subscription. It
+// connects again when the connection is lost, and subscribes again what was.
+type rawSubscriber struct {
+	url, exchange string
+	conn          *amqp091.Connection
+	all           []func([]byte)
+	closing       chan struct{}
+	closed        chan error
+}
+
+func rawSubscriptions(ctx context.Context, r *Run, size int) (map[string]float64, error) {
+	return subscriptions(ctx, r, size, func(_ context.Context, url, exchange string) (subscriber, error) {
+		conn, err := amqp091.Dial(url)
+		if err != nil {
+			return nil, err
+		}
+		s := &rawSubscriber{url: url, exchange: exchange, conn: conn, closing: make(chan struct{}), closed: make(chan error, 1)}
+		go func() { s.closed <- s.watch() }()
+		return s, nil
+	})
+}
+
+func (s *rawSubscriber) subscribe(_ context.Context, got func([]byte)) error {
+	s.all = append(s.all, got)
+	return s.begin(got)
+}
+
+func (s *rawSubscriber) begin(got func([]byte)) error {
+	ch, err := s.conn.Channel()
+	if err != nil {
+		return err
+	}
+	queue, err := ch.QueueDeclare("", false, true, true, false, nil)
+	if err != nil {
+		return err
+	}
+	if err := ch.QueueBind(queue.Name, "", s.exchange, false, nil); err != nil {
+		return err
+	}
+	if err := ch.Qos(1, 0, false); err != nil {
+		return err
+	}
+	deliveries, err := ch.Consume(queue.Name, "", false, true, false, false, nil)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for m := range deliveries {
+			got(m.Body)
+			_ = m.Ack(false) // it comes again if that failed
+		}
+	}()
+	return nil
+}
+
+// watch connects again, and returns when the subscriber is closed.
+func (s *rawSubscriber) watch() error {
+	for {
+		lost := s.conn.NotifyClose(make(chan *amqp091.Error, 1))
+		select {
+		case <-lost:
+		case <-s.closing:
+			return s.conn.Close()
+		}
+		var err error
+		if s.conn, err = amqp091.Dial(s.url); err != nil {
+			return err
+		}
+		for _, got := range s.all {
+			if err := s.begin(got); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *rawSubscriber) close(context.Context) error {
+	close(s.closing)
+	err := <-s.closed
+	if errors.Is(err, amqp091.ErrClosed) {
+		return nil
+	}
+	return err
+}
