@@ -45,6 +45,10 @@ broker: ## a RabbitMQ node to play with; prints its URLs, ends with Ctrl-C
 faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table with what was lost
 	MOTIF_BROKER=require $(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults
 
+.PHONY: conformance
+conformance: rabbitmq ## the conformance suite on all adapters and two peers: conformance/report, README (minutes)
+	$(GO) run ./internal/conformancetest/cmd/conformance -out conformance/report -readme README.md
+
 .PHONY: fuzz
 fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
 	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \

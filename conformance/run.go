@@ -44,7 +44,10 @@ func Check(ctx context.Context, open Opener, features adapters.Features) (Report
 
 func check(ctx context.Context, cases []Case, open Opener, features adapters.Features) (Report, error) {
 	s := suite{open: open, claims: features}
-	report := Report{Adapter: features.Adapter, Claims: features, Began: time.Now(), Results: make([]Result, len(cases))}
+	report := Report{Adapter: features.Adapter, Began: time.Now(), Results: make([]Result, len(cases))}
+	if features.Ability != 0 {
+		report.Claims = strings.Split(features.Ability.String(), ", ")
+	}
 	place := make(map[string]int, len(cases))
 	for i, c := range cases {
 		place[c.ID] = i
@@ -118,7 +121,7 @@ func (s *suite) run(ctx context.Context, c Case) (r Result) {
 		}
 		do = func(t *trial) { t.refuses(missing) }
 	case lacking != 0:
-		r.Outcome, r.Why = NotApplicable, []string{"the harness has no hook for " + lacking.String()}
+		r.Outcome, r.Why = NotApplicable, []string{"the harness has no hook: " + lacking.String()}
 		do = func(*trial) {}
 	}
 	problems, counts := newTrial(c.ID, h, s.claims).execute(inTime, do)

@@ -177,7 +177,7 @@ func TestLackOfAHookIsNotApplicable(t *testing.T) {
 		return h, nil
 	}
 	r := outcome(t, open, onMemoryClaims, c)
-	if r.Outcome != NotApplicable || !slices.Equal(r.Why, []string{"the harness has no hook for freeze"}) {
+	if r.Outcome != NotApplicable || !slices.Equal(r.Why, []string{"the harness has no hook: freeze"}) {
 		t.Errorf("%s %q", r.Outcome, r.Why)
 	}
 }

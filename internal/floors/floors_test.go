@@ -33,7 +33,8 @@ var floorOf = []struct {
 	{"patterns", 1},
 	{"middleware", 1},
 	{"conformance", 2},
-	{"examples/internal", 2}, // what the examples share, a step below them
+	{"internal/conformancetest", 3}, // harnesses for all adapters, and the command that runs the suite on them
+	{"examples/internal", 2},        // what the examples share, a step below them
 	{"examples/*", 3},
 	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf
 }

@@ -1,0 +1,20 @@
+package amqp_test
+
+import (
+	"testing"
+
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/internal/conformancetest"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+func TestConformance(t *testing.T) {
+	node := rabbitmqtest.Private(t, rabbitmqtest.Options{}) // which is restarted and frozen
+	for _, queueType := range []amqp.QueueType{amqp.Classic, amqp.Quorum} {
+		t.Run(string(queueType), func(t *testing.T) {
+			a := conformancetest.RabbitMQ(node, queueType)
+			conformance.Run(t, a.Open, a.Features)
+		})
+	}
+}

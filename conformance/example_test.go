@@ -1,0 +1,45 @@
+package conformance_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/conformance"
+)
+
+// In an adapter's own test, which here is that of the in-process broker: how to
+// get at the broker, and what the adapter claims.
+func ExampleRun() {
+	testConformance := func(t *testing.T) {
+		open := func(context.Context) (*conformance.Harness, error) {
+			broker := memory.New()
+			return &conformance.Harness{
+				Connect: func(context.Context) (adapters.Driver, error) { return broker.Connect(), nil },
+				Restart: func(context.Context) error { broker.Restart(); return nil }, // and more, where there are ways
+			}, nil
+		}
+		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.Everything})
+	}
+	_ = testConformance
+}
+
+// Without a test: a report, here as a page.
+func ExampleCheck() {
+	open := func(context.Context) (*conformance.Harness, error) {
+		broker := memory.New()
+		return &conformance.Harness{
+			Connect: func(context.Context) (adapters.Driver, error) { return broker.Connect(), nil },
+		}, nil
+	}
+	report, err := conformance.Check(context.Background(), open, adapters.Features{Adapter: "memory", Ability: adapters.Everything})
+	if err != nil {
+		fmt.Println(err)
+	}
+	if err := report.WriteHTML(os.Stdout); err != nil {
+		fmt.Println(err)
+	}
+}

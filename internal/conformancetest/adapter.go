@@ -1,0 +1,93 @@
+// Package conformancetest has what the conformance suite needs to run on each
+// adapter that we compare: ours, and the peers through the watermill door.
+package conformancetest
+
+import (
+	"context"
+	"math"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/conformance"
+)
+
+// Adapter is a column of the matrix.
+type Adapter struct {
+	Name     string
+	About    string // what was tested, in a line
+	Ours     bool   // so that no case may fail
+	Open     conformance.Opener
+	Features adapters.Features
+
+	// Notes explain failures to readers, by the ID of the case. Each was looked
+	// at.
+	Notes map[string]string
+}
+
+// Memory is the in-process broker.
+func Memory() Adapter {
+	return Adapter{
+		Name:     "memory",
+		About:    "adapters/memory, the in-process broker. It has no login.",
+		Ours:     true,
+		Features: adapters.Features{Adapter: "memory", Ability: adapters.Everything},
+		Open: func(context.Context) (*conformance.Harness, error) {
+			b := memory.New()
+			return &conformance.Harness{
+				Connect: func(context.Context) (adapters.Driver, error) { return b.Connect(), nil },
+				Close:   func(context.Context) error { b.Close(); return nil },
+				Restart: func(context.Context) error { b.Restart(); return nil },
+				Cut:     func(context.Context) error { b.Cut(); return nil },
+				Depth: func(_ context.Context, queue string) (int, error) {
+					info, _ := b.Queue(queue)
+					return info.Ready, nil
+				},
+				Delete: func(_ context.Context, queue string) error { return b.DeleteQueue(queue) },
+				Freeze: func(context.Context) (func() error, error) {
+					return stall(b, memory.OnPublish, memory.OnSubscribe, memory.OnDeliver, memory.OnSettle), nil
+				},
+				Block: func(context.Context) (func() error, error) { return stall(b, memory.OnPublish), nil },
+			}, nil
+		},
+	}
+}
+
+// stall lets no operation come to an end, until it is undone.
+func stall(b *memory.Broker, ops ...memory.Op) (undo func() error) {
+	var removes []func()
+	for _, op := range ops {
+		removes = append(removes, b.Inject(memory.Fault{On: op, Delay: math.MaxInt64}))
+	}
+	return func() error {
+		for _, remove := range removes {
+			remove()
+		}
+		return nil
+	}
+}
+
+// Check runs the suite.
+func (a Adapter) Check(ctx context.Context) (conformance.Report, error) {
+	r, err := conformance.Check(ctx, a.Open, a.Features)
+	r.Adapter, r.About, r.Notes = a.Name, a.About, map[string]string{}
+	for _, result := range r.Results {
+		if note := a.Notes[result.ID]; note != "" && result.Outcome == conformance.Fail {
+			r.Notes[result.ID] = note
+		}
+	}
+	return r, err
+}
+
+// Unexplained says which failures of a report nobody has explained, and which
+// explanations are of no failure.
+func (a Adapter) Unexplained(r conformance.Report) (sentences []string) {
+	for _, result := range r.Results {
+		switch noted := a.Notes[result.ID] != ""; {
+		case result.Outcome == conformance.Fail && !noted:
+			sentences = append(sentences, "no note explains the failure of "+result.ID)
+		case result.Outcome != conformance.Fail && noted:
+			sentences = append(sentences, "a note explains a failure of "+result.ID+", which did not fail")
+		}
+	}
+	return sentences
+}

@@ -1,0 +1,115 @@
+// Command conformance runs the conformance suite on each adapter that we
+// compare, and writes the matrix: as text, JSON, one HTML page, and in short into the
+// README. It fails if one of our own adapters fails.
+//
+//	conformance -out conformance/report -readme README.md
+//	conformance -adapter gochannel     only this one, as text
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/internal/conformancetest"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+func main() {
+	out := flag.String("out", "", "write report.txt, report.json and index.html into this `folder`")
+	readme := flag.String("readme", "", "put the table into this `file`, between its marks")
+	only := flag.String("adapter", "", "run on this `adapter` only")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *only, *out, *readme); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func run(ctx context.Context, only, out, readme string) (err error) {
+	node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	var matrix conformance.Matrix
+	var failed []string
+	for _, a := range []conformancetest.Adapter{
+		conformancetest.Memory(),
+		conformancetest.RabbitMQ(node, amqp.Classic),
+		conformancetest.RabbitMQ(node, amqp.Quorum),
+		conformancetest.GoChannel(),
+		conformancetest.WatermillAMQP(node),
+	} {
+		if only != "" && only != a.Name {
+			continue
+		}
+		r, err := a.Check(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Println(r.Summary())
+		if a.Ours && !r.Passed() {
+			failed = append(failed, a.Name)
+		}
+		for _, s := range a.Unexplained(r) {
+			fmt.Println("  " + s)
+		}
+		matrix = append(matrix, r)
+	}
+	if len(matrix) == 0 {
+		return fmt.Errorf("there is no adapter %q", only)
+	}
+	if out == "" {
+		err = matrix.WriteText(os.Stdout)
+	} else {
+		err = write(matrix, out, readme)
+	}
+	if err == nil && len(failed) > 0 {
+		err = fmt.Errorf("rules are violated by %s", strings.Join(failed, ", "))
+	}
+	return err
+}
+
+// write writes the matrix without what is another in each run and says nothing
+// about an adapter: how long each case took.
+func write(matrix conformance.Matrix, out, readme string) error {
+	for i := range matrix {
+		r := &matrix[i]
+		r.Began, r.Took = r.Began.UTC().Truncate(24*time.Hour), r.Took.Round(time.Second)
+		for j := range r.Results {
+			r.Results[j].Took = 0
+		}
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	for name, format := range map[string]func(io.Writer) error{
+		"report.txt": matrix.WriteText, "report.json": matrix.WriteJSON, "index.html": matrix.WriteHTML,
+	} {
+		var b bytes.Buffer
+		if err := format(&b); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(out, name), b.Bytes(), 0o644); err != nil { //nolint:gosec // for everybody
+			return err
+		}
+	}
+	if readme == "" {
+		return nil
+	}
+	return conformancetest.UpdateTable(readme, matrix)
+}

@@ -1,0 +1,114 @@
+package conformancetest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// RabbitMQ is our adapter on a node of RabbitMQ that the suite has for itself,
+// with one type of queues.
+func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
+	return Adapter{
+		Name:     "RabbitMQ " + string(queueType),
+		About:    fmt.Sprintf("adapters/amqp on RabbitMQ %s, durable queues are %s queues.", rabbitVersion(node), queueType),
+		Ours:     true,
+		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything},
+		Open: func(ctx context.Context) (*conformance.Harness, error) {
+			v, err := newLogin(ctx, node)
+			if err != nil {
+				return nil, err
+			}
+			return v.harness(func(ctx context.Context) (adapters.Driver, error) {
+				cfg, err := amqp.ParseURL(v.url)
+				if err != nil {
+					return nil, err
+				}
+				cfg.QueueType = queueType
+				d, err := amqp.Connect(ctx, cfg)
+				if err != nil {
+					return nil, err
+				}
+				return d, nil
+			}), nil
+		},
+	}
+}
+
+func rabbitVersion(node *rabbitmqtest.Node) (version string) {
+	if err := node.Eval(context.Background(), &version, `list_to_binary(rabbit_misc:version())`); err != nil {
+		return "of unknown version"
+	}
+	return version
+}
+
+// login is a virtual host of one harness, and who may do all there.
+type login struct {
+	*rabbitmqtest.VHost
+	node           *rabbitmqtest.Node
+	user, password string
+	url            string
+}
+
+var logins atomic.Int64
+
+func newLogin(ctx context.Context, node *rabbitmqtest.Node) (*login, error) {
+	user := fmt.Sprintf("conformance-%d", logins.Add(1))
+	v, err := node.AddVHost(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	l := &login{VHost: v, node: node, user: user, password: rand.Text()}
+	l.url = v.URLFor(l.user, l.password)
+	err = v.AddUser(ctx, l.user, l.password)
+	if err == nil {
+		err = v.SetPermissions(ctx, l.user, ".*", ".*", ".*")
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.close(ctx))
+	}
+	return l, nil
+}
+
+func (l *login) close(ctx context.Context) error {
+	return errors.Join(l.Delete(ctx), l.DeleteUser(ctx, l.user))
+}
+
+// harness has hooks for all that a broker can suffer. What concerns the node is for
+// cases that have it for themselves.
+func (l *login) harness(connect func(context.Context) (adapters.Driver, error)) *conformance.Harness {
+	return &conformance.Harness{
+		Connect: connect,
+		Close:   l.close,
+		Restart: func(ctx context.Context) error {
+			if err := l.node.Stop(ctx); err != nil {
+				return err
+			}
+			return l.node.Restart(ctx)
+		},
+		Cut: func(ctx context.Context) error {
+			_, err := l.CloseConnections(ctx)
+			return err
+		},
+		Freeze: func(context.Context) (func() error, error) {
+			return l.node.Thaw, l.node.Freeze()
+		},
+		Block: func(ctx context.Context) (func() error, error) {
+			unblock := func() error { return l.node.ClearAlarms(context.WithoutCancel(ctx)) }
+			return unblock, l.node.MemoryAlarm(ctx)
+		},
+		Depth: func(ctx context.Context, queue string) (int, error) {
+			q, err := l.Queue(ctx, queue)
+			return q.Ready, err
+		},
+		Delete: l.DeleteQueue,
+		Secret: l.password,
+	}
+}
