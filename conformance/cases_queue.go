@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/motifmq/motif/adapters"
@@ -59,6 +61,298 @@ var queueCases = []Case{
 				t.settle(d, adapters.Ack)
 			}
 			same(t, t.take(sub, 6), ids[4:], "the rest")
+		},
+	},
+	{
+		ID:    "queue/slow-starves-nobody",
+		Rule:  "A consumer that is slow keeps what it holds, and no more: all else goes to the others.",
+		Needs: adapters.CanBalance,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 3)
+			slow := t.subscribe(d, s)
+			ids := numbered("m", 23)
+			t.publish(d, to(s), ids[:3]...)
+			held := t.hold(slow, 3)
+			fast := t.subscribe(t.connect(), s)
+			t.publish(d, to(s), ids[3:]...)
+			same(t, t.take(fast, 20), ids[3:], "what the other consumer received")
+			for _, d := range held {
+				t.settle(d, adapters.Ack)
+			}
+		},
+	},
+	{
+		ID:    "queue/idle-share",
+		Rule:  "No message waits while a consumer has room for it: each gets its share.",
+		Needs: adapters.CanBalance,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 2)
+			subs := []adapters.Subscription{t.subscribe(d, s), t.subscribe(d, s), t.subscribe(t.connect(), s)}
+			want := numbered("m", 6)
+			for _, id := range want {
+				t.publish(d, to(s), id)
+			}
+			var held []adapters.Delivery
+			for _, sub := range subs {
+				held = append(held, t.hold(sub, 2)...)
+			}
+			t.sameSet(ids(held), want, "what three consumers hold, two messages each")
+			for _, d := range held {
+				t.settle(d, adapters.Ack)
+			}
+		},
+	},
+	{
+		ID:    "queue/late-joiner",
+		Rule:  "A consumer that joins late gets its share of what waits.",
+		Needs: adapters.CanBalance,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 2)
+			first := t.subscribe(d, s)
+			want := numbered("m", 10)
+			t.publish(d, to(s), want...)
+			held := t.hold(first, 2)
+			same(t, t.take(t.subscribe(t.connect(), s), 8), want[2:], "what the second consumer received")
+			for _, d := range held {
+				t.settle(d, adapters.Ack)
+			}
+		},
+	},
+	{
+		ID:   "queue/publisher-order",
+		Rule: "What one goroutine publishes to a queue arrives in that order, however many others publish there.",
+		run: func(t *trial) {
+			const publishers, calls = 4, 15
+			d, s := t.connect(), queue(t.name("queue"), 20)
+			sub := t.subscribe(d, s)
+			want := make([][]string, publishers)
+			for n := range publishers {
+				list := numbered(fmt.Sprintf("%d", n), 3*calls)
+				want[n] = list
+				own := t.connect()
+				t.spawn(func() {
+					for i := range calls { // one, and two at once
+						t.publish(own, to(s), list[3*i])
+						t.publish(own, to(s), list[3*i+1:3*i+3]...)
+					}
+				})
+			}
+			got := make([][]string, publishers)
+			for _, id := range t.take(sub, publishers*3*calls) {
+				n := int(id[0] - '0')
+				got[n] = append(got[n], id)
+			}
+			for n := range publishers {
+				same(t, got[n], want[n], fmt.Sprintf("what came from publisher %d", n))
+			}
+		},
+	},
+	{
+		ID:    "queue/get",
+		Rule:  "Get takes the next message, and says ErrEmpty when none is ready; what it took is in hand until it is settled.",
+		Needs: adapters.CanGet | adapters.CanRequeue,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			empty := func(when string) {
+				if got, err := d.Get(t.soon(), s); err == nil {
+					t.errorf("Get took %q %s", got.Message.UUID, when)
+				} else {
+					t.is(err, adapters.ErrEmpty, "Get "+when)
+				}
+			}
+			empty("from a queue that is new")
+			t.publish(d, to(s), "a", "b")
+			a, b := t.get(d, s), t.get(d, s)
+			same(t, ids([]adapters.Delivery{a, b}), []string{"a", "b"}, "what Get took")
+			empty("while all messages are in hand")
+			t.settle(b, adapters.Ack)
+			t.settle(a, adapters.Requeue)
+			t.await("what was requeued is there again", func() bool {
+				again, err := d.Get(t.soon(), s)
+				if errors.Is(err, adapters.ErrEmpty) {
+					return false
+				}
+				t.must(err, "Get")
+				same(t, []string{again.Message.UUID}, []string{"a"}, "what Get took after the requeue")
+				t.settle(again, adapters.Ack)
+				return true
+			})
+			empty("after all was acknowledged")
+		},
+	},
+	{
+		ID:    "queue/passive",
+		Rule:  "To use a queue as it stands is ErrNotFound if there is none, and then there is still none.",
+		Needs: adapters.CanPassive,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			passive := s
+			passive.Passive = true
+			for range 2 {
+				t.is(d.Declare(t.soon(), passive), adapters.ErrNotFound, "declaring what is not there")
+				_, err := d.Subscribe(t.soon(), passive)
+				t.is(err, adapters.ErrNotFound, "subscribing to what is not there")
+			}
+			t.declare(d, s)
+			t.declare(d, passive)
+			sub := t.subscribe(d, passive)
+			t.publish(d, to(s), "a")
+			same(t, t.take(sub, 1), []string{"a"}, "what came from the queue as it stands")
+		},
+	},
+	{
+		ID:    "queue/passive-whatever-it-is",
+		Rule:  "A queue is used as it stands whatever its properties.",
+		Needs: adapters.CanPassive | adapters.CanLimit,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			passive := s
+			passive.Passive = true
+			s.Queue.MaxLength = 10
+			t.declare(d, s)
+			other := t.connect()
+			t.declare(other, passive)
+			sub := t.subscribe(other, passive)
+			t.publish(d, to(s), "a")
+			same(t, t.take(sub, 1), []string{"a"}, "what came from the queue as it stands")
+		},
+	},
+	{
+		ID:   "queue/redeclare",
+		Rule: "Declaring a queue again with the same properties changes nothing, and is no error.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			t.declare(d, s)
+			t.publish(d, to(s), "a")
+			t.declare(d, s)
+			other := t.connect()
+			t.declare(other, s)
+			s.Prefetch = 7 // not the queue's
+			sub := t.subscribe(other, s)
+			t.declare(d, s)
+			same(t, t.take(sub, 1), []string{"a"}, "what is in the queue")
+		},
+	},
+	{
+		ID:    "queue/mismatch",
+		Rule:  "Declaring a queue again with other properties is ErrMismatch, and the queue stays as it is, with its messages and consumers.",
+		Needs: adapters.CanLimit,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			s.Queue.MaxLength = 10
+			t.declare(d, s)
+			t.publish(d, to(s), "a")
+			sub := t.subscribe(d, s)
+			unlimited, longer := s, s
+			unlimited.Queue.MaxLength, longer.Queue.MaxLength = 0, 11
+			for _, client := range []adapters.Driver{d, t.connect()} {
+				for _, other := range []adapters.Source{unlimited, longer} {
+					what := fmt.Sprintf("with a length of %d in place of 10", other.Queue.MaxLength)
+					t.is(client.Declare(t.soon(), other), adapters.ErrMismatch, "declaring "+what)
+					_, err := client.Subscribe(t.soon(), other)
+					t.is(err, adapters.ErrMismatch, "subscribing "+what)
+				}
+			}
+			t.declare(d, s)
+			t.publish(d, to(s), "b")
+			same(t, t.take(sub, 2), []string{"a", "b"}, "what came from the queue")
+		},
+	},
+	{
+		ID:    "queue/auto-delete",
+		Rule:  "An auto-delete queue lives as long as it has a consumer, and is gone with the last one.",
+		Needs: adapters.CanAutoDelete | adapters.CanPassive,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			s.Queue.AutoDelete = true
+			passive := queue(s.Name, 1)
+			passive.Passive = true
+			looker := t.connect()
+			gone := func() bool { return errors.Is(looker.Declare(t.soon(), passive), adapters.ErrNotFound) }
+			first, second := t.subscribe(d, s), t.subscribe(t.connect(), s)
+			t.publish(d, to(s), "a", "b", "waits")
+			held := []adapters.Delivery{t.receive(first), t.receive(second)}
+			t.must(first.Stop(), "stopping the first consumer")
+			for _, d := range held {
+				t.settle(d, adapters.Ack)
+			}
+			same(t, t.take(second, 1), []string{"waits"}, "what the second consumer got after the first one was stopped")
+			t.must(second.Stop(), "stopping the last consumer")
+			t.await("the queue is gone with its last consumer", gone)
+
+			last := t.connect()
+			t.subscribe(last, s)
+			if gone() {
+				t.errorf("the queue that was made again is gone")
+			}
+			t.must(last.Close(t.soon()), "closing the client of the last consumer")
+			t.await("the queue is gone with its last consumer's client", gone)
+		},
+	},
+	{
+		ID:   "queue/isolated-from-publisher",
+		Rule: "What a publisher does to its message after Publish changes nothing for those who receive it.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			t.declare(d, s)
+			m, want := text("m")[0], text("m")[0]
+			m.Metadata.Set("name", "value")
+			want.Metadata.Set("name", "value")
+			t.must(d.Publish(t.soon(), to(s), m), "publishing")
+			clear(m.Payload)
+			m.UUID = "another"
+			m.Metadata.Set("name", "another")
+			m.Metadata.Set("more", "of it")
+			got := t.receive(t.subscribe(d, s))
+			t.settle(got, adapters.Ack)
+			t.sameMessage(got.Message, want, "")
+		},
+	},
+	{
+		ID:    "queue/isolated-from-receivers",
+		Rule:  "What a receiver does to its message changes nothing for those who receive it after it was requeued.",
+		Needs: adapters.CanRequeue,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			sub := t.subscribe(d, s)
+			m, want := text("m")[0], text("m")[0]
+			m.Metadata.Set("name", "value")
+			want.Metadata.Set("name", "value")
+			t.must(d.Publish(t.soon(), to(s), m), "publishing")
+			got := t.receive(sub)
+			clear(got.Message.Payload)
+			got.Message.Metadata.Set("name", "another")
+			got.Message.Metadata.Set("more", "of it")
+			t.settle(got, adapters.Requeue)
+			got = t.receive(sub)
+			t.settle(got, adapters.Ack)
+			t.sameMessage(got.Message, want, "")
+		},
+	},
+	{
+		ID:    "queue/deleted-under-its-consumer",
+		Rule:  "When its queue is deleted a subscription declares it again and goes on; nobody receives a message that was never sent.",
+		Hooks: WithDelete,
+		Needs: adapters.CanReturn,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 2)
+			sub := t.subscribe(d, s)
+			t.publish(d, to(s), "before")
+			held := t.receive(sub)
+			same(t, []string{held.Message.UUID}, []string{"before"}, "what was received")
+			t.excused(s)
+			t.must(t.h.Delete(t.soon(), s.Name), "deleting the queue")
+			p := to(s)
+			p.Mandatory = true
+			after := t.publishAgain(t.connect(), p, "after")
+			got := t.receive(sub)
+			t.settle(got, adapters.Ack)
+			same(t, []string{got.Message.UUID}, []string{after}, "what comes next")
+			if err := held.Settle(t.soon(), adapters.Ack); err != nil && !errors.Is(err, adapters.ErrStaleDelivery) {
+				t.errorf("settling what was in hand of the deleted queue: %v", err)
+			}
+			t.publish(d, to(s), "last")
+			same(t, t.take(sub, 1), []string{"last"}, "what comes last")
 		},
 	},
 }

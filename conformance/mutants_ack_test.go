@@ -205,7 +205,9 @@ var ackMutants = []mutant{
 func outcomes(change func(adapters.Outcome) adapters.Outcome) func(*mutated) {
 	return func(m *mutated) {
 		settle := m.settle
-		m.settle = func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error { return settle(ctx, d, change(o)) }
+		m.settle = func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error {
+			return settle(ctx, d, change(o))
+		}
 	}
 }
 

@@ -129,17 +129,26 @@ func (s *mutatedSettler) Settle(ctx context.Context, o adapters.Outcome) error {
 	return s.m.settle(ctx, s.d, o)
 }
 
-// open returns a harness for brokers with the fault.
+// open returns a harness for brokers with the fault. Its hooks are those of
+// another one, which the fault can replace at any time.
 func (x mutant) open(context.Context) (*Harness, error) {
 	b := memory.New()
 	h := harness(b)
-	h.Secret = secret
-	h.Connect = func(context.Context) (adapters.Driver, error) {
-		m := newMutated(b, h)
-		x.mutate(m)
-		return m, nil
-	}
-	return h, nil
+	return &Harness{
+		Connect: func(context.Context) (adapters.Driver, error) {
+			m := newMutated(b, h)
+			x.mutate(m)
+			return m, nil
+		},
+		Close:   func(ctx context.Context) error { return h.Close(ctx) },
+		Restart: func(ctx context.Context) error { return h.Restart(ctx) },
+		Cut:     func(ctx context.Context) error { return h.Cut(ctx) },
+		Freeze:  func(ctx context.Context) (func() error, error) { return h.Freeze(ctx) },
+		Block:   func(ctx context.Context) (func() error, error) { return h.Block(ctx) },
+		Depth:   func(ctx context.Context, queue string) (int, error) { return h.Depth(ctx, queue) },
+		Delete:  func(ctx context.Context, queue string) error { return h.Delete(ctx, queue) },
+		Secret:  secret,
+	}, nil
 }
 
 // bubble runs cases on brokers of their own, in a bubble, where to wait in vain

@@ -194,6 +194,9 @@ func (t *trial) empty(ctx context.Context, d adapters.Driver, s adapters.Source)
 		next = func() (adapters.Delivery, error) { return getter.Get(ctx, s) }
 	} else {
 		sub, err := d.Subscribe(ctx, s)
+		if errors.Is(err, adapters.ErrNotFound) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -285,11 +288,11 @@ func (t *trial) soon() context.Context {
 // await waits until cond is true. It is for what nothing tells of.
 func (t *trial) await(what string, cond func() bool) {
 	ctx := t.soon()
-	for !cond() {
+	for pause := 5 * time.Millisecond; !cond(); pause = min(2*pause, silence) {
 		select {
 		case <-ctx.Done():
 			t.fatalf("in vain for %v: %s", patience, what)
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }
