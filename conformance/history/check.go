@@ -1,143 +1,118 @@
-// Package history writes down what goes through drivers, and judges it.
 package history
 
 import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
 
-// Violation is a way in which a history breaks the guarantees.
-type Violation struct {
-	Kind   Kind
-	ID     string // of the message
-	Queue  string
-	Detail string
-}
-
-// Kind of a violation.
-type Kind string
-
-const (
-	Lost        Kind = "lost"        // confirmed, and neither delivered nor in its queue
-	WrongAck    Kind = "wrong ack"   // delivered and gone, and nobody acknowledged it
-	Phantom     Kind = "phantom"     // delivered without an id
-	Unexpected  Kind = "unexpected"  // delivered and never sent
-	Misrouted   Kind = "misrouted"   // delivered from a queue that it was not sent to
-	Ghost       Kind = "ghost"       // delivered though its publish failed for certain
-	Unexplained Kind = "unexplained" // delivered twice as if for the first time
-	Resurrected Kind = "resurrected" // delivered again, with no session lost and nothing requeued
-	Overdue     Kind = "overdue"     // a call came back long after the end of its ctx
-	Hung        Kind = "hung"        // a call did not come back
-)
-
-func (v Violation) String() string {
-	s := string(v.Kind) + ":"
-	if v.ID != "" || v.Queue != "" {
-		s += fmt.Sprintf(" message %q in %q", v.ID, v.Queue)
-	}
-	return strings.TrimSuffix(s+" "+v.Detail, " ")
-}
-
 // grace is how long after the end of its ctx a call may come back.
 const grace = time.Second
 
-// Verdict is what a history amounts to.
-type Verdict struct {
-	Attempted  int // messages given to a publish
-	Confirmed  int
-	Unknown    int // of those not confirmed, how many may have been stored
-	Delivered  int
-	Duplicated int           // deliveries of what was delivered before
-	Lost       int           // confirmed messages that nobody acknowledged and that are not there any more
-	Unexpected int           // deliveries of what nobody sent
-	Gap        time.Duration // longest time between two deliveries
-
-	Violations []Violation
-}
-
-// String renders the numbers on one line.
-func (v Verdict) String() string {
-	return fmt.Sprintf("attempted %d, confirmed %d, unknown %d, delivered %d, duplicated %d, unexpected %d, lost %d, violations %d",
-		v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Unexpected, v.Lost, len(v.Violations))
-}
-
-// Has tells whether there is a violation of a kind.
-func (v Verdict) Has(k Kind) bool {
-	return slices.ContainsFunc(v.Violations, func(v Violation) bool { return v.Kind == k })
-}
-
 // copyOf is one message in one queue.
 type copyOf struct {
-	id      string
-	attempt int
-	queue   string
+	identity
+	queue string
 }
 
-// life is what became of it.
+// identity is what a message is known by.
+type identity struct {
+	id      string
+	attempt int
+}
+
+// life is what became of a copy.
 type life struct {
-	confirmed  bool // somebody relies on it
-	possible   int  // publishes that may have stored it
-	deliveries []Event
-	handled    bool // acknowledged or rejected
+	confirmed  bool     // somebody relies on it
+	sent       int      // the last event that made it so
+	possible   int      // publishes that may have stored it
+	by         *publish // the last of these
+	deliveries []*Event
+	handled    bool // acknowledged
+	rejected   bool
 	left       bool
 }
 
+// publish is one message given to a driver once.
+type publish struct {
+	*Event
+	at       int // events: its beginning,
+	returned int // and when the call had returned
+	outcome  Op  // PublishInvoke: none, its process died
+}
+
+// fate is what became of a message, whatever its queue.
+type fate struct{ confirmed, unknown, there bool }
+
 type judge struct {
-	v        *Verdict
-	bindings []Event           // as they are at this point of the history
-	ever     []Event           // all that there were at some time
-	dead     map[string]string // queue to its dead-letter queue
-	copies   map[copyOf]*life
-	order    []copyOf         // in which the copies came up
-	sent     map[string]bool  // by id: whether a publish of it may have worked
-	onTheWay map[copyOf]bool  // left on the way to a queue; without the queue
-	ended    map[uint64]Event // sessions
-	outcomes map[uint64]Op    // of publishes
-	settled  map[uint64]Event
-	crashed  bool
+	v         *Verdict
+	now, ever routes // bindings at this point of the history, and all that there are at some time
+	queues    queues
+	feeders   map[string][]string
+	replies   map[string]bool // queues behind reply addresses
+	purged    map[string]int  // the last time
+	copies    map[copyOf]*life
+	order     []copyOf        // in which the copies came up
+	sent      map[string]bool // by id: whether a publish of it may have worked
+	fates     map[identity]*fate
+	answers   map[identity]int  // publishes to reply addresses
+	onTheWay  map[identity]bool // left on the way to a queue
+	ended     map[uint64]*Event
+	publishes map[uint64]*publish
+	settled   map[uint64]*Event
+	crashed   bool
+	lines     lines
+	hands     hands
 }
 
 // Check judges a history, which must be complete: what was left in the queues
-// belongs to it. hanging are the calls that have not returned.
+// belongs to it. hanging are the calls that have not returned. The events are
+// in the order in which they happened, as far as anybody could tell; At is looked at
+// for the gap between deliveries only, and for sessions that end much later.
+//
+// Each lost or otherwise wrong message is a violation of its own, but there is one
+// OutOfOrder for each queue and publisher, and one Unfair for each session.
 func Check(events []Event, hanging []string) Verdict {
 	v := Verdict{}
 	j := &judge{
-		v: &v, dead: map[string]string{}, copies: map[copyOf]*life{}, sent: map[string]bool{}, onTheWay: map[copyOf]bool{},
-		ended: map[uint64]Event{}, outcomes: map[uint64]Op{}, settled: map[uint64]Event{},
+		v: &v, now: routes{}, ever: routes{}, queues: queues{}, replies: map[string]bool{}, purged: map[string]int{},
+		copies: map[copyOf]*life{}, sent: map[string]bool{}, fates: map[identity]*fate{}, answers: map[identity]int{}, onTheWay: map[identity]bool{},
+		ended: map[uint64]*Event{}, publishes: map[uint64]*publish{}, settled: map[uint64]*Event{}, lines: lines{}, hands: newHands(),
 	}
-	j.prepare(events)
+	for i := range events {
+		j.prepare(i, &events[i])
+	}
+	for _, p := range j.publishes {
+		j.sent[p.ID] = j.sent[p.ID] || p.outcome != PublishFail
+	}
+	j.feeders = j.queues.feeders()
+	j.hands.prepare(events)
 	last := time.Duration(-1)
-	for _, e := range events {
-		switch e.Op {
-		case PublishInvoke:
-			j.publish(e)
-		case Bind:
-			j.bindings = append(j.bindings, e)
-		case Unbind:
-			j.unbind(e)
-		case Deliver:
-			v.Delivered++
+	for i := range events {
+		e := &events[i]
+		j.hands.release(i)
+		j.lines.follow(e)
+		j.follow(i, e)
+		if e.Op == Deliver {
 			if last >= 0 {
 				v.Gap = max(v.Gap, e.At-last)
 			}
 			last = e.At
-			j.deliver(e)
-		case Left:
-			j.leave(e)
-		case Returned:
-			if e.Over > grace {
-				j.violation(Overdue, "", "", fmt.Sprintf("%s %s came back %v after the end of its ctx", e.Client, e.Call, e.Over.Round(time.Millisecond)))
-			}
 		}
 	}
+	j.inherit()
 	for _, c := range j.order {
 		j.judge(c, j.copies[c])
 	}
+	for _, f := range j.fates {
+		if f.unknown && f.there && !f.confirmed {
+			v.Recovered++
+		}
+	}
+	v.Violations = slices.Concat(v.Violations, j.lines.violations(), j.hands.violations())
 	for _, call := range hanging {
 		j.violation(Hung, "", "", call)
 	}
@@ -149,35 +124,72 @@ func (j *judge) violation(k Kind, id, queue, detail string) {
 }
 
 // prepare notes what must be known before its turn comes.
-func (j *judge) prepare(events []Event) {
-	for _, e := range events {
-		switch e.Op {
-		case PublishOK, PublishFail, PublishUnknown:
-			j.outcomes[e.Publish] = e.Op
-		case Settled:
-			if _, again := j.settled[e.Delivery]; !again { // the first one counts
-				j.settled[e.Delivery] = e
-			}
-		case SessionEnd:
-			j.ended[e.Session] = e
-		case Bind:
-			j.ever = append(j.ever, e)
-			if e.Dead != "" {
-				j.dead[e.Queue] = e.Dead
-			}
-		case Crash:
-			j.crashed = true
+func (j *judge) prepare(i int, e *Event) {
+	switch e.Op {
+	case PublishInvoke:
+		j.publishes[e.Publish] = &publish{Event: e, at: i, returned: -1}
+	case PublishOK, PublishFail, PublishUnknown, PublishTaken:
+		p := j.publishes[e.Publish]
+		if p == nil {
+			return
 		}
+		if p.returned < 0 {
+			p.returned = i
+		}
+		if e.Op != PublishTaken {
+			p.outcome = e.Op
+		}
+	case Subscribed:
+		if e.To.Kind == adapters.Reply {
+			j.replies[e.Queue] = true
+		}
+	case Settled:
+		if _, again := j.settled[e.Delivery]; !again { // the first one counts
+			j.settled[e.Delivery] = e
+		}
+	case SessionEnd:
+		j.ended[e.Session] = e
+	case Bind:
+		j.ever.bind(e, -1)
+		if !e.Passive {
+			j.queues[e.Queue] = e.Spec
+		}
+	case Purged:
+		j.purged[e.Queue] = i
+	case Crash:
+		j.crashed = true
 	}
-	for _, e := range events {
-		if e.Op == PublishInvoke {
-			j.sent[e.ID] = j.sent[e.ID] || j.outcomes[e.Publish] != PublishFail
+}
+
+// follow does what an event is about.
+func (j *judge) follow(i int, e *Event) {
+	switch e.Op {
+	case PublishInvoke:
+		j.publish(j.publishes[e.Publish])
+	case PublishOK:
+		j.confirm(j.publishes[e.Publish])
+	case Bind:
+		if e.Err == nil {
+			j.now.bind(e, i)
+		}
+	case Unbind:
+		j.now.unbind(e)
+	case Deliver:
+		j.v.Delivered++
+		j.deliver(i, e)
+	case Left:
+		j.leave(e)
+	case Returned:
+		if e.Over > grace {
+			j.violation(Overdue, "", "", fmt.Sprintf("%s %s came back %v after the end of its ctx", e.Client, e.Call, e.Over.Round(time.Millisecond)))
 		}
 	}
 }
 
-func (j *judge) copy(id string, attempt int, queue string) *life {
-	c := copyOf{id, attempt, queue}
+func (e *Event) identity() identity { return identity{e.ID, e.attempt()} }
+
+func (j *judge) copy(m identity, queue string) *life {
+	c := copyOf{m, queue}
 	l := j.copies[c]
 	if l == nil {
 		l = &life{}
@@ -187,71 +199,53 @@ func (j *judge) copy(id string, attempt int, queue string) *life {
 	return l
 }
 
-func (j *judge) publish(e Event) {
-	outcome, answered := j.outcomes[e.Publish]
-	j.v.Attempted++
-	switch {
-	case outcome == PublishOK:
-		j.v.Confirmed++
-	case outcome == PublishUnknown || !answered: // its process died
-		j.v.Unknown++
+func (j *judge) fate(m identity) *fate {
+	f := j.fates[m]
+	if f == nil {
+		f = &fate{}
+		j.fates[m] = f
 	}
-	if outcome == PublishFail {
+	return f
+}
+
+// publish counts the copies that a publish may make: in what was bound at some
+// time.
+func (j *judge) publish(p *publish) {
+	j.v.Attempted++
+	switch p.outcome {
+	case PublishFail:
+		return
+	case PublishOK:
+		j.v.Confirmed++
+		j.fate(p.identity()).confirmed = true
+	default:
+		j.v.Unknown++
+		j.fate(p.identity()).unknown = true
+	}
+	if p.To.Kind == adapters.Reply {
+		j.answers[p.identity()]++
+	}
+	j.ever.targets(p.To, p.Key, p.at, func(queue string) {
+		l := j.copy(p.identity(), queue)
+		l.possible++
+		l.by = p
+	})
+}
+
+// confirm notes the copies that there must be: in what was bound before the
+// publish began, and still is.
+func (j *judge) confirm(p *publish) {
+	if p == nil || p.outcome != PublishOK || p.Droppable {
 		return
 	}
-	// It may reach what was bound at some time, and must reach what was bound
-	// before it began.
-	for _, queue := range targets(e, j.ever) {
-		j.copy(e.ID, e.Attempt, queue).possible++
-	}
-	if outcome == PublishOK && !e.Droppable {
-		for _, queue := range targets(e, j.bindings) {
-			j.copy(e.ID, e.Attempt, queue).confirmed = true
-		}
-	}
+	j.now.targets(p.To, p.Key, p.at, func(queue string) {
+		l := j.copy(p.identity(), queue)
+		l.confirmed, l.sent = true, max(l.sent, p.at)
+	})
 }
 
-// targets are the queues that a publish leads to.
-func targets(e Event, bindings []Event) []string {
-	if e.To.Kind == adapters.Queue {
-		return []string{e.To.Name}
-	}
-	var queues []string
-	for _, b := range bindings {
-		if b.To == e.To && matches(b, e.Key) && !slices.Contains(queues, b.Queue) {
-			queues = append(queues, b.Queue)
-		}
-	}
-	return queues
-}
-
-func matches(b Event, key string) bool {
-	switch b.To.Kind {
-	case adapters.Fanout:
-		return true
-	case adapters.Direct:
-		return slices.Contains(b.Keys, key)
-	case adapters.Topic:
-		return slices.ContainsFunc(b.Keys, func(pattern string) bool { return adapters.MatchTopic(pattern, key) })
-	}
-	return false
-}
-
-func (j *judge) unbind(e Event) {
-	var rest []Event
-	for _, b := range j.bindings {
-		if b.To == e.To && b.Queue == e.Queue {
-			b.Keys = slices.DeleteFunc(slices.Clone(b.Keys), func(key string) bool { return slices.Contains(e.Keys, key) })
-			if len(b.Keys) == 0 {
-				continue
-			}
-		}
-		rest = append(rest, b)
-	}
-	j.bindings = rest
-}
-
-func (j *judge) deliver(e Event) {
+func (j *judge) deliver(i int, e *Event) {
+	j.hands.deliver(e)
 	may, sent := j.sent[e.ID]
 	switch {
 	case e.ID == "":
@@ -265,55 +259,113 @@ func (j *judge) deliver(e Event) {
 	case !may:
 		j.violation(Ghost, e.ID, e.Queue, "")
 	}
-	l := j.copy(e.ID, e.Attempt, e.Queue)
-	l.deliveries = append(l.deliveries, e)
-	if s, settled := j.settled[e.Delivery]; settled && s.Outcome != adapters.Requeue {
-		l.handled = true
+	l := j.copy(e.identity(), e.Queue)
+	if j.feeders[e.Queue] == nil { // dead letters come when they die
+		j.lines.deliver(i, e, l)
 	}
+	l.deliveries = append(l.deliveries, e)
+	if s, settled := j.settled[e.Delivery]; settled {
+		l.handled = l.handled || s.Outcome == adapters.Ack
+		l.rejected = l.rejected || s.Outcome == adapters.Reject
+	}
+	j.fate(e.identity()).there = true
 }
 
-func (j *judge) leave(e Event) {
+func (j *judge) leave(e *Event) {
 	if _, sent := j.sent[e.ID]; !sent {
 		j.v.Unexpected++
 		j.violation(Unexpected, e.ID, e.Queue, "left in the queue")
 		return
 	}
+	j.fate(e.identity()).there = true
 	if e.Queue == "" {
-		j.onTheWay[copyOf{e.ID, e.Attempt, ""}] = true
+		j.onTheWay[e.identity()] = true
 		return
 	}
-	j.copy(e.ID, e.Attempt, e.Queue).left = true
+	j.copy(e.identity(), e.Queue).left = true
+}
+
+// inherit passes on to dead letters that somebody relies on the message.
+func (j *judge) inherit() {
+	for _, c := range j.order {
+		l := j.copies[c]
+		if !l.confirmed || l.handled {
+			continue
+		}
+		for _, dead := range j.queues.deadLetters(c.queue) {
+			if letter := j.copies[copyOf{c.identity, dead}]; letter != nil {
+				letter.confirmed, letter.sent = true, max(letter.sent, l.sent)
+			}
+		}
+	}
 }
 
 // judge says what is wrong with the life of one copy.
 func (j *judge) judge(c copyOf, l *life) {
-	if l.possible == 0 && !strings.HasPrefix(c.queue, private) && j.sent[c.id] && !j.mayBeIn(c) {
-		j.violation(Misrouted, c.id, c.queue, fmt.Sprintf("attempt %d", c.attempt))
-	}
-	j.v.Duplicated += max(0, len(l.deliveries)-1)
-	if l.possible > 0 {
-		j.judgeRepeats(c, l)
-	}
-	if !l.confirmed || l.handled || l.left || j.onTheWay[copyOf{c.id, c.attempt, ""}] || j.died(c) {
-		return
-	}
-	j.v.Lost++
-	if len(l.deliveries) == 0 {
-		j.violation(Lost, c.id, c.queue, "confirmed, and never delivered")
-	} else {
-		j.violation(WrongAck, c.id, c.queue, fmt.Sprintf("delivered %d times, acknowledged by nobody, and gone", len(l.deliveries)))
-	}
-}
-
-func (j *judge) judgeRepeats(c copyOf, l *life) {
-	possible, fresh := l.possible, 0
-	for queue, dead := range j.dead { // it may come as a dead letter, too
-		if source := j.copies[copyOf{c.id, c.attempt, queue}]; dead == c.queue && source != nil {
+	possible := l.possible
+	for _, feeder := range j.feeders[c.queue] { // it may come as a dead letter, too
+		if source := j.copies[copyOf{c.identity, feeder}]; source != nil && feeder != c.queue {
 			possible += source.possible
 		}
 	}
+	if j.replies[c.queue] {
+		possible += j.answers[c.identity]
+	}
+	if possible == 0 && j.sent[c.id] {
+		j.violation(Misrouted, c.id, c.queue, fmt.Sprintf("attempt %d", c.attempt))
+	}
+	j.v.Duplicated += max(0, len(l.deliveries)-1)
+	if possible > 0 && !slices.Contains(j.feeders[c.queue], c.queue) { // not if dead letters go round in a circle
+		j.judgeRepeats(c, l, possible)
+	}
+	if l.confirmed && !j.accountedFor(c, l) {
+		j.v.Lost++
+		switch {
+		case len(l.deliveries) == 0:
+			j.violation(Lost, c.id, c.queue, "confirmed, and never delivered")
+		case l.rejected:
+			j.violation(Lost, c.id, c.queue, "rejected, and not among the dead letters")
+		default:
+			j.violation(WrongAck, c.id, c.queue, fmt.Sprintf("delivered %d times, acknowledged by nobody, and gone", len(l.deliveries)))
+		}
+	}
+}
+
+// accountedFor tells whether it is known where a copy is, or why it is not
+// there.
+func (j *judge) accountedFor(c copyOf, l *life) bool {
+	if l.handled || l.left || j.onTheWay[c.identity] || j.gone(c.queue, l) {
+		return true
+	}
+	for _, dead := range j.queues.deadLetters(c.queue) {
+		letter := j.copies[copyOf{c.identity, dead}]
+		if letter != nil && (letter.left || len(letter.deliveries) > 0) || j.purgedSince(dead, l) {
+			return true
+		}
+	}
+	return l.rejected && j.lettersGone(c.queue)
+}
+
+// gone tells whether a queue may have dropped a copy.
+func (j *judge) gone(queue string, l *life) bool {
+	return j.queues.forgets(queue) || j.purgedSince(queue, l)
+}
+
+func (j *judge) purgedSince(queue string, l *life) bool {
+	at, purged := j.purged[queue]
+	return purged && l.sent < at
+}
+
+// lettersGone tells whether what a queue rejects may be gone.
+func (j *judge) lettersGone(queue string) bool {
+	dead := j.queues[queue].DeadLetter
+	return dead == "" || j.queues.forgets(dead)
+}
+
+func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
+	fresh := 0
 	for _, d := range l.deliveries {
-		if !d.Redelivered {
+		if !d.Redelivered && !d.Unmarked {
 			fresh++
 		}
 	}
@@ -337,31 +389,10 @@ func (j *judge) judgeRepeats(c copyOf, l *life) {
 // it was requeued, or its session was lost, also if it had been acknowledged,
 // for the broker may not have heard of that. The broker may know of a lost session long
 // before the client, but not of one that is closed.
-func (j *judge) returned(d, next Event) bool {
+func (j *judge) returned(d, next *Event) bool {
 	if s, settled := j.settled[d.Delivery]; settled && s.Outcome == adapters.Requeue {
 		return true
 	}
 	end, ended := j.ended[d.Session]
 	return ended && (errors.Is(end.Err, adapters.ErrSessionLost) || end.At < next.At+grace)
-}
-
-// mayBeIn tells whether a copy in a queue that it was not published to has
-// come there as a dead letter of another queue.
-func (j *judge) mayBeIn(c copyOf) bool {
-	for queue, dead := range j.dead {
-		if l := j.copies[copyOf{c.id, c.attempt, queue}]; dead == c.queue && l != nil && l.possible > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// died tells whether the broker made a dead letter of a copy.
-func (j *judge) died(c copyOf) bool {
-	dead := j.dead[c.queue]
-	if dead == "" {
-		return false
-	}
-	l := j.copies[copyOf{c.id, c.attempt, dead}]
-	return l != nil && (l.left || len(l.deliveries) > 0)
 }

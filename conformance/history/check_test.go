@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -44,7 +45,56 @@ func (s script) lost(session uint64) script {
 	return s
 }
 
-func (s script) event(e Event) script { s.Add(e); return s }
+func (s script) event(events ...Event) script {
+	for _, e := range events {
+		s.Add(e)
+	}
+	return s
+}
+
+// bound adds a queue with these properties.
+func (s script) bound(queue string, spec adapters.QueueSpec) script {
+	return s.event(Event{Op: Bind, To: onQueue(queue), Queue: queue, Spec: spec})
+}
+
+func left(id, queue string) Event { return Event{Op: Left, ID: id, Attempt: 1, Queue: queue} }
+
+// rejected adds a delivery that is rejected.
+func (s script) rejected(id string) script {
+	e := Event{Op: Deliver, Client: "c", ID: id, Queue: "q", Session: 1, Delivery: s.Number()}
+	s.Add(e)
+	e.Op, e.Outcome = Settled, adapters.Reject
+	return s.event(e)
+}
+
+const none = Kind("")
+
+// histories are right, or wrong in exactly one way.
+type histories map[string]struct {
+	make func(script) script
+	want Kind
+}
+
+func (h histories) check(t *testing.T) {
+	t.Helper()
+	for name, c := range h {
+		t.Run(name, func(t *testing.T) {
+			s := c.make(script{New()})
+			v := s.Check()
+			switch {
+			case c.want == none && len(v.Violations) > 0:
+				t.Errorf("found %v, want nothing", v.Violations)
+			case c.want != none && !v.Has(c.want):
+				t.Errorf("found %v, want it to be %s", v.Violations, c.want)
+			case len(v.Violations) > 1:
+				t.Errorf("found %v, want one violation", v.Violations)
+			}
+			if lost := c.want == Lost || c.want == WrongAck; lost != (v.Lost > 0) {
+				t.Errorf("%d are lost", v.Lost)
+			}
+		})
+	}
+}
 
 func onQueue(name string) adapters.Endpoint {
 	return adapters.Endpoint{Kind: adapters.Queue, Name: name}
@@ -52,11 +102,8 @@ func onQueue(name string) adapters.Endpoint {
 
 func TestCheckerFinds(t *testing.T) {
 	topic := adapters.Endpoint{Kind: adapters.Topic, Name: "news"}
-	const none = Kind("")
-	for name, c := range map[string]struct {
-		make func(script) script
-		want Kind
-	}{
+	fanout := adapters.Endpoint{Kind: adapters.Fanout, Name: "all"}
+	histories{
 		"all well": {func(s script) script { return s.sent("a").delivered("a", 1, false, "ack") }, none},
 		"redelivered after a lost session": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "stale").delivered("a", 2, true, "ack").lost(1)
@@ -65,7 +112,7 @@ func TestCheckerFinds(t *testing.T) {
 			return s.sent("a").delivered("a", 1, false, "requeue").delivered("a", 1, true, "ack")
 		}, none},
 		"left in the queue": {func(s script) script {
-			return s.sent("a").delivered("a", 1, false, "requeue").event(Event{Op: Left, ID: "a", Attempt: 1, Queue: "q"})
+			return s.sent("a").delivered("a", 1, false, "requeue").event(left("a", "q"))
 		}, none},
 		"unknown and there": {func(s script) script {
 			return s.publish("a", PublishUnknown, onQueue("q"), "").delivered("a", 1, false, "ack")
@@ -78,15 +125,13 @@ func TestCheckerFinds(t *testing.T) {
 			return s.sent("a").delivered("a", 1, false, "ack").lost(1).delivered("a", 2, true, "ack")
 		}, none},
 		"dead letter of the broker's": {func(s script) script {
-			s = s.event(Event{Op: Bind, To: onQueue("q"), Queue: "q", Dead: "d"}).sent("a")
-			return s.event(Event{Op: Left, ID: "a", Attempt: 1, Queue: "d"})
+			return s.bound("q", adapters.QueueSpec{DeadLetter: "d"}).sent("a").event(left("a", "d"))
 		}, none},
 		"first delivery again after a crash": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "in hand").event(Event{Op: Crash}).lost(1).delivered("a", 2, false, "ack")
 		}, none},
 		"no binding, no copy": {func(s script) script { return s.publish("a", PublishOK, topic, "x.y") }, none},
 		"unknown while unbound, sent again once bound": {func(s script) script {
-			fanout := adapters.Endpoint{Kind: adapters.Fanout, Name: "all"}
 			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).event(Event{Op: Unbind, To: fanout, Queue: "q"})
 			s = s.publish("a", PublishUnknown, fanout, "").delivered("a", 1, false, "ack")
 			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).publish("a", PublishOK, fanout, "")
@@ -107,7 +152,7 @@ func TestCheckerFinds(t *testing.T) {
 		"in the hand of who died":       {func(s script) script { return s.sent("a").delivered("a", 1, false, "in hand") }, WrongAck},
 		"empty message":                 {func(s script) script { return s.delivered("", 1, false, "ack") }, Phantom},
 		"never sent":                    {func(s script) script { return s.delivered("b", 1, false, "ack") }, Unexpected},
-		"never sent, and left":          {func(s script) script { return s.event(Event{Op: Left, ID: "b", Attempt: 1, Queue: "q"}) }, Unexpected},
+		"never sent, and left":          {func(s script) script { return s.event(left("b", "q")) }, Unexpected},
 		"sent to another queue": {func(s script) script {
 			return s.publish("a", PublishUnknown, onQueue("other"), "").delivered("a", 1, false, "ack")
 		}, Misrouted},
@@ -131,20 +176,7 @@ func TestCheckerFinds(t *testing.T) {
 		"back too late": {func(s script) script {
 			return s.event(Event{Op: Returned, Call: "Publish", Over: grace + time.Millisecond})
 		}, Overdue},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := c.make(script{New()})
-			v := s.Check()
-			switch {
-			case c.want == none && len(v.Violations) > 0:
-				t.Errorf("found %v, want nothing", v.Violations)
-			case c.want != none && !v.Has(c.want):
-				t.Errorf("found %v, want it to be %s", v.Violations, c.want)
-			case len(v.Violations) > 1:
-				t.Errorf("found %v, want one violation", v.Violations)
-			}
-		})
-	}
+	}.check(t)
 }
 
 func TestCheckerFindsWhoHangs(t *testing.T) {
@@ -164,20 +196,129 @@ func TestCheckerCounts(t *testing.T) {
 	s = s.delivered("a", 1, false, "stale").lost(1).delivered("a", 2, true, "ack").delivered("c", 2, false, "ack")
 	v := Check(s.Events(), nil)
 	v.Violations, v.Gap = nil, 0
-	if want := (Verdict{Attempted: 4, Confirmed: 2, Unknown: 1, Delivered: 3, Duplicated: 1, Lost: 1}); v.String() != want.String() {
+	if want := (Verdict{Attempted: 4, Confirmed: 2, Unknown: 1, Recovered: 1, Delivered: 3, Duplicated: 1, Lost: 1}); v.String() != want.String() {
 		t.Errorf("got %s, want %s", v, want)
 	}
 }
 
-func TestLogKnowsWhatIsOpen(t *testing.T) {
-	s := script{New()}.sent("a").sent("b").delivered("a", 1, false, "ack")
-	if s.Open() != 1 {
-		t.Errorf("%d messages are open, want 1", s.Open())
+func TestCheckerKnowsWhatQueuesDo(t *testing.T) {
+	fanout := adapters.Endpoint{Kind: adapters.Fanout, Name: "all"}
+	bind, unbind := Event{Op: Bind, To: fanout, Queue: "q"}, Event{Op: Unbind, To: fanout, Queue: "q"}
+	letters := adapters.QueueSpec{DeadLetter: "d"}
+	expiring := adapters.QueueSpec{MessageTTL: time.Second}
+	bounded := adapters.QueueSpec{MaxLength: 1, Overflow: adapters.DropHead}
+	histories{
+		"expired":                       {func(s script) script { return s.bound("q", expiring).sent("a") }, none},
+		"expired after it was returned": {func(s script) script { return s.bound("q", expiring).sent("a").delivered("a", 1, false, "requeue") }, none},
+		"pushed out":                    {func(s script) script { return s.bound("q", bounded).sent("a") }, none},
+		"refused newcomers, and kept what it had": {func(s script) script {
+			return s.bound("q", adapters.QueueSpec{MaxLength: 1}).sent("a").publish("b", PublishFail, onQueue("q"), "")
+		}, Lost},
+		"gone with its last consumer": {func(s script) script { return s.bound("q", adapters.QueueSpec{AutoDelete: true}).sent("a") }, none},
+		"expired to the dead letters": {func(s script) script {
+			return s.bound("q", adapters.QueueSpec{MessageTTL: time.Second, DeadLetter: "d"}).sent("a").event(left("a", "d"))
+		}, none},
+		"expired and not a dead letter": {func(s script) script {
+			return s.bound("q", adapters.QueueSpec{MessageTTL: time.Second, DeadLetter: "d"}).sent("a")
+		}, Lost},
+		"expired among the dead letters": {func(s script) script {
+			return s.bound("q", adapters.QueueSpec{MessageTTL: time.Second, DeadLetter: "d"}).bound("d", expiring).sent("a")
+		}, none},
+		"round in a circle": {func(s script) script {
+			s = s.bound("q", letters).bound("d", adapters.QueueSpec{MessageTTL: time.Second, DeadLetter: "q"}).sent("a")
+			return s.rejected("a").rejected("a").delivered("a", 1, false, "ack")
+		}, none},
+		"rejected":                       {func(s script) script { return s.sent("a").rejected("a") }, none},
+		"rejected to the dead letters":   {func(s script) script { return s.bound("q", letters).sent("a").rejected("a").event(left("a", "d")) }, none},
+		"rejected and not a dead letter": {func(s script) script { return s.bound("q", letters).sent("a").rejected("a") }, Lost},
+		"dead letters that died in turn": {func(s script) script {
+			return s.bound("q", letters).bound("d", adapters.QueueSpec{DeadLetter: "e"}).sent("a").rejected("a").event(left("a", "e"))
+		}, none},
+		"a dead letter lost by its handler": {func(s script) script {
+			s = s.bound("q", letters).sent("a").rejected("a")
+			return s.event(Event{Op: Deliver, ID: "a", Queue: "d", Delivery: s.Number(), Session: 2})
+		}, WrongAck},
+		"a dead letter in the wrong queue": {func(s script) script {
+			return s.bound("q", letters).sent("a").delivered("a", 1, false, "ack").event(left("a", "e"))
+		}, Misrouted},
+
+		"purged": {func(s script) script { return s.sent("a").event(Event{Op: Purged, Queue: "q"}) }, none},
+		"purged in hand": {func(s script) script {
+			return s.sent("a").delivered("a", 1, false, "stale").event(Event{Op: Purged, Queue: "q"})
+		}, none},
+		"purged dead letters": {func(s script) script {
+			return s.bound("q", letters).sent("a").rejected("a").event(Event{Op: Purged, Queue: "d"})
+		}, none},
+		"lost after a purge":        {func(s script) script { return s.event(Event{Op: Purged, Queue: "q"}).sent("a") }, Lost},
+		"lost while another purges": {func(s script) script { return s.sent("a").event(Event{Op: Purged, Queue: "r"}) }, Lost},
+
+		"unbound meanwhile": {func(s script) script {
+			e := Event{Op: PublishInvoke, ID: "a", To: fanout, Publish: s.Number()}
+			s = s.event(bind, e, unbind)
+			e.Op = PublishOK
+			return s.event(e)
+		}, none},
+		"bound meanwhile": {func(s script) script {
+			e := Event{Op: PublishInvoke, ID: "a", To: fanout, Publish: s.Number()}
+			s = s.event(e, bind)
+			e.Op = PublishOK
+			return s.event(e)
+		}, none},
+		"bound again, and lost": {func(s script) script { return s.event(bind, unbind, bind).publish("a", PublishOK, fanout, "") }, Lost},
+		"bound maybe": {func(s script) script {
+			maybe := bind
+			maybe.Err = adapters.ErrUnavailable
+			return s.event(maybe).publish("a", PublishOK, fanout, "").publish("b", PublishOK, fanout, "").delivered("b", 1, false, "ack")
+		}, none},
+		"one key unbound, lost by another": {func(s script) script {
+			direct := adapters.Endpoint{Kind: adapters.Direct, Name: "levels"}
+			s = s.event(Event{Op: Bind, To: direct, Queue: "q", Keys: []string{"x", "y"}}, Event{Op: Unbind, To: direct, Queue: "q", Keys: []string{"x"}})
+			return s.publish("a", PublishOK, direct, "x").publish("b", PublishOK, direct, "y")
+		}, Lost},
+		"a private copy with another key": {func(s script) script {
+			topic := adapters.Endpoint{Kind: adapters.Topic, Name: "news"}
+			s = s.event(Event{Op: Bind, To: topic, Queue: "q", Keys: []string{"x.*"}, Spec: adapters.QueueSpec{AutoDelete: true}})
+			return s.publish("a", PublishOK, topic, "y").delivered("a", 1, false, "ack")
+		}, Misrouted},
+		"an answer": {func(s script) script {
+			s = s.event(Event{Op: Subscribed, To: adapters.Endpoint{Kind: adapters.Reply}, Queue: "q", Consumer: 1})
+			return s.publish("a", PublishOK, adapters.Endpoint{Kind: adapters.Reply, Name: "x"}, "").delivered("a", 1, false, "ack")
+		}, none},
+		"no answer at a reply address": {func(s script) script {
+			s = s.event(Event{Op: Subscribed, To: adapters.Endpoint{Kind: adapters.Reply}, Queue: "q", Consumer: 1})
+			return s.publish("a", PublishOK, fanout, "").delivered("a", 1, false, "ack")
+		}, Misrouted},
+		"redelivered by who cannot tell": {func(s script) script {
+			e := Event{Op: Deliver, ID: "a", Queue: "q", Session: 1, Delivery: s.Number(), Unmarked: true}
+			s = s.sent("a").event(e)
+			e.Op, e.Outcome = Settled, adapters.Requeue
+			return s.event(e).delivered("a", 1, true, "ack")
+		}, none},
+	}.check(t)
+}
+
+// BenchmarkCheck judges 100,000 events.
+func BenchmarkCheck(b *testing.B) {
+	const messages = 25_000 // four events each
+	l := New()
+	exchange := adapters.Endpoint{Kind: adapters.Topic, Name: "news"}
+	for _, q := range []string{"q", "r", "s"} {
+		l.Add(Event{Op: Bind, To: exchange, Queue: q, Keys: []string{q + ".#", "#." + q}, Spec: adapters.QueueSpec{DeadLetter: q + ".dead"}})
 	}
-	if s = s.delivered("b", 1, false, "requeue"); s.Open() != 1 {
-		t.Errorf("%d messages are open after a requeue, want 1", s.Open())
+	l.Add(Event{Op: Subscribed, Queue: "q", Consumer: 1, Prefetch: 10})
+	for i := range messages {
+		e := Event{Op: PublishInvoke, Client: "p", ID: fmt.Sprint(i), To: exchange, Key: "x.q", Publish: l.Number()}
+		l.Add(e)
+		e.Op = PublishOK
+		l.Add(e)
+		d := Event{Op: Deliver, Client: "c", ID: e.ID, Queue: "q", Consumer: 1, Session: 1, Delivery: l.Number()}
+		l.Add(d)
+		d.Op = Settled
+		l.Add(d)
 	}
-	if s = s.delivered("b", 1, true, "ack"); s.Open() != 0 {
-		t.Errorf("%d messages are open, want 0", s.Open())
+	for b.Loop() {
+		if v := l.Check(); v.Delivered != messages || len(v.Violations) > 0 {
+			b.Fatalf("got %v, %v", v, v.Violations)
+		}
 	}
 }

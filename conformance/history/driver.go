@@ -3,16 +3,15 @@ package history
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 )
 
-// Driver writes down what goes through another driver. It can publish
-// asynchronously, get and unbind whatever that driver can; see its methods.
+// Driver writes down what goes through another driver. It is an
+// AsyncPublisher, Getter and Unbinder whatever that one is: what it cannot do is
+// an UnsupportedError, but for PublishAsync, which then does what Publish does.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
@@ -27,7 +26,7 @@ var (
 )
 
 // Record returns a driver that does what d does and writes it into l, under
-// the name of a client.
+// the name of a client. What the client publishes is expected to arrive in order.
 func Record(d adapters.Driver, l *Log, client string) *Driver { return &Driver{d, l, client} }
 
 // Unwrap returns the driver that is recorded.
@@ -36,20 +35,47 @@ func (r *Driver) Unwrap() adapters.Driver { return r.driver }
 // Features are those of the driver that is recorded.
 func (r *Driver) Features() adapters.Features { return r.driver.Features() }
 
+func (r *Driver) claims(a adapters.Ability) bool { return r.driver.Features().Ability.Has(a) }
+
+// Close implements [adapters.Driver].
+func (r *Driver) Close(ctx context.Context) (err error) {
+	back := r.l.Call(ctx, r.client, "Close")
+	defer func() { back(err) }()
+	return r.driver.Close(ctx)
+}
+
+// Declare implements [adapters.Driver].
 func (r *Driver) Declare(ctx context.Context, s adapters.Source) (err error) {
 	back := r.l.Call(ctx, r.client, "Declare")
 	defer func() { back(err) }()
-	if err = r.driver.Declare(ctx, s); err == nil {
-		r.bind(s, s.QueueName())
+	err = r.driver.Declare(ctx, s)
+	if !s.Private() {
+		r.bind(s, s.QueueName(), err)
 	}
 	return err
 }
 
-func (r *Driver) bind(s adapters.Source, queue string) {
-	r.l.remember(s)
-	r.l.Add(Event{Op: Bind, Client: r.client, To: s.Endpoint, Queue: queue, Keys: s.Keys, Dead: s.Queue.DeadLetter})
+// bind writes down that a queue is there and bound, or with an error that it
+// may be.
+func (r *Driver) bind(s adapters.Source, queue string, err error) {
+	for _, refused := range []error{
+		adapters.ErrInvalid, adapters.ErrUnsupported, adapters.ErrMismatch, adapters.ErrNotFound, adapters.ErrClosed,
+	} {
+		if errors.Is(err, refused) {
+			return
+		}
+	}
+	e := Event{Op: Bind, Client: r.client, To: s.Endpoint, Queue: queue, Keys: s.Keys, Spec: s.Queue, Err: err}
+	switch {
+	case s.Passive: // nothing is bound
+		e.To, e.Keys, e.Spec, e.Passive = adapters.Endpoint{Kind: adapters.Queue, Name: queue}, nil, adapters.QueueSpec{}, true
+	case s.Private():
+		e.Spec.AutoDelete = true
+	}
+	r.l.Add(e)
 }
 
+// Unbind implements [adapters.Unbinder].
 func (r *Driver) Unbind(ctx context.Context, s adapters.Source) (err error) {
 	u, ok := r.driver.(adapters.Unbinder)
 	if !ok {
@@ -57,22 +83,79 @@ func (r *Driver) Unbind(ctx context.Context, s adapters.Source) (err error) {
 	}
 	back := r.l.Call(ctx, r.client, "Unbind")
 	defer func() { back(err) }()
-	r.l.Add(Event{Op: Unbind, Client: r.client, To: s.Endpoint, Queue: s.QueueName(), Keys: s.Keys})
+	if s.Kind == adapters.Fanout || len(s.Keys) > 0 {
+		r.l.Add(Event{Op: Unbind, Client: r.client, To: s.Endpoint, Queue: s.QueueName(), Keys: s.Keys})
+	}
 	return u.Unbind(ctx, s)
 }
 
-func (r *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) (err error) {
-	back := r.l.Call(ctx, r.client, "Publish")
+// Publish implements [adapters.Driver].
+func (r *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+	return r.publish(ctx, "Publish", p, msgs...)
+}
+
+func (r *Driver) publish(ctx context.Context, call string, p adapters.Publication, msgs ...*message.Message) (err error) {
+	back := r.l.Call(ctx, r.client, call)
 	defer func() { back(err) }()
+	batch := uint64(0)
+	if len(msgs) > 1 {
+		batch = r.l.Number()
+	}
 	begun := make([]Event, len(msgs))
 	for i, m := range msgs {
-		begun[i] = r.invoke(p, m)
+		begun[i] = r.invoke(p, m, batch)
 	}
 	err = r.driver.Publish(ctx, p, msgs...)
-	for i, outcome := range outcomes(err, len(msgs)) {
-		r.outcome(begun[i], outcome)
+	for i, each := range outcomes(err, len(msgs)) {
+		r.outcome(begun[i], each)
 	}
 	return err
+}
+
+// PublishAsync implements [adapters.AsyncPublisher].
+func (r *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) (err error) {
+	a, ok := r.driver.(adapters.AsyncPublisher)
+	if !ok {
+		done(outcomes(r.publish(ctx, "PublishAsync", p, m), 1)[0])
+		return nil
+	}
+	back := r.l.Call(ctx, r.client, "PublishAsync")
+	defer func() { back(err) }()
+	e := r.invoke(p, m, 0)
+	err = a.PublishAsync(ctx, p, m, func(err error) {
+		r.outcome(e, err)
+		done(err)
+	})
+	if err != nil {
+		r.outcome(e, err)
+		return err
+	}
+	e.Op = PublishTaken
+	r.l.Add(e)
+	return nil
+}
+
+func (r *Driver) invoke(p adapters.Publication, m *message.Message, batch uint64) Event {
+	e := Event{
+		Op: PublishInvoke, Client: r.client, ID: m.UUID, Attempt: max(p.Attempt, 1), To: p.To, Key: p.Key,
+		Publish: r.l.Number(), Batch: batch,
+		Droppable: p.TTL > 0 || p.Transient || !r.claims(adapters.CanConfirm),
+		Unordered: p.Delay > 0 || p.Priority > 0,
+	}
+	r.l.Add(e)
+	return e
+}
+
+func (r *Driver) outcome(e Event, err error) {
+	e.Op, e.Err = PublishFail, err
+	switch {
+	case err == nil:
+		e.Op = PublishOK
+	case errors.Is(err, adapters.ErrUnconfirmed),
+		errors.Is(err, adapters.ErrNacked) && e.To.Kind.IsExchange(): // one queue refused it, others may have it
+		e.Op = PublishUnknown
+	}
+	r.l.Add(e)
 }
 
 // outcomes are those of n messages whose Publish returned err.
@@ -88,151 +171,4 @@ func outcomes(err error, n int) []error {
 		each[i] = err
 	}
 	return each
-}
-
-func (r *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) (err error) {
-	a, ok := r.driver.(adapters.AsyncPublisher)
-	if !ok {
-		done(outcomes(r.Publish(ctx, p, m), 1)[0])
-		return nil
-	}
-	back := r.l.Call(ctx, r.client, "PublishAsync")
-	defer func() { back(err) }()
-	e := r.invoke(p, m)
-	err = a.PublishAsync(ctx, p, m, func(err error) {
-		r.outcome(e, err)
-		done(err)
-	})
-	if err != nil {
-		r.outcome(e, err)
-	}
-	return err
-}
-
-func (r *Driver) invoke(p adapters.Publication, m *message.Message) Event {
-	e := Event{
-		Op: PublishInvoke, Client: r.client, ID: m.UUID, Attempt: max(p.Attempt, 1), To: p.To, Key: p.Key,
-		Publish: r.l.Number(), Droppable: p.TTL > 0 || p.Transient,
-	}
-	r.l.Add(e)
-	return e
-}
-
-func (r *Driver) outcome(e Event, err error) {
-	e.Op, e.Err = PublishFail, err
-	switch {
-	case err == nil:
-		e.Op = PublishOK
-	case errors.Is(err, adapters.ErrUnconfirmed):
-		e.Op = PublishUnknown
-	}
-	r.l.Add(e)
-}
-
-func (r *Driver) Subscribe(ctx context.Context, s adapters.Source) (_ adapters.Subscription, err error) {
-	back := r.l.Call(ctx, r.client, "Subscribe")
-	defer func() { back(err) }()
-	sub, err := r.driver.Subscribe(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	queue := s.QueueName()
-	if s.Private() {
-		queue = fmt.Sprintf("%s%s-%d", private, r.client, r.l.Number())
-	} else {
-		r.bind(s, queue)
-	}
-	return &recordedSubscription{Subscription: sub, r: r, queue: queue, sessions: map[context.Context]uint64{}}, nil
-}
-
-// private begins the names that private queues have in a history.
-const private = "private-"
-
-func (r *Driver) Get(ctx context.Context, s adapters.Source) (_ adapters.Delivery, err error) {
-	g, ok := r.driver.(adapters.Getter)
-	if !ok {
-		return adapters.Delivery{}, &adapters.UnsupportedError{Adapter: r.Features().Adapter, Missing: adapters.CanGet}
-	}
-	back := r.l.Call(ctx, r.client, "Get")
-	defer func() { back(err) }()
-	d, err := g.Get(ctx, s)
-	if err != nil {
-		return d, err
-	}
-	sub := &recordedSubscription{r: r, queue: s.QueueName(), sessions: map[context.Context]uint64{}}
-	return sub.delivered(d), nil
-}
-
-func (r *Driver) Close(ctx context.Context) (err error) {
-	back := r.l.Call(ctx, r.client, "Close")
-	defer func() { back(err) }()
-	return r.driver.Close(ctx)
-}
-
-type recordedSubscription struct {
-	adapters.Subscription
-	r     *Driver
-	queue string
-
-	mu       sync.Mutex
-	sessions map[context.Context]uint64
-}
-
-func (s *recordedSubscription) Receive(ctx context.Context) (_ adapters.Delivery, err error) {
-	back := s.r.l.Call(ctx, s.r.client, "Receive")
-	defer func() { back(err) }()
-	d, err := s.Subscription.Receive(ctx)
-	if err != nil {
-		return d, err
-	}
-	return s.delivered(d), nil
-}
-
-func (s *recordedSubscription) Stop() (err error) {
-	back := s.r.l.Call(context.Background(), s.r.client, "Stop")
-	defer func() { back(err) }()
-	return s.Subscription.Stop()
-}
-
-func (s *recordedSubscription) delivered(d adapters.Delivery) adapters.Delivery {
-	e := Event{
-		Op: Deliver, Client: s.r.client, ID: d.Message.UUID, Attempt: d.Attempt, Queue: s.queue,
-		Delivery: s.r.l.Number(), Session: s.session(d.Message.Context()), Redelivered: d.Redelivered,
-	}
-	s.r.l.Add(e)
-	d.Settler = &recordedSettler{d.Settler, s.r.l, e}
-	return d
-}
-
-// session returns the number of the session with this ctx, whose end it
-// watches.
-func (s *recordedSubscription) session(ctx context.Context) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	number, ok := s.sessions[ctx]
-	if !ok {
-		number = s.r.l.Number()
-		s.sessions[ctx] = number
-		context.AfterFunc(ctx, func() {
-			s.r.l.Add(Event{Op: SessionEnd, Client: s.r.client, Queue: s.queue, Session: number, Err: context.Cause(ctx)})
-		})
-	}
-	return number
-}
-
-type recordedSettler struct {
-	adapters.Settler
-	l *Log
-	e Event // the delivery
-}
-
-func (s *recordedSettler) Settle(ctx context.Context, o adapters.Outcome) error {
-	err := s.Settler.Settle(ctx, o)
-	e := s.e
-	e.Op, e.Outcome, e.Err = Settled, o, err
-	if err != nil {
-		e.Op = Unsettled
-	}
-	s.l.Add(e)
-	return err
 }

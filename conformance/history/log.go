@@ -2,57 +2,14 @@ package history
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
-
-// Op is what happened.
-type Op uint8
-
-const (
-	PublishInvoke  Op = iota // a message is given to the driver
-	PublishOK                // the broker has it
-	PublishFail              // it certainly has not
-	PublishUnknown           // it may have it
-	Deliver                  // a message is received
-	Settled                  // the driver took its outcome
-	Unsettled                // it did not
-	SessionEnd               // what was delivered in a session can no longer be settled
-	Bind                     // a queue gets what is sent to an endpoint
-	Unbind                   // and no longer does, for somebody took it away
-	Crash                    // the broker lost its memory: what it says of redelivery may be wrong
-	Left                     // a message was still in its queue at the end
-	Returned                 // a call came back
-)
-
-// Event is one line of a history. Which fields mean something depends on Op.
-type Event struct {
-	At     time.Duration // since the history began
-	Op     Op
-	Client string
-
-	ID      string // of the message
-	Attempt int    // the same message with another attempt is another one
-	To      adapters.Endpoint
-	Key     string
-	Queue   string
-	Keys    []string // of a binding
-	Dead    string   // of a binding: the queue's dead-letter queue
-
-	Publish     uint64 // ties a publish to its outcome
-	Droppable   bool   // of a publish: may be dropped with nobody to blame (TTL, transient)
-	Delivery    uint64 // ties a delivery to its settling
-	Session     uint64 // of a delivery
-	Redelivered bool
-	Outcome     adapters.Outcome // of Settled
-
-	Call string        // of Returned: the method
-	Over time.Duration // of Returned: how long after the end of its ctx
-	Err  error
-}
 
 // Log is what all clients did and saw, in the order in which it was noticed.
 // The zero value is empty and ready. Its methods may be called concurrently.
@@ -64,9 +21,8 @@ type Log struct {
 	calls   map[uint64]string // that have not returned
 	known   map[string]known  // by message id
 	open    int               // ids confirmed and not acknowledged by anybody
-	counts  [Returned + 1]int
-	queues  []adapters.Source // see Queues
-	changed chan struct{}     // closed at the next event; nil if nobody waits for one
+	counts  [ops]int
+	changed chan struct{} // closed at the next event; nil if nobody waits for one
 }
 
 type known struct{ confirmed, handled bool }
@@ -129,21 +85,79 @@ func (l *Log) Number() uint64 {
 // Check judges what was written down so far.
 func (l *Log) Check() Verdict { return Check(l.Events(), l.Hanging()) }
 
-// Events returns all events so far.
+// Events returns all events so far. They are the log's own, and not to be
+// changed.
 func (l *Log) Events() []Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]Event(nil), l.events...)
+	return slices.Clip(l.events) // what is added later is beyond its end
 }
 
-// Count returns how many events of a kind there are.
+// now returns how many events there are.
+func (l *Log) now() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.events)
+}
+
+// Queues returns the durable queues that clients declared or subscribed to,
+// each as it was declared first, and then the dead-letter queues among them
+// that nobody declared: where something may be left at the end. Those that go with
+// their last consumer are not among them. Prefetch is not set.
+func (l *Log) Queues() []adapters.Source {
+	var queues []adapters.Source
+	place := map[string]int{}
+	add := func(s adapters.Source) {
+		i, known := place[s.QueueName()]
+		switch {
+		case !known:
+			place[s.QueueName()] = len(queues)
+			queues = append(queues, s)
+		case queues[i].Passive && !s.Passive:
+			queues[i] = s
+		}
+	}
+	events := l.Events()
+	temporary := map[string]bool{}
+	for i := range events {
+		if e := &events[i]; e.Op == Bind && e.Spec.AutoDelete {
+			temporary[e.Queue] = true
+		}
+	}
+	for i := range events {
+		if e := &events[i]; e.Op == Bind && e.Err == nil && !temporary[e.Queue] {
+			add(e.source())
+		}
+	}
+	for i := range events {
+		if e := &events[i]; e.Op == Bind && e.Err == nil && e.Spec.DeadLetter != "" {
+			add(adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: e.Spec.DeadLetter}})
+		}
+	}
+	return queues
+}
+
+// source is what a Bind event was made of.
+func (e *Event) source() adapters.Source {
+	s := adapters.Source{Endpoint: e.To, Keys: e.Keys, Queue: e.Spec, Passive: e.Passive}
+	if e.To.Kind.IsExchange() {
+		s.Group = strings.TrimPrefix(e.Queue, e.To.Name+":")
+	}
+	if s.QueueName() != e.Queue { // somebody else's, and named otherwise
+		s = adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: e.Queue}, Passive: true}
+	}
+	return s
+}
+
+// Count returns how many events with an op there are.
 func (l *Log) Count(op Op) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.counts[op]
 }
 
-// Open returns how many messages are confirmed and not handled.
+// Open returns how many messages are confirmed and neither acknowledged nor
+// rejected by anybody. A system that is done has none.
 func (l *Log) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,24 +230,9 @@ func (l *Log) Call(ctx context.Context, client, method string) func(error) {
 	}
 }
 
-// Hanging lists the calls that have not returned.
+// Hanging lists the calls that have not returned, as "client method".
 func (l *Log) Hanging() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []string
-	for _, call := range l.calls {
-		list = append(list, call)
-	}
-	return list
-}
-
-func (op Op) String() string {
-	names := [...]string{
-		"publish-invoke", "publish-ok", "publish-fail", "publish-unknown", "deliver", "settled", "unsettled",
-		"session-end", "bind", "unbind", "crash", "left", "returned",
-	}
-	if int(op) < len(names) {
-		return names[op]
-	}
-	return fmt.Sprintf("op(%d)", uint8(op))
+	return slices.Sorted(maps.Values(l.calls))
 }

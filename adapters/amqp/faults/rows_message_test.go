@@ -204,7 +204,7 @@ func strangeHeaders(x *trial) {
 		"x-message-ttl": int32(1), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs",
 	})
 	x.must(err, "declaring")
-	x.h.Add(history.Event{Op: history.Bind, Client: "raw", To: onQueue("doomed"), Queue: "doomed", Dead: "jobs"})
+	x.h.Add(history.Event{Op: history.Bind, Client: "raw", To: onQueue("doomed"), Queue: "doomed", Spec: adapters.QueueSpec{DeadLetter: "jobs"}})
 	site.send(ch, "doomed", "died", amqp091.Publishing{})
 	d := x.receive(sub)
 	if got := d.Message.Metadata["x-death"]; d.Message.UUID != "died" || got != "doomed expired 1" {

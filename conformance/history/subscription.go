@@ -1,0 +1,130 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Subscribe implements [adapters.Driver].
+func (r *Driver) Subscribe(ctx context.Context, s adapters.Source) (_ adapters.Subscription, err error) {
+	back := r.l.Call(ctx, r.client, "Subscribe")
+	defer func() { back(err) }()
+	sub, err := r.driver.Subscribe(ctx, s)
+	queue := s.QueueName()
+	if s.Private() {
+		queue = fmt.Sprintf("private-%s-%d", r.client, r.l.Number())
+	}
+	if s.Kind != adapters.Reply {
+		r.bind(s, queue, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := Event{Op: Subscribed, Client: r.client, To: s.Endpoint, Queue: queue, Consumer: r.l.Number()}
+	if r.claims(adapters.CanBalance) {
+		e.Prefetch = s.Prefetch
+	}
+	r.l.Add(e)
+	return &subscription{Subscription: sub, r: r, queue: queue, consumer: e.Consumer, sessions: map[context.Context]uint64{}}, nil
+}
+
+// Get implements [adapters.Getter].
+func (r *Driver) Get(ctx context.Context, s adapters.Source) (_ adapters.Delivery, err error) {
+	g, ok := r.driver.(adapters.Getter)
+	if !ok {
+		return adapters.Delivery{}, &adapters.UnsupportedError{Adapter: r.Features().Adapter, Missing: adapters.CanGet}
+	}
+	back := r.l.Call(ctx, r.client, "Get")
+	defer func() { back(err) }()
+	begun := r.l.now()
+	d, err := g.Get(ctx, s)
+	if declared := err == nil || errors.Is(err, adapters.ErrEmpty); declared {
+		r.bind(s, s.QueueName(), nil)
+	} else {
+		r.bind(s, s.QueueName(), err)
+	}
+	if err != nil {
+		return d, err
+	}
+	sub := &subscription{r: r, queue: s.QueueName(), sessions: map[context.Context]uint64{}}
+	return sub.delivered(d, begun), nil
+}
+
+// subscription writes down what is received, and what becomes of it.
+type subscription struct {
+	adapters.Subscription
+	r        *Driver
+	queue    string
+	consumer uint64
+
+	mu       sync.Mutex
+	sessions map[context.Context]uint64 // those that are not over
+}
+
+func (s *subscription) Receive(ctx context.Context) (_ adapters.Delivery, err error) {
+	back := s.r.l.Call(ctx, s.r.client, "Receive")
+	defer func() { back(err) }()
+	begun := s.r.l.now()
+	d, err := s.Subscription.Receive(ctx)
+	if err != nil {
+		return d, err
+	}
+	return s.delivered(d, begun), nil
+}
+
+func (s *subscription) Stop() (err error) {
+	back := s.r.l.Call(context.Background(), s.r.client, "Stop")
+	defer func() { back(err) }()
+	return s.Subscription.Stop()
+}
+
+func (s *subscription) delivered(d adapters.Delivery, begun int) adapters.Delivery {
+	e := Event{
+		Op: Deliver, Client: s.r.client, ID: d.Message.UUID, Attempt: d.Attempt, Queue: s.queue, Consumer: s.consumer,
+		Delivery: s.r.l.Number(), Session: s.session(d.Message.Context()), Redelivered: d.Redelivered,
+		Unmarked: !s.r.claims(adapters.CanRequeue), Begun: begun,
+	}
+	s.r.l.Add(e)
+	d.Settler = &settler{d.Settler, s.r.l, e}
+	return d
+}
+
+// session returns the number of the session with this ctx, whose end it
+// watches.
+func (s *subscription) session(ctx context.Context) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number, ok := s.sessions[ctx]
+	if !ok {
+		number = s.r.l.Number()
+		s.sessions[ctx] = number
+		context.AfterFunc(ctx, func() {
+			s.mu.Lock()
+			delete(s.sessions, ctx)
+			s.mu.Unlock()
+			s.r.l.Add(Event{Op: SessionEnd, Client: s.r.client, Queue: s.queue, Session: number, Err: context.Cause(ctx)})
+		})
+	}
+	return number
+}
+
+type settler struct {
+	adapters.Settler
+	l *Log
+	e Event // the delivery
+}
+
+func (s *settler) Settle(ctx context.Context, o adapters.Outcome) error {
+	e := s.e
+	e.Begun = s.l.now()
+	e.Op, e.Outcome, e.Err = Settled, o, s.Settler.Settle(ctx, o)
+	if e.Err != nil {
+		e.Op = Unsettled
+	}
+	s.l.Add(e)
+	return e.Err
+}
