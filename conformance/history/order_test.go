@@ -99,7 +99,8 @@ func TestCheckerKnowsWhatIsOrdered(t *testing.T) {
 		"unknown": {func(s script) script {
 			return s.publish("a", PublishUnknown, onQueue("q"), "").sent("b").acked("b", "a")
 		}, none},
-		"sent twice": {func(s script) script { return s.sent("a").sent("b").sent("a").acked("b", "a", "a") }, none},
+		"sent twice":       {func(s script) script { return s.sent("a").sent("b").sent("a").acked("b", "a", "a") }, none},
+		"sent again later": {func(s script) script { return s.sent("a").sent("b").sent("a").acked("a", "b", "a") }, none},
 		"delayed": {func(s script) script {
 			return s.end(PublishOK, s.begin("a", unordered)).sent("b").acked("b", "a")
 		}, none},
@@ -112,6 +113,10 @@ func TestCheckerKnowsWhatIsOrdered(t *testing.T) {
 		"after a requeue": {func(s script) script {
 			s = s.sent("a").sent("b").sent("c").delivered("a", 1, false, "requeue")
 			return s.delivered("a", 1, true, "ack").acked("c", "b")
+		}, none},
+		"between a requeue and its redelivery": {func(s script) script {
+			s = s.sent("a").sent("b").sent("c").delivered("a", 1, false, "requeue")
+			return s.acked("c", "b").delivered("a", 1, true, "ack")
 		}, none},
 		"after a redelivery": {func(s script) script {
 			return s.sent("a").sent("b").sent("c").delivered("c", 1, true, "ack").acked("b", "a")
