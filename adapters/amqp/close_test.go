@@ -209,3 +209,42 @@ func TestCloseFrozen(t *testing.T) {
 	}
 	goleak.VerifyNone(t, before)
 }
+
+// TestCloseWhileSubscribing: a subscription that begins while the driver is
+// being closed ends as well.
+func TestCloseWhileSubscribing(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	d, err := Connect(soon(t), configFor(t, v.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := unique(t)
+	declare(t, d, fromQueue(q, 1))
+	d.inFlight <- struct{}{} // a publish without an answer: Close waits for it
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			sub, err := d.Subscribe(soon(t), fromQueue(q, 1))
+			if err == nil {
+				_, err = sub.Receive(soon(t))
+			}
+			if !errors.Is(err, adapters.ErrClosed) {
+				t.Errorf("got %v, want that it is closed", err)
+			}
+		})
+	}
+	eventually(t, "they have begun", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.consuming) > 0 && d.consuming[0].used == 20
+	})
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = d.Close(context.Background())
+	}()
+	<-d.ctx.Done() // it has given up waiting
+	<-d.inFlight
+	<-closed
+	all.Wait()
+}

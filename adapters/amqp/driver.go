@@ -25,8 +25,11 @@ type Driver struct {
 	cut  context.CancelFunc
 
 	publishing *link
+	channels   atomic.Int32  // that a connection may have, as of the last one
 	inFlight   chan struct{} // a place for each publish without an answer
 	async      completer
+
+	declaring names // queues that are being declared
 
 	mu        sync.Mutex
 	closing   bool // no new work
@@ -197,6 +200,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 	}
 	d.mu.Unlock()
 	for _, s := range subs {
+		s.flush()
 		s.end(adapters.ErrClosed)
 	}
 	d.drain(ctx)

@@ -244,9 +244,16 @@ func TestFrozen(t *testing.T) {
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
+	w := d.publishing.now().wire
+	var most atomic.Int64
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
+			defer func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				most.Store(max(most.Load(), int64(len(w.pending))))
+			}()
 			start := time.Now()
 			m := msg("large")
 			m.Payload = make([]byte, 1<<20)
@@ -258,6 +265,10 @@ func TestFrozen(t *testing.T) {
 				t.Errorf("Publish took %v", took)
 			}
 		})
+	}
+	all.Wait()
+	if most := most.Load(); most == 0 || most > wireHighWater+2<<20 {
+		t.Errorf("%d bytes were kept for a broker that does not read", most)
 	}
 	all.Go(func() {
 		wantErr(t, "Declare", d.Declare(shortly(t), fromQueue(q, 1)), context.DeadlineExceeded)

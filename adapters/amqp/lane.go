@@ -67,6 +67,7 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 	if old != nil { // an exchange may have been deleted: declare it again
 		s.mu.Lock()
 		clear(s.known)
+		s.rungs = 0
 		s.mu.Unlock()
 	}
 	p, err := await(ctx, s.link.d, func() (*pipe, error) { return newPipe(s.conn, cap(s.link.d.inFlight)) }, (*pipe).close)

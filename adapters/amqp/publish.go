@@ -169,7 +169,7 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 		}
 		if err == nil {
 			var f inFlight
-			if f, err = p.send(o); err == nil {
+			if f, err = s.give(ctx, p, o); err == nil {
 				return f, nil
 			}
 			if s.alive() && p.ch.IsClosed() {
@@ -180,6 +180,32 @@ func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, err
 			return inFlight{}, fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
+}
+
+// give sends a message. Large ones go one after the other, each once there is
+// room: all that had found room could be too many for a broker that stands still.
+func (s *session) give(ctx context.Context, p *pipe, o *outgoing) (inFlight, error) {
+	if len(o.msg.Body) < wireLarge {
+		return p.send(o)
+	}
+	select {
+	case s.large <- struct{}{}:
+		defer func() { <-s.large }()
+	case <-s.ctx.Done():
+		return inFlight{}, context.Cause(s.ctx)
+	case <-ctx.Done():
+		return inFlight{}, ctx.Err()
+	}
+	for wait := s.wire.room(); wait != nil; wait = s.wire.room() {
+		select {
+		case <-wait:
+		case <-s.ctx.Done():
+			return inFlight{}, context.Cause(s.ctx)
+		case <-ctx.Done():
+			return inFlight{}, ctx.Err()
+		}
+	}
+	return p.send(o)
 }
 
 // retry tells whether what failed with err in session s is to be tried again.
@@ -248,15 +274,19 @@ func (d *Driver) takeOff(ctx context.Context) error {
 func (d *Driver) land(ctx context.Context, f inFlight) error {
 	select {
 	case <-f.confirm.Done():
-		err := f.outcome()
-		<-d.inFlight
-		return err
 	case <-ctx.Done():
+		select {
+		case <-f.confirm.Done(): // it is there as well, and says more
+		default:
+			go func() { // Close waits for the place
+				<-f.confirm.Done()
+				_ = f.outcome() // takes its return away, if there is one
+				<-d.inFlight
+			}()
+			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err())
+		}
 	}
-	go func() { // Close waits for the place
-		<-f.confirm.Done()
-		_ = f.outcome() // takes its return away, if there is one
-		<-d.inFlight
-	}()
-	return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err())
+	err := f.outcome()
+	<-d.inFlight
+	return err
 }

@@ -267,3 +267,31 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestLandTakesTheAnswer: an answer that is there counts, also for a caller
+// whose ctx has ended.
+func TestLandTakesTheAnswer(t *testing.T) {
+	d := connect(t)
+	q := unique(t)
+	declare(t, d, fromQueue(q, 1))
+	r, err := d.prepare(ctx, new(mandatory(q)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for range 20 { // select would take either
+		var o outgoing
+		if err := errors.Join(d.encode(&o, &r, msg("a")), d.takeOff(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := d.send(ctx, &r, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-f.confirm.Done()
+		if err := d.land(ended, f); err != nil {
+			t.Fatalf("a confirmed message: %v", err)
+		}
+	}
+}

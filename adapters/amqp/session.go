@@ -21,6 +21,10 @@ type session struct {
 	wire    *wire
 	since   time.Time
 	control chan struct{} // held while a channel is open that is only for a moment
+	large   chan struct{} // held while a large message is sent
+
+	blocks chan amqp091.Blocking // listened to before anything is published
+	closes chan *amqp091.Error
 
 	ctx    context.Context // ends with the session
 	cancel context.CancelCauseFunc
@@ -45,12 +49,16 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, w
 	s := &session{
 		link: l, gen: gen, address: address, conn: conn, wire: w, since: time.Now(),
 		control:  make(chan struct{}, controls(int(conn.Config.ChannelMax))),
+		large:    make(chan struct{}, 1),
 		maxLanes: lanesOf(int(conn.Config.ChannelMax)),
 		known:    make(map[adapters.Endpoint]struct{}),
 		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
 	}
+	l.d.channels.Store(int32(conn.Config.ChannelMax))
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.blocks = conn.NotifyBlocked(make(chan amqp091.Blocking, 8))
+	s.closes = conn.NotifyClose(make(chan *amqp091.Error, 1))
 	return s
 }
 
@@ -71,8 +79,7 @@ func (s *session) alive() bool {
 // watch returns once the session is over, and why. It ends the session when the
 // driver is closed.
 func (s *session) watch() error {
-	blocks := s.conn.NotifyBlocked(make(chan amqp091.Blocking, 8))
-	closes := s.conn.NotifyClose(make(chan *amqp091.Error, 1))
+	blocks := s.blocks
 	closing, hard := s.link.d.ctx.Done(), s.link.d.hard.Done()
 	var goodbye sync.WaitGroup
 	for {
@@ -89,7 +96,7 @@ func (s *session) watch() error {
 		case <-hard:
 			hard = nil
 			s.wire.fail(adapters.ErrClosed)
-		case e := <-closes:
+		case e := <-s.closes:
 			lost := s.why(e)
 			s.cancel(lost)
 			_ = s.wire.Close()

@@ -116,6 +116,13 @@ func (sub *subscription) end(why error) {
 	sub.kill()
 }
 
+// flush tells the broker now what was acknowledged.
+func (sub *subscription) flush() {
+	if c := sub.view.Load().consumer; c != nil {
+		c.ledger.ring()
+	}
+}
+
 // run looks after the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
 	defer sub.d.release(sub.link)
@@ -128,6 +135,7 @@ func (sub *subscription) run(c *consumer) {
 		}
 		sub.show(nil)
 		if c = sub.heal(); c == nil {
+			sub.end(adapters.ErrClosed) // unless it has ended: Close did not know of one that had just begun
 			return
 		}
 	}
@@ -283,9 +291,6 @@ func (d *Driver) release(l *link) {
 // room is how many subscriptions the link carries: as many as there are
 // channels, less a few for what is done in passing.
 func (l *link) room() int {
-	channels := 2047 // RabbitMQ's default
-	if s := l.now(); s != nil {
-		channels = int(s.conn.Config.ChannelMax)
-	}
+	channels := int(l.d.channels.Load())
 	return max(1, channels-2*controls(channels))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -106,13 +107,12 @@ func (s *session) declare(ch *amqp091.Channel, src adapters.Source) error {
 	if src.Private() {
 		return nil // but for its queue
 	}
-	c := &s.link.d.cfg
 	if src.Queue.DeadLetter != "" {
-		if err := c.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
+		if err := s.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
 			return err
 		}
 	}
-	if err := c.declareQueue(ch, src.QueueName(), src.Queue); err != nil {
+	if err := s.declareQueue(ch, src.QueueName(), src.Queue); err != nil {
 		return err
 	}
 	return bind(ch, src.QueueName(), src)
@@ -145,9 +145,53 @@ func bindings(s adapters.Source) []string {
 	return s.Keys
 }
 
-func (c *Config) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
-	_, err := ch.QueueDeclare(name, true, q.AutoDelete, false, false, c.arguments(q))
+// declareQueue waits for others of this driver that declare the same queue. A
+// quorum queue is known to RabbitMQ (3.10) before it works: whoever is told meanwhile that it exists,
+// and consumes, makes the broker close the connection, and a publish is refused.
+func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
+	d := s.link.d
+	done, err := d.declaring.lock(s.ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = ch.QueueDeclare(name, true, q.AutoDelete, false, false, d.cfg.arguments(q))
 	return err
+}
+
+// names are locks, one for each name that is in use.
+type names struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when it is no longer
+}
+
+// lock waits for a name, as long as ctx allows, and returns what gives it back.
+func (n *names) lock(ctx context.Context, name string) (unlock func(), err error) {
+	for {
+		n.mu.Lock()
+		other, held := n.held[name]
+		if !held {
+			break
+		}
+		n.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	defer n.mu.Unlock()
+	if n.held == nil {
+		n.held = make(map[string]chan struct{})
+	}
+	mine := make(chan struct{})
+	n.held[name] = mine
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.held, name)
+		close(mine)
+	}, nil
 }
 
 // arguments are what two declarations of a queue have to agree in.

@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	wireHighWater = 1 << 20         // bytes waiting to be written, past which publishers wait
-	wireKeep      = 1 << 20         // capacity of a buffer that is kept after use
-	wireLinger    = 2 * time.Second // for the last bytes to leave at Close
+	wireHighWater = 1 << 20            // bytes waiting to be written, past which publishers wait
+	wireLarge     = wireHighWater / 16 // bytes of a message for which there must be room
+	wireKeep      = 1 << 20            // capacity of a buffer that is kept after use
+	wireLinger    = 2 * time.Second    // for the last bytes to leave at Close
 )
 
 // wire is the connection as amqp091 writes to it. Write only appends to a

@@ -142,8 +142,6 @@ func (n *Node) configuration() string {
 	rabbit := map[string]string{
 		"tcp_listeners":   fmt.Sprintf(`[{"127.0.0.1", %d}]`, n.Port),
 		"disk_free_limit": strconv.Itoa(diskFreeLimit),
-		// How often a quorum queue tells its counts, in ms; 5000 otherwise.
-		"quorum_tick_interval": "200",
 	}
 	if n.peers != nil {
 		rabbit["cluster_nodes"] = fmt.Sprintf("{['%s'], disc}", strings.Join(n.peers, "', '"))
@@ -197,6 +195,22 @@ func (n *Node) Log(lines int) string {
 		all = append(all, lastLines(text, lines)...)
 	}
 	return string(all)
+}
+
+// complaints returns the last lines in which the node is not content: on one
+// that tests share, the others are of no use.
+func (n *Node) complaints(lines int) string {
+	text, err := os.ReadFile(n.file("log"))
+	if err != nil {
+		return err.Error()
+	}
+	var bad []byte
+	for line := range bytes.Lines(text) {
+		if !bytes.Contains(line, []byte(" [info] ")) && !bytes.Contains(line, []byte(" [notice] ")) {
+			bad = append(bad, line...)
+		}
+	}
+	return string(lastLines(bad, lines))
 }
 
 func lastLines(text []byte, count int) []byte {

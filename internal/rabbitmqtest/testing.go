@@ -38,6 +38,9 @@ func Shared(t testing.TB) *VHost {
 	v, err := n.AddVHost(t.Context(), fmt.Sprintf("%s-%d", t.Name(), vhosts.Add(1)))
 	orSkip(t, err)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the shared node complains of:\n%s", n.complaints(100))
+		}
 		if err := v.Delete(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}

@@ -135,6 +135,12 @@ func queueDeleted(x *trial) {
 	for i := range 3 {
 		x.must(site.DeleteQueue(x.soon(), "jobs"), "deleting the queue")
 		w.await(amqp.Cancelled, "consume", i+1)
+		// By the consumer alone: of two clients that declare a quorum queue at once,
+		// RabbitMQ may refuse one.
+		x.await("it is declared and consumed again", func() bool {
+			q, err := site.Queue(x.soon(), "jobs")
+			return err == nil && q.Consumers == 1
+		})
 		send(50+50*i, 100+50*i)
 	}
 	x.must(one.Settle(x.soon(), adapters.Ack), "acknowledging")

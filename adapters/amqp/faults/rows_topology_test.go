@@ -12,6 +12,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/conformance/history"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -62,7 +63,8 @@ func exchangeDeleted(x *trial) {
 // arguments.
 func otherArguments(x *trial) {
 	site := x.shared()
-	bus := x.bus(site.connect("client"), "client")
+	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	bus := x.bus(site.connect("client", through(proxy)), "client")
 	ch := site.raw()
 	_, err := ch.QueueDeclare("jobs", true, false, false, false, amqp091.Table{"x-queue-type": "quorum", "x-max-length": int32(7)})
 	x.must(err, "declaring")
@@ -74,21 +76,14 @@ func otherArguments(x *trial) {
 	x.must(err, "working")
 	x.must(jobs.Send(x.soon(), "work"), "sending")
 	x.awaitHandled()
-	stop := make(chan struct{})
-	var racing sync.WaitGroup
-	racing.Go(func() { // to be the first to declare it
-		for !isClosed(stop) {
-			ch := site.raw()
-			if _, err := ch.QueueDelete("others", false, false, false); err != nil {
-				continue
-			}
-			_, _ = ch.QueueDeclare("others", true, false, false, false, nil)
-			_ = ch.Close()
-		}
-	})
+	proxy.Down() // so that another is the first to declare it again
+	ch = site.raw()
+	_, err = ch.QueueDelete("others", false, false, false)
+	x.must(err, "deleting")
+	_, err = ch.QueueDeclare("others", true, false, false, false, nil)
+	x.must(err, "declaring another")
+	x.must(proxy.Up(), "letting the client in again")
 	x.await("the subscription has ended", func() bool { return isClosed(sub.Done()) })
-	close(stop)
-	racing.Wait()
 	x.want(sub.Wait(), adapters.ErrMismatch, "what a subscription says whose queue is another now")
 }
 

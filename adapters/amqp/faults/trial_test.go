@@ -46,7 +46,7 @@ func newTrial(t *testing.T, name string) *trial {
 		t: t, name: name, h: history.New(), log: &journal{}, patience: 60 * time.Second,
 		wrap: func(d full) full { return d },
 	}
-	x.ctx, x.halt = context.WithCancel(context.Background())
+	x.ctx, x.halt = context.WithTimeout(context.Background(), 5*time.Minute)
 	return x
 }
 
