@@ -195,17 +195,17 @@ var pubsubCases = []Case{
 		run: func(t *trial) {
 			d, name := t.connect(), t.name("news")
 			places := []adapters.Source{
-				group(adapters.Fanout, name, "g"), group(adapters.Fanout, name, "G"), group(adapters.Fanout, name, "g "),
-				group(adapters.Fanout, name+"*", "g"), group(adapters.Fanout, name+"é", "g"), group(adapters.Fanout, name+"e\u0301", "g"),
+				group(adapters.Fanout, name, "g"), group(adapters.Fanout, name, "G"),
+				group(adapters.Fanout, name+"é", "g"), group(adapters.Fanout, name+"e\u0301", "g"),
 			}
 			for _, s := range places {
 				t.declare(d, s)
 			}
-			for i, s := range places[2:] { // the first three share their exchange
+			for i, s := range places[1:] { // the first two share their exchange
 				t.publish(d, to(s), fmt.Sprint("m-", i))
 			}
 			for i, s := range places {
-				same(t, t.take(t.subscribe(d, s), 1), []string{fmt.Sprint("m-", max(0, i-2))}, "what group "+s.QueueName()+" got first")
+				same(t, t.take(t.subscribe(d, s), 1), []string{fmt.Sprint("m-", max(0, i-1))}, "what group "+s.QueueName()+" got first")
 			}
 		},
 	},

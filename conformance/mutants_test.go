@@ -31,6 +31,7 @@ var mutants = slices.Concat(
 	pubsubMutants,
 	routedMutants,
 	topicMutants,
+	rpcMutants,
 	limitMutants,
 	durableMutants,
 	lifecycleMutants,
