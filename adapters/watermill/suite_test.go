@@ -1,9 +1,14 @@
 package watermill_test
 
 import (
+	"fmt"
 	"io"
 	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"runtime/debug"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,19 +24,23 @@ import (
 // through the door, with the strongest features a RabbitMQ could claim. Not
 // claimed are: ExactlyOnceDelivery; NewSubscriberReceivesOldMessages, which means
 // messages that the group has consumed already; ContextPreserved, for a context does
-// not travel; order over several subscribers, who compete. TestReconnect needs a
-// command that restarts a broker: there is no process to restart.
+// not travel; order over several subscribers, who compete. TestReconnect
+// reads what a goroutine of its own still writes, so that the race detector fails it:
+// with that, TestNothingIsLostThroughRestarts has to do.
 func TestWatermillSuite(t *testing.T) {
 	log.SetOutput(io.Discard) // the suite logs every message
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	broker := memory.New()
+	t.Cleanup(broker.Close)
 	features := tests.Features{
 		ConsumerGroups:                      true,
 		GuaranteedOrder:                     true,
 		GuaranteedOrderWithSingleSubscriber: true,
 		Persistent:                          true,
 	}
-	broker := memory.New()
-	t.Cleanup(broker.Close)
+	if !raceDetected() {
+		features.RestartServiceCommand = restarter(t, broker)
+	}
 	inGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
 		return pair(t, broker.Connect(), watermill.ToFanout, watermill.FromGroup(group))
 	}
@@ -57,4 +66,59 @@ func pair(t *testing.T, driver adapters.Driver, to func(string) adapters.Publica
 	t.Cleanup(func() { closeDriver(t, driver) })
 	return watermill.NewPublisher(driver, to),
 		watermill.NewSubscriber(driver, watermill.SubscriberConfig{From: from, CloseTimeout: time.Millisecond})
+}
+
+// restarter returns a command that restarts broker. It is this program, which
+// asks us to do so: see TestMain.
+func restarter(t *testing.T, broker *memory.Broker) []string {
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { broker.Restart() }))
+	t.Cleanup(s.Close)
+	return []string{os.Args[0], restartArg, s.Listener.Addr().String()}
+}
+
+// raceDetected tells whether this program has the race detector.
+func raceDetected() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// TestNothingIsLostThroughRestarts is watermill's TestReconnect without its race.
+func TestNothingIsLostThroughRestarts(t *testing.T) {
+	const publishers, each = 20, 200
+	broker := memory.New()
+	t.Cleanup(broker.Close)
+	pub, sub := pair(t, broker.Connect(), watermill.ToFanout, watermill.FromGroup("everybody"))
+	msgs, err := sub.Subscribe(t.Context(), "topic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range publishers {
+		go func() {
+			for i := range each {
+				if err := pub.Publish("topic", message.NewMessage(fmt.Sprintf("%d.%d", p, i), nil)); err != nil {
+					t.Errorf("message %d.%d: %v", p, i, err)
+				}
+			}
+		}()
+	}
+	got := map[string]bool{}
+	again := 0
+	for late := time.After(time.Minute); len(got) < publishers*each; {
+		select {
+		case m := <-msgs:
+			if len(got)%(publishers*each/10) == 5 && !got[m.UUID] {
+				broker.Restart() // with m in hand
+			}
+			if got[m.UUID] {
+				again++
+			}
+			got[m.UUID] = true
+			m.Ack()
+		case <-late:
+			t.Fatalf("%d of %d messages came", len(got), publishers*each)
+		}
+	}
+	if again != 10 {
+		t.Errorf("%d messages came again after 10 restarts with one in hand", again)
+	}
 }
