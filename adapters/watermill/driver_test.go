@@ -245,9 +245,13 @@ func TestOneTopicIsOneThing(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	both := gochannel.NewGoChannel(gochannel.Config{}, nil)
-	pub, s := &fakePublisher{}, newFakeSubscriber("a")
+	pub, s := &fakePublisher{}, newFakeSubscriber("settled", "a")
 	d := newDriver(t, watermill.Config{Publisher: pub, Subscriber: s, Fanout: both})
 	sub := subscribe(t, d, 2)
+	settled := receive(t, sub)
+	if err := settled.Settle(t.Context(), adapters.Ack); err != nil {
+		t.Fatal(err)
+	}
 	inHand := receive(t, sub)
 	received := make(chan error)
 	go func() {
@@ -265,9 +269,9 @@ func TestClose(t *testing.T) {
 	if cause := context.Cause(inHand.Message.Context()); !errors.Is(cause, adapters.ErrClosed) {
 		t.Errorf("the message's context ended with %v", cause)
 	}
-	for range 2 {
-		if err := inHand.Settle(t.Context(), adapters.Ack); !errors.Is(err, adapters.ErrClosed) {
-			t.Errorf("late settle: %v", err)
+	for _, d := range []adapters.Delivery{inHand, inHand, settled} {
+		if err := d.Settle(t.Context(), adapters.Ack); !errors.Is(err, adapters.ErrClosed) {
+			t.Errorf("late settle of %s: %v", d.Message.UUID, err)
 		}
 	}
 	if len(s.queue) != 1 {

@@ -23,9 +23,8 @@ type held struct {
 	tells  bool // the pair's context is the message's own, so that its end tells something
 
 	// Under the subscription's lock:
-	settled   bool
-	abandoned bool // settled by Close
-	ended     bool // the pair's context
+	settled bool // by the receiver, or by Close
+	ended   bool // the pair's context
 }
 
 // newHeld needs the subscription's lock.
@@ -59,17 +58,19 @@ func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 		return d.wrap("settle", fmt.Errorf("%w: %v", adapters.ErrInvalid, o))
 	}
 	s.mu.Lock()
-	late, abandoned := h.settled, h.abandoned
+	late := h.settled
 	if !late {
 		h.settled = true
 		s.unsettled--
 	}
 	s.mu.Unlock()
-	switch {
-	case abandoned:
-		return adapters.ErrClosed
-	case late:
-		return nil
+	if late {
+		select {
+		case <-d.closing:
+			return adapters.ErrClosed
+		default:
+			return nil
+		}
 	}
 	// What a pair is told that has lost the session reaches nobody, for it is
 	// bound to the message. But the pair may be waiting for it.

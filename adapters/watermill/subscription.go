@@ -221,7 +221,7 @@ func (s *subscription) close() {
 	s.mu.Lock()
 	for h := range s.held {
 		if !h.settled {
-			h.settled, h.abandoned = true, true
+			h.settled = true
 			inHand = append(inHand, h)
 		}
 	}

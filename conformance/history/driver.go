@@ -116,7 +116,11 @@ func (r *Driver) publish(ctx context.Context, call string, p adapters.Publicatio
 func (r *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) (err error) {
 	a, ok := r.driver.(adapters.AsyncPublisher)
 	if !ok {
-		done(outcomes(r.publish(ctx, "PublishAsync", p, m), 1)[0])
+		err := r.publish(ctx, "PublishAsync", p, m)
+		if _, tried := errors.AsType[*adapters.PublishError](err); err != nil && !tried {
+			return err // nothing was sent
+		}
+		done(outcomes(err, 1)[0])
 		return nil
 	}
 	back := r.l.Call(ctx, r.client, "PublishAsync")
