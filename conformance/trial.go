@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,9 +153,6 @@ func (t *trial) judge() {
 	t.mu.Lock()
 	t.counts = Counts{v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Lost}
 	t.mu.Unlock()
-	if !t.claims.Ability.Has(adapters.CanConfirm) { // then nil promised nothing
-		v.Violations = slices.DeleteFunc(v.Violations, func(v history.Violation) bool { return v.Kind == history.Lost })
-	}
 	for i, violation := range v.Violations {
 		if i == 5 {
 			t.errorf("the history has %d more violations", len(v.Violations)-i)
