@@ -45,7 +45,7 @@ var queueCases = []Case{
 	},
 	{
 		ID:    "queue/prefetch-holds",
-		Rule:  "A subscription never holds more unsettled messages than its prefetch.",
+		Rule:  "A subscription can hold as many unsettled messages as its prefetch, and never holds more.",
 		Needs: adapters.CanBalance,
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 3)

@@ -119,10 +119,23 @@ func (t *trial) silent(sub adapters.Subscription, why string) {
 
 // same checks that two lists are equal.
 func same[T comparable](t *trial, got, want []T, what string) {
-	if !slices.Equal(got, want) {
-		t.errorf("%s: got %v, want %v", what, got, want)
+	if slices.Equal(got, want) {
+		return
 	}
+	if len(got) <= legible && len(want) <= legible {
+		t.errorf("%s: got %v, want %v", what, got, want)
+		return
+	}
+	i := 0
+	for i < min(len(got), len(want)) && got[i] == want[i] {
+		i++
+	}
+	around := func(list []T) []T { return list[i:min(i+5, len(list))] }
+	t.errorf("%s: got %d, want %d; from number %d on got %v, want %v", what, len(got), len(want), i+1, around(got), around(want))
 }
+
+// legible is how long a list may be to be shown as a whole.
+const legible = 20
 
 // sameSet checks that two lists of ids are equal in some order.
 func (t *trial) sameSet(got, want []string, what string) {

@@ -201,3 +201,21 @@ func TestReadableStack(t *testing.T) {
 		t.Errorf("read as:\n%s", got)
 	}
 }
+
+func TestLongListsAreShownWhereTheyDiffer(t *testing.T) {
+	long := numbered("m", 30)
+	for _, c := range []struct {
+		got, want []string
+		why       string
+	}{
+		{long[:2], long[:3], "ids: got [m-1 m-2], want [m-1 m-2 m-3]"},
+		{long[:29], long, "ids: got 29, want 30; from number 30 on got [], want [m-30]"},
+		{append(numbered("m", 22), "x"), long, "ids: got 23, want 30; from number 23 on got [x], want [m-23 m-24 m-25 m-26 m-27]"},
+	} {
+		x := &trial{}
+		same(x, c.got, c.want, "ids")
+		if !slices.Equal(x.problems, []string{c.why}) {
+			t.Errorf("got %q, want %q", x.problems, c.why)
+		}
+	}
+}
