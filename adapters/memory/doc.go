@@ -37,7 +37,8 @@
 //   - Expired messages leave at the head of the queue only. Behind one that
 //     lives longer they wait, counted as ready, but are never delivered.
 //   - MaxLength counts the messages that are ready, not those that consumers
-//     hold. DropHead drops the next message to be delivered, which is one of the highest
+//     hold. What these give back is ready again, and DropHead makes room for it;
+//     a queue that refuses takes it in any case. DropHead drops the next message to be delivered, which is one of the highest
 //     priority.
 //   - A dead letter has the metadata [MetadataFirstDeathReason],
 //     [MetadataFirstDeathQueue] and [MetadataDeaths], keeps its key and

@@ -152,16 +152,20 @@ func TestMaxLengthDropsHead(t *testing.T) {
 	receiveAll(t, subscribe(t, c, s), "c", "d")
 }
 
-func TestRequeuePastMaxLengthIsKept(t *testing.T) {
-	for name, overflow := range map[string]adapters.Overflow{"reject": adapters.RejectPublish, "drop": adapters.DropHead} {
+func TestRequeuePastMaxLength(t *testing.T) {
+	for name, test := range map[string]struct {
+		overflow adapters.Overflow
+		dead     []string
+	}{"reject": {adapters.RejectPublish, nil}, "drop": {adapters.DropHead, []string{"a"}}} {
 		t.Run(name, func(t *testing.T) {
 			b, c := connect(t)
-			s := with(func(q *adapters.QueueSpec) { q.MaxLength, q.Overflow = 1, overflow })
+			s := with(func(q *adapters.QueueSpec) { q.MaxLength, q.Overflow = 1, test.overflow })
 			s.Prefetch = 1
 			sub := subscribe(t, c, s)
 			publish(t, c, toQueue("q"), "a", "b")
 			_ = sub.Stop()
-			wantQueue(t, b, "q", 2, 0, 0)
+			wantQueue(t, b, "q", 2-len(test.dead), 0, 0)
+			wantDead(t, c, "maxlen", test.dead...)
 		})
 	}
 }
@@ -246,6 +250,24 @@ func TestExpiryIsAtTheHead(t *testing.T) {
 		settle(t, receive(t, sub, "hour"), adapters.Ack)
 		receiveAll(t, sub, "minute", "ever") // but is never delivered
 		wantDead(t, c, "expired", "second")
+	})
+}
+
+// What expired behind a message is gone as soon as that is got.
+func TestExpiryBehindAGet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c := connect(t)
+		s := with(func(*adapters.QueueSpec) {})
+		declare(t, c, s)
+		publish(t, c, toQueue("q"), "lives")
+		p := toQueue("q")
+		p.TTL = time.Second
+		publish(t, c, p, "expires")
+		time.Sleep(2 * time.Second)
+		if _, err := c.Get(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		wantQueue(t, b, "q", 0, 1, 0)
 	})
 }
 

@@ -15,11 +15,14 @@ type QueueInfo struct {
 }
 
 // Queue looks at a queue, or says that there is none. A private queue's name is
-// its subscription's Address.
+// its subscription's Address, also that of a reply address.
 func (b *Broker) Queue(name string) (QueueInfo, bool) {
 	b.control.Lock()
 	defer b.control.Unlock()
 	q := b.routes.queues[name]
+	if q == nil {
+		q = b.routes.replies[name]
+	}
 	if q == nil {
 		return QueueInfo{}, false
 	}

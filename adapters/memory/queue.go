@@ -71,12 +71,20 @@ func (q *queue) put(e *entry) error {
 	}
 	q.ready.add(e)
 	if full {
-		head := q.ready.peek() // not the oldest if that has a lower priority, as in RabbitMQ
-		q.ready.pop(head)
-		q.bury(head, diedOverflow)
+		q.trim()
 	}
 	q.arm()
 	return nil
+}
+
+// trim buries what is too much for a queue that drops its head. That is not
+// the oldest message if that has a lower priority, as in RabbitMQ.
+func (q *queue) trim() {
+	for q.spec.Overflow == adapters.DropHead && q.spec.MaxLength > 0 && q.ready.n > q.spec.MaxLength {
+		head := q.ready.peek()
+		q.ready.pop(head)
+		q.bury(head, diedOverflow)
+	}
 }
 
 // deliver pushes e to the next consumer with room, of which there is one. The
@@ -110,6 +118,7 @@ func (q *queue) dispatch() {
 		q.ready.pop(head)
 		q.deliver(head)
 	}
+	q.trim() // of what was given back
 	q.arm()
 }
 
@@ -126,6 +135,7 @@ func (q *queue) get(c *consumer) (t taken) {
 	q.unacked++
 	c.push(head)
 	c.next = nil // it is in hand
+	q.expire()
 	q.arm()
 	return taken{head, head.returned}
 }

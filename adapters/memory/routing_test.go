@@ -275,7 +275,7 @@ func TestAReceivedMessageOutlivesItsSettling(t *testing.T) {
 }
 
 func TestReplyAddressesArePrivateAndUnguessable(t *testing.T) {
-	_, c := connect(t)
+	b, c := connect(t)
 	reply := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 10}
 	first, second := subscribe(t, c, reply), subscribe(t, c, reply)
 	if a, b := first.Address(), second.Address(); a == b || !strings.HasPrefix(a, replyPrefix) || len(a) < len(replyPrefix)+26 {
@@ -283,6 +283,7 @@ func TestReplyAddressesArePrivateAndUnguessable(t *testing.T) {
 	}
 	answer := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Reply, Name: second.Address()}, Mandatory: true}
 	publish(t, c, answer, "a")
+	wantQueue(t, b, second.Address(), 0, 1, 1)
 	receive(t, second, "a")
 	nothing(t, first)
 	_ = second.Stop()
