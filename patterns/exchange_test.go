@@ -166,3 +166,38 @@ func TestKeysOfAGroupAddUpUntilUnbound(t *testing.T) {
 		}
 	})
 }
+
+// TestEveryVerb: those that no other test has.
+func TestEveryVerb(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		ctx := t.Context()
+		got := newJournal[string]()
+		handler := func(ctx context.Context, s string) error {
+			d, _ := patterns.DeliveryFrom(ctx)
+			got.add(d.Queue + " " + d.Key + " " + s)
+			return nil
+		}
+		pubsub, routed, topic := patterns.NewPubSub[string](bus, "p"), patterns.NewRouted[string](bus, "r"), patterns.NewTopic[string](bus, "t")
+		must(t, second(pubsub.Subscribe(ctx, handler, patterns.Group("g"))))
+		must(t, second(routed.Subscribe(ctx, []string{"error"}, handler, patterns.Group("g"))))
+		must(t, second(topic.Subscribe(ctx, []string{"*.a", "b.#"}, handler, patterns.Group("g"))))
+
+		must(t, second(pubsub.PublishAsync(ctx, "1")))
+		must(t, pubsub.Unbind(ctx, "g"))
+		must(t, pubsub.Publish(ctx, "nobody's"))
+		must(t, routed.PublishBatch(ctx, "error", []string{"2", "3"}))
+		must(t, second(routed.PublishAsync(ctx, "error", "4")))
+		must(t, topic.Publish(ctx, "c.a", "5"))
+		must(t, topic.Unbind(ctx, "g", "*.a"))
+		must(t, topic.Publish(ctx, "c.a", "nobody's"))
+		must(t, topic.Publish(ctx, "b.a", "6"))
+		for _, err := range []error{pubsub.Unbind(ctx, ""), routed.Unbind(ctx, "", "error"), topic.Unbind(ctx, "g")} {
+			wantErr(t, "unbind what is not said", err, adapters.ErrInvalid)
+		}
+		synctest.Wait()
+		want := []string{"p:g  1", "r:g error 2", "r:g error 3", "r:g error 4", "t:g b.a 6", "t:g c.a 5"}
+		if all := slices.Sorted(slices.Values(got.snapshot())); !slices.Equal(all, want) {
+			t.Errorf("got %q", all)
+		}
+	})
+}

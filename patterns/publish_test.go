@@ -270,7 +270,7 @@ func TestThousandPublishersLoseNothing(t *testing.T) {
 	bus, _ := newBus(t)
 	ctx := bounded(t)
 	q := patterns.NewWorkQueue[[2]int](bus, "orders")
-	const publishers, each = 1000, 20
+	const publishers, each = 1000, 5
 	var mu sync.Mutex
 	next := map[int]int{}
 	var handled atomic.Int64

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -318,7 +319,8 @@ func TestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := connect(t)
 		sub := subscribe(t, c, fromQueue("q", 10))
-		for id, d := range map[string]time.Duration{"hour": time.Hour, "second": time.Second, "minute": time.Minute} {
+		time.Sleep(time.Second) // so that the longest delay would overflow
+		for id, d := range map[string]time.Duration{"never": math.MaxInt64, "hour": time.Hour, "second": time.Second, "minute": time.Minute} {
 			p := toQueue("q")
 			p.Delay = d
 			publish(t, c, p, id)
