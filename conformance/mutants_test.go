@@ -32,6 +32,7 @@ var mutants = slices.Concat(
 	routedMutants,
 	topicMutants,
 	rpcMutants,
+	failureMutants,
 	limitMutants,
 	durableMutants,
 	lifecycleMutants,
