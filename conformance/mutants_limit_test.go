@@ -1,3 +1,92 @@
 package conformance
 
-var limitMutants []mutant
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+var limitMutants = []mutant{
+	{"takes no notice of a message's time to live", "limit/ttl", changing(func(p *adapters.Publication) { p.TTL = 0 })},
+	{"has every message expire when the first one does", "limit/ttl", changing(func(p *adapters.Publication) {
+		if p.TTL > 0 {
+			p.TTL = brief
+		}
+	})},
+	{"does not tell the time to live", "limit/ttl", receiving(func(d *adapters.Delivery) { d.TTL = 0 })},
+	{"has a message live for its own time where its queue's is shorter", "limit/ttl-of-a-queue", specifying(func(q *adapters.QueueSpec) { q.MessageTTL = 0 })},
+	{"has a message live for its queue's time where its own is shorter", "limit/ttl-of-a-queue", changing(func(p *adapters.Publication) { p.TTL = 0 })},
+	{"drops what expires where there are dead letters", "limit/expired-to-dead-letters", specifying(func(q *adapters.QueueSpec) { q.DeadLetter = "" })},
+	{"delivers a delayed message at once", "limit/delay", changing(func(p *adapters.Publication) { p.Delay = 0 })},
+	{"shortens delays", "limit/delay", changing(func(p *adapters.Publication) { p.Delay /= 2 })},
+	{"loses the key of a delayed message", "limit/delay", changing(func(p *adapters.Publication) {
+		if p.Delay > 0 {
+			p.Key = ""
+		}
+	})},
+	{"keeps delayed messages in a queue, where one waits behind another", "limit/delays-by-due-time", func(m *mutated) {
+		var mu sync.Mutex
+		var most time.Duration
+		changing(func(p *adapters.Publication) {
+			mu.Lock()
+			defer mu.Unlock()
+			if p.Delay > 0 {
+				most = max(most, p.Delay)
+				p.Delay = most
+			}
+		})(m)
+	}},
+	{"routes a delayed message when it is published", "limit/delay-to-an-exchange", func(m *mutated) {
+		publish, subscribe, receive := m.publish, m.subscribe, m.receive
+		var mu sync.Mutex
+		delayed, late := map[string]bool{}, map[adapters.Subscription]map[string]bool{}
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			sub, err := subscribe(ctx, s)
+			mu.Lock()
+			defer mu.Unlock()
+			late[sub] = maps.Clone(delayed)
+			return sub, err
+		}
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, msg := range msgs {
+				delayed[msg.UUID] = p.Delay > 0
+			}
+			return publish(ctx, p, msgs...)
+		}
+		m.receive = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
+			for {
+				d, err := receive(ctx, s)
+				if err != nil || !late[s][d.Message.UUID] {
+					return d, err
+				}
+				_ = d.Settle(ctx, adapters.Ack)
+			}
+		}
+	}},
+	{"takes no notice of priorities", "limit/priority", changing(func(p *adapters.Publication) { p.Priority = 0 })},
+	{"knows only two priorities", "limit/priority", changing(func(p *adapters.Publication) { p.Priority = min(p.Priority, 1) })},
+	{"takes no notice of the highest priority of a queue", "limit/max-priority", specifying(func(q *adapters.QueueSpec) { q.MaxPriority = 255 })},
+	{"gives every queue priorities", "limit/max-priority", sourcing(func(s *adapters.Source) {
+		if s.Kind == adapters.Queue {
+			s.Queue.MaxPriority = max(s.Queue.MaxPriority, 10)
+		}
+	})},
+	{"drops the newest message of a full queue", "limit/drop-head", func(m *mutated) {
+		specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.RejectPublish })(m)
+		publish := m.publish
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			_ = publish(ctx, p, msgs...)
+			return nil
+		}
+	}},
+	{"has publishers notice that a queue dropped something", "limit/drop-head", specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.RejectPublish })},
+	{"takes no notice of a queue's length", "limit/drop-head", specifying(func(q *adapters.QueueSpec) { q.MaxLength = 0 })},
+	{"drops what does not fit where there are dead letters", "limit/dropped-to-dead-letters", specifying(func(q *adapters.QueueSpec) { q.DeadLetter = "" })},
+}
