@@ -437,16 +437,14 @@ func (t *trial) gaveUp(err error, what string) {
 // publishAgain publishes a message after a fault, as often as it takes. What is
 // tried again is another message, for the first one may have been stored.
 func (t *trial) publishAgain(d adapters.Driver, p adapters.Publication, id string) (last string) {
-	var err error
+	passing := []error{adapters.ErrUnconfirmed, adapters.ErrUnavailable, adapters.ErrUnroutable, adapters.ErrNacked}
 	for i := 1; ; i++ {
 		last = fmt.Sprintf("%s-%d", id, i)
-		ctx, cancel := context.WithTimeout(t.ctx, patience)
-		err = d.Publish(ctx, p, text(last)...)
-		cancel()
-		switch {
-		case err == nil:
+		err := d.Publish(t.soon(), p, text(last)...)
+		if err == nil {
 			return last
-		case i == 20 || !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, adapters.ErrUnroutable):
+		}
+		if i == 20 || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
 			t.fatalf("publishing after the fault, try %d: %v", i, err)
 		}
 		t.pass(100 * time.Millisecond)
