@@ -44,8 +44,9 @@ var mutants = slices.Concat(
 // a mutant replaces. What it replaces it can call, to do what is right.
 type mutated struct {
 	*memory.Client
-	harness *Harness       // of the case: its hooks can be replaced too
-	broker  *memory.Broker // of the case, and so of all its clients
+	harness *Harness        // of the case: its hooks can be replaced too
+	broker  *memory.Broker  // of the case, and so of all its clients
+	run     context.Context // ends with the run of the case, when all has been looked at
 
 	declare   func(context.Context, adapters.Source) error
 	publish   func(context.Context, adapters.Publication, ...*message.Message) error
@@ -133,12 +134,13 @@ func (s *mutatedSettler) Settle(ctx context.Context, o adapters.Outcome) error {
 
 // open returns a harness for brokers with the fault. Its hooks are those of
 // another one, which the fault can replace at any time.
-func (x mutant) open(context.Context) (*Harness, error) {
+func (x mutant) open(run context.Context) (*Harness, error) {
 	b := memory.New()
 	h := harness(b)
 	return &Harness{
 		Connect: func(context.Context) (adapters.Driver, error) {
 			m := newMutated(b, h)
+			m.run = run
 			x.mutate(m)
 			return m, nil
 		},
