@@ -44,9 +44,10 @@ var mutants = slices.Concat(
 // a mutant replaces. What it replaces it can call, to do what is right.
 type mutated struct {
 	*memory.Client
-	harness *Harness        // of the case: its hooks can be replaced too
-	broker  *memory.Broker  // of the case, and so of all its clients
-	run     context.Context // ends with the run of the case, when all has been looked at
+	harness  *Harness        // of the case: its hooks can be replaced too
+	broker   *memory.Broker  // of the case, and so of all its clients
+	run      context.Context // ends with the run of the case, when all has been looked at
+	password string          // which it should not have
 
 	declare   func(context.Context, adapters.Source) error
 	publish   func(context.Context, adapters.Publication, ...*message.Message) error
