@@ -58,8 +58,6 @@ var limitCases = []Case{
 			t.publish(d, p, "short")
 			t.publish(d, to(hours), "stays")
 			t.pass(2 * brief)
-			t.excused(s)
-			t.excused(hours)
 			sub := t.subscribe(d, s)
 			t.publish(d, to(s), "marker")
 			same(t, t.take(sub, 1), []string{"marker"}, "what is in the queue with a short MessageTTL")
@@ -203,7 +201,6 @@ var limitCases = []Case{
 			t.declare(d, s)
 			t.publish(d, to(s), numbered("m", 4)...)
 			t.publish(d, to(s), "m-5")
-			t.excused(s)
 			same(t, t.take(t.subscribe(d, s), 3), []string{"m-3", "m-4", "m-5"}, "what is left in the queue")
 		},
 	},

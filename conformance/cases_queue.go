@@ -340,7 +340,7 @@ var queueCases = []Case{
 			t.publish(d, to(s), "before")
 			held := t.receive(sub)
 			same(t, []string{held.Message.UUID}, []string{"before"}, "what was received")
-			t.excused(s)
+			t.purged(s)
 			t.must(t.h.Delete(t.soon(), s.Name), "deleting the queue")
 			p := to(s)
 			p.Mandatory = true
