@@ -68,6 +68,9 @@ func (t *trial) subscribe(d adapters.Driver, s adapters.Source) adapters.Subscri
 // receive returns the next message, which must come.
 func (t *trial) receive(sub adapters.Subscription) adapters.Delivery {
 	d, err := sub.Receive(t.soon())
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.fatalf("no message came within %v", patience)
+	}
 	t.must(err, "receiving")
 	return d
 }
