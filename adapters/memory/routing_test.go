@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -219,6 +220,21 @@ func TestPropertiesTravel(t *testing.T) {
 		}
 		d.Message.Metadata.Set("k", "v") // not nil, though there was none
 	})
+}
+
+func TestPayloadsTravel(t *testing.T) {
+	_, c := connect(t)
+	sub := subscribe(t, c, fromQueue("q", 1))
+	for _, payload := range [][]byte{nil, {}, {0}, []byte("\xff\x00\n"), make([]byte, 1<<20), {}, nil} { // the small after the large, in memory used again
+		if err := c.Publish(ctx, toQueue("q"), message.NewMessage("a", payload)); err != nil {
+			t.Fatal(err)
+		}
+		d := receive(t, sub, "a")
+		if !bytes.Equal(d.Message.Payload, payload) {
+			t.Errorf("sent %d bytes, got %d", len(payload), len(d.Message.Payload))
+		}
+		settle(t, d, adapters.Ack)
+	}
 }
 
 func TestMessagesAreIsolated(t *testing.T) {
