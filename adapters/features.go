@@ -62,7 +62,7 @@ type Features struct {
 	Ability Ability
 
 	MaxBody  int           // most bytes of a payload; 0 = no limit of the adapter's own
-	MaxDelay time.Duration // longest Delay; 0 = no limit of the adapter's own
+	MaxDelay time.Duration // longest Delay, a longer one is ErrInvalid; 0 = no limit of the adapter's own
 }
 
 // Require returns nil if the adapter has all that is needed, else an

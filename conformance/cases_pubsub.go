@@ -189,6 +189,21 @@ var pubsubCases = []Case{
 		},
 	},
 	{
+		ID:    "pubsub/address",
+		Rule:  "What is published to the address of a group's subscription, as to a queue, reaches that group alone.",
+		Needs: adapters.CanFanout | adapters.CanGroup,
+		run: func(t *trial) {
+			d, name := t.connect(), t.name("news")
+			merchant, courier := group(adapters.Fanout, name, "merchant"), group(adapters.Fanout, name, "courier")
+			sub, other := t.subscribe(d, merchant), t.subscribe(d, courier)
+			same(t, []string{sub.Address()}, []string{merchant.QueueName()}, "the address of a group")
+			t.publish(d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: sub.Address()}}, "for one")
+			t.publish(d, to(merchant), "for all")
+			same(t, t.take(sub, 2), []string{"for one", "for all"}, "what the group got")
+			same(t, t.take(other, 1), []string{"for all"}, "what the other group got")
+		},
+	},
+	{
 		ID:    "pubsub/names-apart",
 		Rule:  "Exchanges and groups are told apart by their whole names, byte by byte.",
 		Needs: adapters.CanFanout | adapters.CanGroup,

@@ -317,6 +317,36 @@ var rpcCases = []Case{
 		},
 	},
 	{
+		ID:    "rpc/address",
+		Rule:  "Each reply subscription has an address of its own, and gets what is sent to it, with correlation id and headers, and nothing else.",
+		Needs: adapters.CanReply,
+		run: func(t *trial) {
+			d := t.connect()
+			s := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 10}
+			subs := []adapters.Subscription{t.subscribe(d, s), t.subscribe(d, s), t.subscribe(t.connect(), s)}
+			server := t.connect()
+			for round := range 3 {
+				for i, sub := range subs {
+					id := fmt.Sprintf("answer-%d-%d", i, round)
+					p := adapters.Publication{
+						To:         adapters.Endpoint{Kind: adapters.Reply, Name: sub.Address()},
+						Properties: adapters.Properties{CorrelationID: "of " + id},
+					}
+					msg := text(id)[0]
+					msg.Metadata["for"] = id
+					t.must(server.Publish(t.soon(), p, msg), "answering")
+				}
+			}
+			for i, sub := range subs {
+				for round := range 3 {
+					got, id := t.receive(sub), fmt.Sprintf("answer-%d-%d", i, round)
+					t.settle(got, adapters.Ack)
+					same(t, []string{got.Message.UUID, got.CorrelationID, got.Message.Metadata["for"]}, []string{id, "of " + id, id}, "an answer's id, correlation id and header")
+				}
+			}
+		},
+	},
+	{
 		ID:    "rpc/caller-gone",
 		Rule:  "A caller that goes away is no trouble for the server: its call runs once, its answer is lost, and other calls go on.",
 		Needs: rpcNeeds,

@@ -61,6 +61,13 @@ var pubsubMutants = []mutant{
 	{"takes a group's queue away with its binding", "pubsub/unbind", func(m *mutated) {
 		m.unbind = func(_ context.Context, s adapters.Source) error { return m.broker.DeleteQueue(s.QueueName()) }
 	}},
+	{"gives the name of the exchange for a group's address", "pubsub/address", func(m *mutated) {
+		address := m.address
+		m.address = func(s adapters.Subscription) string {
+			exchange, _, _ := strings.Cut(address(s), ":")
+			return exchange
+		}
+	}},
 	{"does not tell capitals from small letters in the names of groups", "pubsub/names-apart", sourcing(func(s *adapters.Source) {
 		s.Group = strings.ToLower(s.Group)
 	})},

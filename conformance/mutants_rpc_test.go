@@ -124,6 +124,19 @@ var rpcMutants = []mutant{
 			}
 		})(m)
 	}},
+	{"has one address for all reply subscriptions of a client", "rpc/address", func(m *mutated) {
+		address := m.address
+		var mu sync.Mutex
+		first := ""
+		m.address = func(s adapters.Subscription) string {
+			mu.Lock()
+			defer mu.Unlock()
+			if first == "" {
+				first = address(s)
+			}
+			return first
+		}
+	}},
 	{"loses its session over an answer that nobody takes", "rpc/caller-gone", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {

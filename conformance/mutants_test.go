@@ -25,6 +25,7 @@ const secret = "correct horse battery staple"
 
 // mutants are those of all areas.
 var mutants = slices.Concat(
+	claimsMutants,
 	publishMutants,
 	ackMutants,
 	queueMutants,
@@ -44,6 +45,7 @@ var mutants = slices.Concat(
 // a mutant replaces. What it replaces it can call, to do what is right.
 type mutated struct {
 	*memory.Client
+	as       adapters.Driver // what the suite is given: itself, or less
 	harness  *Harness        // of the case: its hooks can be replaced too
 	broker   *memory.Broker  // of the case, and so of all its clients
 	run      context.Context // ends with the run of the case, when all has been looked at
@@ -66,7 +68,7 @@ type mutated struct {
 
 func newMutated(b *memory.Broker, h *Harness) *mutated {
 	c := b.Connect()
-	return &mutated{
+	m := &mutated{
 		Client: c, harness: h, broker: b,
 		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
 		features: c.Features, close: c.Close,
@@ -75,6 +77,8 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		address: adapters.Subscription.Address,
 		settle:  func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error { return d.Settle(ctx, o) },
 	}
+	m.as = m
+	return m
 }
 
 func (m *mutated) Declare(ctx context.Context, s adapters.Source) error { return m.declare(ctx, s) }
@@ -143,7 +147,7 @@ func (x mutant) open(run context.Context) (*Harness, error) {
 			m := newMutated(b, h)
 			m.run = run
 			x.mutate(m)
-			return m, nil
+			return m.as, nil
 		},
 		Close:   func(ctx context.Context) error { return h.Close(ctx) },
 		Restart: func(ctx context.Context) error { return h.Restart(ctx) },
