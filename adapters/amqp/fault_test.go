@@ -342,9 +342,18 @@ func TestFewChannels(t *testing.T) {
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"channel_max": "8"}})
 	d := connectTo(t, n.URL)
 	q := unique(t)
-	var subs []adapters.Subscription
-	for i := range 30 {
-		subs = append(subs, subscribe(t, d, fromQueue(fmt.Sprint(q, i), 1)))
+	subs := make([]adapters.Subscription, 30)
+	var all sync.WaitGroup
+	for i := range subs { // at once, when there is no session yet to tell how many channels there are
+		all.Go(func() {
+			var err error
+			if subs[i], err = d.Subscribe(soon(t), fromQueue(fmt.Sprint(q, i), 1)); err != nil {
+				t.Errorf("Subscribe: %v", err)
+			}
+		})
+	}
+	if all.Wait(); t.Failed() {
+		return
 	}
 	for i, sub := range subs {
 		publish(t, d, mandatory(fmt.Sprint(q, i)), "a")
