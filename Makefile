@@ -23,15 +23,16 @@ lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./examples/internal/onrabbitmq/...
 
+# Two packages at a time: those on RabbitMQ wait for it, most of the time.
 .PHONY: test
-test: ## go vet, and all tests in process, with the race detector
+test: rabbitmq ## go vet, and all tests, in process and on RabbitMQ, with the race detector (minutes)
 	$(GO) vet ./...
 	$(BENCH) vet ./...
-	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
+	MOTIF_BROKER=require $(GO) test -race -shuffle=on -p 2 -timeout 15m ./...
 
-.PHONY: test-rabbitmq
-test-rabbitmq: rabbitmq ## all tests on RabbitMQ, with the race detector (minutes)
-	MOTIF_BROKER=require $(GO) test -race -shuffle=on -p 1 -timeout 20m $(ON_RABBITMQ)
+.PHONY: test-memory
+test-memory: ## the tests that need no RabbitMQ (a minute)
+	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: rabbitmq
 rabbitmq: ## install rabbitmq-server if it is missing, or say how

