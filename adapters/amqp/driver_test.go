@@ -157,7 +157,7 @@ func settle(t testing.TB, d adapters.Delivery, o adapters.Outcome) {
 
 // soon bounds a wait for what must come.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -39,7 +39,7 @@ func unique(t *testing.T) string { return t.Name() + "." + rand.Text()[:8] }
 
 // soon bounds a wait for what must come.
 func soon(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -75,7 +75,7 @@ func restarter(t *testing.T, node *rabbitmqtest.Node) []string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		one.Lock()
 		defer one.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
 		var err error
 		if kill {

@@ -28,7 +28,7 @@ func build(t *testing.T) programs {
 
 // patience is how long a program may take, on a machine that has much else to
 // do.
-const patience = 90 * time.Second
+const patience = 180 * time.Second
 
 // run runs an example and returns what it printed.
 func (p programs) run(t *testing.T, name string, args ...string) string {

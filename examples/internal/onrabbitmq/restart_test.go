@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
@@ -63,7 +62,7 @@ func (p programs) testRestart(t *testing.T) {
 
 func restart(t *testing.T, node *rabbitmqtest.Node) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := node.Stop(ctx); err != nil {
 		t.Fatal(err)
