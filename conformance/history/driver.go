@@ -134,8 +134,9 @@ func (r *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 		r.outcome(e, err)
 		return err
 	}
-	e.Op = PublishTaken
-	r.l.Add(e)
+	taken := e // of which the callback may be reading
+	taken.Op = PublishTaken
+	r.l.Add(taken)
 	return nil
 }
 

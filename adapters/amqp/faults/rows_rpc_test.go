@@ -195,13 +195,16 @@ func noServer(x *trial) {
 	site := x.shared()
 	bus := x.bus(site.connect("caller"), "caller")
 	fn := patterns.NewRPC[int, int](bus, "nobody")
+	// A timeout would hold up every call, a busy machine only some.
+	shortest := time.Hour
 	for range 5 {
 		begin := time.Now()
 		_, err := fn.Call(x.soon(), 1)
 		x.want(err, patterns.ErrNoServer, "a call that nobody serves")
-		if took := time.Since(begin); took > time.Second {
-			x.errorf("it took %v to find out that there is no server", took)
-		}
+		shortest = min(shortest, time.Since(begin))
+	}
+	if shortest > time.Second {
+		x.errorf("it took %v to find out that there is no server", shortest)
 	}
 	sub, err := fn.Serve(x.ctx, double)
 	x.must(err, "serving")
