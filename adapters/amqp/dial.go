@@ -40,11 +40,6 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		// amqp091 moves the deadline whenever it reads, but for when it is busy. The one
-		// that it begins with is that of the handshake.
-		err = w.SetReadDeadline(time.Now().Add(conn.Config.Heartbeat * 3 / 2))
-	}
-	if err == nil {
 		return conn, w, nil
 	}
 	w.fail(net.ErrClosed)

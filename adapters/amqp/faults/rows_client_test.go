@@ -27,6 +27,10 @@ func resetWhileIdle(x *trial) {
 	for round := range 3 {
 		x.publish(client, toQueue("jobs"), text(id("job", round), 10))
 		x.awaitHandled()
+		x.await("nothing is under way", func() bool {
+			q, err := site.Queue(x.soon(), "jobs")
+			return err == nil && q.Ready == 0 && q.Unacked == 0
+		})
 		begin := time.Now()
 		proxy.Cut()
 		w.await(amqp.Connected, "publish", round+2)

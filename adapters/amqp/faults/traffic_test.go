@@ -28,7 +28,7 @@ func text(id string, size int) *message.Message {
 // publish publishes one message until it is confirmed, with the same id each
 // time. It gives up after a time that no fault takes.
 func (x *trial) publish(d adapters.Driver, p adapters.Publication, m *message.Message) {
-	all := x.bounded(2 * time.Minute)
+	all := x.bounded(4 * time.Minute)
 	for x.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(all, 5*time.Second)
 		err := d.Publish(ctx, p, m)

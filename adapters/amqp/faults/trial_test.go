@@ -43,10 +43,10 @@ type trial struct {
 
 func newTrial(t *testing.T, name string) *trial {
 	x := &trial{
-		t: t, name: name, h: history.New(), log: &journal{}, patience: 60 * time.Second,
+		t: t, name: name, h: history.New(), log: &journal{}, patience: 2 * time.Minute,
 		wrap: func(d full) full { return d },
 	}
-	x.ctx, x.halt = context.WithTimeout(context.Background(), 5*time.Minute)
+	x.ctx, x.halt = context.WithTimeout(context.Background(), 10*time.Minute)
 	return x
 }
 
@@ -180,7 +180,7 @@ func (x *trial) secret() string {
 }
 
 // soon is a ctx for what has to be done in time.
-func (x *trial) soon() context.Context { return x.bounded(time.Minute) }
+func (x *trial) soon() context.Context { return x.bounded(2 * time.Minute) }
 
 func (x *trial) bounded(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(x.ctx, d)

@@ -74,8 +74,9 @@ func (p programs) testSame(t *testing.T) {
 // measured takes out of an output what an example says is measured.
 func measured(name, out string) string {
 	patterns := map[string]string{
-		// The slow one gets another when the fast one has not done the rest by then.
-		"fairdispatch": `, in \S+|handled  [123], fast 1[789]`,
+		// The slow one gets another when the fast one has not done the rest by then,
+		// which a busy machine lets it do: anything but half and half.
+		"fairdispatch": `, in \S+|handled  [1-9], fast 1[1-9]`,
 		"takeout":      `(?m)^ +\d+\.\ds  .*\n|^.* is back after .*\n.*\n|(?s:\nservice  .*\n\n)|customer_wait.*`,
 	}
 	if p, ok := patterns[name]; ok {
