@@ -128,7 +128,7 @@ func (s *site) child(role, queue string, workers int) *child {
 			}
 			x.h.Add(history.Event{
 				Op: history.Deliver, Client: "child", ID: h.ID, Attempt: h.Attempt, Queue: queue,
-				Begun: 1, // its handlers tell in no order
+				Begun:    1, // its handlers tell in no order
 				Delivery: x.h.Number(), Session: c.session, Redelivered: h.Redelivered,
 			})
 			c.holds <- h

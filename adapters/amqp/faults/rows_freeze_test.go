@@ -42,9 +42,10 @@ func freeze(x *trial) {
 
 	// Every call comes back, also those with more to write than the socket takes.
 	for i := range 8 {
+		big := text("big-"+string(rune('a'+i)), 4<<20)
 		x.spawn(func(context.Context) {
 			err := x.within(2*time.Second, "Publish of 4 MiB", func(ctx context.Context) error {
-				return publisher.Publish(ctx, toQueue("jobs"), text("big-"+string(rune('a'+i)), 4<<20))
+				return publisher.Publish(ctx, toQueue("jobs"), big)
 			})
 			if err == nil {
 				x.errorf("a frozen broker confirmed a message")
