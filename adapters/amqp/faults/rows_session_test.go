@@ -88,6 +88,11 @@ func staleAck(x *trial) {
 
 	x.want(m1.Settle(x.soon(), adapters.Ack), adapters.ErrStaleDelivery, "late ack")
 	x.want(m1.Settle(x.soon(), adapters.Requeue), adapters.ErrStaleDelivery, "late requeue")
+	// A wrong ack would need a moment to get to the broker.
+	_ = x.h.Wait(x.bounded(500*time.Millisecond), func() bool {
+		q, err := site.Queue(x.soon(), "jobs")
+		return err == nil && q.Unacked < 2
+	})
 	_, err = site.CloseConnectionsOf(x.soon(), "first consume")
 	x.must(err, "closing the first one's connection again")
 	x.ack(again)
