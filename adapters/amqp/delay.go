@@ -21,8 +21,8 @@ import (
 // alternate exchange) to the rung below; and so do the messages that leave the
 // queue, when they expire. Below the lowest is the exchange that routes by destination.
 //
-// Classic queues make a ladder of their own: two drivers need not agree in the
-// type of their queues.
+// Classic queues make a ladder of their own, down to the last queue: two drivers
+// need not agree in the type of their queues.
 const (
 	ladder      = "motif.delay." // what the names of all its queues and exchanges begin with
 	headerDelay = "motif-delay-" // and those of the headers that steer
@@ -102,7 +102,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 }
 
 func declareDue(ch *amqp091.Channel, kind QueueType, to adapters.Endpoint) error {
-	due, dueQueue := ladderOf(kind)+due, ladderOf(kind)+dueQueue
+	due, dueQueue := ladderOf(kind)+due, ladder+dueQueue
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
@@ -110,8 +110,9 @@ func declareDue(ch *amqp091.Channel, kind QueueType, to adapters.Endpoint) error
 		return ch.ExchangeBind(to.Name, "", due, false, match(headerTo, steerExchange(to.Name)))
 	}
 	// Not bound to the queues themselves: a queue that is deleted and made again
-	// while a message waits is still the one that it was sent to.
-	if _, err := ch.QueueDeclare(dueQueue, true, false, false, false, waiting(kind, 0, "")); err != nil {
+	// while a message waits is still the one that it was sent to. And always a
+	// quorum queue, for that keeps what a full queue refuses, and tries again.
+	if _, err := ch.QueueDeclare(dueQueue, true, false, false, false, waiting(Quorum, 0, "")); err != nil {
 		return err
 	}
 	return ch.QueueBind(dueQueue, "", due, false, match(headerTo, steerQueue))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 func delayed(p adapters.Publication, d time.Duration) adapters.Publication {
@@ -68,5 +69,26 @@ func TestDelayOnBothLadders(t *testing.T) {
 		if err := sub.Stop(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A retry is a delayed message: it must not be lost to a queue that is full
+// when it is due.
+func TestDelayedMessageWaitsForRoom(t *testing.T) {
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
+		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
+	})
+	for _, kind := range []QueueType{"", Classic} {
+		d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+		src := fromQueue("bounded "+string(kind), 1)
+		src.Queue.MaxLength = 1
+		declare(t, d, src)
+		publish(t, d, toQueue(src.Name), "first")
+		publish(t, d, delayed(toQueue(src.Name), time.Millisecond), "late")
+		// When another one has come the same way, this one was refused.
+		witness := subscribe(t, d, fromQueue("witness "+string(kind), 1))
+		publish(t, d, delayed(toQueue("witness "+string(kind)), time.Second), "later")
+		receiveAll(t, witness, "later")
+		receiveAll(t, subscribe(t, d, src), "first", "late")
 	}
 }

@@ -50,6 +50,9 @@
 //     added by each step of the way. TTL does not count while the message waits,
 //     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
 //     answer cannot be delayed.
+//   - A queue that is full when a delayed message is due gets it within 3
+//     minutes of there being room. Not so a group, of what was published to an
+//     exchange with a delay, where the type of queue is Classic: there it is lost.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
 //   - An answer goes to direct reply addresses and server-named queues only, unless
