@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"math"
-	"testing"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -45,5 +44,3 @@ func stall(b *memory.Broker, ops ...memory.Op) (undo func() error) {
 func onMemory(context.Context) (*Harness, error) { return harness(memory.New()), nil }
 
 var onMemoryClaims = adapters.Features{Adapter: "memory", Ability: adapters.Everything}
-
-func TestMemory(t *testing.T) { Run(t, onMemory, onMemoryClaims) }

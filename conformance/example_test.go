@@ -3,7 +3,6 @@ package conformance_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/motifmq/motif/adapters"
@@ -27,19 +26,25 @@ func ExampleRun() {
 	_ = testConformance
 }
 
-// Without a test: a report, here as a page.
+// Without a test: a report, of which there is also WriteText, WriteJSON and WriteHTML.
 func ExampleCheck() {
 	open := func(context.Context) (*conformance.Harness, error) {
 		broker := memory.New()
 		return &conformance.Harness{
 			Connect: func(context.Context) (adapters.Driver, error) { return broker.Connect(), nil },
+			Cut:     func(context.Context) error { broker.Cut(); return nil },
 		}, nil
 	}
 	report, err := conformance.Check(context.Background(), open, adapters.Features{Adapter: "memory", Ability: adapters.Everything})
 	if err != nil {
 		fmt.Println(err)
 	}
-	if err := report.WriteHTML(os.Stdout); err != nil {
-		fmt.Println(err)
+	for _, r := range report.Results {
+		if r.Outcome == conformance.Fail {
+			fmt.Println(r.ID, "violated:", r.Rule, r.Why)
+		}
 	}
+	fmt.Println("failed:", report.Count(conformance.Fail), "refused:", report.Count(conformance.Refused), "lost:", report.Totals().Lost)
+	// Output:
+	// failed: 0 refused: 0 lost: 0
 }
