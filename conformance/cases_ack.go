@@ -14,13 +14,13 @@ var ackCases = []Case{
 		Rule: "A message that was acknowledged is not delivered again, also when its client is gone.",
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			sub := t.subscribe(d, s)
 			ids := numbered("m", 5)
 			t.publish(d, to(s), ids...)
-			same(t, t.take(t.subscribe(d, s), len(ids)), ids, "what was received")
+			t.sameSet(t.take(sub, len(ids)), ids, "what was received")
 			t.must(d.Close(t.soon()), "closing")
 			other := t.connect()
-			sub := t.subscribe(other, s)
+			sub = t.subscribe(other, s)
 			t.publish(other, to(s), "marker")
 			same(t, t.take(sub, 1), []string{"marker"}, "what is left")
 		},
@@ -54,8 +54,11 @@ var ackCases = []Case{
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 10)
 			sub := t.subscribe(d, s)
-			t.publish(d, to(s), "a", "b", "c")
-			held := t.hold(sub, 3)
+			var held []adapters.Delivery
+			for _, id := range []string{"a", "b", "c"} {
+				t.publish(d, to(s), id)
+				held = append(held, t.receive(sub))
+			}
 			for _, i := range []int{2, 0} {
 				t.settle(held[i], adapters.Ack)
 				for _, o := range []adapters.Outcome{adapters.Ack, adapters.Requeue, adapters.Reject} {

@@ -60,8 +60,9 @@ var lifecycleCases = []Case{
 				closed(d.Unbind(ctx, group(adapters.Fanout, t.name("news"), "group")), "Unbind")
 			}
 			other := t.connect()
+			sub = t.subscribe(other, s)
 			t.publish(other, to(s), "marker")
-			same(t, t.take(t.subscribe(other, s), 1), []string{"marker"}, "what is in the queue")
+			same(t, t.take(sub, 1), []string{"marker"}, "what is in the queue")
 		},
 	},
 	{
@@ -95,10 +96,11 @@ var lifecycleCases = []Case{
 			for range 3 {
 				t.is(wait(t, errs, "Receive returns"), adapters.ErrStopped, "Receive while the subscription was stopped")
 			}
+			other := t.subscribe(d, s)
 			t.publish(d, to(s), "after")
 			_, err := sub.Receive(t.soon())
 			t.is(err, adapters.ErrStopped, "Receive after Stop")
-			same(t, t.take(t.subscribe(d, s), 1), []string{"after"}, "what another subscription gets")
+			same(t, t.take(other, 1), []string{"after"}, "what another subscription gets")
 		},
 	},
 	{
@@ -203,7 +205,8 @@ var lifecycleCases = []Case{
 				sub := t.subscribe(d, s)
 				t.publish(d, to(s), "a", "b", "c")
 				t.hold(sub, 1)
-				t.receivers(t.subscribe(d, s), 1)
+				idle := queue(fmt.Sprintf("%s-%d", t.name("idle"), i), 2)
+				t.receivers(t.subscribe(d, idle), 1)
 			}
 			err := t.within(closing, "Close", d.Close)
 			if err != nil {

@@ -38,7 +38,7 @@ var publishCases = []Case{
 		Rule: "A message arrives as it was published: its id, payload and metadata, its key and its properties.",
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			sub := t.subscribe(t.connect(), s)
 			m := message.NewMessage("the-id", []byte(`{"dish": "pad thai"}`))
 			m.Metadata = message.Metadata{"one": "1", "two": "", "three": "drei"}
 			p := to(s)
@@ -48,7 +48,6 @@ var publishCases = []Case{
 				Timestamp: time.Unix(1_700_000_000, 0), Attempt: 7,
 			}
 			t.must(d.Publish(t.soon(), p, m), "publishing")
-			sub := t.subscribe(t.connect(), s)
 			got := t.receive(sub)
 			t.settle(got, adapters.Ack)
 			t.sameMessage(got.Message, m, "")
@@ -281,8 +280,8 @@ var publishCases = []Case{
 		ID:   "publish/async",
 		Rule: "PublishAsync keeps the order of its calls, does not keep their messages, and calls back once for each.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 100)
-			t.declare(d, s)
+			d, s := t.connect(), queue(t.name("queue"), 200)
+			sub := t.subscribe(t.connect(), s)
 			ids := numbered("m", 200)
 			calls := make([]atomic.Int32, len(ids))
 			answers := make(chan error, 2*len(ids))
@@ -298,7 +297,6 @@ var publishCases = []Case{
 			for range ids {
 				t.must(wait(t, answers, "all publishes are answered"), "publishing asynchronously")
 			}
-			sub := t.subscribe(t.connect(), s)
 			for i, want := range text(ids...) {
 				got := t.receive(sub)
 				t.settle(got, adapters.Ack)

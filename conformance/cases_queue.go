@@ -64,6 +64,20 @@ var queueCases = []Case{
 		},
 	},
 	{
+		ID:   "queue/keeps",
+		Rule: "A queue keeps what is sent to it until somebody consumes it.",
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			t.declare(d, s)
+			t.publish(d, to(s), "a", "b")
+			sub := t.subscribe(d, s)
+			t.sameSet(t.take(sub, 2), []string{"a", "b"}, "what was sent before there was a consumer")
+			t.must(sub.Stop(), "stopping")
+			t.publish(d, to(s), "c")
+			t.sameSet(t.take(t.subscribe(t.connect(), s), 1), []string{"c"}, "what was sent while there was no more consumer")
+		},
+	},
+	{
 		ID:    "queue/slow-starves-nobody",
 		Rule:  "A consumer that is slow keeps what it holds, and no more: all else goes to the others.",
 		Needs: adapters.CanBalance,
@@ -223,13 +237,14 @@ var queueCases = []Case{
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 1)
 			t.declare(d, s)
-			t.publish(d, to(s), "a")
 			t.declare(d, s)
 			other := t.connect()
 			t.declare(other, s)
 			s.Prefetch = 7 // not the queue's
 			sub := t.subscribe(other, s)
+			t.publish(d, to(s), "a")
 			t.declare(d, s)
+			t.declare(other, s)
 			same(t, t.take(sub, 1), []string{"a"}, "what is in the queue")
 		},
 	},
@@ -294,7 +309,7 @@ var queueCases = []Case{
 		Rule: "What a publisher does to its message after Publish changes nothing for those who receive it.",
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			sub := t.subscribe(d, s)
 			m, want := text("m")[0], text("m")[0]
 			m.Metadata.Set("name", "value")
 			want.Metadata.Set("name", "value")
@@ -303,7 +318,7 @@ var queueCases = []Case{
 			m.UUID = "another"
 			m.Metadata.Set("name", "another")
 			m.Metadata.Set("more", "of it")
-			got := t.receive(t.subscribe(d, s))
+			got := t.receive(sub)
 			t.settle(got, adapters.Ack)
 			t.sameMessage(got.Message, want, "")
 		},

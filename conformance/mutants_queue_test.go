@@ -31,6 +31,15 @@ var queueMutants = []mutant{
 	}},
 	{"fills one consumer before it turns to the next", "queue/fair-dispatch", tenTimesThePrefetch},
 	{"ignores the prefetch", "queue/prefetch-holds", tenTimesThePrefetch},
+	{"drops what nobody is there to receive", "queue/keeps", func(m *mutated) {
+		publish := m.publish
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			if q, _ := m.broker.Queue(p.To.Name); q.Consumers == 0 {
+				return nil
+			}
+			return publish(ctx, p, msgs...)
+		}
+	}},
 	{"deals messages out in turn to consumers that are busy", "queue/slow-starves-nobody", tenTimesThePrefetch},
 	{"leaves a consumer with half of its room", "queue/idle-share", sourcing(func(s *adapters.Source) { s.Prefetch = max(1, s.Prefetch/2) })},
 	{"gives all that waits to the first consumer", "queue/late-joiner", tenTimesThePrefetch},
@@ -86,7 +95,7 @@ var queueMutants = []mutant{
 	{"empties a queue that is declared again", "queue/redeclare", func(m *mutated) {
 		declare := m.declare
 		m.declare = func(ctx context.Context, s adapters.Source) error {
-			_, _ = m.broker.Purge(s.QueueName())
+			_ = m.broker.DeleteQueue(s.QueueName())
 			return declare(ctx, s)
 		}
 	}},
