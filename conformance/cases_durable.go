@@ -15,14 +15,14 @@ var durableCases = []Case{
 		Needs: adapters.CanPersist,
 		Hooks: WithRestart,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 2)
+			d, s := t.connect(), queue(t.name("queue"), 1)
 			sub := t.subscribe(d, s)
 			want := numbered("m", 5)
 			t.publish(d, to(s), want...)
 			transient := to(s)
 			transient.Transient = true
 			t.publish(d, transient, "transient")
-			t.hold(sub, 2)
+			t.hold(sub, 1)
 			t.restart()
 			t.must(d.Close(t.soon()), "closing the client from before the restart")
 			sub = t.subscribe(t.connect(), s)

@@ -250,7 +250,7 @@ var lifecycleCases = []Case{
 // must not come. It returns where the errors come.
 func (t *trial) receivers(sub adapters.Subscription, n int) <-chan error {
 	errs := make(chan error, n)
-	begun := make(chan struct{})
+	begun := make(chan struct{}, n)
 	for range n {
 		t.spawn(func() {
 			begun <- struct{}{}

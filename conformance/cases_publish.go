@@ -88,7 +88,7 @@ var publishCases = []Case{
 			t.declare(d, s)
 			there, nowhere := to(s), to(queue(t.name("missing"), 1))
 			there.Mandatory, nowhere.Mandatory = true, true
-			done := make(chan struct{})
+			done := make(chan struct{}, publishers)
 			var want []string
 			for n := range publishers {
 				routable := numbered(fmt.Sprintf("there-%d", n), each)

@@ -135,6 +135,7 @@
 //     to one that is busy.
 //   - queue/prefetch-holds: A subscription can hold as many unsettled messages as its prefetch, and
 //     never holds more.
+//   - queue/keeps: A queue keeps what is sent to it until somebody consumes it.
 //   - queue/slow-starves-nobody: A consumer that is slow keeps what it holds, and no more: all else
 //     goes to the others.
 //   - queue/idle-share: No message waits while a consumer has room for it: each gets its share.

@@ -108,6 +108,12 @@ type Driver struct {
 
 var _ adapters.Driver = (*Driver)(nil)
 
+// String tells drivers apart in a log.
+func (d *Driver) String() string { return "watermill.Driver(" + d.cfg.Adapter + ")" }
+
+// Format keeps fmt from printing the pair, which may hold a password.
+func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())) }
+
 // NewDriver returns a driver on the pair, which from now on is the driver's
 // to close.
 func NewDriver(cfg Config) (*Driver, error) {

@@ -3,6 +3,7 @@ package watermill_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -91,6 +92,25 @@ func TestConfigMustMakeSense(t *testing.T) {
 	} {
 		if _, err := watermill.NewDriver(cfg); !errors.Is(err, adapters.ErrInvalid) {
 			t.Errorf("%s: %v, want ErrInvalid", name, err)
+		}
+	}
+}
+
+// passworded is a publisher that fmt prints with all that is in it.
+type passworded struct {
+	fakePublisher
+	password string
+}
+
+func TestPrintsNothingOfThePair(t *testing.T) {
+	d, err := watermill.NewDriver(watermill.Config{Publisher: &passworded{password: "s3cret"}, Subscriber: newFakeSubscriber(), Adapter: "nats"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(t.Context())
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
+		if text := fmt.Sprintf(verb, d); text != "watermill.Driver(nats)" {
+			t.Errorf("%s: %s", verb, text)
 		}
 	}
 }
