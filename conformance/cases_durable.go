@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/conformance/history"
 )
 
 var durableCases = []Case{
@@ -129,10 +128,4 @@ var durableCases = []Case{
 			t.sameSet(t.take(t.subscribe(t.connect(), dead), 2), []string{"a", "b"}, "the dead letters after the restart")
 		},
 	},
-}
-
-// restart restarts the broker.
-func (t *trial) restart() {
-	t.log.Add(history.Event{Op: history.Crash})
-	t.must(t.h.Restart(t.ctx), "restarting the broker")
 }

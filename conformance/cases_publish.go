@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/conformance/history"
 )
 
 var publishCases = []Case{
@@ -347,119 +344,4 @@ var publishCases = []Case{
 			same(t, t.take(sub, 7), []string{"m-1", "m-3", "m-4", "m-6", "m-7", "m-9", "m-10"}, "what was published")
 		},
 	},
-}
-
-// sameMessage checks that a message is as it was published.
-func (t *trial) sameMessage(got, want *message.Message, what string) {
-	if what != "" {
-		what += ": "
-	}
-	switch {
-	case got.UUID != want.UUID:
-		t.errorf("%sthe id is %.300q, not %.300q", what, got.UUID, want.UUID)
-	case string(got.Payload) != string(want.Payload):
-		t.errorf("%sthe payload of %q is of %d bytes, beginning with %.100q; not of %d, beginning with %.100q", what, want.UUID, len(got.Payload), got.Payload, len(want.Payload), want.Payload)
-	case !maps.Equal(got.Metadata, want.Metadata):
-		t.errorf("%sthe metadata of %q is %.300q, not %.300q", what, want.UUID, fmt.Sprint(got.Metadata), fmt.Sprint(want.Metadata))
-	}
-}
-
-// blames checks that err is a *PublishError for some of the messages, all
-// for the same reason.
-func (t *trial) blames(err, want error, msgs []*message.Message, indexes ...int) {
-	failed, ok := errors.AsType[*adapters.PublishError](err)
-	if !ok {
-		t.errorf("publishing %.300q: the error is %v, not a *PublishError with %v", uuids(msgs), err, want)
-		return
-	}
-	var got []int
-	for _, f := range failed.Failed {
-		got = append(got, f.Index)
-		t.is(f.Err, want, fmt.Sprintf("message %d", f.Index))
-		if f.Index < 0 || f.Index >= len(msgs) || f.UUID != msgs[f.Index].UUID {
-			t.errorf("publishing %.300q: the error names %.300q as message %d", uuids(msgs), f.UUID, f.Index)
-		}
-	}
-	if !slices.Equal(got, indexes) {
-		t.errorf("publishing %.300q: the error is about messages %v, not %v", uuids(msgs), got, indexes)
-	}
-}
-
-func uuids(msgs []*message.Message) []string {
-	list := make([]string, len(msgs))
-	for i, m := range msgs {
-		list[i] = m.UUID
-	}
-	return list
-}
-
-// freeze makes the broker stand still, until the case's end at the latest.
-func (t *trial) freeze() (thaw func()) { return t.hinder(t.h.Freeze, "freezing") }
-
-// block makes the broker take no messages, until the case's end at the latest.
-func (t *trial) block() (unblock func()) { return t.hinder(t.h.Block, "blocking") }
-
-func (t *trial) hinder(hook func(context.Context) (func() error, error), what string) func() {
-	undo, err := hook(t.soon())
-	t.must(err, what+" the broker")
-	undone := false
-	t.atEnd(func(context.Context) error {
-		if undone {
-			return nil
-		}
-		return undo()
-	})
-	return func() {
-		undone = true
-		t.must(undo(), "no longer "+what+" the broker")
-	}
-}
-
-// within runs f, whose ctx ends after d. The case fails if it does not come
-// back; if it comes back late the history says so.
-func (t *trial) within(d time.Duration, what string, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(t.ctx, d)
-	defer cancel()
-	back := make(chan error, 1)
-	t.spawn(func() { back <- f(ctx) })
-	return wait(t, back, what+" comes back after the end of its ctx")
-}
-
-// gaveUp checks what is returned by a publish whose ctx ended.
-func (t *trial) gaveUp(err error, what string) {
-	t.is(err, context.DeadlineExceeded, what)
-	if !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) {
-		t.errorf("%s: the error is %v, neither ErrUnconfirmed nor ErrUnavailable", what, err)
-	}
-}
-
-// publishAgain publishes a message after a fault, as often as it takes. What is
-// tried again is another message, for the first one may have been stored.
-func (t *trial) publishAgain(d adapters.Driver, p adapters.Publication, id string) (last string) {
-	passing := []error{adapters.ErrUnconfirmed, adapters.ErrUnavailable, adapters.ErrUnroutable, adapters.ErrNacked}
-	for i := 1; ; i++ {
-		last = fmt.Sprintf("%s-%d", id, i)
-		err := d.Publish(t.soon(), p, text(last)...)
-		if err == nil {
-			return last
-		}
-		if i == 20 || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
-			t.fatalf("publishing after the fault, try %d: %v", i, err)
-		}
-		t.pass(100 * time.Millisecond)
-	}
-}
-
-// pass lets time pass, where time is what the rule is about.
-func (t *trial) pass(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-t.ctx.Done():
-		t.fatalf("the case's time is over")
-	}
-}
-
-// purged says that what was sent to s so far may be gone, with nobody to blame.
-func (t *trial) purged(s adapters.Source) {
-	t.log.Add(history.Event{Op: history.Purged, Queue: s.QueueName()})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -185,4 +186,48 @@ func (t *trial) either(subs ...adapters.Subscription) received {
 		t.fatalf("%q came, and %q", first.Message.UUID, second.Message.UUID)
 	}
 	return first
+}
+
+// sameMessage checks that a message is as it was published.
+func (t *trial) sameMessage(got, want *message.Message, what string) {
+	if what != "" {
+		what += ": "
+	}
+	switch {
+	case got.UUID != want.UUID:
+		t.errorf("%sthe id is %.300q, not %.300q", what, got.UUID, want.UUID)
+	case string(got.Payload) != string(want.Payload):
+		t.errorf("%sthe payload of %q is of %d bytes, beginning with %.100q; not of %d, beginning with %.100q", what, want.UUID, len(got.Payload), got.Payload, len(want.Payload), want.Payload)
+	case !maps.Equal(got.Metadata, want.Metadata):
+		t.errorf("%sthe metadata of %q is %.300q, not %.300q", what, want.UUID, fmt.Sprint(got.Metadata), fmt.Sprint(want.Metadata))
+	}
+}
+
+// blames checks that err is a *PublishError for some of the messages, all
+// for the same reason.
+func (t *trial) blames(err, want error, msgs []*message.Message, indexes ...int) {
+	failed, ok := errors.AsType[*adapters.PublishError](err)
+	if !ok {
+		t.errorf("publishing %.300q: the error is %v, not a *PublishError with %v", uuids(msgs), err, want)
+		return
+	}
+	var got []int
+	for _, f := range failed.Failed {
+		got = append(got, f.Index)
+		t.is(f.Err, want, fmt.Sprintf("message %d", f.Index))
+		if f.Index < 0 || f.Index >= len(msgs) || f.UUID != msgs[f.Index].UUID {
+			t.errorf("publishing %.300q: the error names %.300q as message %d", uuids(msgs), f.UUID, f.Index)
+		}
+	}
+	if !slices.Equal(got, indexes) {
+		t.errorf("publishing %.300q: the error is about messages %v, not %v", uuids(msgs), got, indexes)
+	}
+}
+
+func uuids(msgs []*message.Message) []string {
+	list := make([]string, len(msgs))
+	for i, m := range msgs {
+		list[i] = m.UUID
+	}
+	return list
 }
