@@ -13,14 +13,24 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// odd is text that has surprised somebody's program before.
-var odd = []string{
-	" ", "two words", " leading", "trailing ", "CAPITALS", "capitals", "Capitals",
-	"caf\u00e9", "cafe\u0301", "\u65e5\u672c\u8a9e", "\u202eright to left", "no\u00a0break", "zero\u200bwidth", "\U0001f35c", "\ufeffmark",
-	"a/b", "a%2Fb", "a?b=c&d#e", "..", "a.b", "a..b", ".", "*", "#", "a.*.#", "a:b", "a,b;c", `"quoted"`, `back\slash`, "'", "$1", "${x}", "%s%n", "{{x}}", "<b>", "-", "_", "@",
+// odd is text that has surprised somebody's program before; what is printable of
+// it can be a name.
+var odd = slices.Concat(oddNames, unprintable, []string{
+	"two words", " leading", "Capitals", "no\u00a0break", "zero\u200bwidth", "\ufeffmark",
+	"a?b=c&d#e", "a.b", "a..b", ".", "a.*.#", "a,b;c", "'", "$1", "${x}", "{{x}}", "<b>", "-", "_", "@",
 	"null", "true", "0", "-1", "1e9", "NaN",
-	"nul\x00byte", "two\nlines", "two\r\nlines", "tab\t", "bell\a", "\x1b[31mred", "delete\x7f", "next\u0085line", "not \xff\xfe UTF-8", "half a rune \xe2\x82",
-}
+})
+
+var (
+	oddNames = []string{
+		" ", "trailing ", "CAPITALS", "capitals", "caf\u00e9", "cafe\u0301", "\u65e5\u672c\u8a9e", "\u202eright to left", "\U0001f35c",
+		"a/b", "a%2Fb", "..", "*", "#", "a:b", `"quoted"`, `back\slash`, "%s%n",
+	}
+	unprintable = []string{
+		"nul\x00byte", "two\nlines", "two\r\nlines", "tab\t", "bell\a", "\x1b[31mred", "delete\x7f", "next\u0085line",
+		"not \xff\xfe UTF-8", "half a rune \xe2\x82",
+	}
+)
 
 // lengths is text of as many bytes as fit, and of one more.
 func lengths() []string {
@@ -34,7 +44,7 @@ var inputCases = []Case{
 		run: func(t *trial) {
 			d := t.connect()
 			var taken []adapters.Source
-			for i, text := range slices.Concat([]string{""}, odd, lengths()) {
+			for i, text := range slices.Concat([]string{""}, oddNames, unprintable, lengths()) {
 				name := text + t.name("") + text
 				if len(text) >= adapters.MaxNameBytes {
 					name = fmt.Sprint(i) + t.name("") + text
