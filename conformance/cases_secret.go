@@ -72,6 +72,7 @@ var secretCases = []Case{
 		Rule:  "The password shows in no error that tells of a lost session.",
 		Hooks: WithSecret | WithCut,
 		run: func(t *trial) {
+			t.judged = false // what becomes of the messages is another rule
 			d, s := t.connect(), queue(t.name("queue"), 1)
 			sub := t.subscribe(d, s)
 			t.publish(d, to(s), "m")
@@ -85,9 +86,6 @@ var secretCases = []Case{
 			t.discreetError(context.Cause(ctx))
 			t.discreetError(held.Settle(t.soon(), adapters.Ack))
 			t.discreetError(d.Publish(t.soon(), to(s), text("after")...))
-			for t.log.Open() > 0 {
-				t.settle(t.receive(sub), adapters.Ack)
-			}
 		},
 	},
 }
