@@ -67,7 +67,8 @@ type Config struct {
 	// QueueType of durable queues. Without it they are quorum queues, except
 	// those with a MaxLength that refuses publishes: a quorum queue takes some messages more than its
 	// limit, and once full refuses until a fifth of it is free. Quorum makes
-	// those quorum queues as well, and Classic makes all of them classic. Queues
+	// those quorum queues as well, and Classic makes all of them classic but those in which
+	// delayed messages wait. Queues
 	// with priorities, auto-delete ones and private ones are classic in any case, for
 	// RabbitMQ has them no other way.
 	QueueType QueueType

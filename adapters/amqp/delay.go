@@ -21,8 +21,10 @@ import (
 // alternate exchange) to the rung below; and so do the messages that leave the
 // queue, when they expire. Below the lowest is the exchange that routes by destination.
 //
-// Classic queues make a ladder of their own, down to the last queue: two drivers
-// need not agree in the type of their queues.
+// They are quorum queues whatever the type of the others, for those alone keep a
+// message until the next one has it. Classic ones lose a third of what waits when
+// the broker is restarted: all that is due while queues stop, are stopped or start. And two
+// drivers need not agree in the type of their queues.
 const (
 	ladder      = "motif.delay." // what the names of all its queues and exchanges begin with
 	headerDelay = "motif-delay-" // and those of the headers that steer
@@ -31,7 +33,7 @@ const (
 )
 
 // delay finds the way over the ladder.
-func (r *route) delay(kind QueueType) error {
+func (r *route) delay() error {
 	p := r.p
 	switch {
 	case p.Delay > maxDelay:
@@ -40,26 +42,18 @@ func (r *route) delay(kind QueueType) error {
 		return invalid("delay of an answer: direct reply addresses cannot be reached later")
 	}
 	r.steps = uint64((p.Delay + unit - 1) / unit)
-	r.exchange = rung(kind, bits.Len64(r.steps)-1)
+	r.exchange = rung(bits.Len64(r.steps) - 1)
 	return nil
 }
 
-// ladderOf is what the names of a ladder's queues and exchanges begin with.
-func ladderOf(kind QueueType) string {
-	if kind == Quorum {
-		return ladder
-	}
-	return ladder + string(kind) + "."
-}
-
-func rung(kind QueueType, n int) string { return fmt.Sprintf("%s%02d", ladderOf(kind), n) }
+func rung(n int) string { return fmt.Sprintf("%s%02d", ladder, n) }
 
 func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 
 const (
-	due        = "due"   // the exchange below the ladder
-	dueQueue   = "queue" // where a message is on its way to a queue
-	steerQueue = "queue" // headerTo of those messages
+	due        = ladder + "due"   // the exchange below the ladder
+	dueQueue   = ladder + "queue" // where a message is on its way to a queue
+	steerQueue = "queue"          // headerTo of those messages
 )
 
 // steerExchange is headerTo of a message that goes to an exchange.
@@ -84,25 +78,24 @@ func (r *route) climb(headers amqp091.Table, ttl string) {
 // buildLadder declares as many rungs as r needs, and what is below them, and
 // returns their number.
 func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
-	rungs, kind := bits.Len64(r.steps), s.link.d.cfg.kind()
+	rungs := bits.Len64(r.steps)
 	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
-		if err := declareDue(ch, kind, r.p.To); err != nil {
+		if err := declareDue(ch, r.p.To); err != nil {
 			return err
 		}
-		below := ladderOf(kind) + due
+		below := due
 		for n := range rungs {
 			life := int64(unit/time.Millisecond) << n
-			if err := declareRung(ch, kind, rung(kind, n), below, rungHeader(n), life); err != nil {
+			if err := declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
-			below = rung(kind, n)
+			below = rung(n)
 		}
 		return nil
 	})
 }
 
-func declareDue(ch *amqp091.Channel, kind QueueType, to adapters.Endpoint) error {
-	due, dueQueue := ladderOf(kind)+due, ladder+dueQueue
+func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
@@ -110,20 +103,19 @@ func declareDue(ch *amqp091.Channel, kind QueueType, to adapters.Endpoint) error
 		return ch.ExchangeBind(to.Name, "", due, false, match(headerTo, steerExchange(to.Name)))
 	}
 	// Not bound to the queues themselves: a queue that is deleted and made again
-	// while a message waits is still the one that it was sent to. And always a
-	// quorum queue, for that keeps what a full queue refuses, and tries again.
-	if _, err := ch.QueueDeclare(dueQueue, true, false, false, false, waiting(Quorum, 0, "")); err != nil {
+	// while a message waits is still the one that it was sent to.
+	if _, err := ch.QueueDeclare(dueQueue, true, false, false, false, waiting(0, "")); err != nil {
 		return err
 	}
 	return ch.QueueBind(dueQueue, "", due, false, match(headerTo, steerQueue))
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding.
-func declareRung(ch *amqp091.Channel, kind QueueType, name, below, header string, life int64) error {
+func declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(name, true, false, false, false, waiting(kind, life, below)); err != nil {
+	if _, err := ch.QueueDeclare(name, true, false, false, false, waiting(life, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(name, "", name, false, match(header, "1"))
@@ -135,15 +127,12 @@ func match(header, value string) amqp091.Table {
 
 // waiting is the arguments of a queue whose messages live for so many
 // milliseconds, and then go to the exchange below.
-func waiting(kind QueueType, life int64, below string) amqp091.Table {
-	args := amqp091.Table{
-		"x-queue-type":           string(kind),
+func waiting(life int64, below string) amqp091.Table {
+	return amqp091.Table{
+		"x-queue-type":           string(Quorum),
 		"x-message-ttl":          life,
 		"x-dead-letter-exchange": below,
+		"x-dead-letter-strategy": "at-least-once",
+		"x-overflow":             "reject-publish",
 	}
-	if kind == Quorum {
-		args["x-dead-letter-strategy"] = "at-least-once"
-		args["x-overflow"] = "reject-publish"
-	}
-	return args
 }

@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -56,7 +58,7 @@ func TestDelayToExchange(t *testing.T) {
 }
 
 // Two programs need not agree in the type of their queues.
-func TestDelayOnBothLadders(t *testing.T) {
+func TestDelayWithEitherQueueType(t *testing.T) {
 	q := unique(t)
 	declare(t, connect(t), fromQueue(q, 1))
 	src := fromQueue(q, 1)
@@ -90,5 +92,52 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 		publish(t, d, delayed(toQueue("witness "+string(kind)), time.Second), "later")
 		receiveAll(t, witness, "later")
 		receiveAll(t, subscribe(t, d, src), "first", "late")
+	}
+}
+
+// TestDelayedSurviveRestart: those too that are due while the broker stops, is
+// stopped, and starts. They may come twice.
+func TestDelayedSurviveRestart(t *testing.T) {
+	const count, step = 300, 10 * time.Millisecond
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	for _, kind := range []QueueType{Quorum, Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+			src := fromQueue(unique(t), 100)
+			declare(t, d, src)
+			missing := map[string]bool{}
+			answers := make(chan error, count)
+			for i := range count {
+				id := strconv.Itoa(i)
+				missing[id] = true
+				p := delayed(toQueue(src.Name), time.Second+time.Duration(i)*step)
+				if err := d.PublishAsync(soon(t), p, msg(id), func(err error) { answers <- err }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range count {
+				if err := <-answers; err != nil {
+					t.Fatal(err)
+				}
+			}
+			sub := subscribe(t, d, src)
+			receive := func() {
+				m, err := sub.Receive(soon(t))
+				if err != nil {
+					t.Fatalf("%d messages are lost: %v", len(missing), err)
+				}
+				_ = m.Settle(soon(t), adapters.Ack) // or it comes again
+				delete(missing, m.Message.UUID)
+			}
+			for len(missing) > count-10 { // the others are on their way
+				receive()
+			}
+			if err := errors.Join(n.Stop(soon(t)), n.Restart(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			for len(missing) > 0 {
+				receive()
+			}
+		})
 	}
 }

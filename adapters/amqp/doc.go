@@ -51,8 +51,7 @@
 //     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
 //     answer cannot be delayed.
 //   - A queue that is full when a delayed message is due gets it within 3
-//     minutes of there being room. Not so a group, of what was published to an
-//     exchange with a delay, where the type of queue is Classic: there it is lost.
+//     minutes of there being room.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
 //   - An answer goes to direct reply addresses and server-named queues only, unless
@@ -82,9 +81,8 @@
 // What others send is taken as it is: without a message-id the UUID is that of
 // watermill-amqp, or "", and headers of other types are rendered as text, tables and
 // arrays as JSON. x-death tells where a message died, as in package memory. Messages that wait for
-// their Delay are in durable queues motif.delay.00 to 24 (motif.delay.classic.00 ...
-// with QueueType Classic), which are declared when they are first needed, together
-// with exchanges of these names.
+// their Delay are in quorum queues motif.delay.00 to 24, whatever the QueueType, which are
+// declared when they are first needed, together with exchanges of these names.
 //
 // # Escape hatches
 //

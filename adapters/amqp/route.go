@@ -39,7 +39,7 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 	case p.Attempt > math.MaxInt32:
 		return r, invalid("attempt %d", p.Attempt)
 	case p.Delay > 0:
-		return r, r.delay(c.kind())
+		return r, r.delay()
 	}
 	return r, nil
 }
