@@ -153,6 +153,23 @@ func TestMaxLengthDropsHead(t *testing.T) {
 	receiveAll(t, subscribe(t, c, s), "c", "d")
 }
 
+// What expired behind the head is gone together with that.
+func TestMaxLengthDropsHeadBeforeExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c := connect(t)
+		s := with(func(q *adapters.QueueSpec) { q.MaxLength, q.Overflow = 2, adapters.DropHead })
+		declare(t, c, s)
+		publish(t, c, toQueue("q"), "head")
+		p := toQueue("q")
+		p.TTL = time.Second
+		publish(t, c, p, "expires")
+		time.Sleep(2 * time.Second)
+		publish(t, c, toQueue("q"), "new")
+		wantQueue(t, b, "q", 1, 0, 0)
+		wantQueue(t, b, "q.dead", 2, 0, 0)
+	})
+}
+
 func TestRequeuePastMaxLength(t *testing.T) {
 	for name, test := range map[string]struct {
 		overflow adapters.Overflow

@@ -84,6 +84,7 @@ func (q *queue) trim() {
 		head := q.ready.peek()
 		q.ready.pop(head)
 		q.bury(head, diedOverflow)
+		q.expire()
 	}
 }
 
