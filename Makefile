@@ -21,7 +21,7 @@ lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the
 	$(GO) run $(GOLANGCI) run ./...
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./examples/internal/onrabbitmq/...
+ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/... ./examples/internal/onrabbitmq/...
 
 # Two packages at a time: those on RabbitMQ wait for it, most of the time.
 .PHONY: test
@@ -49,6 +49,14 @@ faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a tabl
 .PHONY: conformance
 conformance: rabbitmq ## the conformance suite on all adapters and two peers: conformance/report, README (minutes)
 	$(GO) run ./internal/conformancetest/cmd/conformance -out conformance/report -readme README.md
+
+SEQUENCES ?= 2000
+SEED      ?= 1
+
+.PHONY: model
+model: rabbitmq ## SEQUENCES (2000) random sequences, from SEED (1) on: is it the same in process and on RabbitMQ?
+	MOTIF_BROKER=require MOTIF_SEQUENCES=$(SEQUENCES) MOTIF_SEED=$(SEED) \
+		$(GO) test -count=1 -timeout 2h -run 'TestModel|TestTopics' -v ./internal/model
 
 .PHONY: fuzz
 fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each

@@ -34,6 +34,7 @@ var floorOf = []struct {
 	{"middleware", 1},
 	{"conformance", 2},
 	{"internal/conformancetest", 3}, // harnesses for all adapters, and the command that runs the suite on them
+	{"internal/model", 2},           // compares two adapters
 	{"examples/internal", 2},        // what the examples share, a step below them
 	{"examples/*", 3},
 	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf

@@ -1,0 +1,244 @@
+package model
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// onRabbitMQ is the world of a virtual host of RabbitMQ.
+type onRabbitMQ struct {
+	node      *rabbitmqtest.Node
+	vhost     *rabbitmqtest.VHost
+	config    amqp.Config
+	clients   map[string]*amqp.Driver
+	restarter func(context.Context) error // restarts the node, for all who wish for it
+	log       bytes.Buffer                // what the clients had to say; complete after close
+}
+
+// newOnRabbitMQ makes a world whose durable queues are of a type, as far as
+// RabbitMQ has everything for it: the driver's default says how far that is for quorum.
+func newOnRabbitMQ(n *rabbitmqtest.Node, v *rabbitmqtest.VHost, queues string, restarter func(context.Context) error) (*onRabbitMQ, error) {
+	config, err := amqp.ParseURL(v.URL)
+	if err != nil {
+		return nil, err
+	}
+	if queues == "classic" {
+		config.QueueType = amqp.Classic
+	}
+	config.BackoffMin, config.BackoffMax = 10*time.Millisecond, 200*time.Millisecond
+	w := &onRabbitMQ{node: n, vhost: v, config: config, restarter: restarter, clients: make(map[string]*amqp.Driver)}
+	logger := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.config.Logger = logger
+	w.config.OnEvent = func(e amqp.Event) {
+		logger.Debug("event", "kind", e.Kind, "link", e.Link, "generation", e.Generation, "queue", e.Queue, "error", e.Err)
+	}
+	return w, nil
+}
+
+func (w *onRabbitMQ) client(name string) (adapters.Driver, error) {
+	if d := w.clients[name]; d != nil {
+		return d, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	config := w.config
+	config.Name = name
+	d, err := amqp.Connect(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	w.clients[name] = d
+	return d, nil
+}
+
+func (w *onRabbitMQ) briefly(ctx context.Context, f func(*amqp.Driver) error) error {
+	d, err := amqp.Connect(ctx, w.config)
+	if err != nil {
+		return err
+	}
+	defer d.Close(ctx) //nolint:errcheck // it has done what it is for
+	return f(d)
+}
+
+func (w *onRabbitMQ) declare(ctx context.Context, s adapters.Source) error {
+	return w.briefly(ctx, func(d *amqp.Driver) error { return d.Declare(ctx, s) })
+}
+
+func (w *onRabbitMQ) unbind(ctx context.Context, s adapters.Source) error {
+	return w.briefly(ctx, func(d *amqp.Driver) error { return d.Unbind(ctx, s) })
+}
+
+func (w *onRabbitMQ) purge(ctx context.Context, queue string) (int, error) {
+	var purged []int
+	err := w.node.Eval(ctx, &purged, `
+		case rabbit_amqqueue:lookup(rabbit_misc:r(%s, queue, %s)) of
+			{error, not_found} -> [];
+			{ok, Q} -> {ok, N} = rabbit_amqqueue:purge(Q), [N]
+		end`, erlang(w.vhost.Name), erlang(queue))
+	if err == nil && len(purged) == 0 {
+		return 0, adapters.ErrNotFound
+	}
+	if err != nil {
+		return 0, err
+	}
+	return purged[0], nil
+}
+
+func (w *onRabbitMQ) deleteQueue(ctx context.Context, queue string) error {
+	err := w.vhost.DeleteQueue(ctx, queue)
+	if err != nil && strings.Contains(err.Error(), rabbitmqtest.ErrNoQueue.Error()) {
+		return adapters.ErrNotFound
+	}
+	return err
+}
+
+func (w *onRabbitMQ) cut(ctx context.Context, client string) error {
+	if w.clients[client] == nil {
+		return nil
+	}
+	return w.reconnect(ctx, func() error {
+		for _, connection := range []string{client + " consume", client + " publish"} {
+			if _, err := w.vhost.CloseConnectionsOf(ctx, connection); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, client)
+}
+
+func (w *onRabbitMQ) restart(context.Context) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // others take part in it
+	defer cancel()
+	return w.reconnect(ctx, func() error { return w.restarter(ctx) }, "a", "b")
+}
+
+// reconnect waits until clients are connected again, after a fault that has cost
+// them all their connections.
+func (w *onRabbitMQ) reconnect(ctx context.Context, fault func() error, clients ...string) error {
+	sessions := make(map[string][]uint64)
+	for _, name := range clients {
+		if d := w.clients[name]; d != nil {
+			for _, l := range d.Health().Links {
+				sessions[name] = append(sessions[name], l.Generation)
+			}
+		}
+	}
+	if err := fault(); err != nil {
+		return err
+	}
+	for name, before := range sessions {
+		for i, generation := range before {
+			for {
+				if l := w.clients[name].Health().Links[i]; l.Up && l.Generation > generation {
+					break
+				}
+				if ctx.Err() != nil {
+					return fmt.Errorf("client %s does not connect again: %w", name, ctx.Err())
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
+		}
+	}
+	return nil
+}
+
+// pass lets a time go by that RabbitMQ measures with the same clock, if not to
+// the millisecond.
+func (w *onRabbitMQ) pass(d time.Duration) { time.Sleep(d + 20*time.Millisecond) }
+
+// inspect waits, in the node, until the queues of a virtual host are as wanted,
+// and returns them as they are at last. What it asks is what is so at the
+// moment, also for quorum queues.
+const inspect = `
+	VHost = %s, Want = %s, Until = erlang:monotonic_time(millisecond) + %d,
+	Ours = fun(Tag) -> case Tag of <<"motif-", _/binary>> -> true; _ -> false end end,
+	Count = fun(Q) ->
+		{resource, _, _, Name} = amqqueue:get_name(Q),
+		try
+			case amqqueue:get_type(Q) of
+				rabbit_quorum_queue ->
+					{ok, {_, {R, U, C}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
+						{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), rabbit_fifo:query_consumers(S)}
+					end),
+					[{Name, [R, U, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
+				_ ->
+					[{_, R}, {_, U}, {_, C}] = rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers]),
+					[{Name, [R, U, C]}]
+			end
+		catch _:_ -> [{Name, [-1, -1, -1]}] end
+	end,
+	Look = fun Look(Pause) ->
+		Got = maps:from_list(lists:append([Count(Q) || Q <- rabbit_amqqueue:list(VHost),
+			case element(4, amqqueue:get_name(Q)) of <<"motif.delay.", _/binary>> -> false; _ -> true end])),
+		case Got =:= Want orelse erlang:monotonic_time(millisecond) > Until of
+			true -> Got;
+			false -> timer:sleep(Pause), Look(min(20, Pause + 1))
+		end
+	end,
+	Look(1)`
+
+func (w *onRabbitMQ) counts(ctx context.Context, labels func() map[string]string, want map[string]counts) (map[string]counts, error) {
+	for until, _ := ctx.Deadline(); ; {
+		names := labels()
+		var wanted []string
+		for name, label := range names {
+			if c, ok := want[label]; ok {
+				wanted = append(wanted, fmt.Sprintf("%s => [%d, %d, %d]", erlang(name), c.Ready, c.Unacked, c.Consumers))
+			}
+		}
+		// Private queues have other names after a cut: ask for these, too.
+		var found map[string][3]int
+		err := w.node.Eval(context.WithoutCancel(ctx), &found, inspect, erlang(w.vhost.Name), "#{"+strings.Join(wanted, ", ")+"}", max(0, min(200, time.Until(until).Milliseconds())))
+		if err != nil {
+			return nil, err
+		}
+		got, same := make(map[string]counts), len(found) == len(want)
+		for name, n := range found {
+			label, known := names[name]
+			if !known {
+				label = "unknown " + name
+			}
+			got[label] = counts{n[0], n[1], n[2]}
+			wanted, ok := want[label]
+			same = same && ok && got[label] == wanted
+		}
+		if same || time.Now().After(until) {
+			return got, nil
+		}
+	}
+}
+
+// close disconnects the clients, and leaves the virtual host as it was made.
+func (w *onRabbitMQ) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, d := range w.clients {
+		_ = d.Close(ctx)
+	}
+	return w.node.Eval(ctx, nil, `
+		[rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list(%[1]s)],
+		[rabbit_exchange:delete(N, false, <<"test">>) || X <- rabbit_exchange:list(%[1]s),
+			case N = element(2, X) of
+				{resource, _, _, <<>>} -> false;
+				{resource, _, _, <<"amq.", _/binary>>} -> false;
+				{resource, _, _, <<"motif.delay.", _/binary>>} -> false;
+				_ -> true
+			end],
+		ok`, erlang(w.vhost.Name))
+}
+
+// erlang writes s as an Erlang binary.
+func erlang(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return strings.ReplaceAll(strings.Trim(fmt.Sprint([]byte(s)), "[]"), " ", ",")
+	}
+	return `<<"` + s + `">>`
+}

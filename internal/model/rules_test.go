@@ -1,0 +1,329 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// rules know what is determined. They are asked before each operation, while
+// the in-process broker plays, and what they object to is left out in every
+// world. Each objection is to something that RabbitMQ does not promise.
+type rules struct {
+	p        *player
+	quorum   bool // queues of RabbitMQ may be quorum queues
+	restarts bool // the script has a restart
+	counts   map[string]counts
+	queues   map[string]*knowledge
+}
+
+// knowledge is what is known of a queue beyond its counts.
+type knowledge struct {
+	// uncertain: it is not known which consumer holds which message. Classic and
+	// quorum queues both take turns among the consumers with room, but one that had
+	// none gets in line again at a moment that depends on the type of the queue.
+	uncertain bool
+
+	// returned is the most messages that were given back and wait. A quorum
+	// queue delivers them before all others, but in the order in which
+	// they were given back, where a classic one has their original order.
+	returned int
+
+	// disorder: a consumer may hold messages in another order than the queue's.
+	disorder bool
+}
+
+func newRules(p *player, s script) *rules {
+	return &rules{
+		p: p, quorum: s.on == "quorum", queues: make(map[string]*knowledge), counts: make(map[string]counts),
+		restarts: s.has("restart"),
+	}
+}
+
+func (r *rules) of(label string) *knowledge {
+	k := r.queues[label]
+	if k == nil {
+		k = new(knowledge)
+		r.queues[label] = k
+	}
+	return k
+}
+
+// inHand counts what of a queue is in hand and can still be settled.
+func (r *rules) inHand(label string) int {
+	n := 0
+	for _, h := range r.p.hand[label] {
+		if !h.stale {
+			n++
+		}
+	}
+	return n
+}
+
+// due is how many messages the consumers of a queue may receive.
+func (r *rules) due(label string) int { return r.counts[label].Unacked - r.inHand(label) }
+
+func (r *rules) drops(label string) bool {
+	q := r.p.specs[label]
+	return q.MaxLength > 0 && q.Overflow == adapters.DropHead
+}
+
+// objection says why an operation is left out, or "".
+func (r *rules) objection(o op) string {
+	if label := o.source.QueueName(); label != "" && !o.source.Passive && o.verb != "unbind" {
+		_, exists := r.counts[label]
+		_, grave := r.counts[o.source.Queue.DeadLetter]
+		if exists && r.p.specs[label] != o.source.Queue && o.source.Queue.DeadLetter != "" && !grave {
+			return "declaring takes steps: a dead-letter queue is declared before the queue turns out to be another"
+		}
+	}
+	switch o.verb {
+	case "consume":
+		return r.toConsume(o)
+	case "get":
+		if r.p.specs[o.source.QueueName()].AutoDelete {
+			return "what is got from a queue that may go at any time"
+		}
+	case "publish":
+		if o.pub.To.Kind == adapters.Reply && (r.p.consumers[o.pub.To.Name] == nil || r.p.consumers[o.pub.To.Name].source.Kind != adapters.Reply) {
+			return "no such reply address"
+		}
+		if o.pub.Transient && r.quorum && r.restarts {
+			return "a quorum queue keeps transient messages over a restart, too"
+		}
+	case "take":
+		if len(r.p.at(o.name)) == 0 || r.due(o.name) == 0 {
+			return "nothing is due"
+		}
+	case "ack", "requeue", "reject":
+		return r.toSettle(o)
+	case "stop":
+		return r.toStop(o)
+	case "delete":
+		if r.quorum && len(r.p.at(o.name)) > 1 {
+			return "two who declare a quorum queue at the same moment may find themselves disconnected (541)"
+		}
+	case "cut":
+		return r.toLosing(o.name)
+	case "restart":
+		for label := range r.counts {
+			if c := r.counts[label]; r.p.specs[label].AutoDelete && c.Ready+c.Unacked > 0 {
+				return "a node that stops may or may not delete an auto-delete queue"
+			} else if max := r.p.specs[label].MaxLength; max > 0 && !r.drops(label) && c.Ready+c.Unacked > max {
+				// RabbitMQ looks at the limit before it looks at what to do past it.
+				return "a queue that refuses drops from its head when its node starts, if it held more than its limit"
+			}
+		}
+		return r.toLosing("a", "b")
+	}
+	return ""
+}
+
+func (r *rules) toConsume(o op) string {
+	if r.p.consumers[o.name] != nil {
+		return "a consumer of this name"
+	}
+	for _, c := range r.p.at(o.source.QueueName()) {
+		if c.source.Passive || o.source.Passive {
+			return "whether a passive consumer finds the queue after a cut depends on who comes first"
+		}
+	}
+	return ""
+}
+
+func (r *rules) toSettle(o op) string {
+	h := r.p.find(o.name, o.ids[0])
+	switch {
+	case h == nil:
+		return "not in hand"
+	case h.stale || o.verb != "requeue":
+		return ""
+	}
+	c := r.counts[o.name]
+	if r.drops(o.name) && c.Ready >= r.p.specs[o.name].MaxLength && r.takers(o.name, h) > 0 {
+		return "a classic queue that is full drops first and then delivers, a quorum queue does it the other way round"
+	}
+	return r.toReturn(o.name, []*held{h}, 0)
+}
+
+// takers counts the consumers that have room once h is settled.
+func (r *rules) takers(label string, h *held) int {
+	n := 0
+	for _, c := range r.p.at(label) {
+		if c.held < c.source.Prefetch || c == h.from || r.of(label).uncertain {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rules) toStop(o op) string {
+	c := r.p.consumers[o.name]
+	switch {
+	case c == nil || c.over:
+		return "no such consumer"
+	case len(r.p.at(c.label)) == 1:
+		return r.toReturn(c.label, nil, r.due(c.label))
+	case r.of(c.label).uncertain:
+		return "it is not known what the consumer holds"
+	}
+	return ""
+}
+
+func (r *rules) toLosing(clients ...string) string {
+	for label, n := range r.counts {
+		var lost []*held
+		others, theirs := 0, 0
+		for _, h := range r.p.hand[label] {
+			switch {
+			case h.stale:
+			case slices.Contains(clients, h.client):
+				lost = append(lost, h)
+			default:
+				others++
+			}
+		}
+		for _, c := range r.p.at(label) {
+			if !slices.Contains(clients, c.client) {
+				others++
+			} else {
+				theirs++
+			}
+		}
+		if others > 0 && len(lost)+theirs > 0 && n.Unacked > 0 && r.of(label).uncertain {
+			return "it is not known what the client holds of " + label
+		}
+		if others > 0 && len(lost)+theirs > 0 && r.drops(label) && n.Unacked > 0 {
+			return "a full queue drops and delivers in this order, or in the other"
+		}
+		due := 0
+		if theirs > 0 {
+			due = r.due(label)
+		}
+		if why := r.toReturn(label, lost, due); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// toReturn objects to giving back messages of a queue, in hand or not received
+// yet, where their order among those that were given back is not determined.
+func (r *rules) toReturn(label string, lost []*held, due int) string {
+	if !r.quorum || len(lost)+due == 0 {
+		return ""
+	}
+	k := r.of(label)
+	holders := make(map[any]bool)
+	for _, h := range lost {
+		if h.from != nil {
+			holders[h.from] = true
+		} else {
+			holders[h] = true
+		}
+	}
+	if due > 0 { // then there is one consumer
+		for _, c := range r.p.at(label) {
+			holders[c] = true
+		}
+	}
+	if k.returned > 0 || len(lost)+due > 1 && (k.disorder || len(holders) > 1) {
+		return fmt.Sprintf("quorum queue %s: the order of %d given back to %d", label, len(lost)+due, k.returned)
+	}
+	return ""
+}
+
+// change is what an operation does to a queue, as far as it is known before.
+type change struct {
+	settled  int // leave the hands of who held them
+	returned int // of these, go back to the queue
+	room     map[*consumer]bool
+	fresh    bool // it is another queue afterwards, or the same one empty
+}
+
+// expect says what o is about to do to a queue.
+func (r *rules) expect(o op, label string) change {
+	c := change{room: make(map[*consumer]bool)}
+	consumers := r.p.at(label)
+	for _, x := range consumers {
+		n := x.held
+		if len(consumers) == 1 {
+			n += r.due(label)
+		}
+		c.room[x] = n < x.source.Prefetch || o.verb == "cut" || o.verb == "restart"
+	}
+	lose := func(clients ...string) {
+		for _, h := range r.p.hand[label] {
+			if !h.stale && slices.Contains(clients, h.client) {
+				c.returned++
+			}
+		}
+		if slices.ContainsFunc(consumers, func(x *consumer) bool { return slices.Contains(clients, x.client) }) {
+			c.returned += r.due(label)
+			c.fresh = consumers[0].source.Private()
+		}
+	}
+	switch o.verb {
+	case "ack", "requeue", "reject":
+		h := r.p.find(o.name, o.ids[0])
+		if o.name != label || h.stale {
+			break
+		}
+		c.settled = 1
+		if o.verb == "requeue" {
+			c.returned = 1
+		}
+		if h.from != nil {
+			c.room[h.from] = true
+		}
+	case "stop":
+		if x := r.p.consumers[o.name]; x.label == label && len(consumers) == 1 {
+			c.returned = r.due(label)
+		}
+	case "cut":
+		lose(o.name)
+	case "restart":
+		lose("a", "b")
+	case "delete":
+		c.fresh = o.name == label
+	}
+	c.settled = max(c.settled, c.returned)
+	return c
+}
+
+// learn draws the conclusions of an operation.
+func (r *rules) learn(s *step, expected map[string]change) {
+	for label, after := range s.counts {
+		before, c := r.counts[label], expected[label]
+		if c.fresh {
+			delete(r.queues, label)
+			continue
+		}
+		k := r.of(label)
+		pushed := after.Unacked - before.Unacked + c.settled
+		k.returned = min(max(0, k.returned+c.returned-pushed), after.Ready)
+		switch {
+		case after.Unacked == 0:
+			k.uncertain, k.disorder = false, false
+			continue
+		case c.returned > 0 && before.Unacked > c.settled:
+			k.disorder = true
+		}
+		candidates := 0
+		for _, x := range r.p.at(label) {
+			if known, before := c.room[x]; !before || known || x.held < x.source.Prefetch {
+				candidates++
+			}
+		}
+		if candidates > 1 && pushed > 0 {
+			k.uncertain = true
+		}
+	}
+	for label := range r.queues {
+		if _, exists := s.counts[label]; !exists {
+			delete(r.queues, label)
+		}
+	}
+	r.counts = s.counts
+}
