@@ -182,6 +182,7 @@ func TestDeclaredAgain(t *testing.T) {
 // TestBlocked: a broker short of memory takes no publishes. They wait as long
 // as ctx allows, and consumers go on.
 func TestBlocked(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	events := make(chan Event, 100)
 	d := connectTo(t, n.URL, func(c *Config) { c.OnEvent = func(e Event) { events <- e }; c.WriteTimeout = time.Second })
@@ -230,6 +231,7 @@ func TestBlocked(t *testing.T) {
 // TestFrozen: a broker that stops in its tracks keeps nobody longer than ctx
 // allows, is found out, and Close ends.
 func TestFrozen(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	cfg := configFor(t, n.URL)
 	cfg.Heartbeat = 2 * time.Second
@@ -295,6 +297,7 @@ func TestFrozen(t *testing.T) {
 // TestPowerCut: a node that is killed and started again has lost nothing that
 // was confirmed, waiting for its time included.
 func TestPowerCut(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	d := connectTo(t, n.URL)
 	q := unique(t)
@@ -339,6 +342,7 @@ func TestPowerCut(t *testing.T) {
 // TestFewChannels: a broker that allows few channels on a connection gets more
 // connections.
 func TestFewChannels(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"channel_max": "8"}})
 	d := connectTo(t, n.URL)
 	q := unique(t)

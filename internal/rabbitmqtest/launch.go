@@ -178,6 +178,9 @@ func (n *Node) environment(token string) []string {
 		"RABBITMQ_LOG_BASE=" + n.home.folder,
 		"RABBITMQ_LOGS=" + n.file("log"),
 		"RABBITMQ_PID_FILE=" + n.file("rabbitmq-pid"),
+		// A scheduler with nothing to do leaves the CPU to others at once, of whom
+		// there are many, and does not wait for work first.
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none",
 		// The script is to become the node, not to wait for it: signals go to
 		// the node itself then, and there is one process less.
 		"detached=yes",

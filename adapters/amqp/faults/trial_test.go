@@ -23,6 +23,7 @@ type trial struct {
 	t        *testing.T
 	name     string
 	h        *history.Log
+	stalls   stalls
 	log      *journal
 	wrap     func(full) full // what stands between the history and the driver
 	patience time.Duration   // for what the driver must make happen
@@ -46,6 +47,7 @@ func newTrial(t *testing.T, name string) *trial {
 		t: t, name: name, h: history.New(), log: &journal{}, patience: 2 * time.Minute,
 		wrap: func(d full) full { return d },
 	}
+	x.stalls.start = time.Now()
 	x.ctx, x.halt = context.WithTimeout(context.Background(), 10*time.Minute)
 	return x
 }
@@ -61,6 +63,7 @@ func (x *trial) run(f func(*trial)) history.Verdict {
 			}
 		}()
 		label(x.name)
+		x.spawn(x.stalls.watch)
 		f(x)
 	}()
 	<-done
@@ -127,7 +130,7 @@ func (x *trial) verdict() (v history.Verdict) {
 				x.errorf("looking for what is left: %v", err)
 			}
 		}
-		v = x.h.Check()
+		v = history.Check(x.stalls.forgive(x.h.Events()), x.h.Hanging())
 		if len(v.Violations) == 0 {
 			break
 		}
