@@ -279,7 +279,7 @@ var failureCases = []Case{
 				case d.Attempt == 1:
 					return errAgain
 				case d.Attempt == 2:
-					return patterns.RetryAfter(2*time.Second, errBroken)
+					return patterns.RetryAfter(time.Second, errBroken)
 				}
 				return nil
 			})
