@@ -310,10 +310,11 @@ var failureCases = []Case{
 				<-ctx.Done()
 				return ctx.Err()
 			})
-			work(t, q, h, patterns.AckOnReceive())
+			sub := work(t, q, h, patterns.AckOnReceive())
 			t.must(q.Send(t.soon(), "lost"), "sending")
 			wait(t, began, "the first worker has it")
 			t.must(first.Driver().Close(t.soon()), "closing the worker's client")
+			wait(t, sub.Done(), "the first worker ends")
 
 			second := t.bus()
 			q = patterns.NewWorkQueue[string](second, q.Name())

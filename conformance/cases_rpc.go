@@ -230,30 +230,34 @@ var rpcCases = []Case{
 		Needs: rpcNeeds,
 		run: func(t *trial) {
 			name, b := t.name("deadly"), t.bus()
-			dying := func() (*patterns.Bus, chan string) {
-				b, began := t.bus(), make(chan string, 2)
-				serve(t, b, name, func(ctx context.Context, s string) (string, error) {
+			dying := func() (die func(), began chan string) {
+				b := t.bus()
+				began = make(chan string, 2)
+				sub := serve(t, b, name, func(ctx context.Context, s string) (string, error) {
 					began <- s
 					<-ctx.Done()
 					return "too late", ctx.Err()
 				})
-				return b, began
+				return func() {
+					t.must(b.Driver().Close(t.soon()), "closing a server's client")
+					wait(t, sub.Done(), "the server ends")
+				}, began
 			}
-			first, began := dying()
+			die, began := dying()
 			saved := call(t, t.ctx, b, name, "saved")
 			wait(t, began, "the first server runs the call")
 			other := t.bus()
 			sub := serve(t, other, name, func(_ context.Context, s string) (string, error) { return s, nil })
-			t.must(first.Driver().Close(t.soon()), "closing the first server's client")
+			die()
 			same(t, []answer{wait(t, saved, "the other server's answer")}, []answer{{"saved", nil}}, "the call whose server died")
 
-			last, began := dying()
+			die, began = dying()
 			t.must(sub.Stop(t.soon()), "stopping the other server")
 			ctx, cancel := context.WithTimeout(t.ctx, time.Second)
 			defer cancel()
 			lost := call(t, ctx, b, name, "lost")
 			wait(t, began, "the last server runs the call")
-			t.must(last.Driver().Close(t.soon()), "closing the last server's client")
+			die()
 			if got := wait(t, lost, "the caller hears of it"); got.err == nil {
 				t.errorf("a call whose only server died was answered with %q", got.value)
 			}
