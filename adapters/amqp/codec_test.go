@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"reflect"
@@ -37,7 +39,7 @@ func TestText(t *testing.T) {
 
 func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoing, error) {
 	t.Helper()
-	cfg, err := Config{Addresses: []string{"localhost"}, MaxBody: 100}.with()
+	cfg, err := Config{Addresses: []string{"localhost"}, MaxBody: 2000}.with()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,21 +47,78 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 	if err != nil {
 		return outgoing{}, err
 	}
-	var o outgoing
-	return o, (&Driver{cfg: cfg}).encode(&o, &r, m)
+	return (&Driver{cfg: cfg}).outgoing(&r, m)
 }
 
-// received is what comes of a publishing at the other side.
-func received(o outgoing) amqp091.Delivery {
-	m := o.msg
-	if m.Headers[headerTo] == steerQueue {
-		o.exchange = "" // which the ladder ends in
+// received is what comes of a message at the other side.
+func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
+	t.Helper()
+	const channel, largest = 7, 1200 // two frames for the body
+	b, err := o.appendTo(nil, channel, "", largest)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return amqp091.Delivery{
-		Headers: m.Headers, ContentType: m.ContentType, DeliveryMode: m.DeliveryMode, Priority: m.Priority,
-		CorrelationId: m.CorrelationId, ReplyTo: m.ReplyTo, Expiration: m.Expiration, MessageId: m.MessageId,
-		Timestamp: m.Timestamp, Exchange: o.exchange, RoutingKey: o.key, Body: m.Body,
+	var frames [][]byte
+	for len(b) > 0 {
+		n := frameSize(b)
+		if binary.BigEndian.Uint16(b[1:]) != channel || b[n-1] != frameEnd || n > largest {
+			t.Fatalf("frame of %d bytes: %x", n, b[:n])
+		}
+		frames, b = append(frames, b[:n-1]), b[n:]
 	}
+	r := fields{b: frames[0][frameHead:]}
+	if frames[0][0] != frameMethod || r.uint32() != methodPublish || r.uint16() != 0 {
+		t.Fatalf("method %x", frames[0])
+	}
+	d.Exchange, d.RoutingKey = r.short(), r.short()
+	if mandatory := r.skip(1); len(r.b) > 0 || mandatory[0] != 0 && !o.p.Mandatory {
+		t.Fatalf("method %x", frames[0])
+	}
+	r = fields{b: frames[1][frameHead:]}
+	if frames[1][0] != frameHeader || r.uint16() != classBasic || r.uint16() != 0 || r.uint32() != 0 {
+		t.Fatalf("header %x", frames[1])
+	}
+	size, flags := r.uint32(), r.uint16()
+	text := func(flag uint16) string {
+		if flags&flag == 0 {
+			return ""
+		}
+		return r.short()
+	}
+	number := func(flag uint16) uint8 {
+		if flags&flag == 0 {
+			return 0
+		}
+		return r.skip(1)[0]
+	}
+	d.ContentType, d.ContentEncoding = text(flagContentType), text(flagEncoding)
+	d.Headers = amqp091.Table{}
+	for table := (fields{b: r.skip(r.uint32())}); len(table.b) > 0; {
+		name := table.short()
+		if kind := table.skip(1)[0]; kind != 'S' {
+			t.Errorf("header %s is of type %c: there are clients that refuse that", name, kind)
+		}
+		d.Headers[name] = string(table.skip(table.uint32()))
+	}
+	d.DeliveryMode, d.Priority = number(flagDeliveryMode), number(flagPriority)
+	d.CorrelationId, d.ReplyTo, d.Expiration, d.MessageId = text(flagCorrelation), text(flagReplyTo), text(flagExpiration), text(flagMessageID)
+	d.Timestamp = time.Unix(int64(binary.BigEndian.Uint64(r.skip(8))), 0)
+	if len(r.b) > 0 {
+		t.Fatalf("behind the header: %x", r.b)
+	}
+	for _, f := range frames[2:] {
+		if f[0] != frameBody {
+			t.Fatalf("body %x", f)
+		}
+		d.Body = append(d.Body, f[frameHead:]...)
+	}
+	if len(d.Body) != size {
+		t.Fatalf("body of %d bytes, announced as %d", len(d.Body), size)
+	}
+	if d.Headers[headerTo] == steerQueue {
+		d.Exchange = "" // which the ladder ends in
+	}
+	return d
 }
 
 func decoded(d amqp091.Delivery) adapters.Delivery {
@@ -83,7 +142,7 @@ func TestRoundTrip(t *testing.T) {
 			{Timestamp: at, Attempt: 7, TTL: time.Minute, Priority: 9, Transient: true, ContentType: "text/plain", CorrelationID: "c", ReplyTo: "amq.gen-2"},
 		} {
 			p.Properties = props
-			m := message.NewMessage("id", []byte("body"))
+			m := message.NewMessage("id", bytes.Repeat([]byte("body"), 500))
 			for _, key := range []string{
 				"a", "", "CC", "BCC", "cc", "x-match", "X-y", "x", "_watermill_message_uuid", "motif-seq", "motif-attempt", "motif-attempts", "motif-key",
 				"motif-delay-to", "motif-delay-03", "motif-ttl", "motif-metadata-a", "motif-metadata-", "motif-reason", "x-death", "x-delivery-count", "é",
@@ -94,19 +153,17 @@ func TestRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, value := range o.msg.Headers {
-				if _, ok := value.(string); !ok {
-					t.Errorf("header %s is a %T: there are clients that refuse that", name, value)
-				}
+			delivery := received(t, o)
+			for name := range delivery.Headers {
 				if lower := strings.ToLower(name); lower == "bcc" || name == "CC" || strings.HasPrefix(lower, "x-") {
 					t.Errorf("header %s would mean something to the broker", name)
 				}
 			}
-			got := decoded(received(o))
+			got := decoded(delivery)
 			if !reflect.DeepEqual(got.Properties, props) || got.Key != p.Key {
 				t.Errorf("%+v came as %+v, key %q", p, got.Properties, got.Key)
 			}
-			if got.Message.UUID != "id" || string(got.Message.Payload) != "body" || !reflect.DeepEqual(got.Message.Metadata, m.Metadata) {
+			if got.Message.UUID != "id" || !bytes.Equal(got.Message.Payload, m.Payload) || !reflect.DeepEqual(got.Message.Metadata, m.Metadata) {
 				t.Errorf("%+v came as %+v", m, got.Message)
 			}
 		}
@@ -169,7 +226,7 @@ func TestInvalidPublications(t *testing.T) {
 		want error
 	}{
 		"nil message":          {toQueue("q"), nil, adapters.ErrInvalid},
-		"large":                {toQueue("q"), message.NewMessage("id", make([]byte, 101)), adapters.ErrTooLarge},
+		"large":                {toQueue("q"), message.NewMessage("id", make([]byte, 2001)), adapters.ErrTooLarge},
 		"long id":              {toQueue("q"), &message.Message{UUID: strings.Repeat("x", 256)}, adapters.ErrInvalid},
 		"long key":             {toQueue("q"), &message.Message{Metadata: message.Metadata{strings.Repeat("x", 256): ""}}, adapters.ErrInvalid},
 		"key too long escaped": {toQueue("q"), &message.Message{Metadata: message.Metadata{"x-" + strings.Repeat("x", 253): ""}}, adapters.ErrInvalid},

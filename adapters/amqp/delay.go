@@ -59,20 +59,22 @@ const (
 // steerExchange is headerTo of a message that goes to an exchange.
 func steerExchange(name string) string { return "exchange " + name }
 
-// climb sets the headers that lead a message over the ladder. Its time to live
-// would cut the delay short, and cannot be given back to it afterwards: it is only told to the
-// receiver.
-func (r *route) climb(headers amqp091.Table, ttl string) {
+// climb appends the headers that lead a message over the ladder. Its time to
+// live would cut the delay short, and cannot be given back to it afterwards: it is only
+// told to the receiver.
+func (r *route) climb(b []byte, ttl string) []byte {
 	for steps := r.steps; steps != 0; steps &= steps - 1 {
-		headers[rungHeader(bits.TrailingZeros64(steps))] = "1"
+		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
-	headers[headerTo] = steerQueue
+	to := steerQueue
 	if r.p.To.Kind.IsExchange() {
-		headers[headerTo] = steerExchange(r.p.To.Name)
+		to = steerExchange(r.p.To.Name)
 	}
+	b = appendHeader(b, headerTo, to)
 	if ttl != "" {
-		headers[headerTTL] = ttl
+		b = appendHeader(b, headerTTL, ttl)
 	}
+	return b
 }
 
 // buildLadder declares as many rungs as r needs, and what is below them, and

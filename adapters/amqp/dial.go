@@ -16,7 +16,7 @@ import (
 )
 
 // dial makes a connection to one node: socket, TLS, login, vhost.
-func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Connection, *wire, error) {
+func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Connection, *frames, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
 	auth, err := c.authentication(ctx)
@@ -28,7 +28,8 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
 	}
 	unhook := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
-	conn, err := amqp091.Open(w, amqp091.Config{
+	f := newFrames(w)
+	conn, err := amqp091.Open(f, amqp091.Config{
 		SASL:       []amqp091.Authentication{auth},
 		Vhost:      c.VHost,
 		FrameSize:  131072,
@@ -40,7 +41,7 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		return conn, w, nil
+		return conn, f, nil
 	}
 	w.fail(net.ErrClosed)
 	<-w.done

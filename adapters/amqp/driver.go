@@ -27,7 +27,6 @@ type Driver struct {
 	publishing *link
 	channels   atomic.Int32  // that a connection may have, as of the last one
 	inFlight   chan struct{} // a place for each publish without an answer
-	async      completer
 
 	declaring names // queues that are being declared
 
@@ -68,7 +67,6 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.hard, d.cut = context.WithCancel(context.Background())
 	d.publishing = newLink(d, "publish")
-	d.async.init(cfg.MaxInFlight)
 	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
 	s, err := d.publishing.connect(ctx)
 	for err != nil {
@@ -80,7 +78,6 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		s, err = d.publishing.connect(ctx)
 	}
 	d.spawn(func() { d.publishing.run(s) })
-	d.spawn(func() { d.async.run(d) })
 	return d, nil
 }
 
@@ -213,7 +210,6 @@ func (d *Driver) shutDown(ctx context.Context) {
 	for range cap(d.inFlight) { // every publish has its answer
 		d.inFlight <- struct{}{}
 	}
-	d.async.stop()
 	d.wg.Wait()
 	giveUp.Stop()
 	unhook()

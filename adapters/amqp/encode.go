@@ -1,10 +1,10 @@
 package amqp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -28,80 +28,175 @@ const (
 
 // outgoing is a message as it goes to the broker.
 type outgoing struct {
-	exchange, key string
-	mandatory     bool
-	msg           amqp091.Publishing
-	size          int // of its header frame, or more
+	*route
+	message    *message.Message
+	expiration string
+	timestamp  time.Time
 }
 
-// tables are used again: amqp091 encodes one before it returns.
-var tables = sync.Pool{New: func() any { return make(amqp091.Table, 8) }}
-
-// release gives back what was borrowed for o, which is not used any more.
-func (o *outgoing) release() {
-	if len(o.msg.Headers) <= 64 {
-		clear(o.msg.Headers)
-		tables.Put(o.msg.Headers)
+// outgoing prepares m, or says why m cannot be sent.
+func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) {
+	switch {
+	case m == nil:
+		return o, invalid("nil message")
+	case len(m.Payload) > d.cfg.MaxBody:
+		return o, fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
+	case len(m.UUID) > adapters.MaxNameBytes:
+		return o, invalid("message id of %d bytes, at most %d fit", len(m.UUID), adapters.MaxNameBytes)
 	}
-}
-
-// encode makes o of m. The body is not copied: amqp091 copies it before it
-// returns.
-func (d *Driver) encode(o *outgoing, r *route, m *message.Message) error {
-	if err := adapters.ValidateMessage(m); err != nil {
-		return err
-	}
-	if len(m.Payload) > d.cfg.MaxBody {
-		return fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
-	}
-	p := r.p
-	headers := tables.Get().(amqp091.Table)
-	for key, value := range m.Metadata {
-		if key = escape(key); len(key) > adapters.MaxNameBytes {
-			return invalid("metadata key of %d bytes, escaped", len(key))
+	for key := range m.Metadata {
+		if len(key) > adapters.MaxNameBytes || meaningful(key) && len(headerEscape)+len(key) > adapters.MaxNameBytes {
+			return o, invalid("metadata key of %d bytes", len(key))
 		}
-		headers[key] = value
 	}
-	headers[headerUUID] = m.UUID
+	o = outgoing{route: r, message: m, timestamp: r.p.Timestamp}
+	if o.timestamp.IsZero() {
+		o.timestamp = time.Now()
+	}
+	if r.p.TTL > 0 {
+		o.expiration = strconv.FormatInt(milliseconds(r.p.TTL), 10)
+	}
+	return o, nil
+}
+
+// Kinds of frames, and what is in them, as AMQP numbers it.
+const (
+	frameMethod, frameHeader, frameBody = 1, 2, 3
+	frameHead, frameEnd                 = 7, 0xce // the length of what comes first, and the last byte
+
+	classBasic       = 60
+	methodPublish    = classBasic<<16 | 40
+	methodReturn     = classBasic<<16 | 50
+	methodCancel     = classBasic<<16 | 30
+	methodAck        = classBasic<<16 | 80
+	methodNack       = classBasic<<16 | 120
+	methodClose      = 20<<16 | 40 // of a channel
+	methodConnClose  = 10<<16 | 50
+	flagContentType  = 1 << 15
+	flagEncoding     = 1 << 14
+	flagHeaders      = 1 << 13
+	flagDeliveryMode = 1 << 12
+	flagPriority     = 1 << 11
+	flagCorrelation  = 1 << 10
+	flagReplyTo      = 1 << 9
+	flagExpiration   = 1 << 8
+	flagMessageID    = 1 << 7
+	flagTimestamp    = 1 << 6
+)
+
+// appendTo appends the frames of a publish on a channel to b. seq is a header
+// that tells returns apart, or "". amqp091 does the same with a dozen allocations,
+// which was most of what a publish cost.
+func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) ([]byte, error) {
+	b, at := beginFrame(b, frameMethod, channel)
+	b = binary.BigEndian.AppendUint32(b, methodPublish)
+	b = append(b, 0, 0) // reserved
+	b = appendShort(b, o.exchange)
+	b = appendShort(b, o.key)
+	mandatory := byte(0)
+	if o.p.Mandatory {
+		mandatory = 1
+	}
+	b = endFrame(append(b, mandatory), at)
+
+	b, at = beginFrame(b, frameHeader, channel)
+	b = append(b, 0, classBasic, 0, 0)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(o.message.Payload)))
+	b = endFrame(o.appendProperties(b, seq), at)
+	if size := len(b) - at; largest > 0 && size > largest {
+		return nil, invalid("metadata and properties of %d bytes, at most %d fit", size, largest)
+	}
+
+	for body := o.message.Payload; len(body) > 0; {
+		n := len(body)
+		if most := largest - frameHead - 1; largest > 0 {
+			n = min(n, most)
+		}
+		b, at = beginFrame(b, frameBody, channel)
+		b = endFrame(append(b, body[:n]...), at)
+		body = body[n:]
+	}
+	return b, nil
+}
+
+// appendProperties appends those that are not zero, after the flags that say
+// which they are.
+func (o *outgoing) appendProperties(b []byte, seq string) []byte {
+	p := o.p
+	at, flags := len(b), uint16(flagHeaders|flagDeliveryMode|flagTimestamp)
+	b = append(b, 0, 0)
+	text := func(flag uint16, s string) {
+		if s != "" {
+			flags |= flag
+			b = appendShort(b, s)
+		}
+	}
+	text(flagContentType, p.ContentType)
+	b = o.appendHeaders(b, seq)
+	mode := byte(amqp091.Persistent)
+	if p.Transient {
+		mode = amqp091.Transient
+	}
+	b = append(b, mode)
+	if p.Priority > 0 {
+		flags |= flagPriority
+		b = append(b, p.Priority)
+	}
+	text(flagCorrelation, p.CorrelationID)
+	text(flagReplyTo, p.ReplyTo)
+	if o.steps == 0 { // else it would cut the delay short
+		text(flagExpiration, o.expiration)
+	}
+	text(flagMessageID, o.message.UUID)
+	b = binary.BigEndian.AppendUint64(b, uint64(o.timestamp.Unix()))
+	binary.BigEndian.PutUint16(b[at:], flags)
+	return b
+}
+
+func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
+	p, at := o.p, len(b)
+	b = append(b, 0, 0, 0, 0)
+	for key, value := range o.message.Metadata {
+		b = appendHeader(b, escape(key), value)
+	}
+	b = appendHeader(b, headerUUID, o.message.UUID)
 	if p.Attempt > 1 {
-		headers[headerAttempt] = strconv.Itoa(p.Attempt)
+		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
 	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
-		headers[headerKey] = p.Key
+		b = appendHeader(b, headerKey, p.Key)
 	}
-	o.exchange, o.key, o.mandatory = r.exchange, r.key, p.Mandatory
-	o.msg = amqp091.Publishing{
-		Headers:       headers,
-		ContentType:   p.ContentType,
-		DeliveryMode:  amqp091.Persistent,
-		Priority:      p.Priority,
-		CorrelationId: p.CorrelationID,
-		ReplyTo:       p.ReplyTo,
-		MessageId:     m.UUID,
-		Timestamp:     p.Timestamp,
-		Body:          m.Payload,
+	if seq != "" {
+		b = appendHeader(b, headerSeq, seq)
 	}
-	if p.Transient {
-		o.msg.DeliveryMode = amqp091.Transient
+	if o.steps > 0 {
+		b = o.climb(b, o.expiration)
 	}
-	if p.Timestamp.IsZero() {
-		o.msg.Timestamp = time.Now()
-	}
-	ttl := ""
-	if p.TTL > 0 {
-		ttl = strconv.FormatInt(milliseconds(p.TTL), 10)
-	}
-	if r.steps == 0 {
-		o.msg.Expiration = ttl
-	} else {
-		r.climb(headers, ttl)
-	}
-	const fixed = 128 // frame, flags, numbers, lengths, and the header that tells returns apart
-	o.size = fixed + len(p.ContentType) + len(p.CorrelationID) + len(p.ReplyTo) + len(m.UUID)
-	for key, value := range headers {
-		o.size += 1 + len(key) + 5 + len(value.(string))
-	}
-	return nil
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b
+}
+
+// beginFrame returns also where the frame begins, for endFrame.
+func beginFrame(b []byte, kind byte, channel uint16) ([]byte, int) {
+	at := len(b)
+	b = append(b, kind)
+	b = binary.BigEndian.AppendUint16(b, channel)
+	return append(b, 0, 0, 0, 0), at
+}
+
+func endFrame(b []byte, at int) []byte {
+	binary.BigEndian.PutUint32(b[at+3:], uint32(len(b)-at-frameHead))
+	return append(b, frameEnd)
+}
+
+// appendShort appends a string of at most 255 bytes, which is what it was
+// validated to have.
+func appendShort(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
+
+func appendHeader(b []byte, name, value string) []byte {
+	b = append(appendShort(b, name), 'S')
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	return append(b, value...)
 }
 
 // meaningful tells whether a header of this name would not just be carried:

@@ -51,7 +51,7 @@ func (s *session) lane(exchange string) *lane {
 // pipe returns the open pipe for an exchange, and opens one if need be.
 func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 	l := s.lane(exchange)
-	if p := l.pipe.Load(); p != nil && !p.ch.IsClosed() {
+	if p := l.pipe.Load(); p != nil && !p.isOver() {
 		return p, nil
 	}
 	select {
@@ -61,7 +61,7 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 		return nil, ctx.Err()
 	}
 	old := l.pipe.Load()
-	if old != nil && !old.ch.IsClosed() {
+	if old != nil && !old.isOver() {
 		return old, nil
 	}
 	if old != nil { // an exchange may have been deleted: declare it again
@@ -70,7 +70,7 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 		s.rungs = 0
 		s.mu.Unlock()
 	}
-	p, err := await(ctx, s.link.d, func() (*pipe, error) { return newPipe(s.conn, cap(s.link.d.inFlight)) }, (*pipe).close)
+	p, err := await(ctx, s.link.d, s.newPipe, (*pipe).close)
 	if err == nil {
 		l.pipe.Store(p)
 	}

@@ -77,13 +77,13 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 		l.mu.Lock()
 		address := addresses[l.next%len(addresses)]
 		l.mu.Unlock()
-		conn, w, err := l.d.cfg.dial(ctx, address, l.d.cfg.Name+" "+l.role)
+		conn, f, err := l.d.cfg.dial(ctx, address, l.d.cfg.Name+" "+l.role)
 		if err == nil {
 			l.mu.Lock()
 			l.gen++
 			gen := l.gen
 			l.mu.Unlock()
-			return newSession(l, gen, address, conn, w), nil
+			return newSession(l, gen, address, conn, f), nil
 		}
 		l.mu.Lock()
 		l.next++

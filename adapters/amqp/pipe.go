@@ -1,6 +1,9 @@
 package amqp
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -13,149 +16,349 @@ import (
 // pipe is a channel in confirm mode. Many goroutines publish through it at the
 // same time, and each publish gets an answer of its own.
 type pipe struct {
+	d      *Driver
 	ch     *amqp091.Channel
-	closes chan *amqp091.Error
-	most   int // publishes in flight
+	frames *frames
+	number uint16
+	most   int // bytes of a frame
 
-	mu       sync.Mutex
-	returns  chan amqp091.Return // nil until something mandatory is published
-	flying   map[string]int      // mandatory publishes in flight, by message id
-	returned map[ticket]struct{} // of those that were returned
-	seq      uint64
-	cause    error // why the channel is closed
+	mu     sync.Mutex
+	over   error  // why nothing more is sent
+	buf    []byte // what is being sent
+	oldest uint64 // the lowest tag without an answer; tags count from 1
+	next   uint64 // the tag of the next publish
+	flying []flight
+	ids    map[string]int // mandatory publishes in flight, by message id
+	seq    uint64
+
+	landed []landing // of the goroutine that reads
 }
 
-func newPipe(conn *amqp091.Connection, most int) (*pipe, error) {
-	ch, err := conn.Channel()
+// flight is a publish without an answer. That of a tag is at tag modulo the
+// number of places.
+type flight struct {
+	done      func(error) // nil: it has its answer
+	ticket    ticket
+	mandatory bool
+	returned  bool
+}
+
+// landing is an answer.
+type landing struct {
+	done func(error)
+	err  error
+}
+
+// headerSeq is what a returned message is told by where its id does not do:
+// while another one of the same id is in flight.
+const headerSeq = "motif-seq"
+
+// ticket is what a returned message is told by: its id, and a number if another
+// one has the same.
+type ticket struct{ id, seq string }
+
+// errPipeOver is in the error of a publish that was not sent because its
+// channel is gone.
+var errPipeOver = errors.New("the channel is closed")
+
+func (s *session) newPipe() (*pipe, error) {
+	ch, err := s.conn.Channel()
 	if err != nil {
 		return nil, err
 	}
-	p := &pipe{ch: ch, most: most, closes: ch.NotifyClose(make(chan *amqp091.Error, 1))}
-	if err := ch.Confirm(false); err != nil {
+	p := &pipe{
+		d: s.link.d, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize,
+		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int),
+	}
+	if p.number, err = s.frames.number(ch, "motif-"+rand.Text()); err == nil {
+		if err = ch.Confirm(false); err == nil {
+			err = s.frames.attach(p)
+		}
+	}
+	if err != nil {
 		_ = ch.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *pipe) close() { _ = p.ch.Close() }
-
-// headerSeq is what a returned message is told by where its id does not do:
-// while another one of the same id is in flight.
-const headerSeq = "motif-seq"
-
-// ticket is what a returned message is told by: its id, or else a number.
-type ticket struct{ id, seq string }
-
-// inFlight is a publish without an answer.
-type inFlight struct {
-	pipe      *pipe
-	confirm   *amqp091.DeferredConfirmation
-	mandatory bool
-	ticket    ticket // of a mandatory one
-	id        string // the message's
+func (p *pipe) close() {
+	p.frames.detach(p, adapters.ErrClosed)
+	_ = p.ch.Close()
 }
 
-// send hands a message to the broker. An error means that the broker does not
-// have it, for what was sent of it is not whole.
-func (p *pipe) send(o *outgoing) (inFlight, error) {
-	f := inFlight{pipe: p, id: o.msg.MessageId, mandatory: o.mandatory}
-	if f.mandatory {
-		f.ticket = p.announce(o)
-	}
-	var err error
-	f.confirm, err = p.ch.PublishWithDeferredConfirm(o.exchange, o.key, o.mandatory, false, o.msg)
-	if err != nil && f.mandatory {
-		p.mu.Lock()
-		p.landed(f.id)
-		p.mu.Unlock()
-	}
-	return f, err
-}
-
-// announce notes that a mandatory message takes off, and returns what its
-// return will be told by. Ids are the publishers' own, and need not be unique: of two
-// messages in flight with one id, the second gets a header.
-//
-// No return is lost: there is room for one from every publish in flight, so that
-// amqp091's reader, which drops what it cannot hand over in time, never has to wait.
-func (p *pipe) announce(o *outgoing) ticket {
+func (p *pipe) isOver() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.returns == nil {
-		p.returns = p.ch.NotifyReturn(make(chan amqp091.Return, p.most))
-		p.flying = make(map[string]int)
-		p.returned = make(map[ticket]struct{})
+	return p.over != nil
+}
+
+// send hands a message to the broker, and has done called with its answer: once,
+// by the goroutine that reads. An error means that the broker does not have it, for what
+// was sent of it is not whole, and that done is not called.
+func (p *pipe) send(o *outgoing, done func(error)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over != nil {
+		return fmt.Errorf("amqp: %w: %w", adapters.ErrUnavailable, errPipeOver)
 	}
-	id := o.msg.MessageId
-	delete(o.msg.Headers, headerSeq) // of an earlier attempt
-	if p.flying[id]++; p.flying[id] == 1 {
+	f := flight{done: done, mandatory: o.p.Mandatory}
+	if f.mandatory {
+		f.ticket = p.ticket(o.message.UUID)
+	}
+	buf, err := o.appendTo(p.buf[:0], p.number, f.ticket.seq, p.most)
+	if err != nil {
+		return err
+	}
+	if p.buf = buf; cap(buf) > wireLarge {
+		p.buf = nil
+	}
+	if p.next-p.oldest == uint64(len(p.flying)) {
+		p.grow()
+	}
+	if _, err := p.frames.wire.Write(buf); err != nil { // between two of amqp091's
+		return err
+	}
+	if f.mandatory {
+		p.ids[f.ticket.id]++
+	}
+	*p.at(p.next) = f
+	p.next++
+	return nil
+}
+
+func (p *pipe) at(tag uint64) *flight { return &p.flying[tag%uint64(len(p.flying))] }
+
+// grow makes room for twice as many flights.
+func (p *pipe) grow() {
+	more := make([]flight, 2*len(p.flying))
+	for tag := p.oldest; tag < p.next; tag++ {
+		more[tag%uint64(len(more))] = *p.at(tag)
+	}
+	p.flying = more
+}
+
+// ticket returns what a return of a message will be told by. Ids are the
+// publishers' own, and need not be unique: of two in flight with one id, the second gets
+// a number.
+func (p *pipe) ticket(id string) ticket {
+	if p.ids[id] == 0 {
 		return ticket{id: id}
 	}
 	p.seq++
-	seq := strconv.FormatUint(p.seq, 36)
-	o.msg.Headers[headerSeq] = seq
-	return ticket{seq: seq}
+	return ticket{id: id, seq: strconv.FormatUint(p.seq, 36)}
 }
 
-// landed is announce's counterpart. The lock is held.
-func (p *pipe) landed(id string) {
-	if p.flying[id]--; p.flying[id] == 0 {
-		delete(p.flying, id)
+// deal takes what the broker says of a publish, or returns false if a frame is
+// about something else.
+func (p *pipe) deal(frame []byte) bool {
+	if frame[0] == frameHeader {
+		p.returned(readTicket(frame[frameHead : len(frame)-1]))
+		return true
 	}
-}
-
-// outcome is what became of f, once it is confirmed.
-func (f *inFlight) outcome() error {
-	p := f.pipe
-	switch {
-	case f.mandatory && p.wasReturned(f):
-		return adapters.ErrUnroutable
-	case f.confirm.Acked():
-		return nil
-	case !p.ch.IsClosed():
-		return adapters.ErrNacked
-	}
-	// amqp091 says "not acked" of what was in flight when the channel went: it
-	// may be stored.
-	return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, p.why())
-}
-
-// wasReturned tells whether the broker returned a message before it confirmed
-// it. A return comes before its confirm, so that it is in the channel by then.
-func (p *pipe) wasReturned(f *inFlight) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.landed(f.id)
-	for len(p.returns) > 0 {
-		r := <-p.returns // nobody else receives
-		t := ticket{id: r.MessageId}
-		if seq, ok := r.Headers[headerSeq].(string); ok {
-			t = ticket{seq: seq}
+	switch m := method(frame); m {
+	case methodReturn: // its header says of what
+		return true
+	case methodAck, methodNack:
+		const at = frameHead + 4
+		if len(frame) < at+8+1+1 {
+			return false
 		}
-		p.returned[t] = struct{}{}
+		p.answered(binary.BigEndian.Uint64(frame[at:]), frame[at+8]&1 != 0, m == methodAck)
+		return true
 	}
-	if len(p.returned) == 0 {
-		return false
-	}
-	_, found := p.returned[f.ticket]
-	delete(p.returned, f.ticket)
-	return found
+	return false
 }
 
-// why is the cause of the channel's end.
-func (p *pipe) why() error {
+// returned notes that the broker returned a message. Its answer comes behind.
+func (p *pipe) returned(t ticket) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cause == nil {
-		p.cause = adapters.ErrClosed
-		select {
-		case e := <-p.closes:
-			if e != nil {
-				p.cause = e
-			}
+	for tag := p.oldest; tag < p.next; tag++ {
+		if f := p.at(tag); f.done != nil && f.mandatory && f.ticket == t {
+			f.returned = true
+			return
+		}
+	}
+}
+
+// answered gives one flight its answer, or all up to tag.
+func (p *pipe) answered(tag uint64, multiple, ack bool) {
+	p.mu.Lock()
+	if p.over != nil {
+		p.mu.Unlock()
+		return
+	}
+	from := tag
+	if multiple {
+		from = p.oldest
+	}
+	if tag >= p.next { // never sent: not for us to know what is meant
+		tag = p.next - 1
+	}
+	for ; from >= p.oldest && from <= tag; from++ {
+		err := error(nil)
+		if !ack {
+			err = adapters.ErrNacked
+		}
+		p.land(p.at(from), err)
+	}
+	for p.oldest < p.next && p.at(p.oldest).done == nil {
+		p.oldest++
+	}
+	p.mu.Unlock()
+	p.tell()
+}
+
+// land notes the answer of a flight. The lock is held.
+func (p *pipe) land(f *flight, err error) {
+	if f.done == nil {
+		return
+	}
+	if f.mandatory {
+		if p.ids[f.ticket.id]--; p.ids[f.ticket.id] == 0 {
+			delete(p.ids, f.ticket.id)
+		}
+		if f.returned {
+			err = adapters.ErrUnroutable
+		}
+	}
+	p.landed = append(p.landed, landing{f.done, err})
+	*f = flight{}
+}
+
+// tell calls back, without the lock: whoever is called may publish.
+func (p *pipe) tell() {
+	for i, l := range p.landed {
+		l.done(l.err)
+		<-p.d.inFlight
+		p.landed[i] = landing{}
+	}
+	p.landed = p.landed[:0]
+}
+
+// end lets nothing more be sent. What has no answer yet is unconfirmed.
+func (p *pipe) end(why error) {
+	if p.d.ctx.Err() != nil {
+		why = adapters.ErrClosed
+	}
+	p.mu.Lock()
+	if p.over != nil {
+		p.mu.Unlock()
+		return
+	}
+	p.over = why
+	var landed []landing
+	for tag := p.oldest; tag < p.next; tag++ {
+		f := p.at(tag)
+		switch {
+		case f.done == nil:
+		case f.returned:
+			landed = append(landed, landing{f.done, adapters.ErrUnroutable})
 		default:
+			landed = append(landed, landing{f.done, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)})
 		}
 	}
-	return p.cause
+	p.flying, p.ids = nil, nil
+	p.oldest = p.next
+	p.mu.Unlock()
+	for _, l := range landed {
+		l.done(l.err)
+		<-p.d.inFlight
+	}
+}
+
+// readTicket reads from the header of a returned message what it is told by.
+func readTicket(b []byte) (t ticket) {
+	r := fields{b: b}
+	r.skip(12) // class, weight, size
+	flags := r.uint16()
+	for _, flag := range []uint16{flagContentType, flagEncoding} {
+		if flags&flag != 0 {
+			r.short()
+		}
+	}
+	if flags&flagHeaders != 0 {
+		t.seq = r.table(headerSeq)
+	}
+	for _, flag := range []uint16{flagDeliveryMode, flagPriority} {
+		if flags&flag != 0 {
+			r.skip(1)
+		}
+	}
+	for _, flag := range []uint16{flagCorrelation, flagReplyTo, flagExpiration} {
+		if flags&flag != 0 {
+			r.short()
+		}
+	}
+	if flags&flagMessageID != 0 {
+		t.id = r.short()
+	}
+	return t
+}
+
+// fields reads what AMQP's fields are made of. What is too short reads as zeros.
+type fields struct{ b []byte }
+
+func (r *fields) skip(n int) []byte {
+	n = max(0, min(n, len(r.b)))
+	skipped := r.b[:n]
+	r.b = r.b[n:]
+	return skipped
+}
+
+func (r *fields) uint16() uint16 {
+	var n [2]byte
+	copy(n[:], r.skip(2))
+	return binary.BigEndian.Uint16(n[:])
+}
+
+func (r *fields) uint32() int {
+	var n [4]byte
+	copy(n[:], r.skip(4))
+	return int(binary.BigEndian.Uint32(n[:]))
+}
+
+func (r *fields) short() string {
+	n := r.skip(1)
+	if len(n) == 0 {
+		return ""
+	}
+	return string(r.skip(int(n[0])))
+}
+
+// table reads a table, and returns the text of that name in it. Between a
+// publish and its return the broker may have added headers of any type.
+func (r *fields) table(name string) (text string) {
+	in := fields{b: r.skip(r.uint32())}
+	for len(in.b) > 0 {
+		key, kind := in.short(), in.skip(1)
+		if len(kind) == 0 {
+			break
+		}
+		value := in.skip(in.size(kind[0]))
+		if key == name && kind[0] == 'S' {
+			text = string(value)
+		}
+	}
+	return text
+}
+
+// size is that of a field's value, read from its length if it has one.
+func (r *fields) size(kind byte) int {
+	switch kind {
+	case 't', 'b', 'B':
+		return 1
+	case 's', 'u':
+		return 2
+	case 'I', 'i', 'f':
+		return 4
+	case 'l', 'L', 'd', 'T':
+		return 8
+	case 'D':
+		return 5
+	case 'S', 'x', 'A', 'F':
+		return r.uint32()
+	}
+	return 0
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -29,70 +30,125 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 }
 
 func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) error {
-	var o outgoing
-	if err := d.encode(&o, r, m); err != nil {
+	o, err := d.outgoing(r, m)
+	if err != nil {
 		return err
 	}
 	if err := d.takeOff(ctx); err != nil {
 		return err
 	}
-	f, err := d.send(ctx, r, &o)
-	o.release()
-	if err != nil {
+	w := waiters.Get().(*waiter)
+	if err := d.send(ctx, &o, w.done); err != nil {
 		<-d.inFlight
+		waiters.Put(w)
 		return err
 	}
-	return d.land(ctx, f)
+	return w.wait(ctx)
+}
+
+// waiter waits for the answer to one publish.
+type waiter struct {
+	answer chan error
+	done   func(error)
+}
+
+var waiters = sync.Pool{New: func() any {
+	w := &waiter{answer: make(chan error, 1)}
+	w.done = func(err error) { w.answer <- err }
+	return w
+}}
+
+func (w *waiter) wait(ctx context.Context) (err error) {
+	select {
+	case err = <-w.answer:
+	case <-ctx.Done():
+		select {
+		case err = <-w.answer: // it is there as well, and says more
+		default:
+			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()) // w is still to be answered
+		}
+	}
+	waiters.Put(w)
+	return err
 }
 
 func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Message) error {
 	if err := d.arrange(ctx, r); err != nil { // which would be the same for all of them
 		return err
 	}
-	type flight struct {
-		inFlight
-		index int
-	}
-	var failed []adapters.FailedMessage
-	flying := make([]flight, 0, min(len(msgs), cap(d.inFlight)))
-	land := func() {
-		f := flying[0]
-		flying = flying[1:]
-		if err := d.land(ctx, f.inFlight); err != nil {
-			failed = append(failed, failure(f.index, msgs[f.index], err))
-		}
-	}
+	b := newBatch(msgs)
 	for i, m := range msgs {
-		var o outgoing
-		err := d.encode(&o, r, m)
+		done := func(err error) { b.answer(i, err) }
+		o, err := d.outgoing(r, m)
 		if err == nil {
-			for len(flying) > 0 && len(d.inFlight) == cap(d.inFlight) {
-				land() // the places may all be this call's own
-			}
 			err = d.takeOff(ctx)
 		}
 		if err == nil {
-			var f inFlight
-			f, err = d.send(ctx, r, &o)
-			o.release()
-			if err != nil {
+			if err = d.send(ctx, &o, done); err != nil {
 				<-d.inFlight
-			} else {
-				flying = append(flying, flight{f, i})
 			}
 		}
 		if err != nil {
-			failed = append(failed, failure(i, m, err))
+			done(err)
 		}
 	}
-	for len(flying) > 0 {
-		land()
+	return b.wait(ctx)
+}
+
+// batch is several publishes whose answers are waited for together.
+type batch struct {
+	msgs  []*message.Message
+	empty chan struct{} // closed when all have theirs
+
+	mu     sync.Mutex
+	open   []bool // which have none yet
+	left   int    // and how many
+	failed []adapters.FailedMessage
+}
+
+func newBatch(msgs []*message.Message) *batch {
+	b := &batch{msgs: msgs, empty: make(chan struct{}), open: make([]bool, len(msgs)), left: len(msgs)}
+	for i := range b.open {
+		b.open[i] = true
 	}
-	if failed == nil {
+	if b.left == 0 {
+		close(b.empty)
+	}
+	return b
+}
+
+// answer notes that of one. It is the first that counts.
+func (b *batch) answer(i int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open[i] {
+		return
+	}
+	b.open[i] = false
+	if err != nil {
+		b.failed = append(b.failed, failure(i, b.msgs[i], err))
+	}
+	if b.left--; b.left == 0 {
+		close(b.empty)
+	}
+}
+
+// wait waits for all answers, as long as ctx allows.
+func (b *batch) wait(ctx context.Context) error {
+	select {
+	case <-b.empty:
+	case <-ctx.Done():
+		for i := range b.msgs {
+			b.answer(i, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()))
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed == nil {
 		return nil
 	}
-	slices.SortFunc(failed, func(a, b adapters.FailedMessage) int { return cmp.Compare(a.Index, b.Index) })
-	return &adapters.PublishError{Failed: failed}
+	slices.SortFunc(b.failed, func(a, b adapters.FailedMessage) int { return cmp.Compare(a.Index, b.Index) })
+	return &adapters.PublishError{Failed: b.failed}
 }
 
 func failure(i int, m *message.Message, err error) adapters.FailedMessage {
@@ -109,20 +165,17 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	if err != nil {
 		return err
 	}
-	var o outgoing
-	if err := d.encode(&o, &r, m); err != nil {
+	o, err := d.outgoing(&r, m)
+	if err != nil {
 		return err
 	}
 	if err := d.takeOff(ctx); err != nil {
 		return err
 	}
-	f, err := d.send(ctx, &r, &o)
-	o.release()
-	if err != nil {
+	if err := d.send(ctx, &o, done); err != nil {
 		<-d.inFlight
 		return err
 	}
-	d.async.add(f, done)
 	return nil
 }
 
@@ -150,62 +203,62 @@ func (d *Driver) arrange(ctx context.Context, r *route) error {
 	}
 }
 
-// send gives a message to the broker, as soon as it is there to take it.
-func (d *Driver) send(ctx context.Context, r *route, o *outgoing) (inFlight, error) {
+// send gives a message to the broker, as soon as it is there to take it. done is
+// called with the broker's answer, unless send returns an error.
+func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error {
 	for {
 		if err := ctx.Err(); err != nil {
-			return inFlight{}, fmt.Errorf("amqp: publish: %w", err)
+			return fmt.Errorf("amqp: publish: %w", err)
 		}
 		s, err := d.ready(ctx)
 		if err != nil {
-			return inFlight{}, err
-		}
-		if limit := s.conn.Config.FrameSize; limit > 0 && o.size > limit {
-			return inFlight{}, invalid("metadata and properties of %d bytes, at most %d fit", o.size, limit)
+			return err
 		}
 		p, err := s.pipe(ctx, o.exchange) // first: it finds out that something may be gone
 		if err == nil {
-			err = s.arrange(ctx, r)
+			err = s.arrange(ctx, o.route)
 		}
 		if err == nil {
-			var f inFlight
-			if f, err = s.give(ctx, p, o); err == nil {
-				return f, nil
+			if err = s.give(ctx, p, o, done); err == nil {
+				return nil
 			}
-			if s.alive() && p.ch.IsClosed() {
+			if errors.Is(err, adapters.ErrInvalid) {
+				return err
+			}
+			if s.alive() && errors.Is(err, errPipeOver) {
 				continue // the channel is gone, and another can be had
 			}
 		}
 		if err := d.retry(ctx, s, err); err != nil {
-			return inFlight{}, fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
+			return fmt.Errorf("amqp: publish to %s: %w", o.p.To, err)
 		}
 	}
 }
 
 // give sends a message. Large ones go one after the other, each once there is
 // room: all that had found room could be too many for a broker that stands still.
-func (s *session) give(ctx context.Context, p *pipe, o *outgoing) (inFlight, error) {
-	if len(o.msg.Body) < wireLarge {
-		return p.send(o)
+func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(error)) error {
+	if len(o.message.Payload) < wireLarge {
+		return p.send(o, done)
 	}
 	select {
 	case s.large <- struct{}{}:
 		defer func() { <-s.large }()
 	case <-s.ctx.Done():
-		return inFlight{}, context.Cause(s.ctx)
+		return context.Cause(s.ctx)
 	case <-ctx.Done():
-		return inFlight{}, ctx.Err()
+		return ctx.Err()
 	}
 	for wait := s.wire.room(); wait != nil; wait = s.wire.room() {
 		select {
 		case <-wait:
 		case <-s.ctx.Done():
-			return inFlight{}, context.Cause(s.ctx)
+			return context.Cause(s.ctx)
 		case <-ctx.Done():
-			return inFlight{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
-	return p.send(o)
+	return p.send(o, done)
 }
 
 // retry tells whether what failed with err in session s is to be tried again.
@@ -267,26 +320,4 @@ func (d *Driver) takeOff(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("amqp: publish: %w: %w (%d are in flight)", adapters.ErrUnavailable, ctx.Err(), cap(d.inFlight))
 	}
-}
-
-// land waits for the broker's answer, as long as ctx allows, and gives the
-// place back once it is there.
-func (d *Driver) land(ctx context.Context, f inFlight) error {
-	select {
-	case <-f.confirm.Done():
-	case <-ctx.Done():
-		select {
-		case <-f.confirm.Done(): // it is there as well, and says more
-		default:
-			go func() { // Close waits for the place
-				<-f.confirm.Done()
-				_ = f.outcome() // takes its return away, if there is one
-				<-d.inFlight
-			}()
-			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err())
-		}
-	}
-	err := f.outcome()
-	<-d.inFlight
-	return err
 }

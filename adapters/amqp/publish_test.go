@@ -268,30 +268,17 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestLandTakesTheAnswer: an answer that is there counts, also for a caller
+// TestWaitTakesTheAnswer: an answer that is there counts, also for a caller
 // whose ctx has ended.
-func TestLandTakesTheAnswer(t *testing.T) {
-	d := connect(t)
-	q := unique(t)
-	declare(t, d, fromQueue(q, 1))
-	r, err := d.prepare(ctx, new(mandatory(q)))
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestWaitTakesTheAnswer(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	for range 20 { // select would take either
-		var o outgoing
-		if err := errors.Join(d.encode(&o, &r, msg("a")), d.takeOff(ctx)); err != nil {
-			t.Fatal(err)
-		}
-		f, err := d.send(ctx, &r, &o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-f.confirm.Done()
-		if err := d.land(ended, f); err != nil {
-			t.Fatalf("a confirmed message: %v", err)
-		}
+		w := waiters.Get().(*waiter)
+		w.done(adapters.ErrNacked)
+		wantErr(t, "answered", w.wait(ended), adapters.ErrNacked)
 	}
+	w := waiters.Get().(*waiter)
+	wantErr(t, "not answered", w.wait(ended), adapters.ErrUnconfirmed)
+	w.done(nil) // too late, and harmless
 }

@@ -19,6 +19,7 @@ type session struct {
 	address string
 	conn    *amqp091.Connection
 	wire    *wire
+	frames  *frames
 	since   time.Time
 	control chan struct{} // held while a channel is open that is only for a moment
 	large   chan struct{} // held while a large message is sent
@@ -45,9 +46,9 @@ const (
 	lasting  = 10 * time.Second
 )
 
-func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, w *wire) *session {
+func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f *frames) *session {
 	s := &session{
-		link: l, gen: gen, address: address, conn: conn, wire: w, since: time.Now(),
+		link: l, gen: gen, address: address, conn: conn, wire: f.wire, frames: f, since: time.Now(),
 		control:  make(chan struct{}, controls(int(conn.Config.ChannelMax))),
 		large:    make(chan struct{}, 1),
 		maxLanes: lanesOf(int(conn.Config.ChannelMax)),
@@ -73,7 +74,7 @@ func (s *session) lasted() bool { return time.Since(s.since) > lasting }
 // alive tells whether what failed in the session failed for another reason than
 // that the session is over, or about to be.
 func (s *session) alive() bool {
-	return s.ctx.Err() == nil && !s.conn.IsClosed() && s.wire.alive()
+	return s.ctx.Err() == nil && !s.conn.IsClosed() && s.wire.alive() && s.frames.alive()
 }
 
 // watch returns once the session is over, and why. It ends the session when the

@@ -13,7 +13,7 @@ const (
 	wireLinger    = 2 * time.Second    // for the last bytes to leave at Close
 )
 
-// wire is the connection as amqp091 writes to it. Write only appends to a
+// wire is the connection as it is written to. Write only appends to a
 // buffer, which one goroutine writes to the socket: what many goroutines write
 // while a system call is under way leaves together in the next, which is most
 // of what a small message costs.

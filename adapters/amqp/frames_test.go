@@ -1,0 +1,258 @@
+package amqp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// scripted is a socket that a test writes what is read from.
+type scripted struct {
+	*fakeSocket
+	in       *io.PipeReader
+	deadline atomic.Pointer[time.Time] // of reads
+}
+
+func (s *scripted) SetReadDeadline(t time.Time) error {
+	s.deadline.Store(&t)
+	return nil
+}
+
+func (s *scripted) Read(p []byte) (int, error) { return s.in.Read(p) }
+
+// newScript returns frames, with a pipe on channel 3, and where to write what
+// the broker says.
+func newScript(t *testing.T) (*frames, *pipe, *io.PipeWriter, *scripted) {
+	t.Helper()
+	in, broker := io.Pipe()
+	s := &scripted{fakeSocket: newFakeSocket(), in: in}
+	f := newFrames(newWire(s, s, time.Second))
+	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
+	p := &pipe{d: d, frames: f, number: 3, most: 4096, oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}}
+	if err := f.attach(p); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = broker.Close()
+		f.fail(io.EOF)
+		<-f.done
+	})
+	return f, p, broker, s
+}
+
+func frame(kind byte, channel uint16, parts ...[]byte) []byte {
+	b, at := beginFrame(nil, kind, channel)
+	return endFrame(append(b, bytes.Join(parts, nil)...), at)
+}
+
+func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+
+func confirm(method uint32, tag uint64, multiple bool) []byte {
+	flag := []byte{0}
+	if multiple {
+		flag[0] = 1
+	}
+	return frame(frameMethod, 3, u32(method), binary.BigEndian.AppendUint64(nil, tag), flag)
+}
+
+// answers sends n messages and returns where their answers come.
+func answers(t *testing.T, p *pipe, id func(i int) string, n int) []chan error {
+	t.Helper()
+	all := make([]chan error, n)
+	for i := range all {
+		all[i] = make(chan error, 2)
+		p.d.inFlight <- struct{}{}
+		r, err := new(Config).routeOf(&adapters.Publication{To: queueAt("q"), Mandatory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := outgoing{route: &r, message: &message.Message{UUID: id(i), Payload: []byte("body")}}
+		if err := p.send(&o, func(err error) { all[i] <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func answered(c chan error) (error, bool) {
+	select {
+	case err := <-c:
+		return err, true
+	default:
+		return nil, false
+	}
+}
+
+// TestFramesDivide: the pipe's frames are its own, however the stream is cut
+// up, and the rest comes through unchanged.
+func TestFramesDivide(t *testing.T) {
+	large := frame(frameBody, 5, bytes.Repeat([]byte("x"), 3*readSize))
+	reply := func(seq, id string) []byte { // the header of a returned message
+		table := appendHeader(nil, "other", "S")
+		table = append(appendShort(table, "number"), 'l', 0, 0, 0, 0, 0, 0, 0, 9)
+		if seq != "" {
+			table = appendHeader(table, headerSeq, seq)
+		}
+		return frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0xb0, 0x80},
+			appendShort(nil, "text/plain"), u32(uint32(len(table))), table, []byte{2}, appendShort(nil, id))
+	}
+	returned := frame(frameMethod, 3, u32(methodReturn), []byte("whatever"))
+	theirs := [][]byte{
+		frame(8, 0), frame(frameMethod, 4, u32(methodAck), make([]byte, 9)), large, frame(frameMethod, 3, u32(85<<16|11)),
+		frame(frameHeader, 4, []byte("header")), frame(frameMethod, 0, u32(10<<16|60), []byte("\x03low")),
+	}
+	stream := slices.Concat(
+		theirs[0], confirm(methodAck, 2, false), theirs[1],
+		returned, reply("", "id 3"), frame(frameBody, 3, bytes.Repeat([]byte("y"), 2*readSize)), theirs[2],
+		confirm(methodNack, 4, false), confirm(methodAck, 3, true), theirs[3],
+		confirm(methodAck, 99, false), confirm(methodAck, 1, false), confirm(methodAck, 7, true), theirs[4], theirs[5],
+	)
+	for _, size := range []int{1, 7, 100, 4096, len(stream)} {
+		f, p, broker, _ := newScript(t)
+		all := answers(t, p, func(i int) string { return "id " + string(rune('1'+i)) }, 8)
+		go func() {
+			for b := range slices.Chunk(stream, size) {
+				_, _ = broker.Write(b)
+			}
+			_ = broker.Close()
+		}()
+		got, err := io.ReadAll(io.MultiReader(f)) // hides what else f can do
+		if err != nil || !bytes.Equal(got, bytes.Join(theirs, nil)) {
+			t.Fatalf("%d at a time: %d bytes came through, want %d, error %v", size, len(got), len(bytes.Join(theirs, nil)), err)
+		}
+		for i, want := range []error{nil, nil, adapters.ErrUnroutable, adapters.ErrNacked, nil, nil, nil, adapters.ErrUnconfirmed} {
+			err, ok := answered(all[i])
+			if !ok || !errors.Is(err, want) || (err == nil) != (want == nil) {
+				t.Errorf("%d at a time: message %d: %v (%v), want %v", size, i+1, err, ok, want)
+			}
+			if _, twice := answered(all[i]); twice {
+				t.Errorf("message %d has two answers", i+1)
+			}
+		}
+		if len(p.d.inFlight) != 0 {
+			t.Errorf("%d places are not free", len(p.d.inFlight))
+		}
+	}
+}
+
+// TestReturnOfOneOfTwins: of two messages with one id the right one is
+// returned, whichever is answered first.
+func TestReturnOfOneOfTwins(t *testing.T) {
+	for twin := range 2 {
+		f, p, broker, _ := newScript(t)
+		all := answers(t, p, func(int) string { return "same" }, 2)
+		if p.at(1).ticket.seq != "" || p.at(2).ticket.seq == "" {
+			t.Fatalf("tickets %v and %v", p.at(1).ticket, p.at(2).ticket)
+		}
+		table := []byte(nil)
+		if twin == 1 {
+			table = appendHeader(nil, headerSeq, p.at(2).ticket.seq)
+		}
+		go func() {
+			_, _ = broker.Write(slices.Concat(
+				frame(frameMethod, 3, u32(methodReturn)),
+				frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0x20, 0x80}, u32(uint32(len(table))), table, appendShort(nil, "same")),
+				confirm(methodAck, 2, true), frame(8, 0)))
+		}()
+		if _, err := io.ReadFull(f, make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range all {
+			if err, _ := answered(c); errors.Is(err, adapters.ErrUnroutable) != (i == twin) {
+				t.Errorf("twin %d was returned; answer of %d: %v", twin, i, err)
+			}
+		}
+	}
+}
+
+// TestPipeEnds: when the broker closes the channel, what has no answer is
+// unconfirmed, with the broker's reason, and nothing more is sent.
+func TestPipeEnds(t *testing.T) {
+	f, p, broker, _ := newScript(t)
+	all := answers(t, p, func(i int) string { return string(rune('a' + i)) }, 2)
+	closing := frame(frameMethod, 3, u32(methodClose), []byte{404 >> 8, 404 & 0xff}, appendShort(nil, "no exchange"), make([]byte, 4))
+	go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), closing)) }()
+	got := make([]byte, len(closing))
+	if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, closing) {
+		t.Fatalf("amqp091 does not hear of it: %x, %v", got, err)
+	}
+	if err, ok := answered(all[0]); !ok || err != nil {
+		t.Errorf("confirmed: %v, %v", err, ok)
+	}
+	err, _ := answered(all[1])
+	if e, ok := errors.AsType[*amqp091.Error](err); !errors.Is(err, adapters.ErrUnconfirmed) || !ok || e.Code != 404 || e.Reason != "no exchange" {
+		t.Errorf("not confirmed: %v", err)
+	}
+	r, err := new(Config).routeOf(new(toQueue("q")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := outgoing{route: &r, message: msg("late")}
+	if err := p.send(&o, func(error) { t.Error("called") }); !errors.Is(err, errPipeOver) {
+		t.Errorf("sent after the end: %v", err)
+	}
+}
+
+// TestFramesStayWhole: what a pipe writes never gets into a frame that amqp091
+// is in the middle of.
+func TestFramesStayWhole(t *testing.T) {
+	f, p, _, socket := newScript(t)
+	theirs := slices.Concat([]byte("AMQP\x00\x00\x09\x01"), frame(frameMethod, 1, []byte(strings.Repeat("m", 100))), frame(8, 0))
+	sizes := []int{1, 3, 20, 2, 90, 1, 5}
+	for i, at := 0, 0; at < len(theirs); i++ {
+		n := min(sizes[i%len(sizes)], len(theirs)-at)
+		if _, err := f.Write(theirs[at : at+n]); err != nil {
+			t.Fatal(err)
+		}
+		at += n
+		answers(t, p, func(int) string { return "a" }, 1)
+	}
+	_ = f.Close()
+	<-f.done
+	socket.mu.Lock()
+	defer socket.mu.Unlock()
+	written, rest := socket.written.Bytes(), theirs
+	for len(written) > 0 {
+		n := frameSize(written)
+		if n == 0 || n > len(written) {
+			t.Fatalf("not a frame: %x", written)
+		}
+		if bytes.HasPrefix(rest, written[:n]) {
+			rest = rest[n:]
+		} else if binary.BigEndian.Uint16(written[1:]) != 3 {
+			t.Fatalf("a frame that nobody wrote: %x", written[:n])
+		}
+		written = written[n:]
+	}
+	if len(rest) > 0 {
+		t.Errorf("%d bytes of amqp091's are not there", len(rest))
+	}
+}
+
+// TestConfirmsAreSignsOfLife: amqp091 gives up a broker that it does not hear
+// from, and does not hear what is the pipe's.
+func TestConfirmsAreSignsOfLife(t *testing.T) {
+	f, _, broker, socket := newScript(t)
+	if err := f.SetReadDeadline(time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	before := *socket.deadline.Load()
+	go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), frame(8, 0))) }()
+	if _, err := io.ReadFull(f, make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	if after := *socket.deadline.Load(); !after.After(before) {
+		t.Errorf("the deadline stayed at %v", after)
+	}
+}
