@@ -41,6 +41,11 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 		err = context.Cause(ctx)
 	}
 	if err == nil {
+		// The deadline that the connection begins with is that of the handshake. amqp091
+		// moves it when it reads, unless it is busy, and here may read little more.
+		err = f.SetReadDeadline(time.Now().Add(conn.Config.Heartbeat * 3 / 2))
+	}
+	if err == nil {
 		return conn, f, nil
 	}
 	w.fail(net.ErrClosed)
