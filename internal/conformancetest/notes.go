@@ -18,7 +18,7 @@ const watermillAMQPOne = "watermill-amqp hands over one message at a time and wa
 
 var watermillAMQPNotes = map[string]string{
 	"durable/clients-go-on":       "watermill-amqp tells nobody who has a message in hand that its session is lost: it waits for the ack first, and the handler may work on what somebody else has got by then.",
-	"durable/messages":            "Closed while it reconnects, watermill-amqp leaves behind the connection that comes of it: reconnecting is not told of Close until an attempt fails.",
+	"durable/messages":            "Closed while it reconnects, watermill-amqp leaves something behind: the connection, if the attempt succeeds, and else a goroutine that waits for one for ever.",
 	"input/metadata-does-nothing": "watermill-amqp makes metadata AMQP headers as they are named. With CC and BCC, which RabbitMQ takes for further addresses, it closes the channel; _watermill_message_uuid is its own, and is lost.",
 	"pubsub/address":              "A watermill publisher can publish to a topic, that is to all groups, so that the door has no address for one of them.",
 	"queue/idle-share":            watermillAMQPOne,
