@@ -249,7 +249,9 @@ func Prefetch(n int) ConsumeOption {
 
 // AckOnReceive acknowledges a message before its handler runs: at most once,
 // for work that must rather be lost than done twice. A failure is then final: it
-// is logged and given to [OnDrop].
+// is logged and given to [OnDrop]. Nothing tells that the broker has heard of the
+// acknowledgement: if the process or its connection dies in the first moments of a
+// handler, the message may be delivered once more, marked Redelivered.
 func AckOnReceive() ConsumeOption {
 	return func(c *consumeConfig) error { c.ackOnReceive = true; return nil }
 }
