@@ -53,9 +53,9 @@ type Delivery struct {
 // nothing and return nil, as does settling after Stop of a private source.
 //
 // Settling is bound to the session that delivered: once that is gone Settle
-// sends nothing and returns ErrStaleDelivery, also if called for the first
-// time, or ErrClosed where it is gone because the driver was closed. With any
-// other error the message is still in hand, and may be settled again. A nil
+// sends nothing and returns ErrStaleDelivery, or ErrClosed where it is gone
+// because the driver was closed, whether or not the message had been settled
+// before. With any other error the message is still in hand, and may be settled again. A nil
 // error means that the driver has the outcome, not that the broker has: a
 // session that dies right after may deliver the message again.
 func (d Delivery) Settle(ctx context.Context, o Outcome) error { return d.Settler.Settle(ctx, o) }

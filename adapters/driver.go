@@ -26,8 +26,9 @@ type Driver interface {
 	// ErrNacked and ErrTooLarge say that a message is certainly not stored in the
 	// queue concerned; ErrUnconfirmed says that it may be, also when ctx ended
 	// while waiting. Any other error, and any error that is not a
-	// *PublishError, means that nothing was sent. One bad message does not
-	// stop the others.
+	// *PublishError, means that nothing was sent. That is how a ctx that had ended
+	// before the call is told, and a closed driver. One bad message does not stop
+	// the others.
 	//
 	// Messages that one goroutine publishes to one endpoint arrive in each queue
 	// in that order. No messages at all is a nil error, once p is valid.
@@ -38,8 +39,9 @@ type Driver interface {
 	// reaches it. ctx bounds the call, not the life of the subscription.
 	//
 	// The subscription outlives lost sessions: the driver makes a new session,
-	// declares again, and goes on. What cannot be healed ends it, and Receive
-	// says why.
+	// declares again, and goes on. It does so too when its queue was deleted,
+	// and whether or not somebody waits in Receive. What cannot be healed ends it,
+	// and Receive says why.
 	Subscribe(ctx context.Context, s Source) (Subscription, error)
 
 	// Features says what the adapter can do. It is constant, also after Close.

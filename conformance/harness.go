@@ -20,7 +20,8 @@ type Harness struct {
 	Close func(context.Context) error
 
 	// Restart stops the broker and starts it again. It returns when clients can
-	// connect again.
+	// connect again. Where there is no broker but what its clients do, they lose
+	// their sessions, and with them all that they know and have not stored.
 	Restart func(context.Context) error
 
 	// Cut ends the sessions of all clients, as a broken connection does.
