@@ -89,6 +89,8 @@ func (b *Broker) Restart() {
 		for _, q := range b.routes.queues {
 			q.mu.Lock()
 			q.ready.keep(func(e *entry) bool { return !e.props.Transient })
+			q.expire() // what transient messages stood before
+			q.arm()
 			q.unlock()
 		}
 		b.delays.keep(func(d *delayed) bool { return !d.record.props.Transient })

@@ -185,6 +185,22 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+func TestRestartBuriesWhatExpiredBehindTransientMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c := connect(t)
+		declare(t, c, with(func(*adapters.QueueSpec) {}))
+		p := toQueue("q")
+		p.Transient = true
+		publish(t, c, p, "transient")
+		p.Transient, p.TTL = false, time.Second
+		publish(t, c, p, "expires")
+		time.Sleep(2 * time.Second)
+		b.Restart()
+		wantQueue(t, b, "q", 0, 0, 0)
+		wantDead(t, c, "expired", "expires")
+	})
+}
+
 func TestCloseOfAClient(t *testing.T) {
 	b, c := connect(t)
 	sub := subscribe(t, c, fromQueue("q", 2))

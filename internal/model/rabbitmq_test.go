@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,19 +157,22 @@ func (w *onRabbitMQ) pass(d time.Duration) { time.Sleep(d + 20*time.Millisecond)
 
 // inspect waits, in the node, until the queues of a virtual host are as wanted,
 // and returns them as they are at last. What it asks is what is so at the
-// moment, also for quorum queues.
+// moment, also for quorum queues. The queues in which delayed messages wait are
+// there only as long as one waits.
 const inspect = `
 	VHost = %s, Want = %s, Until = erlang:monotonic_time(millisecond) + %d,
 	Ours = fun(Tag) -> case Tag of <<"motif-", _/binary>> -> true; _ -> false end end,
+	Waits = fun(Name) -> case Name of <<"motif.delay.", _/binary>> -> true; _ -> false end end,
 	Count = fun(Q) ->
 		{resource, _, _, Name} = amqqueue:get_name(Q),
 		try
 			case amqqueue:get_type(Q) of
 				rabbit_quorum_queue ->
-					{ok, {_, {R, U, C}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
-						{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), rabbit_fifo:query_consumers(S)}
+					{ok, {_, {R, U, C, Dying}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
+						{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), rabbit_fifo:query_consumers(S), rabbit_fifo:query_stat_dlx(S)}
 					end),
-					[{Name, [R, U, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
+					#{num_discarded := D1, num_discard_checked_out := D2} = Dying,
+					[{Name, [R, U + case Waits(Name) of true -> D1 + D2; false -> 0 end, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
 				_ ->
 					[{_, R}, {_, U}, {_, C}] = rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers]),
 					[{Name, [R, U, C]}]
@@ -176,8 +180,7 @@ const inspect = `
 		catch _:_ -> [{Name, [-1, -1, -1]}] end
 	end,
 	Look = fun Look(Pause) ->
-		Got = maps:from_list(lists:append([Count(Q) || Q <- rabbit_amqqueue:list(VHost),
-			case element(4, amqqueue:get_name(Q)) of <<"motif.delay.", _/binary>> -> false; _ -> true end])),
+		Got = maps:from_list([NC || Q <- rabbit_amqqueue:list(VHost), {Name, C} = NC <- Count(Q), not Waits(Name) orelse C =/= [0, 0, 0]]),
 		case Got =:= Want orelse erlang:monotonic_time(millisecond) > Until of
 			true -> Got;
 			false -> timer:sleep(Pause), Look(min(20, Pause + 1))
@@ -235,10 +238,11 @@ func (w *onRabbitMQ) close() error {
 		ok`, erlang(w.vhost.Name))
 }
 
-// erlang writes s as an Erlang binary.
+// erlang writes s as an Erlang binary, whatever is in it.
 func erlang(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
-		return strings.ReplaceAll(strings.Trim(fmt.Sprint([]byte(s)), "[]"), " ", ",")
+	var codes []string
+	for i := range len(s) {
+		codes = append(codes, strconv.Itoa(int(s[i])))
 	}
-	return `<<"` + s + `">>`
+	return "<<" + strings.Join(codes, ",") + ">>"
 }

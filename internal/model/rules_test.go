@@ -14,6 +14,7 @@ type rules struct {
 	p        *player
 	quorum   bool // queues of RabbitMQ may be quorum queues
 	restarts bool // the script has a restart
+	last     string // verb
 	counts   map[string]counts
 	queues   map[string]*knowledge
 }
@@ -69,6 +70,16 @@ func (r *rules) drops(label string) bool {
 	return q.MaxLength > 0 && q.Overflow == adapters.DropHead
 }
 
+// refuses tells whether there is a queue that refuses what is too much.
+func (r *rules) refuses() bool {
+	for label := range r.counts {
+		if r.p.specs[label].MaxLength > 0 && !r.drops(label) {
+			return true
+		}
+	}
+	return false
+}
+
 // objection says why an operation is left out, or "".
 func (r *rules) objection(o op) string {
 	if label := o.source.QueueName(); label != "" && !o.source.Passive && o.verb != "unbind" {
@@ -92,6 +103,9 @@ func (r *rules) objection(o op) string {
 		if o.pub.Transient && r.quorum && r.restarts {
 			return "a quorum queue keeps transient messages over a restart, too"
 		}
+		if o.pub.Delay > 0 && r.refuses() {
+			return "when a delayed message that finds its queue full is tried again"
+		}
 	case "take":
 		if len(r.p.at(o.name)) == 0 || r.due(o.name) == 0 {
 			return "nothing is due"
@@ -101,8 +115,12 @@ func (r *rules) objection(o op) string {
 	case "stop":
 		return r.toStop(o)
 	case "delete":
-		if r.quorum && len(r.p.at(o.name)) > 1 {
+		switch n := len(r.p.at(o.name)); {
+		case !r.quorum:
+		case n > 1:
 			return "two who declare a quorum queue at the same moment may find themselves disconnected (541)"
+		case n > 0 && (r.last == "cut" || r.last == "restart" || r.last == "delete"):
+			return "a consumer that comes to a quorum queue at the moment it is deleted may not be told"
 		}
 	case "cut":
 		return r.toLosing(o.name)
@@ -213,6 +231,9 @@ func (r *rules) toLosing(clients ...string) string {
 func (r *rules) toReturn(label string, lost []*held, due int) string {
 	if !r.quorum || len(lost)+due == 0 {
 		return ""
+	}
+	if q := r.p.specs[label]; r.drops(label) && q.DeadLetter != "" && r.counts[label].Ready+len(lost)+due > q.MaxLength+1 {
+		return "a quorum queue that drops several at once dead-letters the last one first"
 	}
 	k := r.of(label)
 	holders := make(map[any]bool)
@@ -325,5 +346,5 @@ func (r *rules) learn(s *step, expected map[string]change) {
 			delete(r.queues, label)
 		}
 	}
-	r.counts = s.counts
+	r.counts, r.last = s.counts, s.op.verb
 }
