@@ -85,7 +85,7 @@ func connect(ctx context.Context, dir string) (*driver, error) {
 func (d *driver) client(id string) string { return filepath.Join(d.dir, "clients", id) }
 
 // alive tells whether a client has its lock. The system frees that of a process
-// that dies, however it dies.
+// that dies, however it dies; its empty file stays.
 func (d *driver) alive(id string) bool {
 	f, err := os.Open(d.client(id))
 	if err != nil {

@@ -177,3 +177,30 @@ func TestKilledProcess(t *testing.T) {
 	get("a", true)
 	get("b", true)
 }
+
+// A file that is no message is nobody's, and stays.
+func TestUnreadableFile(t *testing.T) {
+	ctx := t.Context()
+	d, err := connect(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(context.Background())
+	q, err := d.declare(ctx, orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(q.path("0-x.new"), []byte("torn"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Publish(ctx, adapters.Publication{To: orders.Endpoint}, message.NewMessage("a", nil)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Get(ctx, orders)
+	if err != nil || got.Message.UUID != "a" {
+		t.Fatalf("got %v, %v; want the message behind the file", got.Message, err)
+	}
+	if b, err := os.ReadFile(q.path("0-x.bad")); string(b) != "torn" {
+		t.Errorf("the file has %q, %v", b, err)
+	}
+}

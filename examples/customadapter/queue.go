@@ -65,9 +65,11 @@ func (q queue) put(client string, c content) error {
 	if err := gob.NewEncoder(&b).Encode(c); err != nil {
 		return fmt.Errorf("%w: %w", adapters.ErrInvalid, err)
 	}
-	was, now := latest.Load(), int64(0)
-	for now = max(time.Now().UnixNano(), was+1); !latest.CompareAndSwap(was, now); now = max(now, was+1) {
+	was := latest.Load()
+	now := max(time.Now().UnixNano(), was+1)
+	for !latest.CompareAndSwap(was, now) {
 		was = latest.Load()
+		now = max(now, was+1)
 	}
 	base := fmt.Sprintf("%019d-%s", now, client)
 	tmp := q.path(base, ".tmp.", client)
@@ -88,7 +90,8 @@ func (q queue) put(client string, c content) error {
 	return nil
 }
 
-// claim takes the oldest message that waits, or that a dead client holds.
+// claim takes the oldest message that waits, or that a dead client holds. It reads
+// the whole directory: good for thousands of messages, not for millions.
 func (h *delivered) claim() (c content, err error) {
 	entries, err := os.ReadDir(string(h.queue))
 	if err != nil {
