@@ -38,10 +38,11 @@ func of(queueType, url string) string {
 // runs has the arguments for those examples that are run with other ones than
 // none.
 var runs = map[string][][]string{
-	"boundedqueue": {{"-full", "hold"}, {"-full", "refuse"}},
-	"takeout":      {{"-scale", "0.2", "-fail", "merchant", "-with", "coupons"}},
-	"durable":      nil, // wants a restart, see testRestart
-	"quickstart":   nil, // the README's program: its broker is in its text
+	"boundedqueue":  {{"-full", "hold"}, {"-full", "refuse"}},
+	"takeout":       {{"-scale", "0.2", "-fail", "merchant", "-with", "coupons"}},
+	"customadapter": nil, // is about a broker of its own, and shows what that refuses
+	"durable":       nil, // wants a restart, see testRestart
+	"quickstart":    nil, // the README's program: its broker is in its text
 }
 
 // testSame compares what is printed with what the in-process broker makes of
