@@ -12,8 +12,8 @@ import (
 // world. Each objection is to something that RabbitMQ does not promise.
 type rules struct {
 	p        *player
-	quorum   bool // queues of RabbitMQ may be quorum queues
-	restarts bool // the script has a restart
+	quorum   bool   // queues of RabbitMQ may be quorum queues
+	restarts bool   // the script has a restart
 	last     string // verb
 	counts   map[string]counts
 	queues   map[string]*knowledge
