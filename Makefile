@@ -29,8 +29,8 @@ test: rabbitmq ## go vet, and all tests, in process and on RabbitMQ, with the ra
 	$(GO) vet ./...
 	$(BENCH) vet ./...
 	MOTIF_BROKER=require $(GO) test -race -shuffle=on -p 2 -timeout 15m ./...
-	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { echo "$$out"; exit 1; }; \
-		echo "$$out" | grep -o 'mutants: killed .*'
+	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
+		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
 .PHONY: test-memory
 test-memory: ## the tests that need no RabbitMQ (a minute)

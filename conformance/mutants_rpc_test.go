@@ -13,20 +13,7 @@ import (
 func isReply(p adapters.Publication) bool { return p.To.Kind == adapters.Reply }
 
 var rpcMutants = []mutant{
-	{"sends all answers to the one who asked first", "rpc/correlated", func(m *mutated) {
-		var mu sync.Mutex
-		first := ""
-		changing(func(p *adapters.Publication) {
-			mu.Lock()
-			defer mu.Unlock()
-			if isReply(*p) {
-				if first == "" {
-					first = p.To.Name
-				}
-				p.To.Name = first
-			}
-		})(m)
-	}},
+	{"sends all answers to the one who asked first", "rpc/correlated", answersToTheFirst()},
 	{"sends every answer twice", "rpc/correlated", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
@@ -157,4 +144,18 @@ var rpcMutants = []mutant{
 			return publish(ctx, p, msgs...)
 		}
 	}},
+}
+
+// answersToTheFirst counts who asked over all clients of a broker: each of two
+// servers may by chance be asked by one caller only.
+func answersToTheFirst() func(*mutated) {
+	var first sync.Map // reply addresses, by broker
+	return func(m *mutated) {
+		changing(func(p *adapters.Publication) {
+			if isReply(*p) {
+				name, _ := first.LoadOrStore(m.broker, p.To.Name)
+				p.To.Name = name.(string)
+			}
+		})(m)
+	}
 }
