@@ -59,6 +59,11 @@
 //   - RabbitMQ (3.10) knows a quorum queue before it works. This driver declares
 //     a queue once at a time; of two processes that begin with a new queue in the same
 //     moment, one may get ErrNacked, or lose its connection, which comes back.
+//   - A declaration takes steps: one that is refused with ErrMismatch may have made the
+//     exchange and the dead-letter queue, but has not changed what there was.
+//   - A queue with a MaxLength that refuses publishes, of classic type, which holds more than that
+//     when its node starts, in hand included, drops its oldest messages then (or
+//     dead-letters them), as RabbitMQ (3.10) does.
 //   - What the broker refuses to this user is [ErrAccess]. A subscription that
 //     may not be declared again after a reconnect ends with it; a login is tried again.
 //

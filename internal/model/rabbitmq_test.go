@@ -168,11 +168,10 @@ const inspect = `
 		try
 			case amqqueue:get_type(Q) of
 				rabbit_quorum_queue ->
-					{ok, {_, {R, U, C, Dying}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
+					{ok, {_, {R, U, C, {Dying, _}}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
 						{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), rabbit_fifo:query_consumers(S), rabbit_fifo:query_stat_dlx(S)}
 					end),
-					#{num_discarded := D1, num_discard_checked_out := D2} = Dying,
-					[{Name, [R, U + case Waits(Name) of true -> D1 + D2; false -> 0 end, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
+					[{Name, [R, U + case Waits(Name) of true -> Dying; false -> 0 end, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
 				_ ->
 					[{_, R}, {_, U}, {_, C}] = rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers]),
 					[{Name, [R, U, C]}]

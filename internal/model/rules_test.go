@@ -106,6 +106,9 @@ func (r *rules) objection(o op) string {
 		if o.pub.Delay > 0 && r.refuses() {
 			return "when a delayed message that finds its queue full is tried again"
 		}
+		if _, exists := r.counts[o.pub.To.Name]; o.pub.Delay > 0 && !exists {
+			return "a delayed message that may find nowhere to go waits for that in RabbitMQ"
+		}
 	case "take":
 		if len(r.p.at(o.name)) == 0 || r.due(o.name) == 0 {
 			return "nothing is due"
@@ -117,8 +120,8 @@ func (r *rules) objection(o op) string {
 	case "delete":
 		switch n := len(r.p.at(o.name)); {
 		case !r.quorum:
-		case n > 1:
-			return "two who declare a quorum queue at the same moment may find themselves disconnected (541)"
+		case slices.ContainsFunc(r.p.at(o.name), func(c *consumer) bool { return c.client != r.p.at(o.name)[0].client }):
+			return "two clients who declare a quorum queue at the same moment may find themselves disconnected (541)"
 		case n > 0 && (r.last == "cut" || r.last == "restart" || r.last == "delete"):
 			return "a consumer that comes to a quorum queue at the moment it is deleted may not be told"
 		}
