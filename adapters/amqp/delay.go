@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"time"
@@ -54,6 +55,15 @@ const (
 	due        = ladder + "due"   // the exchange below the ladder
 	dueQueue   = ladder + "queue" // where a message is on its way to a queue
 	steerQueue = "queue"          // headerTo of those messages
+
+	// nowhere is where every message goes besides, and is dropped at once. Without it
+	// one that has nowhere else to go when it is due would stay, be tried again every 3
+	// minutes, and with 31 others stand before all that come after it.
+	nowhere = ladder + "nowhere"
+
+	// headerAlso is RabbitMQ's list of more routing keys, which it takes away, but
+	// follows still when it dead-letters: the way there for messages to queues.
+	headerAlso = "BCC"
 )
 
 // steerExchange is headerTo of a message that goes to an exchange.
@@ -71,6 +81,12 @@ func (r *route) climb(b []byte, ttl string) []byte {
 		to = steerExchange(r.p.To.Name)
 	}
 	b = appendHeader(b, headerTo, to)
+	if to == steerQueue {
+		b = append(appendShort(b, headerAlso), 'A')
+		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(nowhere)))
+		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(nowhere)))
+		b = append(b, nowhere...)
+	}
 	if ttl != "" {
 		b = appendHeader(b, headerTTL, ttl)
 	}
@@ -101,8 +117,15 @@ func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
+	if _, err := ch.QueueDeclare(nowhere, true, false, false, false, amqp091.Table{"x-queue-type": string(Classic), "x-message-ttl": int64(0)}); err != nil {
+		return err
+	}
 	if to.Kind.IsExchange() {
-		return ch.ExchangeBind(to.Name, "", due, false, match(headerTo, steerExchange(to.Name)))
+		here := match(headerTo, steerExchange(to.Name))
+		if err := ch.QueueBind(nowhere, "", due, false, here); err != nil {
+			return err
+		}
+		return ch.ExchangeBind(to.Name, "", due, false, here)
 	}
 	// Not bound to the queues themselves: a queue that is deleted and made again
 	// while a message waits is still the one that it was sent to.

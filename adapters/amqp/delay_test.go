@@ -95,6 +95,29 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 	}
 }
 
+// What has nowhere to go when it is due is dropped. RabbitMQ would keep it, and
+// with 32 of these in front nothing else would ever arrive.
+func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
+	d := connect(t)
+	nobody := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}, Key: "a"}
+	gone := toQueue(unique(t) + " gone")
+	for i := range 40 {
+		publish(t, d, delayed(nobody, time.Millisecond), strconv.Itoa(i))
+		publish(t, d, delayed(gone, time.Millisecond), strconv.Itoa(i))
+	}
+	name := unique(t)
+	sub := subscribe(t, d, fromQueue(name, 1))
+	some := adapters.Endpoint{Kind: adapters.Fanout, Name: unique(t) + " some"}
+	member := subscribe(t, d, adapters.Source{Endpoint: some, Group: "g", Prefetch: 1})
+	publish(t, d, delayed(toQueue(name), time.Millisecond), "to a queue")
+	publish(t, d, delayed(adapters.Publication{To: some}, time.Millisecond), "to an exchange")
+	receiveAll(t, sub, "to a queue")
+	receiveAll(t, member, "to an exchange")
+	late := subscribe(t, d, fromQueue(gone.To.Name, 1))
+	publish(t, d, gone, "later")
+	receiveAll(t, late, "later")
+}
+
 // TestDelayedSurviveRestart: those too that are due while the broker stops, is
 // stopped, and starts. They may come twice.
 func TestDelayedSurviveRestart(t *testing.T) {

@@ -44,14 +44,14 @@
 //   - How often a queue delivers a message is not limited (x-delivery-limit is
 //     2147483647): a shutdown counts as a delivery, too.
 //   - Dead letters of quorum queues are moved at least once: a letter leaves
-//     its queue when the next one has it. RabbitMQ cannot do that for classic queues,
+//     its queue when the next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues,
 //     nor together with DropHead, where a node that is lost in between loses it.
 //   - A delay is rounded up to a tenth of a second, and a few hundredths are
 //     added by each step of the way. TTL does not count while the message waits,
 //     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
 //     answer cannot be delayed.
 //   - A queue that is full when a delayed message is due gets it within 3
-//     minutes of there being room.
+//     minutes of there being room. What has nowhere to go when it is due is dropped.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
 //   - An answer goes to direct reply addresses and server-named queues only, unless

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -90,19 +89,15 @@ func (p *player) publish(ctx context.Context, o op) string {
 		maps.Copy(m.Metadata, o.meta)
 		msgs = append(msgs, m)
 	}
+	err = d.Publish(ctx, pub, msgs...)
 	wait := pub.Delay + p.ttl
 	if pub.TTL < long {
 		wait += pub.TTL
 	}
-	if wait == 0 {
-		return outcome(d.Publish(ctx, pub, msgs...))
-	}
-	var outcomes []string // one after the other: none is to expire before the next one comes, or all are
-	for _, m := range msgs {
-		outcomes = append(outcomes, outcome(d.Publish(ctx, pub, m)))
+	if wait > 0 {
 		p.world.pass(wait)
 	}
-	return strings.Join(outcomes, ", ")
+	return outcome(err)
 }
 
 // settle settles a message in hand, and once more, which must do nothing.

@@ -70,10 +70,10 @@ func (r *rules) drops(label string) bool {
 	return q.MaxLength > 0 && q.Overflow == adapters.DropHead
 }
 
-// refuses tells whether there is a queue that refuses what is too much.
-func (r *rules) refuses() bool {
+// isGrave tells whether dead letters of a queue go to this one.
+func (r *rules) isGrave(name string) bool {
 	for label := range r.counts {
-		if r.p.specs[label].MaxLength > 0 && !r.drops(label) {
+		if r.p.specs[label].DeadLetter == name {
 			return true
 		}
 	}
@@ -97,18 +97,7 @@ func (r *rules) objection(o op) string {
 			return "what is got from a queue that may go at any time"
 		}
 	case "publish":
-		if o.pub.To.Kind == adapters.Reply && (r.p.consumers[o.pub.To.Name] == nil || r.p.consumers[o.pub.To.Name].source.Kind != adapters.Reply) {
-			return "no such reply address"
-		}
-		if o.pub.Transient && r.quorum && r.restarts {
-			return "a quorum queue keeps transient messages over a restart, too"
-		}
-		if o.pub.Delay > 0 && r.refuses() {
-			return "when a delayed message that finds its queue full is tried again"
-		}
-		if _, exists := r.counts[o.pub.To.Name]; o.pub.Delay > 0 && !exists {
-			return "a delayed message that may find nowhere to go waits for that in RabbitMQ"
-		}
+		return r.toPublish(o)
 	case "take":
 		if len(r.p.at(o.name)) == 0 || r.due(o.name) == 0 {
 			return "nothing is due"
@@ -120,6 +109,8 @@ func (r *rules) objection(o op) string {
 	case "delete":
 		switch n := len(r.p.at(o.name)); {
 		case !r.quorum:
+		case r.isGrave(o.name):
+			return "a dead letter with nowhere to go waits in its quorum queue, in case that there is such a queue again"
 		case slices.ContainsFunc(r.p.at(o.name), func(c *consumer) bool { return c.client != r.p.at(o.name)[0].client }):
 			return "two clients who declare a quorum queue at the same moment may find themselves disconnected (541)"
 		case n > 0 && (r.last == "cut" || r.last == "restart" || r.last == "delete"):
@@ -137,6 +128,30 @@ func (r *rules) objection(o op) string {
 			}
 		}
 		return r.toLosing("a", "b")
+	}
+	return ""
+}
+
+func (r *rules) toPublish(o op) string {
+	refuses := false
+	expires := o.pub.TTL > 0 && o.pub.TTL < long
+	for label, n := range r.counts {
+		q := r.p.specs[label]
+		if expires && o.pub.Priority > 0 && q.MaxPriority > 0 && n.Ready > 0 {
+			return "a priority queue does not look whether what gets ahead of others has expired"
+		}
+		refuses = refuses || q.MaxLength > 0 && !r.drops(label)
+		expires = expires || q.MessageTTL > 0 && q.MessageTTL < long
+	}
+	switch c := r.p.consumers[o.pub.To.Name]; {
+	case o.pub.To.Kind == adapters.Reply && (c == nil || c.source.Kind != adapters.Reply):
+		return "no such reply address"
+	case o.pub.Transient && r.quorum && r.restarts:
+		return "a quorum queue keeps transient messages over a restart, too"
+	case o.pub.Delay > 0 && refuses:
+		return "when a delayed message that finds its queue full is tried again"
+	case expires && len(o.ids) > 1:
+		return "whether a message expires before the next one comes"
 	}
 	return ""
 }

@@ -201,24 +201,38 @@ func TestOnTheWire(t *testing.T) {
 		t.Errorf("to an exchange: %+v\nwant %+v", got, want)
 	}
 
-	toExchange.Delay = 250 * time.Millisecond
-	publish(t, d, toExchange, m)
-	got = p.get(t, queue)
-	want.Headers = maps.Clone(headers)
-	for _, steer := range []string{"motif-delay-00", "motif-delay-01"} { // 300 ms
-		want.Headers[steer] = "1"
-	}
-	want.Headers["motif-delay-to"], want.Headers["motif-ttl"], want.Expiration = "exchange "+exchange, "60000", ""
-	if deaths, ok := got.Properties.Headers["x-death"].([]any); !ok || len(deaths) != 2 {
-		t.Errorf("a delayed message has no list of two x-death, but %v", got.Properties.Headers["x-death"])
-	}
-	for name := range got.Properties.Headers {
-		if strings.HasPrefix(name, "x-") {
-			delete(got.Properties.Headers, name)
+	for to, c := range map[string]struct {
+		publication adapters.Publication
+		key         string // it arrives with
+		header      string // has the publication's key
+	}{
+		"queue":                {everything, queue, "a.key"},
+		"exchange " + exchange: {toExchange, "a.key", ""},
+	} {
+		c.publication.Delay, c.publication.Attempt, c.publication.Transient = 250*time.Millisecond, 1, false
+		publish(t, d, c.publication, m)
+		got, want = p.get(t, queue), full
+		want.Headers, want.DeliveryMode, want.Expiration = maps.Clone(headers), 2, ""
+		for _, steer := range []string{"motif-delay-00", "motif-delay-01"} { // 300 ms
+			want.Headers[steer] = "1"
 		}
-	}
-	if got.Key != "a.key" || !reflect.DeepEqual(got.Properties, want) {
-		t.Errorf("delayed: %+v\nwant %+v", got, want)
+		want.Headers["motif-delay-to"], want.Headers["motif-ttl"] = to, "60000"
+		deaths := 2
+		if c.header != "" {
+			want.Headers["motif-key"] = c.header
+			deaths++ // on its way to the queue
+		}
+		if list, ok := got.Properties.Headers["x-death"].([]any); !ok || len(list) != deaths {
+			t.Errorf("a delayed message has no list of %d x-death, but %v", deaths, got.Properties.Headers["x-death"])
+		}
+		for name := range got.Properties.Headers {
+			if strings.HasPrefix(name, "x-") {
+				delete(got.Properties.Headers, name)
+			}
+		}
+		if got.Key != c.key || !reflect.DeepEqual(got.Properties, want) {
+			t.Errorf("delayed to %s: %+v\nwant %+v", to, got, want)
+		}
 	}
 
 	publish(t, d, adapters.Publication{To: at(adapters.Queue, queue)}, &message.Message{})
