@@ -5,18 +5,17 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/gob"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,142 +27,118 @@ import (
 // features is what a directory does well. All else is refused, by Require.
 var features = adapters.Features{
 	Adapter: "dir",
-	Ability: adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanGet |
+	Ability: adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn |
 		adapters.CanPassive | adapters.CanRequeue | adapters.CanBalance,
 }
 
-func init() {
-	adapters.Register("dir", func(ctx context.Context, u *url.URL) (adapters.Driver, error) {
-		dir, err := url.PathUnescape(cmp.Or(u.Opaque, u.EscapedPath()))
-		if err != nil || dir == "" || u.Host != "" {
-			return nil, fmt.Errorf("%w: not of the form dir:relative/path or dir:/absolute/path", adapters.ErrInvalid)
-		}
-		return connect(ctx, dir)
-	})
+func init() { adapters.Register("dir", open) }
+
+// spool is a directory with a file for each queue, and a file QUEUE.NUMBER for each
+// message that is not settled. Who has it in hand is known in memory only.
+type spool struct {
+	dir     *os.File // locked: one process at a time has it open
+	mu      sync.Mutex
+	changed sync.Cond               // there may be more to receive
+	waiting map[string][]*delivered // by the queue's file, the oldest first
+	last    int                     // the newest message
 }
 
-// poll is how soon is noticed what other processes do, and that one died.
-const poll = 200 * time.Millisecond
+func open(_ context.Context, u *url.URL) (adapters.Driver, error) {
+	if u.Path == "" || u.Host != "" {
+		return nil, fmt.Errorf("%w: not of the form dir:/path", adapters.ErrInvalid)
+	}
+	dir, err := os.Open(u.Path)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	s := &spool{dir: dir}
+	s.changed.L = &s.mu
+	if err := cmp.Or(syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), s.load()); err != nil {
+		return nil, unavailable(errors.Join(fmt.Errorf("opening %s: %w", u.Path, err), dir.Close()))
+	}
+	return s.connect(dir.Close), nil
+}
 
-// driver is one client of a directory.
+// load finds what is in the directory. Any message may have been delivered before.
+func (s *spool) load() error {
+	s.waiting = map[string][]*delivered{}
+	files, err := os.ReadDir(s.dir.Name())
+	for _, f := range files { // by name, and so each queue's by number
+		queue, number, _ := strings.Cut(f.Name(), ".")
+		q := s.waiting[queue]
+		if n, err := strconv.Atoi(number); err == nil {
+			s.last = max(s.last, n)
+			q = append(q, &delivered{queue: queue, file: f.Name(), again: true})
+		}
+		s.waiting[queue] = q // which is there, also if it is empty
+	}
+	return err
+}
+
+func (s *spool) path(file string) string { return filepath.Join(s.dir.Name(), file) }
+
+// queueFile names a file so that any queue's name will do.
+func queueFile(queue string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(queue))) }
+
+func unavailable(err error) error { return fmt.Errorf("%w: %w", adapters.ErrUnavailable, err) }
+
+// driver is one client of a spool, whose mutex guards it.
 type driver struct {
-	dir, id string
-	lock    *os.File // the other clients' sign that this one lives
-
-	files    sync.RWMutex // held for reading by whoever works on files, so that Close can wait
-	closed   context.Context
-	end      context.CancelCauseFunc
-	watchers sync.WaitGroup
-
-	mu      sync.Mutex // of held
-	held    map[*delivered]struct{}
-	session context.Context // ends with closed, or before; guarded by files
+	*spool
+	release func() error
+	closed  error // ErrClosed, or nil
+	held    map[*delivered]bool
+	session context.Context // of those held; a test loses it, when it loads again
 	lose    context.CancelCauseFunc
 }
 
-// connect returns a client of a directory, which is made if it is missing.
-func connect(ctx context.Context, dir string) (*driver, error) {
-	d := &driver{dir: dir, id: rand.Text(), held: map[*delivered]struct{}{}}
-	d.closed, d.end = context.WithCancelCause(context.Background())
-	d.session, d.lose = context.WithCancelCause(d.closed)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err := cmp.Or(os.MkdirAll(d.client(""), 0o777), os.MkdirAll(filepath.Join(dir, "queues"), 0o777))
-	if err != nil {
-		return nil, wrap(err)
-	}
-	if d.lock, err = os.Create(d.client(d.id)); err != nil {
-		return nil, wrap(err)
-	}
-	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, wrap(errors.Join(err, d.lock.Close()))
-	}
-	return d, nil
-}
-
-func (d *driver) client(id string) string { return filepath.Join(d.dir, "clients", id) }
-
-// alive tells whether a client has its lock. The system frees that of a process
-// that dies, however it dies; its empty file stays.
-func (d *driver) alive(id string) bool {
-	f, err := os.Open(d.client(id))
-	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
-	}
-	defer f.Close()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
+func (s *spool) connect(release func() error) *driver {
+	d := &driver{spool: s, release: release, held: map[*delivered]bool{}}
+	d.session, d.lose = context.WithCancelCause(context.Background())
+	return d
 }
 
 func (d *driver) Features() adapters.Features { return features }
 
-// begin comes before work on files, and files.RUnlock after it unless it fails.
-func (d *driver) begin(ctx context.Context) error {
-	d.files.RLock()
-	err := cmp.Or(context.Cause(d.closed), ctx.Err())
-	if err != nil {
-		d.files.RUnlock()
-	}
-	return err
-}
-
 func (d *driver) Declare(ctx context.Context, s adapters.Source) error {
-	_, err := d.declare(ctx, s)
-	return err
-}
-
-func (d *driver) declare(ctx context.Context, s adapters.Source) (queue, error) {
-	q, err := d.queue(s.Name)
-	if err := cmp.Or(s.Validate(), features.Require(s.Needs()), err); err != nil {
-		return "", err
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := cmp.Or(s.Validate(), features.Require(s.Needs()), d.closed, ctx.Err()); err != nil {
+		return err
 	}
-	if err := d.begin(ctx); err != nil {
-		return "", err
+	queue := queueFile(s.Name)
+	if _, exists := d.waiting[queue]; exists {
+		return nil
+	} else if s.Passive {
+		return adapters.ErrNotFound
 	}
-	defer d.files.RUnlock()
-	if s.Passive {
-		_, err := os.Stat(string(q))
-		return q, wrap(err)
+	if err := cmp.Or(os.WriteFile(d.path(queue), []byte(s.Name), 0o666), d.dir.Sync()); err != nil {
+		return unavailable(err)
 	}
-	if err = os.Mkdir(string(q), 0o777); errors.Is(err, fs.ErrExist) {
-		return q, nil
-	}
-	return q, wrap(cmp.Or(err, flush(filepath.Dir(string(q)))))
+	d.waiting[queue] = nil
+	return nil
 }
 
 func (d *driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
-	q, err := d.queue(p.To.Name)
-	if err := cmp.Or(p.Validate(), features.Require(p.Needs()), err); err != nil {
-		return err
-	}
-	if err := d.begin(ctx); err != nil {
+	d.mu.Lock()
+	err := cmp.Or(p.Validate(), features.Require(p.Needs()), d.closed, ctx.Err())
+	d.mu.Unlock()
+	if err != nil {
 		return err // not a *PublishError, for nothing was sent
 	}
-	defer d.files.RUnlock()
 	p.Attempt = max(p.Attempt, 1)
 	if p.Timestamp.IsZero() {
 		p.Timestamp = time.Now()
 	}
 	var failed []adapters.FailedMessage
 	for i, m := range msgs {
-		err := cmp.Or(context.Cause(d.closed), ctx.Err(), adapters.ValidateMessage(m))
-		if err == nil {
-			err = q.put(d.id, content{m.UUID, m.Metadata, m.Payload, p.Key, p.Properties})
+		if err := d.publish(ctx, p, m); err != nil {
+			f := adapters.FailedMessage{Index: i, Err: err}
+			if m != nil {
+				f.UUID = m.UUID
+			}
+			failed = append(failed, f)
 		}
-		switch {
-		case err == nil:
-			subscriptions.wake(q)
-			continue
-		case errors.Is(err, adapters.ErrNotFound) && !p.Mandatory:
-			continue // routed nowhere
-		case errors.Is(err, adapters.ErrNotFound):
-			err = adapters.ErrUnroutable
-		}
-		f := adapters.FailedMessage{Index: i, Err: err}
-		if m != nil {
-			f.UUID = m.UUID
-		}
-		failed = append(failed, f)
 	}
 	if failed != nil {
 		return &adapters.PublishError{Failed: failed}
@@ -171,101 +146,153 @@ func (d *driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	return nil
 }
 
-// Get implements [adapters.Getter].
-func (d *driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
-	q, err := d.declare(ctx, s)
-	if err != nil {
-		return adapters.Delivery{}, err
-	}
-	return d.take(ctx, q, new(atomic.Int64))
-}
-
-// take claims a message, or returns ErrEmpty. hands counts it while it is in hand.
-func (d *driver) take(ctx context.Context, q queue, hands *atomic.Int64) (adapters.Delivery, error) {
-	if err := d.begin(ctx); err != nil {
-		return adapters.Delivery{}, err
-	}
-	defer d.files.RUnlock()
-	d.mu.Lock()
+// publish returns when the message is on the disk. While it is written its file has
+// another name. A gob keeps strings byte by byte, as JSON does not.
+func (d *driver) publish(ctx context.Context, p adapters.Publication, m *message.Message) error {
+	d.mu.Lock() // for one message, so that nobody waits for a whole batch
 	defer d.mu.Unlock()
-	h := &delivered{driver: d, session: d.session, queue: q, hands: hands}
-	c, err := h.claim()
-	if err != nil {
-		return adapters.Delivery{}, err
+	if err := cmp.Or(d.closed, ctx.Err(), adapters.ValidateMessage(m)); err != nil {
+		return err
 	}
-	hands.Add(1)
-	d.held[h] = struct{}{}
-	m := message.NewMessage(c.UUID, c.Payload)
-	m.Metadata = c.Metadata
-	m.SetContext(d.session)
-	return adapters.Delivery{Message: m, Key: c.Key, Redelivered: h.again, Properties: c.Properties, Settler: h}, nil
-}
-
-func (d *driver) Close(context.Context) error { // never waits for more than a file
-	d.end(adapters.ErrClosed)
-	defer d.watchers.Wait()
-	d.files.Lock()
-	defer d.files.Unlock()
-	if d.held == nil {
+	queue := queueFile(p.To.Name)
+	if _, exists := d.waiting[queue]; !exists && p.Mandatory {
+		return adapters.ErrUnroutable
+	} else if !exists {
 		return nil
 	}
-	err := d.giveBack()
-	d.held = nil
-	return errors.Join(err, os.Remove(d.client(d.id)), d.lock.Close())
-}
-
-// giveBack puts back what is in hand, the oldest first.
-func (d *driver) giveBack() (errs error) {
-	older := func(a, b *delivered) int { return strings.Compare(a.base, b.base) }
-	for _, h := range slices.SortedFunc(maps.Keys(d.held), older) {
-		errs = errors.Join(errs, h.settle(adapters.Requeue))
+	h := &delivered{queue: queue, file: fmt.Sprintf("%s.%019d", queue, d.last+1)}
+	f, err := os.Create(d.path("unfinished"))
+	if err == nil {
+		content := adapters.Delivery{Message: m, Key: p.Key, Properties: p.Properties}
+		err = errors.Join(gob.NewEncoder(f).Encode(content), f.Sync(), f.Close())
 	}
-	return errs
+	if err == nil {
+		err = os.Rename(f.Name(), d.path(h.file))
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	d.last++
+	d.waiting[queue] = append(d.waiting[queue], h)
+	d.changed.Broadcast()
+	if err := d.dir.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, err)
+	}
+	return nil
 }
 
-// delivered is a message that is, or was, in hand.
-type delivered struct {
+func (d *driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if err := cmp.Or(s.ValidateSubscribe(), d.Declare(ctx, s)); err != nil {
+		return nil, err
+	}
+	return &subscription{driver: d, source: s}, nil
+}
+
+func (d *driver) Close(context.Context) error {
+	d.mu.Lock() // there is no more to wait for
+	defer d.mu.Unlock()
+	if d.closed != nil {
+		return nil
+	}
+	for h := range d.held {
+		h.letGo(true)
+	}
+	d.closed = adapters.ErrClosed
+	d.lose(d.closed)
+	d.changed.Broadcast()
+	return d.release()
+}
+
+// subscription pulls: a message is taken when somebody waits for it, so that
+// nothing is fetched ahead, and whoever is idle gets the next one.
+type subscription struct {
 	driver  *driver
-	session context.Context
-	queue   queue
-	base    string // its file's name up to the first dot
-	again   bool   // it was delivered before
-	hands   *atomic.Int64
+	source  adapters.Source
+	inHand  int
+	stopped error // ErrStopped, or nil
+}
+
+func (s *subscription) Address() string { return s.source.Name }
+
+func (s *subscription) Stop() error {
+	s.driver.mu.Lock()
+	defer s.driver.mu.Unlock()
+	s.stopped = adapters.ErrStopped
+	s.driver.changed.Broadcast()
+	return nil
+}
+
+func (s *subscription) Receive(ctx context.Context) (none adapters.Delivery, err error) {
+	d, queue := s.driver, queueFile(s.source.Name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer context.AfterFunc(ctx, func() {
+		d.mu.Lock() // so that it is in Wait, or has not looked at ctx yet
+		defer d.mu.Unlock()
+		d.changed.Broadcast()
+	})()
+	over := func() error { return cmp.Or(d.closed, s.stopped, ctx.Err()) }
+	for over() == nil && (s.inHand == s.source.Prefetch || len(d.waiting[queue]) == 0) {
+		d.changed.Wait()
+	}
+	if err := over(); err != nil {
+		return none, err
+	}
+	h := d.waiting[queue][0]
+	got := adapters.Delivery{Message: message.NewMessage("", nil), Redelivered: h.again, Settler: h}
+	f, err := os.Open(d.path(h.file))
+	if err == nil {
+		err = errors.Join(gob.NewDecoder(f).Decode(&got), f.Close())
+	}
+	if err != nil {
+		return none, unavailable(fmt.Errorf("message in %s: %w", d.path(h.file), err))
+	}
+	got.Message.SetContext(d.session)
+	h.sub, h.session = s, d.session
+	d.waiting[queue] = d.waiting[queue][1:]
+	d.held[h] = true
+	s.inHand++
+	return got, nil
+}
+
+// delivered is a message that waits, or is in hand, or was.
+type delivered struct {
+	queue, file string
+	again       bool // it was delivered before, or may have been
+	sub         *subscription
+	session     context.Context // in which it was delivered
 }
 
 func (h *delivered) Settle(ctx context.Context, o adapters.Outcome) error {
-	h.driver.files.RLock()
-	defer h.driver.files.RUnlock()
-	h.driver.mu.Lock()
-	defer h.driver.mu.Unlock()
-	if err := context.Cause(h.session); errors.Is(err, adapters.ErrSessionLost) {
+	d := h.sub.driver
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case h.session != d.session:
 		return adapters.ErrStaleDelivery
-	} else if err != nil {
-		return err
+	case d.closed != nil || !d.held[h]: // if it is not held it was settled
+		return d.closed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case o > adapters.Reject:
+		return fmt.Errorf("%w: outcome %d", adapters.ErrInvalid, o)
+	case o != adapters.Requeue: // Reject is as Ack, for there are no dead letters
+		if err := os.Remove(d.path(h.file)); err != nil {
+			return unavailable(err)
+		}
 	}
-	if _, ok := h.driver.held[h]; !ok {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return h.settle(o)
+	h.letGo(o == adapters.Requeue)
+	return nil
 }
 
-func (h *delivered) settle(o adapters.Outcome) (err error) {
-	switch mine := h.queue.path(h.base, ".held.", h.driver.id); o {
-	case adapters.Ack, adapters.Reject: // there are no dead letters
-		err = os.Remove(mine)
-	case adapters.Requeue:
-		err = os.Rename(mine, h.queue.path(h.base, ".again"))
-	default:
-		return fmt.Errorf("%w: outcome %d", adapters.ErrInvalid, o)
+func (h *delivered) letGo(requeue bool) {
+	d := h.sub.driver
+	delete(d.held, h)
+	h.sub.inHand--
+	if requeue {
+		q := append(d.waiting[h.queue], &delivered{queue: h.queue, file: h.file, again: true})
+		slices.SortFunc(q, func(a, b *delivered) int { return strings.Compare(a.file, b.file) })
+		d.waiting[h.queue] = q
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // that: deleted with its queue
-		return wrap(err)
-	}
-	delete(h.driver.held, h)
-	h.hands.Add(-1)
-	subscriptions.wake(h.queue)
-	return nil
+	d.changed.Broadcast()
 }

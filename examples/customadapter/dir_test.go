@@ -5,12 +5,15 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -20,129 +23,109 @@ import (
 
 func TestConformance(t *testing.T) {
 	root := t.TempDir()
-	open := func(context.Context) (*conformance.Harness, error) {
+	harness := func(ctx context.Context) (*conformance.Harness, error) {
 		dir, err := os.MkdirTemp(root, "")
 		if err != nil {
 			return nil, err
 		}
-		h := &harness{dir: dir}
+		first, err := open(ctx, &url.URL{Scheme: "dir", Path: dir})
+		if err != nil {
+			return nil, err
+		}
+		h := &harness{spool: first.(*driver).spool}
 		return &conformance.Harness{
 			Connect: h.connect,
-			Cut:     h.cut,
-			Restart: h.cut, // there is no broker beside the files
+			Close:   first.Close,
+			Cut:     h.restart, // there is no connection that can break
+			Restart: h.restart,
 			Depth:   h.depth,
-			Delete:  h.delete,
 		}, nil
 	}
-	conformance.Run(t, open, features)
+	conformance.Run(t, harness, features)
 }
 
 type harness struct {
-	dir     string
+	spool   *spool
 	mu      sync.Mutex
 	clients []*driver
 }
 
-func (h *harness) connect(ctx context.Context) (adapters.Driver, error) {
-	d, err := connect(ctx, h.dir)
-	if err != nil {
-		return nil, err
-	}
+func (h *harness) connect(context.Context) (adapters.Driver, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	d := h.spool.connect(func() error { return nil })
 	h.clients = append(h.clients, d)
 	return d, nil
 }
 
-// cut makes every client forget what it has in hand.
-func (h *harness) cut(context.Context) error {
+// restart forgets all that is not in the files, as the next process would.
+func (h *harness) restart(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.spool.mu.Lock()
+	defer h.spool.mu.Unlock()
 	for _, d := range h.clients {
-		if err := d.forget(); err != nil {
-			return err
+		for held := range d.held {
+			held.sub.inHand--
 		}
+		clear(d.held)
+		d.lose(adapters.ErrSessionLost)
+		d.session, d.lose = context.WithCancelCause(context.Background())
 	}
-	return nil
+	h.spool.changed.Broadcast()
+	return h.spool.load()
 }
 
-func (h *harness) depth(_ context.Context, name string) (n int, err error) {
-	q, err := (&driver{dir: h.dir}).queue(name)
-	if err != nil {
-		return 0, err
-	}
-	entries, err := os.ReadDir(string(q))
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".new") || strings.HasSuffix(e.Name(), ".again") {
-			n++
-		}
-	}
-	return n, err
-}
-
-func (h *harness) delete(_ context.Context, name string) error {
-	q, err := (&driver{dir: h.dir}).queue(name)
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(string(q))
-}
-
-// forget ends a client's session: what it had in hand is not its any more.
-func (d *driver) forget() error {
-	d.files.Lock()
-	defer d.files.Unlock()
-	if d.held == nil {
-		return nil
-	}
-	err := d.giveBack()
-	d.lose(adapters.ErrSessionLost)
-	d.session, d.lose = context.WithCancelCause(d.closed)
-	return err
+func (h *harness) depth(_ context.Context, name string) (int, error) {
+	h.spool.mu.Lock()
+	defer h.spool.mu.Unlock()
+	return len(h.spool.waiting[queueFile(name)]), nil
 }
 
 var orders = adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: "orders"}, Prefetch: 2}
 
-// What a killed process had in hand is delivered again, in another process and in
-// order; what a living one has is not.
-func TestKilledProcess(t *testing.T) {
-	const held = "MOTIF_TEST_HOLD"
-	ctx := t.Context()
-	if dir := os.Getenv(held); dir != "" { // this is the one to be killed
-		d, err := connect(ctx, dir)
-		if err != nil {
-			t.Fatal(err)
+func openDir(t *testing.T, dir string) *driver {
+	t.Helper()
+	d, err := open(t.Context(), &url.URL{Scheme: "dir", Path: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(context.Background()); err != nil {
+			t.Error(err)
 		}
+	})
+	return d.(*driver)
+}
+
+// A process that is killed while it publishes and consumes leaves to the next one
+// all that was confirmed and not acknowledged, in order.
+func TestKilledProcess(t *testing.T) {
+	const victim = "MOTIF_TEST_VICTIM"
+	ctx := t.Context()
+	if dir := os.Getenv(victim); dir != "" { // this is the one to be killed
+		d := openDir(t, dir)
 		sub, err := d.Subscribe(ctx, orders)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 {
-			got, err := sub.Receive(ctx)
-			if err != nil {
+		for i := range 1_000_000 { // the test's timeout, at the latest
+			id := fmt.Sprint("m-", i)
+			if err := d.Publish(ctx, adapters.Publication{To: orders.Endpoint}, message.NewMessage(id, nil)); err != nil {
 				t.Fatal(err)
 			}
-			fmt.Println("holds", got.Message.UUID)
+			fmt.Println("confirmed", id)
+			if i < orders.Prefetch { // in hand, and never settled
+				if _, err := sub.Receive(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-		<-ctx.Done() // the test's timeout, at the latest
 	}
 
 	dir := t.TempDir()
-	d, err := connect(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close(context.Background())
-	if err := d.Declare(ctx, orders); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"a", "b", "c"} {
-		if err := d.Publish(ctx, adapters.Publication{To: orders.Endpoint}, message.NewMessage(id, nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	other := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKilledProcess$", "-test.timeout=1m")
-	other.Env = append(os.Environ(), held+"="+dir)
+	other.Env = append(os.Environ(), victim+"="+dir)
 	out, err := other.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -150,57 +133,61 @@ func TestKilledProcess(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
-	for _, id := range []string{"a", "b"} {
-		for lines.Scan() && lines.Text() != "holds "+id {
+	var confirmed []string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if id, ok := strings.CutPrefix(lines.Text(), "confirmed "); ok {
+			confirmed = append(confirmed, id)
 		}
-		if lines.Text() != "holds "+id {
-			t.Fatalf("the other process does not hold %s, and said: %s", id, lines.Text())
+		if len(confirmed) == 30 { // further ones may come until it is dead
+			if _, err := open(ctx, &url.URL{Path: dir}); !errors.Is(err, adapters.ErrUnavailable) {
+				t.Errorf("opening what another process has open: %v", err)
+			}
+			if err := other.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-
-	get := func(id string, redelivered bool) {
-		t.Helper()
-		got, err := d.Get(ctx, orders)
-		if err != nil {
-			t.Fatalf("getting %s: %v", id, err)
-		}
-		if got.Message.UUID != id || got.Redelivered != redelivered {
-			t.Errorf("got %s, redelivered %t; want %s, %t", got.Message.UUID, got.Redelivered, id, redelivered)
-		}
-	}
-	get("c", false)
-	if err := other.Process.Kill(); err != nil {
-		t.Fatal(err)
 	}
 	_ = other.Wait() // it was killed
-	get("a", true)
-	get("b", true)
+	if len(confirmed) < 30 {
+		t.Fatalf("the other process confirmed %d messages only", len(confirmed))
+	}
+
+	all := orders
+	all.Prefetch = len(confirmed)
+	sub, err := openDir(t, dir).Subscribe(ctx, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, id := range confirmed {
+		got, err := sub.Receive(soon)
+		if err != nil {
+			t.Fatalf("receiving %s: %v", id, err)
+		}
+		if got.Message.UUID != id || !got.Redelivered {
+			t.Fatalf("got %s, redelivered %t; want %s, true", got.Message.UUID, got.Redelivered, id)
+		}
+	}
 }
 
-// A file that is no message is nobody's, and stays.
+// A file that is no message is not skipped: whoever receives is told its name.
 func TestUnreadableFile(t *testing.T) {
-	ctx := t.Context()
-	d, err := connect(ctx, t.TempDir())
+	ctx, d := t.Context(), openDir(t, t.TempDir())
+	sub, err := d.Subscribe(ctx, orders)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close(context.Background())
-	q, err := d.declare(ctx, orders)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(q.path("0-x.new"), []byte("torn"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Publish(ctx, adapters.Publication{To: orders.Endpoint}, message.NewMessage("a", nil)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := d.Get(ctx, orders)
-	if err != nil || got.Message.UUID != "a" {
-		t.Fatalf("got %v, %v; want the message behind the file", got.Message, err)
+	file := d.path(d.waiting[queueFile(orders.Name)][0].file)
+	if err := os.WriteFile(file, []byte("torn"), 0o666); err != nil {
+		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(q.path("0-x.bad")); string(b) != "torn" {
-		t.Errorf("the file has %q, %v", b, err)
+	soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := sub.Receive(soon); !errors.Is(err, adapters.ErrUnavailable) || !strings.Contains(err.Error(), file) {
+		t.Errorf("receiving what is torn: %v", err)
 	}
 }

@@ -1,20 +1,21 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd
 
-// Customadapter shows how to write an adapter: here for a directory of files,
-// which several processes share with no broker between them.
+// Customadapter shows how to write an adapter: here for a directory of files, as a
+// queue that needs no broker and forgets nothing.
 //
 //	go run ./examples/customadapter
 //
-//	go run ./examples/customadapter -broker dir:/tmp/spool -role work    (and another one)
+//	mkdir /tmp/spool
 //	go run ./examples/customadapter -broker dir:/tmp/spool -role send
+//	go run ./examples/customadapter -broker dir:/tmp/spool -role work
 //
-// Begin with what the thing does by itself. A rename moves a file or fails, fsync
-// keeps it, and a lock ends with its process: so a publish can be confirmed, a
-// message has one worker at a time, and that of a worker that was killed goes to
-// another. That is in queue.go. On top of it dir.go is the adapters.Driver and
-// subscription.go what it returns; features says what it claims, and the rest
-// (retries, which need delays; dead letters; exchanges) is refused by name before a
-// message is sent. dir_test.go proves the claims with package conformance.
+// Begin with what the thing does by itself. Fsync keeps a file, a rename makes it
+// whole or not at all, and a lock ends with its process, however that ends: so a
+// publish can be confirmed, and the next process finds all that was not acknowledged.
+// One process at a time has a directory open. What a directory does not do (delays,
+// and so retries; dead letters; exchanges) is not claimed, and refused by name before
+// a message is sent. All of it is in dir.go; dir_test.go proves the claims, by package
+// conformance and by killing a process.
 //
 // Without a directory in the URL the program makes one, and removes it at the end.
 package main

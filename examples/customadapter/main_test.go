@@ -72,7 +72,7 @@ func (u *until) Write(b []byte) (int, error) {
 }
 
 func TestURLWithoutDirectory(t *testing.T) {
-	for _, args := range [][]string{{"-role", "send"}, {"-broker", "dir://spool"}, {"-broker", "dir://var/spool"}} {
+	for _, args := range [][]string{{"-role", "send"}, {"-broker", "dir:spool"}, {"-broker", "dir://spool"}, {"-broker", "dir://var/spool"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, adapters.ErrInvalid) {
 			t.Errorf("%q: %v", args, err)
 		}
