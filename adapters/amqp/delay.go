@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -20,7 +21,10 @@ import (
 // Each rung has an exchange above it. It routes by a header, for the routing key is the
 // message's own: to the queue if the header of this rung is set, else (as its
 // alternate exchange) to the rung below; and so do the messages that leave the
-// queue, when they expire. Below the lowest is the exchange that routes by destination.
+// queue, when they expire. Below the lowest is the exchange that routes by destination,
+// to a queue for each. From there a message goes where it was sent, and there it
+// waits while that is full: RabbitMQ tries 32 messages of a queue at once, so that
+// in a queue for all 32 to one that is full would hold up what goes elsewhere.
 //
 // They are quorum queues whatever the type of the others, for those alone keep a
 // message until the next one has it. Classic ones lose a third of what waits when
@@ -52,11 +56,10 @@ func rung(n int) string { return fmt.Sprintf("%s%02d", ladder, n) }
 func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 
 const (
-	due        = ladder + "due"   // the exchange below the ladder
-	dueQueue   = ladder + "queue" // where a message is on its way to a queue
-	steerQueue = "queue"          // headerTo of those messages
+	due = ladder + "due" // the exchange below the ladder
+	out = ladder + "out" // the exchange through which messages come to exchanges
 
-	// nowhere is where every message goes besides, and is dropped at once. Without it
+	// nowhere is a queue where every message goes besides, and is dropped at once. Without it
 	// one that has nowhere else to go when it is due would stay, be tried again every 3
 	// minutes, and with 31 others stand before all that come after it.
 	nowhere = ladder + "nowhere"
@@ -66,8 +69,28 @@ const (
 	headerAlso = "BCC"
 )
 
-// steerExchange is headerTo of a message that goes to an exchange.
-func steerExchange(name string) string { return "exchange " + name }
+// Destinations, as headerTo says them, are these and a name.
+const (
+	toQueues    = "queue."
+	toExchanges = "exchange."
+)
+
+func destination(to adapters.Endpoint) string {
+	if to.Kind.IsExchange() {
+		return toExchanges + to.Name
+	}
+	return toQueues + to.Name
+}
+
+// lastStep is the queue before a destination. Names of quorum queues must leave
+// room for the one of the vhost in 255 bytes.
+func lastStep(destination string) string {
+	const most = 128
+	if name := ladder + destination; len(name) <= most {
+		return name
+	}
+	return fmt.Sprintf("%s%x", ladder, sha256.Sum256([]byte(destination)))
+}
 
 // climb appends the headers that lead a message over the ladder. Its time to
 // live would cut the delay short, and cannot be given back to it afterwards: it is only
@@ -76,12 +99,8 @@ func (r *route) climb(b []byte, ttl string) []byte {
 	for steps := r.steps; steps != 0; steps &= steps - 1 {
 		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
-	to := steerQueue
-	if r.p.To.Kind.IsExchange() {
-		to = steerExchange(r.p.To.Name)
-	}
-	b = appendHeader(b, headerTo, to)
-	if to == steerQueue {
+	b = appendHeader(b, headerTo, destination(r.p.To))
+	if !r.p.To.Kind.IsExchange() {
 		b = append(appendShort(b, headerAlso), 'A')
 		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(nowhere)))
 		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(nowhere)))
@@ -93,26 +112,32 @@ func (r *route) climb(b []byte, ttl string) []byte {
 	return b
 }
 
-// buildLadder declares as many rungs as r needs, and what is below them, and
-// returns their number.
+// buildLadder declares what is missing of the rungs that r needs, and what is
+// below them, and returns how many rungs there are.
 func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
-	rungs := bits.Len64(r.steps)
+	s.mu.Lock()
+	built := s.rungs
+	s.mu.Unlock()
+	rungs := max(built, bits.Len64(r.steps))
 	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
 		if err := declareDue(ch, r.p.To); err != nil {
 			return err
 		}
-		below := due
-		for n := range rungs {
+		for n := built; n < rungs; n++ {
+			below := due
+			if n > 0 {
+				below = rung(n - 1)
+			}
 			life := int64(unit/time.Millisecond) << n
 			if err := declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
-			below = rung(n)
 		}
 		return nil
 	})
 }
 
+// declareDue declares the way from below the ladder to a destination.
 func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
@@ -120,19 +145,30 @@ func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if _, err := ch.QueueDeclare(nowhere, true, false, false, false, amqp091.Table{"x-queue-type": string(Classic), "x-message-ttl": int64(0)}); err != nil {
 		return err
 	}
+	// A queue is not bound to anything, and the default exchange leads there: one that is
+	// deleted and made again while a message waits is still the one that it was sent to.
+	here, below := match(headerTo, destination(to)), ""
 	if to.Kind.IsExchange() {
-		here := match(headerTo, steerExchange(to.Name))
-		if err := ch.QueueBind(nowhere, "", due, false, here); err != nil {
+		below = out
+		if err := declareOut(ch, to.Name, here); err != nil {
 			return err
 		}
-		return ch.ExchangeBind(to.Name, "", due, false, here)
 	}
-	// Not bound to the queues themselves: a queue that is deleted and made again
-	// while a message waits is still the one that it was sent to.
-	if _, err := ch.QueueDeclare(dueQueue, true, false, false, false, waiting(0, "")); err != nil {
+	last := lastStep(destination(to))
+	if _, err := ch.QueueDeclare(last, true, false, false, false, waiting(0, below)); err != nil {
 		return err
 	}
-	return ch.QueueBind(dueQueue, "", due, false, match(headerTo, steerQueue))
+	return ch.QueueBind(last, "", due, false, here)
+}
+
+func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error {
+	if err := ch.ExchangeDeclare(out, "headers", true, false, false, false, nil); err != nil {
+		return err
+	}
+	if err := ch.QueueBind(nowhere, "", out, false, amqp091.Table{"x-match": "all"}); err != nil { // of no headers: always
+		return err
+	}
+	return ch.ExchangeBind(exchange, "", out, false, here)
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding.

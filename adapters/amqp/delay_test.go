@@ -3,6 +3,7 @@ package amqp
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,18 @@ func TestDelayToExchange(t *testing.T) {
 	}
 	settle(t, m, adapters.Ack)
 	nothing(t, other)
+}
+
+// The queues of a delay are named after where it leads, but for names that are
+// too long to say more before them.
+func TestDelayToLongName(t *testing.T) {
+	d := connect(t)
+	long := strings.Repeat("n", 200)
+	for _, src := range []adapters.Source{fromQueue(long, 1), {Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: long}, Prefetch: 1}} {
+		sub := subscribe(t, d, src)
+		publish(t, d, delayed(adapters.Publication{To: src.Endpoint}, time.Millisecond), src.Kind.String())
+		receiveAll(t, sub, src.Kind.String())
+	}
 }
 
 // Two programs need not agree in the type of their queues.
@@ -116,6 +129,47 @@ func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
 	late := subscribe(t, d, fromQueue(gone.To.Name, 1))
 	publish(t, d, gone, "later")
 	receiveAll(t, late, "later")
+}
+
+// What waits for room in a queue that is full holds up nothing that goes
+// elsewhere: RabbitMQ tries no more than 32 of it at once.
+func TestDelayedToFullHoldsUpNothing(t *testing.T) {
+	const count = 40
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
+		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
+	})
+	d := connectTo(t, n.URL)
+	full := fromQueue("full", 1)
+	busy := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "busy"}, Group: "full", Prefetch: 1}
+	idle := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "idle"}, Group: "empty", Prefetch: 1}
+	full.Queue.MaxLength, busy.Queue.MaxLength = count, count
+	for _, src := range []adapters.Source{full, busy} {
+		declare(t, d, src)
+		to := adapters.Publication{To: src.Endpoint}
+		publish(t, d, to, ids("first", count)...)
+		publish(t, d, delayed(to, time.Millisecond), ids("late", count)...)
+	}
+	for _, src := range []adapters.Source{fromQueue("empty", 1), idle} {
+		sub := subscribe(t, d, src)
+		publish(t, d, delayed(adapters.Publication{To: src.Endpoint}, time.Millisecond), "elsewhere")
+		receiveAll(t, sub, "elsewhere")
+	}
+	for _, src := range []adapters.Source{full, busy} {
+		sub := subscribe(t, d, src)
+		receiveAll(t, sub, ids("first", count)...)
+		missing := make(map[string]bool) // they may be out of order
+		for _, id := range ids("late", count) {
+			missing[id] = true
+		}
+		for len(missing) > 0 {
+			m, err := sub.Receive(soon(t))
+			if err != nil {
+				t.Fatalf("%d messages to %s are lost: %v", len(missing), src.Endpoint, err)
+			}
+			settle(t, m, adapters.Ack)
+			delete(missing, m.Message.UUID)
+		}
+	}
 }
 
 // TestDelayedSurviveRestart: those too that are due while the broker stops, is

@@ -51,7 +51,8 @@
 //     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
 //     answer cannot be delayed.
 //   - A queue that is full when a delayed message is due gets it within 3
-//     minutes of there being room. What has nowhere to go when it is due is dropped.
+//     minutes of there being room. Meanwhile what is delayed to the same queue (or, if it
+//     was sent to an exchange, to that) may wait, too, and nothing else. What has nowhere to go when it is due is dropped.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
 //   - An answer goes to direct reply addresses and server-named queues only, unless
@@ -86,8 +87,9 @@
 // What others send is taken as it is: without a message-id the UUID is that of
 // watermill-amqp, or "", and headers of other types are rendered as text, tables and
 // arrays as JSON. x-death tells where a message died, as in package memory. Messages that wait for
-// their Delay are in quorum queues motif.delay.00 to 24, whatever the QueueType, which are
-// declared when they are first needed, together with exchanges of these names.
+// their Delay are in quorum queues motif.delay.00 to 24, whatever the QueueType, and then in one
+// for each destination, motif.delay.queue.NAME or motif.delay.exchange.NAME. They are
+// declared when they are first needed, together with exchanges; nothing deletes them.
 //
 // # Escape hatches
 //

@@ -81,9 +81,7 @@ func (r *route) passes() adapters.Endpoint {
 	const delayed adapters.Kind = 0x80
 	e := r.p.To
 	if r.steps > 0 {
-		if e.Kind |= delayed; !r.p.To.Kind.IsExchange() {
-			e.Name = "" // all queues are reached in the same way
-		}
+		e.Kind |= delayed
 	}
 	return e
 }
