@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/rabbitmq/amqp091-go"
@@ -72,9 +73,19 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
-	c.deliveries, err = c.ch.Consume(c.queue, c.tag, false, false, false, false, nil)
+	var args amqp091.Table
+	if !src.Passive && c.sub.d.cfg.kind(src.Queue) == Classic { // quorum queues do not take it
+		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
+		// is gone, and drops what it delivers from there.
+		args = amqp091.Table{"x-cancel-on-ha-failover": true}
+	}
+	c.deliveries, err = c.ch.Consume(c.queue, c.tag, false, false, false, false, args)
 	return err
 }
+
+// deletion is how long RabbitMQ (3.10) may still know a quorum queue after its
+// consumers were told that it is gone. Consuming it then costs the connection.
+const deletion = 50 * time.Millisecond
 
 // watch returns when the consumer delivers no more: because its channel is gone
 // with all that is in hand, because the broker has taken the queue away, or because
@@ -98,6 +109,7 @@ func (c *consumer) watch() bool {
 			if !d.spawn(func() { c.retire(false, func() {}) }) {
 				c.lose(nil)
 			}
+			sleep(c.sub.life, deletion)
 			return true
 		case <-c.sub.life.Done():
 			return false

@@ -60,6 +60,9 @@
 //   - RabbitMQ (3.10) knows a quorum queue before it works. This driver declares
 //     a queue once at a time; of two processes that begin with a new queue in the same
 //     moment, one may get ErrNacked, or lose its connection, which comes back.
+//   - Subscriptions to a queue that is deleted are told, and begin again 50 ms later. Where
+//     somebody makes the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,
+//     or to a quorum queue, and drop what it delivers to it: that comes after a reconnect.
 //   - A declaration takes steps: one that is refused with ErrMismatch may have made the
 //     exchange and the dead-letter queue, but has not changed what there was.
 //   - A queue with a MaxLength that refuses publishes, of classic type, which holds more than that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -321,5 +322,58 @@ func TestStopWhileCancelled(t *testing.T) {
 		_, err := sub.Receive(soon(t))
 		wantErr(t, "Receive", err, adapters.ErrStopped)
 		_ = v.DeleteQueue(ctx, q) // made again before the subscription was stopped
+	}
+}
+
+// Somebody makes a deleted queue again before its consumers are told: RabbitMQ lets
+// them consume the new one by itself, and drops what it delivers to them.
+func TestQueueIsMadeAgainUnderItsConsumers(t *testing.T) {
+	const count = 10
+	configure := func(c *Config) { c.QueueType = Classic }
+	d, other := connect(t, configure), connect(t, configure)
+	src := fromQueue(unique(t), 1)
+	var subs []adapters.Subscription
+	for range count {
+		subs = append(subs, subscribe(t, d, src))
+	}
+	for round := range 10 {
+		making, made := context.WithCancel(soon(t))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for making.Err() == nil {
+					_ = other.Declare(making, src)
+				}
+			})
+		}
+		err := d.Do(soon(t), func(ch *amqp091.Channel) error {
+			_, err := ch.QueueDelete(src.Name, false, false, false)
+			return err
+		})
+		made()
+		wg.Wait()
+		declare(t, other, src)
+		for consumers := 0; err == nil && consumers < count; {
+			err = d.Do(soon(t), func(ch *amqp091.Channel) error {
+				q, err := ch.QueueDeclarePassive(src.Name, true, false, false, false, nil)
+				consumers = q.Consumers
+				return err
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, d, mandatory(src.Name), ids(strconv.Itoa(round)+".", count)...)
+		var inHand []adapters.Delivery
+		for i, sub := range subs {
+			m, err := sub.Receive(soon(t))
+			if err != nil {
+				t.Fatalf("round %d: consumer %d does not receive: %v", round, i, err)
+			}
+			inHand = append(inHand, m)
+		}
+		for _, m := range inHand {
+			settle(t, m, adapters.Ack)
+		}
 	}
 }

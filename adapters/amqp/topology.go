@@ -196,10 +196,7 @@ func (n *names) lock(ctx context.Context, name string) (unlock func(), err error
 
 // arguments are what two declarations of a queue have to agree in.
 func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
-	kind := c.kind()
-	if q.AutoDelete || q.MaxPriority > 0 || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
-		kind = Classic
-	}
+	kind := c.kind(q)
 	args := amqp091.Table{"x-queue-type": string(kind)}
 	if kind == Quorum {
 		args["x-delivery-limit"] = int64(manyDeliveries)
@@ -230,8 +227,12 @@ func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
 	return args
 }
 
-// kind is that of queues that give no reason for another.
-func (c *Config) kind() QueueType { return cmp.Or(c.QueueType, Quorum) }
+func (c *Config) kind(q adapters.QueueSpec) QueueType {
+	if q.AutoDelete || q.MaxPriority > 0 || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
+		return Classic
+	}
+	return cmp.Or(c.QueueType, Quorum)
+}
 
 // milliseconds rounds up: a time to live must not become none.
 func milliseconds(d time.Duration) int64 {
