@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -39,7 +40,7 @@ func newScript(t *testing.T) (*frames, *pipe, *io.PipeWriter, *scripted) {
 	s := &scripted{fakeSocket: newFakeSocket(), in: in}
 	f := newFrames(newWire(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
-	p := &pipe{d: d, frames: f, number: 3, most: 4096, oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}}
+	p := &pipe{d: d, frames: f, number: 3, most: 4096, opened: time.Now(), oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}}
 	if err := f.attach(p); err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +203,57 @@ func TestPipeEnds(t *testing.T) {
 	if err := p.send(&o, func(error) { t.Error("called") }); !errors.Is(err, errPipeOver) {
 		t.Errorf("sent after the end: %v", err)
 	}
+}
+
+// TestPipeWearsOut: a channel that is not new and refuses is done with, once what
+// is in flight has its answers or the channel is gone.
+func TestPipeWearsOut(t *testing.T) {
+	r, err := new(Config).routeOf(new(toQueue("q")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := outgoing{route: &r, message: msg("late")}
+	for name, land := range map[string]func(*pipe){
+		"answered": func(p *pipe) { p.answered(3, false, true) },
+		"gone":     func(p *pipe) { p.end(errors.New("cut")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, p, _, _ := newScript(t)
+			all := answers(t, p, func(i int) string { return string(rune('a' + i)) }, 3)
+			p.answered(1, false, false)
+			if p.isOver() {
+				t.Error("over after the refusal of a new channel")
+			}
+			p.age()
+			p.answered(2, false, false)
+			if err := p.send(&late, func(error) { t.Error("called") }); !p.isOver() || !errors.Is(err, errPipeOver) {
+				t.Errorf("sent after a refusal: %v", err)
+			}
+			ended, cancel := context.WithCancel(ctx)
+			cancel()
+			wantErr(t, "while one is in flight", p.allLanded(ended), context.Canceled)
+			land(p)
+			if err := p.allLanded(soon(t)); err != nil {
+				t.Error(err)
+			}
+			p.answered(3, false, false) // nonsense, and harmless
+			for i, want := range []error{adapters.ErrNacked, adapters.ErrNacked} {
+				if err, ok := answered(all[i]); !ok || !errors.Is(err, want) {
+					t.Errorf("message %d: %v, %v", i, err, ok)
+				}
+			}
+			if err, ok := answered(all[2]); !ok || (err == nil) != (name == "answered") {
+				t.Errorf("the one in flight: %v, %v", err, ok)
+			}
+		})
+	}
+}
+
+// age makes a channel old.
+func (p *pipe) age() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opened = p.opened.Add(-2 * wornAfter)
 }
 
 // TestFramesStayWhole: what a pipe writes never gets into a frame that amqp091

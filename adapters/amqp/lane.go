@@ -69,8 +69,16 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 		clear(s.known)
 		s.rungs = 0
 		s.mu.Unlock()
+		if err := old.allLanded(ctx); err != nil {
+			return nil, err
+		}
 	}
-	p, err := await(ctx, s.link.d, s.newPipe, (*pipe).close)
+	p, err := await(ctx, s.link.d, func() (*pipe, error) {
+		if old != nil {
+			old.close() // if it is not gone
+		}
+		return s.newPipe()
+	}, (*pipe).close)
 	if err == nil {
 		l.pipe.Store(p)
 	}

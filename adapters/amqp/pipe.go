@@ -1,12 +1,14 @@
 package amqp
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/rabbitmq/amqp091-go"
 
@@ -21,18 +23,26 @@ type pipe struct {
 	frames *frames
 	number uint16
 	most   int // bytes of a frame
+	opened time.Time
 
 	mu     sync.Mutex
-	over   error  // why nothing more is sent
-	buf    []byte // what is being sent
-	oldest uint64 // the lowest tag without an answer; tags count from 1
-	next   uint64 // the tag of the next publish
+	over   error         // why nothing more is sent
+	worn   chan struct{} // not nil: nothing more is sent either; closed when all have their answers
+	buf    []byte        // what is being sent
+	oldest uint64        // the lowest tag without an answer; tags count from 1
+	next   uint64        // the tag of the next publish
 	flying []flight
 	ids    map[string]int // mandatory publishes in flight, by message id
 	seq    uint64
 
 	landed []landing // of the goroutine that reads
 }
+
+// wornAfter is how old a channel is whose refusals are believed no more. Of a quorum
+// queue whose leader's node has just died, a new channel can be told that it takes
+// nothing, and RabbitMQ 3.10 then never tells that channel anything else, though the
+// queue has a new leader. A channel that is opened later is told the truth.
+const wornAfter = 2 * time.Second
 
 // flight is a publish without an answer. That of a tag is at tag modulo the
 // number of places.
@@ -67,7 +77,7 @@ func (s *session) newPipe() (*pipe, error) {
 		return nil, err
 	}
 	p := &pipe{
-		d: s.link.d, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize,
+		d: s.link.d, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize, opened: time.Now(),
 		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int),
 	}
 	if p.number, err = s.frames.number(ch, "motif-"+rand.Text()); err == nil {
@@ -90,7 +100,24 @@ func (p *pipe) close() {
 func (p *pipe) isOver() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.over != nil
+	return p.over != nil || p.worn != nil
+}
+
+// allLanded waits until the flights of a channel that is over have their answers, so
+// that what is sent through the next one comes after them.
+func (p *pipe) allLanded(ctx context.Context) error {
+	p.mu.Lock()
+	worn := p.worn
+	p.mu.Unlock()
+	if worn == nil {
+		return nil // then the channel is gone
+	}
+	select {
+	case <-worn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // send hands a message to the broker, and has done called with its answer: once,
@@ -99,7 +126,7 @@ func (p *pipe) isOver() bool {
 func (p *pipe) send(o *outgoing, done func(error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over != nil {
+	if p.over != nil || p.worn != nil {
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrUnavailable, errPipeOver)
 	}
 	f := flight{done: done, mandatory: o.p.Mandatory}
@@ -189,6 +216,10 @@ func (p *pipe) answered(tag uint64, multiple, ack bool) {
 		p.mu.Unlock()
 		return
 	}
+	flying := p.oldest < p.next
+	if !ack && flying && p.worn == nil && time.Since(p.opened) > wornAfter {
+		p.worn = make(chan struct{})
+	}
 	from := tag
 	if multiple {
 		from = p.oldest
@@ -205,6 +236,9 @@ func (p *pipe) answered(tag uint64, multiple, ack bool) {
 	}
 	for p.oldest < p.next && p.at(p.oldest).done == nil {
 		p.oldest++
+	}
+	if flying && p.worn != nil && p.oldest == p.next {
+		close(p.worn)
 	}
 	p.mu.Unlock()
 	p.tell()
@@ -258,6 +292,9 @@ func (p *pipe) end(why error) {
 		default:
 			landed = append(landed, landing{f.done, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)})
 		}
+	}
+	if p.worn != nil && p.oldest < p.next {
+		close(p.worn)
 	}
 	p.flying, p.ids = nil, nil
 	p.oldest = p.next

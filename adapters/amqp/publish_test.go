@@ -104,6 +104,48 @@ func TestReturnsUnderConcurrency(t *testing.T) {
 	nothing(t, sub)
 }
 
+// TestRefusalsAreNotForEver: a channel that refuses is replaced, for the broker may
+// have taken a wrong view of the queue there. That costs no order, and no other queue's
+// messages.
+func TestRefusalsAreNotForEver(t *testing.T) {
+	d := connect(t)
+	q, full := unique(t), unique(t)+".full"
+	sub := subscribe(t, d, fromQueue(q, 256))
+	declare(t, d, adapters.Source{Endpoint: queueAt(full), Queue: adapters.QueueSpec{MaxLength: 1}})
+	publish(t, d, mandatory(full), "a")
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	sent := 0
+	all.Go(func() {
+		for ; publishing.Err() == nil; sent++ {
+			err := d.PublishAsync(soon(t), mandatory(q), msg(fmt.Sprint(sent)), func(err error) {
+				if err != nil {
+					t.Errorf("to another queue: %v", err)
+				}
+			})
+			if err != nil {
+				t.Errorf("to another queue: %v", err)
+			}
+		}
+	})
+	eventually(t, "the queue is full", func() bool { return errors.Is(d.Publish(ctx, mandatory(full), msg("b")), adapters.ErrNacked) })
+	for range 3 {
+		before := d.publishing.now().lane("").pipe.Load()
+		before.age()
+		wantErr(t, "to a full queue", d.Publish(soon(t), mandatory(full), msg("c")), adapters.ErrNacked)
+		eventually(t, "the channel is replaced", func() bool { return d.publishing.now().lane("").pipe.Load() != before })
+	}
+	stop()
+	all.Wait()
+	for i := range sent {
+		settle(t, receive(t, sub, fmt.Sprint(i)), adapters.Ack)
+	}
+	if g := d.Health().Links[0].Generation; g != 1 {
+		t.Errorf("the connection is the %d.", g)
+	}
+}
+
 func TestPublishAsync(t *testing.T) {
 	d := connect(t, func(c *Config) { c.MaxInFlight = 16 })
 	q := unique(t)

@@ -9,6 +9,7 @@ var rows = []row{
 	{5, "freeze", "broker frozen for 20 s", "calls come back, detected by heartbeat, all goes on after", freeze},
 	{6, "kill-9-under-load", "broker killed -9 under load, 2 x 10,000 confirmed", "all confirmed are there", killUnderLoad},
 	{7, "clean-restart", "broker application stopped and started", "resumes, topology again", cleanRestart},
+	{9, "leader-killed", "node with the queue's leader killed -9, one of three", "goes on at the others, all confirmed are there", leaderKilled},
 	{11, "late-handlers", "all connections closed by force under 50 handlers", "late acks send nothing", lateHandlers},
 	{12, "stale-ack", "late ack after a reconnect", "refused, the same tag's message is not acked", staleAck},
 	{13, "queue-deleted", "queue deleted under its consumer", "declared and consumed again, or an error; no phantom", queueDeleted},
