@@ -278,6 +278,11 @@ func TestQueueDeleted(t *testing.T) {
 		}
 		for (<-events).Kind != Cancelled {
 		}
+		none, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		if got, err := sub.Receive(none); err == nil { // as what a closed Go channel yields
+			t.Fatalf("received %q, which nobody sent", got.Message.UUID)
+		}
+		cancel()
 		settle(t, a, adapters.Ack) // harmless
 		eventually(t, "the queue is there again", func() bool { return d.Publish(ctx, mandatory(q), msg("b")) == nil })
 		receiveAll(t, sub, "b")
