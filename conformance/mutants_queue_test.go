@@ -153,7 +153,7 @@ var queueMutants = []mutant{
 		receive := m.receive
 		m.receive = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
 			if deleted.CompareAndSwap(true, false) {
-				return adapters.Delivery{Message: message.NewMessage("", nil), Settler: &mutatedSettler{}}, nil
+				return adapters.Delivery{Message: message.NewMessage("", nil), Settler: unheard{}}, nil
 			}
 			return receive(ctx, s)
 		}
@@ -178,6 +178,11 @@ func tenTimesThePrefetch(m *mutated) {
 		return subscribe(ctx, s)
 	}
 }
+
+// unheard is the Settler of a message that the broker knows nothing of.
+type unheard struct{}
+
+func (unheard) Settle(context.Context, adapters.Outcome) error { return nil }
 
 // deletions tells whether a queue was deleted behind the client's back.
 func deletions(m *mutated) *atomic.Bool {

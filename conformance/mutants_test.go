@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -187,8 +189,13 @@ func TestMutants(t *testing.T) {
 					t.Errorf("%s does not notice it", x.caught)
 					return
 				}
+				why := fmt.Sprint(report.Results[0].Why)
+				if strings.Contains(why, "panic: ") { // which says nothing of the rule
+					t.Errorf("%s breaks on it: %s", x.caught, why)
+					return
+				}
 				killed.Add(1)
-				t.Log(report.Results[0].Why)
+				t.Log(why)
 			})
 		}
 	})
