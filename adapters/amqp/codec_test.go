@@ -220,6 +220,8 @@ func TestDecodeDeadLetter(t *testing.T) {
 	}
 }
 
+// TestInvalidPublications: what AMQP cannot say is refused before it is sent, for the
+// broker closes the channel, or the connection that others share, for it.
 func TestInvalidPublications(t *testing.T) {
 	reply := func(address string) adapters.Publication {
 		return adapters.Publication{To: adapters.Endpoint{Kind: adapters.Reply, Name: address}}

@@ -19,6 +19,8 @@ import (
 
 const password = "s3cr%et/p?a#ss"
 
+// TestSecret: a password shows in nothing that is printed, logged or marshalled,
+// whatever the verb, nor in what holds it.
 func TestSecret(t *testing.T) {
 	s := NewSecret(password)
 	type nest struct {

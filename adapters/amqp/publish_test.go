@@ -16,6 +16,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
+// TestPublishOutcomes: each message gets the answer that is its own. RabbitMQ confirms
+// also what it could not route: that it was returned before makes the difference.
 func TestPublishOutcomes(t *testing.T) {
 	d := connect(t, func(c *Config) { c.MaxBody = 1000 })
 	q, full := unique(t), unique(t)+".full"

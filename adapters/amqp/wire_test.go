@@ -121,6 +121,9 @@ func TestWireCoalesces(t *testing.T) {
 	})
 }
 
+// TestWireDeadline: a write that the other side does not take ends after the timeout,
+// and the connection with it. amqp091 sets no deadline, and whoever publishes, and Close,
+// would wait for ever.
 func TestWireDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSocket()
