@@ -66,19 +66,19 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		}
 		frames, b = append(frames, b[:n-1]), b[n:]
 	}
-	r := fields{b: frames[0][frameHead:]}
-	if frames[0][0] != frameMethod || r.uint32() != methodPublish || r.uint16() != 0 {
+	r := fields{string(frames[0][frameHead:])}
+	if frames[0][0] != frameMethod || r.uint(4) != methodPublish || r.uint(2) != 0 {
 		t.Fatalf("method %x", frames[0])
 	}
 	d.Exchange, d.RoutingKey = r.short(), r.short()
-	if mandatory := r.skip(1); len(r.b) > 0 || mandatory[0] != 0 && !o.p.Mandatory {
+	if mandatory := r.uint(1); len(r.s) > 0 || mandatory != 0 && !o.p.Mandatory {
 		t.Fatalf("method %x", frames[0])
 	}
-	r = fields{b: frames[1][frameHead:]}
-	if frames[1][0] != frameHeader || r.uint16() != classBasic || r.uint16() != 0 || r.uint32() != 0 {
+	r = fields{string(frames[1][frameHead:])}
+	if frames[1][0] != frameHeader || r.uint(2) != classBasic || r.uint(2) != 0 || r.uint(4) != 0 {
 		t.Fatalf("header %x", frames[1])
 	}
-	size, flags := r.uint32(), r.uint16()
+	size, flags := int(r.uint(4)), uint16(r.uint(2))
 	text := func(flag uint16) string {
 		if flags&flag == 0 {
 			return ""
@@ -89,16 +89,16 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		if flags&flag == 0 {
 			return 0
 		}
-		return r.skip(1)[0]
+		return uint8(r.uint(1))
 	}
 	d.ContentType, d.ContentEncoding = text(flagContentType), text(flagEncoding)
 	d.Headers = amqp091.Table{}
-	for table := (fields{b: r.skip(r.uint32())}); len(table.b) > 0; {
+	for table := (fields{r.long()}); len(table.s) > 0; {
 		name := table.short()
-		kind := table.skip(1)[0]
+		kind := table.uint(1)
 		if name == headerAlso && kind == 'A' && o.steps > 0 { // ours, which RabbitMQ takes away
-			list := fields{b: table.skip(table.uint32())}
-			if kind := list.skip(1)[0]; kind != 'S' || string(list.skip(list.uint32())) != nowhere || len(list.b) > 0 {
+			list := fields{table.long()}
+			if kind := list.uint(1); kind != 'S' || list.long() != nowhere || len(list.s) > 0 {
 				t.Errorf("header %s is not a list of %s", name, nowhere)
 			}
 			continue
@@ -106,13 +106,13 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		if kind != 'S' {
 			t.Errorf("header %s is of type %c: there are clients that refuse that", name, kind)
 		}
-		d.Headers[name] = string(table.skip(table.uint32()))
+		d.Headers[name] = table.long()
 	}
 	d.DeliveryMode, d.Priority = number(flagDeliveryMode), number(flagPriority)
 	d.CorrelationId, d.ReplyTo, d.Expiration, d.MessageId = text(flagCorrelation), text(flagReplyTo), text(flagExpiration), text(flagMessageID)
-	d.Timestamp = time.Unix(int64(binary.BigEndian.Uint64(r.skip(8))), 0)
-	if len(r.b) > 0 {
-		t.Fatalf("behind the header: %x", r.b)
+	d.Timestamp = time.Unix(int64(r.uint(8)), 0)
+	if len(r.s) > 0 {
+		t.Fatalf("behind the header: %x", r.s)
 	}
 	for _, f := range frames[2:] {
 		if f[0] != frameBody {

@@ -17,16 +17,16 @@ import (
 // consumer is a subscription's life on one channel: what came through the
 // channel can be settled on it only.
 type consumer struct {
-	sub        *subscription
-	session    *session
-	ch         *amqp091.Channel
-	queue      string
-	tag        string
-	deliveries <-chan amqp091.Delivery
-	closes     chan *amqp091.Error
-	cancels    chan string
-	ledger     *ledger
-	empty      chan struct{} // closed when nothing more is handed out or in hand
+	sub     *subscription
+	session *session
+	ch      *amqp091.Channel
+	queue   string
+	tag     string
+	intake  *intake
+	closes  chan *amqp091.Error
+	cancels chan string
+	ledger  *ledger
+	empty   chan struct{} // closed when nothing more is handed out or in hand
 
 	ctx    context.Context // of all messages that it delivers
 	cancel context.CancelCauseFunc
@@ -41,22 +41,23 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 		if err != nil {
 			return nil, err
 		}
+		in := &intake{frames: s.frames, arrived: make(chan *handed, sub.source.Prefetch)}
 		c := &consumer{
-			sub: sub, session: s, ch: ch,
+			sub: sub, session: s, ch: ch, intake: in,
 			tag:     "motif-" + strconv.FormatUint(consumerTags.Add(1), 10),
 			closes:  ch.NotifyClose(make(chan *amqp091.Error, 1)),
 			cancels: ch.NotifyCancel(make(chan string, 1)),
-			ledger:  newLedger(ch, sub.source.Prefetch),
+			ledger:  newLedger(in, sub.source.Prefetch),
 			empty:   make(chan struct{}),
 		}
 		c.ledger.drained = func() { close(c.empty) }
 		c.ctx, c.cancel = context.WithCancelCause(context.Background())
 		if err = c.begin(sub.source); err != nil {
-			_ = ch.Close()
+			c.close()
 			return nil, err
 		}
 		return c, nil
-	}, func(c *consumer) { _ = c.ch.Close() })
+	}, (*consumer).close)
 }
 
 // begin uses the consumer's own channel for the declarations: if one fails there
@@ -79,9 +80,11 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 		// is gone, and drops what it delivers from there.
 		args = amqp091.Table{"x-cancel-on-ha-failover": true}
 	}
-	c.deliveries, err = c.ch.Consume(c.queue, c.tag, false, false, false, false, args)
-	return err
+	return c.intake.consume(c.ch, c.queue, c.tag, args)
 }
+
+// close gives back all that is not settled.
+func (c *consumer) close() { c.intake.close(c.ch) }
 
 // deletion is how long RabbitMQ (3.10) may still know a quorum queue after its
 // consumers were told that it is gone. Consuming it then costs the connection.
@@ -139,14 +142,19 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	if cancel {
 		_ = c.ch.Cancel(c.tag, false) // fails only together with the channel
 	}
-	for d := range c.deliveries {
-		c.ledger.giveBack(d.DeliveryTag)
+	for gone := false; !gone; { // what came before the broker said that no more does
+		select {
+		case h := <-c.intake.arrived:
+			c.ledger.giveBack(h.tag)
+		default:
+			gone = true
+		}
 	}
 	quiet()
 	select {
 	case <-c.empty:
 		c.ledger.end(errSettled)
-		_ = c.ch.Close()
+		c.close()
 	case e := <-c.closes:
 		c.lose(e)
 	}
@@ -158,13 +166,13 @@ var errSettled = errors.New("settled")
 
 // hand makes a delivery for its receiver, or returns false if the subscription
 // was stopped meanwhile.
-func (c *consumer) hand(d *amqp091.Delivery) (out adapters.Delivery, ok bool) {
+func (c *consumer) hand(h *handed) (out adapters.Delivery, ok bool) {
 	if !c.ledger.take() {
-		c.ledger.giveBack(d.DeliveryTag)
+		c.ledger.giveBack(h.tag)
 		return out, false
 	}
-	h := &handed{consumer: c, tag: d.DeliveryTag}
-	decode(d, &h.message, &out)
+	h.consumer = c
+	h.decode(&out)
 	h.message.SetContext(c.ctx)
 	out.Settler = h
 	return out, true
@@ -173,10 +181,12 @@ func (c *consumer) hand(d *amqp091.Delivery) (out adapters.Delivery, ok bool) {
 // handed is a message as its receiver has it, together with what it takes to
 // settle it.
 type handed struct {
-	message  message.Message
-	consumer *consumer
-	tag      uint64
-	settled  atomic.Bool
+	message     message.Message
+	text        string // exchange, routing key and properties, as they came
+	tag         uint64
+	redelivered bool
+	settled     atomic.Bool
+	consumer    *consumer
 }
 
 // Settle implements [adapters.Settler]. It never waits.

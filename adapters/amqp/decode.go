@@ -20,72 +20,146 @@ const (
 	metadataFirstDeathQueue  = "x-first-death-queue"
 )
 
-// decode fills in what was received, all but the Settler. Nothing that
-// somebody else put into a header is a reason to refuse a message.
-func decode(d *amqp091.Delivery, m *message.Message, out *adapters.Delivery) {
-	m.UUID, m.Payload = d.MessageId, d.Body
-	m.Metadata = make(message.Metadata, len(d.Headers))
-	out.Message = m
-	out.Redelivered = d.Redelivered
-	out.Properties = adapters.Properties{
-		ContentType:   d.ContentType,
-		CorrelationID: d.CorrelationId,
-		ReplyTo:       d.ReplyTo,
-		Timestamp:     d.Timestamp,
-		Attempt:       1,
-		TTL:           expiration(d.Expiration),
-		Priority:      d.Priority,
-		Transient:     d.DeliveryMode != amqp091.Persistent,
+// decode reads what came in.
+func (h *handed) decode(out *adapters.Delivery) {
+	f := fields{h.text}
+	exchange, key := f.short(), f.short()
+	flags := uint16(f.uint(2))
+	text := func(flag uint16) string {
+		if flags&flag == 0 {
+			return ""
+		}
+		return f.short()
 	}
-	if d.Exchange != "" {
-		out.Key = d.RoutingKey
+	number := func(flag uint16, n int) uint64 {
+		if flags&flag == 0 {
+			return 0
+		}
+		return f.uint(n)
 	}
-	for name, value := range d.Headers {
-		if !readOwn(name, value, m, out) {
-			m.Metadata[name] = text(value)
+	d := decoding{m: &h.message, out: out}
+	out.Message, out.Redelivered = d.m, h.redelivered
+	out.Attempt = 1
+	out.ContentType = text(flagContentType)
+	text(flagEncoding)
+	headers := fields{}
+	if flags&flagHeaders != 0 {
+		headers.s = f.long()
+	}
+	out.Transient = number(flagDeliveryMode, 1) != uint64(amqp091.Persistent)
+	out.Priority = uint8(number(flagPriority, 1))
+	out.CorrelationID = text(flagCorrelation)
+	out.ReplyTo = text(flagReplyTo)
+	out.TTL = expiration(text(flagExpiration))
+	d.m.UUID = text(flagMessageID)
+	if flags&flagTimestamp != 0 {
+		out.Timestamp = time.Unix(int64(f.uint(8)), 0)
+	}
+	d.m.Metadata = make(message.Metadata)
+	for len(headers.s) > 0 {
+		name, kind := headers.field()
+		if kind == 'S' {
+			d.header(name, headers.long())
+		} else {
+			d.odd(name, headers.value(kind, 0))
 		}
 	}
-	if _, died := d.Headers[metadataDeaths]; died {
-		readDeaths(d, m, out)
+	d.finish(exchange, key)
+}
+
+// decode fills in what amqp091 received, all but the Settler.
+func decode(from *amqp091.Delivery, m *message.Message, out *adapters.Delivery) {
+	d := decoding{m: m, out: out}
+	m.UUID, m.Payload = from.MessageId, from.Body
+	m.Metadata = make(message.Metadata, len(from.Headers))
+	out.Message = m
+	out.Redelivered = from.Redelivered
+	out.Properties = adapters.Properties{
+		ContentType:   from.ContentType,
+		CorrelationID: from.CorrelationId,
+		ReplyTo:       from.ReplyTo,
+		Timestamp:     from.Timestamp,
+		Attempt:       1,
+		TTL:           expiration(from.Expiration),
+		Priority:      from.Priority,
+		Transient:     from.DeliveryMode != amqp091.Persistent,
 	}
-	if out.Key == "" && d.Exchange == "" {
-		out.Key, _ = d.Headers[headerKey].(string)
+	for name, value := range from.Headers {
+		d.odd(name, value)
+	}
+	d.finish(from.Exchange, from.RoutingKey)
+}
+
+// decoding is a message whose headers are being read. Nothing that somebody
+// else put into one is a reason to refuse it.
+type decoding struct {
+	m      *message.Message
+	out    *adapters.Delivery
+	key    string // as a header says it
+	deaths []any
+}
+
+// odd deals with a header of any type.
+func (d *decoding) odd(name string, value any) {
+	switch s, isText := value.(string); {
+	case name == metadataDeaths:
+		d.deaths, _ = value.([]any)
+	case name == headerKey && !isText: // not ours
+	default:
+		if !isText {
+			s = text(value)
+		}
+		d.header(name, s)
 	}
 }
 
-// readOwn deals with the headers that have a meaning here, and tells whether
-// name is one.
-func readOwn(name string, value any, m *message.Message, out *adapters.Delivery) bool {
+// header deals with one that is a text, or rendered as one.
+func (d *decoding) header(name, text string) {
+	if !meaningful(name) { // which is most of them
+		d.m.Metadata[name] = text
+		return
+	}
 	switch name {
 	case headerUUID:
-		if m.UUID == "" {
-			m.UUID = text(value)
+		if d.m.UUID == "" {
+			d.m.UUID = text
 		}
 	case headerAttempt:
-		if n, err := strconv.Atoi(text(value)); err == nil && n > 0 {
-			out.Attempt = n
+		if n, err := strconv.Atoi(text); err == nil && n > 0 {
+			d.out.Attempt = n
 		}
 	case headerTTL:
-		out.TTL = expiration(text(value))
-	case headerKey, headerSeq, "x-delivery-count", "x-acquired-count", metadataDeaths,
+		d.out.TTL = expiration(text)
+	case headerKey:
+		d.key = text
+	case headerSeq, "x-delivery-count", "x-acquired-count", metadataDeaths,
 		metadataFirstDeathReason, metadataFirstDeathQueue, "x-first-death-exchange",
 		"x-last-death-reason", "x-last-death-queue", "x-last-death-exchange":
 	default:
 		if plain, ok := strings.CutPrefix(name, headerEscape); ok {
-			m.Metadata[plain] = text(value)
-			return true
+			d.m.Metadata[plain] = text
+		} else if !strings.HasPrefix(name, headerDelay) {
+			d.m.Metadata[name] = text
 		}
-		return strings.HasPrefix(name, headerDelay)
 	}
-	return true
+}
+
+// finish is for what the whole of the headers says.
+func (d *decoding) finish(exchange, key string) {
+	if exchange != "" {
+		d.out.Key = key
+	}
+	d.readDeaths(exchange)
+	if d.out.Key == "" && exchange == "" {
+		d.out.Key = d.key
+	}
 }
 
 // readDeaths makes of x-death what it says, without the steps of a delay,
 // which nobody died of.
-func readDeaths(d *amqp091.Delivery, m *message.Message, out *adapters.Delivery) {
-	list, _ := d.Headers[metadataDeaths].([]any)
+func (d *decoding) readDeaths(exchange string) {
 	var texts []string
-	for _, item := range list {
+	for _, item := range d.deaths {
 		death, _ := item.(amqp091.Table)
 		queue, reason := text(death["queue"]), text(death["reason"])
 		if strings.HasPrefix(queue, ladder) {
@@ -93,13 +167,13 @@ func readDeaths(d *amqp091.Delivery, m *message.Message, out *adapters.Delivery)
 		}
 		texts = append(texts, queue+" "+reason+" "+text(death["count"]))
 		// The last one is the oldest.
-		m.Metadata[metadataFirstDeathReason], m.Metadata[metadataFirstDeathQueue] = reason, queue
-		if keys, ok := death["routing-keys"].([]any); ok && len(keys) > 0 && text(death["exchange"]) != "" && d.Exchange == "" {
-			out.Key = text(keys[0]) // a dead letter keeps the key that it first came with
+		d.m.Metadata[metadataFirstDeathReason], d.m.Metadata[metadataFirstDeathQueue] = reason, queue
+		if keys, ok := death["routing-keys"].([]any); ok && len(keys) > 0 && text(death["exchange"]) != "" && exchange == "" {
+			d.out.Key = text(keys[0]) // a dead letter keeps the key that it first came with
 		}
 	}
 	if texts != nil {
-		m.Metadata[metadataDeaths] = strings.Join(texts, ", ")
+		d.m.Metadata[metadataDeaths] = strings.Join(texts, ", ")
 	}
 }
 

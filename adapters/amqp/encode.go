@@ -67,7 +67,9 @@ const (
 	classBasic       = 60
 	methodPublish    = classBasic<<16 | 40
 	methodReturn     = classBasic<<16 | 50
+	methodConsume    = classBasic<<16 | 20
 	methodCancel     = classBasic<<16 | 30
+	methodDeliver    = classBasic<<16 | 60
 	methodAck        = classBasic<<16 | 80
 	methodNack       = classBasic<<16 | 120
 	methodClose      = 20<<16 | 40 // of a channel

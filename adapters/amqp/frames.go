@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,36 +17,46 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// frames is the connection for publishing as amqp091 has it: whole frames pass
-// in both directions, so that a [pipe] can write its own between them, and the
-// broker's answers to those go to the pipe alone. What amqp091 does for each
-// publish and each confirm costs several times as much.
+// frames is a connection as amqp091 has it: whole frames pass in both
+// directions, so that a [pipe] or an [intake] can write its own between them, and what
+// the broker says of those goes to it alone. What amqp091 does for each publish,
+// confirm, delivery and acknowledgement costs several times as much.
 //
-// It writes to no channel but the pipes', which amqp091 opens and closes, and
-// publishes nothing on. All else, from the login to the heartbeats, is amqp091's.
+// The channels are amqp091's: it opens and closes them. So is all else, from the
+// login to the heartbeats.
 type frames struct {
 	*wire
 
 	out     sync.Mutex
-	partial []byte            // the beginning of a frame that amqp091 is writing
-	marks   map[string]uint16 // channels, by the mark that was seen on them; 0: not yet
+	partial []byte                          // the beginning of a frame that amqp091 is writing
+	marks   map[string]func(channel uint16) // by the consumer tag that is waited for
 
 	in      []byte // of the goroutine that reads; from first on it is not dealt with yet
 	first   int
 	pass    int          // bytes there, and of what follows, that are amqp091's
-	drop    int          // and bytes that are nobody's
 	moved   time.Time    // when the read deadline was
 	farther atomic.Int64 // how far away it is then: a time.Duration; 0: there is none
 
-	mu    sync.Mutex
-	pipes map[uint16]*pipe
-	over  error // why nothing more comes in
+	mu      sync.Mutex
+	dealers map[uint16]dealer // by channel
+	over    error             // why nothing more comes in
+}
+
+// dealer is a channel whose messages amqp091 does not see. The goroutine that
+// reads calls it.
+type dealer interface {
+	// deal takes a frame, or returns false if it is amqp091's.
+	deal(frame []byte) bool
+
+	// end says that nothing more comes, and that nothing must be written. It may be
+	// called several times.
+	end(why error)
 }
 
 const readSize = 32 << 10
 
 func newFrames(w *wire) *frames {
-	return &frames{wire: w, marks: make(map[string]uint16), pipes: make(map[uint16]*pipe), in: make([]byte, 0, readSize)}
+	return &frames{wire: w, marks: make(map[string]func(uint16)), dealers: make(map[uint16]dealer), in: make([]byte, 0, readSize)}
 }
 
 // protocolHeader is what a client says first; it is not a frame.
@@ -90,16 +101,35 @@ func frameSize(b []byte) int {
 // look finds out on which channel a mark is sent: amqp091 does not tell the
 // number of a channel. The lock is held.
 func (f *frames) look(frame []byte) {
-	if len(f.marks) == 0 || method(frame) != methodCancel {
+	if len(f.marks) == 0 {
 		return
 	}
-	const at = frameHead + 4 + 1 // of the consumer tag's text
-	if tag := frame[at : at+int(frame[at-1])]; f.isMark(tag) {
-		f.marks[string(tag)] = binary.BigEndian.Uint16(frame[1:])
+	r := fields{string(frame[min(frameHead+4, len(frame)):])}
+	switch method(frame) {
+	case methodConsume:
+		r.take(2)
+		r.short() // queue
+	case methodCancel:
+	default:
+		return
+	}
+	if found := f.marks[r.short()]; found != nil {
+		found(binary.BigEndian.Uint16(frame[1:]))
 	}
 }
 
-func (f *frames) isMark(tag []byte) bool { _, ok := f.marks[string(tag)]; return ok }
+// mark has found called before a frame with this consumer tag is sent.
+func (f *frames) mark(tag string, found func(channel uint16)) {
+	f.out.Lock()
+	defer f.out.Unlock()
+	f.marks[tag] = found
+}
+
+func (f *frames) unmark(tag string) {
+	f.out.Lock()
+	defer f.out.Unlock()
+	delete(f.marks, tag)
+}
 
 // method returns class and method of a frame, or 0.
 func method(frame []byte) uint32 {
@@ -110,40 +140,36 @@ func method(frame []byte) uint32 {
 }
 
 // number finds out the number of a channel.
-func (f *frames) number(ch *amqp091.Channel, mark string) (uint16, error) {
-	f.out.Lock()
-	f.marks[mark] = 0
-	f.out.Unlock()
-	err := ch.Cancel(mark, false) // which nobody consumes with: the broker does not mind
-	f.out.Lock()
-	n := f.marks[mark]
-	delete(f.marks, mark)
-	f.out.Unlock()
+func (f *frames) number(ch *amqp091.Channel) (n uint16, err error) {
+	mark := "motif-" + rand.Text()
+	f.mark(mark, func(number uint16) { n = number })
+	defer f.unmark(mark)
+	err = ch.Cancel(mark, false) // which nobody consumes with: the broker does not mind
 	if err == nil && n == 0 {
 		err = fmt.Errorf("amqp: %w: a channel without a number", adapters.ErrUnavailable)
 	}
 	return n, err
 }
 
-// attach sends to p what the broker says of its publishes.
-func (f *frames) attach(p *pipe) error {
+// attach gives a channel's frames to d.
+func (f *frames) attach(channel uint16, d dealer) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.over != nil {
 		return f.over
 	}
-	f.pipes[p.number] = p
+	f.dealers[channel] = d
 	return nil
 }
 
-// detach ends p, for a reason.
-func (f *frames) detach(p *pipe, why error) {
+// detach ends d, for a reason.
+func (f *frames) detach(channel uint16, d dealer, why error) {
 	f.mu.Lock()
-	if f.pipes[p.number] == p {
-		delete(f.pipes, p.number)
+	if f.dealers[channel] == d {
+		delete(f.dealers, channel)
 	}
 	f.mu.Unlock()
-	p.end(why)
+	d.end(why)
 }
 
 // SetReadDeadline is how amqp091 gives up a broker that says nothing: after
@@ -175,11 +201,7 @@ func (f *frames) Read(p []byte) (int, error) {
 			n := copy(p, there[:min(f.pass, len(there))])
 			f.first, f.pass = f.first+n, f.pass-n
 			return n, nil
-		case len(there) > 0 && f.drop > 0:
-			n := min(f.drop, len(there))
-			f.first, f.drop = f.first+n, f.drop-n
-			continue
-		case f.pass == 0 && f.drop == 0 && f.deal(there):
+		case f.pass == 0 && f.deal(there):
 			continue
 		}
 		if err := f.fill(); err != nil {
@@ -213,29 +235,28 @@ func (f *frames) deal(b []byte) bool {
 		return false
 	}
 	channel, size := binary.BigEndian.Uint16(b[1:]), frameSize(b)
-	p := f.pipe(channel)
+	d := f.dealer(channel)
 	switch {
 	case size > maxFrame: // amqp091 finds that out, too
 		f.pass = size
 		return true
-	case p != nil && b[0] == frameBody: // of a return
-		f.drop = size
-		return true
-	case p == nil && channel != 0:
+	case d == nil && channel != 0:
 		f.pass = size
 		return true
 	case len(b) < size:
 		return false
 	}
 	frame := b[:size]
-	if p != nil && p.deal(frame) {
-		f.drop = size
+	if d != nil && d.deal(frame) {
+		f.first += size
 		return true
 	}
 	f.pass = size
 	switch method(frame) {
 	case methodClose:
-		f.detach(p, closeReason(frame))
+		if d != nil {
+			f.detach(channel, d, closeReason(frame))
+		}
 	case methodConnClose:
 		f.end(closeReason(frame))
 	}
@@ -245,10 +266,10 @@ func (f *frames) deal(b []byte) bool {
 // maxFrame is more than a broker may send.
 const maxFrame = 1 << 20
 
-func (f *frames) pipe(channel uint16) *pipe {
+func (f *frames) dealer(channel uint16) dealer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.pipes[channel]
+	return f.dealers[channel]
 }
 
 // alive tells whether there is more to come in.
@@ -264,11 +285,11 @@ func (f *frames) end(why error) {
 	if f.over == nil {
 		f.over = why
 	}
-	pipes := slices.Collect(maps.Values(f.pipes))
-	clear(f.pipes)
+	dealers := slices.Collect(maps.Values(f.dealers))
+	clear(f.dealers)
 	f.mu.Unlock()
-	for _, p := range pipes {
-		p.end(why)
+	for _, d := range dealers {
+		d.end(why)
 	}
 }
 

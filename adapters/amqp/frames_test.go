@@ -41,7 +41,7 @@ func newScript(t *testing.T) (*frames, *pipe, *io.PipeWriter, *scripted) {
 	f := newFrames(newWire(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
 	p := &pipe{d: d, frames: f, number: 3, most: 4096, opened: time.Now(), oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}}
-	if err := f.attach(p); err != nil {
+	if err := f.attach(p.number, p); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,9 +79,9 @@ func (s *session) newPipe() (*pipe, error) {
 		d: s.link.d, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize, opened: time.Now(),
 		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int),
 	}
-	if p.number, err = s.frames.number(ch, "motif-"+rand.Text()); err == nil {
+	if p.number, err = s.frames.number(ch); err == nil {
 		if err = ch.Confirm(false); err == nil {
-			err = s.frames.attach(p)
+			err = s.frames.attach(p.number, p)
 		}
 	}
 	if err != nil {
@@ -93,7 +92,7 @@ func (s *session) newPipe() (*pipe, error) {
 }
 
 func (p *pipe) close() {
-	p.frames.detach(p, adapters.ErrClosed)
+	p.frames.detach(p.number, p, adapters.ErrClosed)
 	_ = p.ch.Close()
 }
 
@@ -179,8 +178,11 @@ func (p *pipe) ticket(id string) ticket {
 // deal takes what the broker says of a publish, or returns false if a frame is
 // about something else.
 func (p *pipe) deal(frame []byte) bool {
-	if frame[0] == frameHeader {
-		p.returned(readTicket(frame[frameHead : len(frame)-1]))
+	switch frame[0] {
+	case frameBody: // of a return
+		return true
+	case frameHeader:
+		p.returned(readTicket(string(frame[frameHead : len(frame)-1])))
 		return true
 	}
 	switch m := method(frame); m {
@@ -306,21 +308,27 @@ func (p *pipe) end(why error) {
 }
 
 // readTicket reads from the header of a returned message what it is told by.
-func readTicket(b []byte) (t ticket) {
-	r := fields{b: b}
-	r.skip(12) // class, weight, size
-	flags := r.uint16()
+func readTicket(header string) (t ticket) {
+	r := fields{header}
+	r.take(12) // class, weight, size
+	flags := uint16(r.uint(2))
 	for _, flag := range []uint16{flagContentType, flagEncoding} {
 		if flags&flag != 0 {
 			r.short()
 		}
 	}
 	if flags&flagHeaders != 0 {
-		t.seq = r.table(headerSeq)
+		for table := (fields{r.long()}); len(table.s) > 0; {
+			// Between a publish and its return the broker may have added headers of any type.
+			name, kind := table.field()
+			if value, _ := table.value(kind, 0).(string); name == headerSeq {
+				t.seq = value
+			}
+		}
 	}
 	for _, flag := range []uint16{flagDeliveryMode, flagPriority} {
 		if flags&flag != 0 {
-			r.skip(1)
+			r.take(1)
 		}
 	}
 	for _, flag := range []uint16{flagCorrelation, flagReplyTo, flagExpiration} {
@@ -332,70 +340,4 @@ func readTicket(b []byte) (t ticket) {
 		t.id = r.short()
 	}
 	return t
-}
-
-// fields reads what AMQP's fields are made of. What is too short reads as zeros.
-type fields struct{ b []byte }
-
-func (r *fields) skip(n int) []byte {
-	n = max(0, min(n, len(r.b)))
-	skipped := r.b[:n]
-	r.b = r.b[n:]
-	return skipped
-}
-
-func (r *fields) uint16() uint16 {
-	var n [2]byte
-	copy(n[:], r.skip(2))
-	return binary.BigEndian.Uint16(n[:])
-}
-
-func (r *fields) uint32() int {
-	var n [4]byte
-	copy(n[:], r.skip(4))
-	return int(binary.BigEndian.Uint32(n[:]))
-}
-
-func (r *fields) short() string {
-	n := r.skip(1)
-	if len(n) == 0 {
-		return ""
-	}
-	return string(r.skip(int(n[0])))
-}
-
-// table reads a table, and returns the text of that name in it. Between a
-// publish and its return the broker may have added headers of any type.
-func (r *fields) table(name string) (text string) {
-	in := fields{b: r.skip(r.uint32())}
-	for len(in.b) > 0 {
-		key, kind := in.short(), in.skip(1)
-		if len(kind) == 0 {
-			break
-		}
-		value := in.skip(in.size(kind[0]))
-		if key == name && kind[0] == 'S' {
-			text = string(value)
-		}
-	}
-	return text
-}
-
-// size is that of a field's value, read from its length if it has one.
-func (r *fields) size(kind byte) int {
-	switch kind {
-	case 't', 'b', 'B':
-		return 1
-	case 's', 'u':
-		return 2
-	case 'I', 'i', 'f':
-		return 4
-	case 'l', 'L', 'd', 'T':
-		return 8
-	case 'D':
-		return 5
-	case 'S', 'x', 'A', 'F':
-		return r.uint32()
-	}
-	return 0
 }

@@ -217,24 +217,14 @@ func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error)
 func (v *view) receive(ctx context.Context) (adapters.Delivery, bool) {
 	c := v.consumer
 	select {
-	case d, ok := <-c.deliveries:
-		if ok {
-			return c.hand(&d)
-		}
+	case h := <-c.intake.arrived:
+		return c.hand(h)
 	default:
-		c.ledger.idle()
-		select {
-		case d, ok := <-c.deliveries:
-			if ok {
-				return c.hand(&d)
-			}
-		case <-v.changed:
-			return adapters.Delivery{}, false
-		case <-ctx.Done():
-			return adapters.Delivery{}, false
-		}
 	}
-	select { // the consumer is gone; that will be noticed soon
+	c.ledger.idle()
+	select {
+	case h := <-c.intake.arrived:
+		return c.hand(h)
 	case <-v.changed:
 	case <-ctx.Done():
 	}
