@@ -174,7 +174,11 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	sent := make(chan error, 1)
 	if async, ok := b.driver.(adapters.AsyncPublisher); !ok {
 		sent <- b.driver.Publish(ctx, p, m)
-	} else if err := async.PublishAsync(ctx, p, m, func(err error) { sent <- err }); err != nil {
+	} else if err := async.PublishAsync(ctx, p, m, func(err error) {
+		if err != nil { // else there is nothing to wake up for
+			sent <- err
+		}
+	}); err != nil {
 		return adapters.Delivery{}, err
 	}
 	d, err := r.await(ctx, sent, answer, address)

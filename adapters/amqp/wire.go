@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -175,6 +176,7 @@ func (w *wire) flush() {
 		}
 		if buf == nil {
 			<-w.wake
+			runtime.Gosched() // who is about to write as well gets to do it before
 			continue
 		}
 		if _, err := w.Conn.Write(buf); err != nil {
