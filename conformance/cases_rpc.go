@@ -61,9 +61,10 @@ var rpcCases = []Case{
 		Rule:  "The function's ctx has the time that its caller has left, and ends with it.",
 		Needs: rpcNeeds,
 		run: func(t *trial) {
-			name, ended := t.name("slow"), make(chan error, 1)
+			name, began, ended := t.name("slow"), make(chan struct{}, 1), make(chan error, 1)
 			serve(t, t.bus(), name, func(ctx context.Context, wait bool) (time.Duration, error) {
 				if wait {
+					began <- struct{}{}
 					<-ctx.Done()
 					ended <- ctx.Err()
 					return 0, ctx.Err()
@@ -83,10 +84,17 @@ var rpcCases = []Case{
 			if left <= given/2 || left > given {
 				t.errorf("with 40 s to go the function had %v", left)
 			}
-			ctx, cancel = context.WithTimeout(t.ctx, 300*time.Millisecond)
-			defer cancel()
-			_, err = rpc.Call(ctx, true)
-			t.is(err, context.DeadlineExceeded, "calling a function that takes longer")
+			for given, running := 300*time.Millisecond, false; !running; given *= 2 { // until there was time to begin
+				ctx, cancel := context.WithTimeout(t.ctx, given)
+				_, err = rpc.Call(ctx, true)
+				cancel()
+				t.is(err, context.DeadlineExceeded, "calling a function that takes longer")
+				select {
+				case <-began:
+					running = true
+				default:
+				}
+			}
 			wait(t, ended, "the function's ctx ends")
 		},
 	},

@@ -2,13 +2,14 @@ package patterns
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
@@ -83,9 +84,27 @@ func (s *sender) prepare(ctx context.Context, key string, opts []PublishOption, 
 // message makes a message of its own headers map, which drivers only read.
 func (b *Bus) message(id string, payload []byte, headers map[string]string) *message.Message {
 	if id == "" {
-		id = watermill.NewUUID()
+		id = newID()
 	}
 	return &message.Message{UUID: id, Payload: payload, Metadata: headers}
+}
+
+// newID returns a random UUID (RFC 9562, version 4). An id has to be unique,
+// not a secret: this source has 122 good bits at a tenth of the cost of those that are.
+func newID() string {
+	var id [16]byte
+	binary.NativeEndian.PutUint64(id[:], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	text := make([]byte, 0, 36)
+	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			text = append(text, '-')
+		}
+		text = hex.AppendEncode(text, part)
+	}
+	return string(text)
 }
 
 func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {
