@@ -164,7 +164,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	p := adapters.Publication{
 		To:         adapters.Endpoint{Kind: adapters.Reply, Name: d.ReplyTo},
-		Properties: adapters.Properties{ContentType: c.bus.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true},
+		Properties: adapters.Properties{ContentType: c.bus.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()

@@ -161,9 +161,7 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	for key, value := range o.message.Metadata {
 		b = appendHeader(b, escape(key), value)
 	}
-	if p.ReplyTo == "" && p.To.Kind != adapters.Reply { // watermill-amqp has no calls
-		b = appendHeader(b, headerUUID, o.message.UUID)
-	}
+	b = appendHeader(b, headerUUID, o.message.UUID)
 	if p.Attempt > 1 {
 		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
 	}
