@@ -211,11 +211,13 @@ func (r *rules) toLosing(clients ...string) string {
 	for label, n := range r.counts {
 		var lost []*held
 		others, theirs := 0, 0
+		channels := make(map[*consumer]bool)
 		for _, h := range r.p.hand[label] {
 			switch {
 			case h.stale:
 			case slices.Contains(clients, h.client):
 				lost = append(lost, h)
+				channels[h.from] = true
 			default:
 				others++
 			}
@@ -225,7 +227,11 @@ func (r *rules) toLosing(clients ...string) string {
 				others++
 			} else {
 				theirs++
+				channels[c] = true
 			}
+		}
+		if q := r.p.specs[label]; q.AutoDelete && q.DeadLetter != "" && n.Unacked > 0 && len(channels) > 1 {
+			return "what is given back expires, or goes with the queue, whichever channel is closed first"
 		}
 		if others > 0 && len(lost)+theirs > 0 && n.Unacked > 0 && r.of(label).uncertain {
 			return "it is not known what the client holds of " + label
