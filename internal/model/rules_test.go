@@ -210,14 +210,18 @@ func (r *rules) toStop(o op) string {
 func (r *rules) toLosing(clients ...string) string {
 	for label, n := range r.counts {
 		var lost []*held
-		others, theirs := 0, 0
-		channels := make(map[*consumer]bool)
+		others, theirs, stay := 0, 0, 0
+		channels := make(map[any]bool)
 		for _, h := range r.p.hand[label] {
 			switch {
 			case h.stale:
 			case slices.Contains(clients, h.client):
 				lost = append(lost, h)
-				channels[h.from] = true
+				if h.from != nil {
+					channels[h.from] = true
+				} else {
+					channels[h] = true // each get has a channel of its own
+				}
 			default:
 				others++
 			}
@@ -225,6 +229,7 @@ func (r *rules) toLosing(clients ...string) string {
 		for _, c := range r.p.at(label) {
 			if !slices.Contains(clients, c.client) {
 				others++
+				stay++
 			} else {
 				theirs++
 				channels[c] = true
@@ -232,6 +237,9 @@ func (r *rules) toLosing(clients ...string) string {
 		}
 		if q := r.p.specs[label]; q.AutoDelete && q.DeadLetter != "" && n.Unacked > 0 && len(channels) > 1 {
 			return "what is given back expires, or goes with the queue, whichever channel is closed first"
+		}
+		if stay > 0 && n.Unacked > 0 && len(channels) > 1 {
+			return "others get first what comes back from the channel that is closed first"
 		}
 		if others > 0 && len(lost)+theirs > 0 && n.Unacked > 0 && r.of(label).uncertain {
 			return "it is not known what the client holds of " + label
