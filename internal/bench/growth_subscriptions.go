@@ -47,6 +47,9 @@ func cost(ctx context.Context, r *Run, size int, open func(ctx context.Context, 
 	if err != nil {
 		return err
 	}
+	if err := s.subscribe(ctx, func([]byte) {}); err != nil { // opens what all of them share
+		return err
+	}
 	heap, goroutines := heapAndStacks(), runtime.NumGoroutine()
 	start := time.Now()
 	for range size {
@@ -86,7 +89,7 @@ func comeback(ctx context.Context, r *Run, size int, open func(ctx context.Conte
 	figures["connections"], figures["channels"] = float64(connections), float64(channels)
 	start := time.Now()
 	tap.cut()
-	const often = 50 * time.Millisecond
+	often := max(50*time.Millisecond, time.Duration(size)*time.Millisecond/2) // else it is these messages that keep the broker busy
 	for tick := time.NewTicker(often); ; {
 		if err := ch.PublishWithContext(ctx, r.Name, "", false, false, amqp091.Publishing{}); err != nil {
 			return err
