@@ -112,6 +112,7 @@ func (f *field) judge(t *testing.T, trials []*trial) {
 			t.Errorf("%s: %v\n\n%s\nThe clients say:\n%s", tr.name, tr.err, tr.script, tr.log)
 			continue
 		}
+		t.Logf("%s differs:\n\n%s\n%s", tr.name, tr.script, tr.diff) // to make it shorter can take long
 		last := *tr
 		again := func(s script) bool {
 			next := trial{script: s, want: inMemory(t, s)}
