@@ -74,7 +74,7 @@ BENCH = cd internal/bench && $(GO)
 
 .PHONY: bench
 bench: rabbitmq ## Motif beside the raw client and the peers, with results and plots (under 15 minutes)
-	$(BENCH) run . -out results
+	$(BENCH) run . -out results -readme ../../README.md
 
 .PHONY: bench-quick
 bench-quick: rabbitmq ## the main workloads of bench, as a table (under a minute)

@@ -33,6 +33,7 @@ type options struct {
 	pairs    int
 	out      string
 	profiles string
+	readme   string
 	list     bool
 }
 
@@ -42,6 +43,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.run, "run", "", "only what matches this `regexp`")
 	flag.IntVar(&o.pairs, "pairs", 5, "how many `times` each side runs")
 	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the tables are all")
+	flag.StringVar(&o.readme, "readme", "", "a `file` whose table of ratios is to be replaced")
 	flag.StringVar(&o.profiles, "profiles", "", "a `folder` for CPU profiles of each side's last run")
 	flag.BoolVar(&o.list, "list", false, "list what there is to measure")
 
@@ -122,6 +124,9 @@ func bench(ctx context.Context, o options) (err error) {
 	report.Print(os.Stdout)
 	if o.out != "" {
 		err = errors.Join(err, report.Write(o.out))
+	}
+	if o.readme != "" && err == nil {
+		err = report.updateReadme(o.readme)
 	}
 	return err
 }
