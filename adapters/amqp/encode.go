@@ -3,6 +3,7 @@ package amqp
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,6 +91,7 @@ const (
 // that tells returns apart, or "". amqp091 does the same with a dozen allocations,
 // which was most of what a publish cost.
 func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) ([]byte, error) {
+	b = slices.Grow(b, len(o.message.Payload)) // and a little more, once
 	b, at := beginFrame(b, frameMethod, channel)
 	b = binary.BigEndian.AppendUint32(b, methodPublish)
 	b = append(b, 0, 0) // reserved

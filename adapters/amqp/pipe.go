@@ -37,6 +37,9 @@ type pipe struct {
 	landed []landing // of the goroutine that reads
 }
 
+// pipeKeep is the capacity of a buffer that is kept for the next message.
+const pipeKeep = 4 * wireLarge
+
 // wornAfter is how old a channel is whose refusals are believed no more. Of a quorum
 // queue whose leader's node has just died, a new channel can be told that it takes
 // nothing, and RabbitMQ 3.10 then never tells that channel anything else, though the
@@ -136,7 +139,7 @@ func (p *pipe) send(o *outgoing, done func(error)) error {
 	if err != nil {
 		return err
 	}
-	if p.buf = buf; cap(buf) > wireLarge {
+	if p.buf = buf; cap(buf) > pipeKeep {
 		p.buf = nil
 	}
 	if p.next-p.oldest == uint64(len(p.flying)) {

@@ -10,7 +10,7 @@ import (
 const (
 	wireHighWater = 1 << 20            // bytes waiting to be written, past which publishers wait
 	wireLarge     = wireHighWater / 16 // bytes of a message for which there must be room
-	wireKeep      = 1 << 20            // capacity of a buffer that is kept after use
+	wireKeep      = 2 * wireHighWater  // capacity of a buffer that is kept after use
 	wireLinger    = 2 * time.Second    // for the last bytes to leave at Close
 )
 

@@ -115,7 +115,7 @@ func bench(ctx context.Context, o options) (err error) {
 		url = node.URL
 	}
 	report := &Report{Machine: describeMachine(url)}
-	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles}
+	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick}
 	if o.quick {
 		p.duration = 200 * time.Millisecond
 	}

@@ -39,6 +39,7 @@ type plan struct {
 	pairs    int
 	duration time.Duration // of each measurement, about
 	rounds   int           // for each size of a curve
+	quick    bool
 	profiles string        // where to write profiles to, or ""
 	progress func(format string, args ...any)
 }
@@ -62,17 +63,21 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (*Result, e
 		return nil, err
 	}
 	var a, b []Sample
-	for i := range p.pairs {
-		ours, err := p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", i))
+	pairs := p.pairs
+	if w.Target != (Target{}) && !p.quick {
+		pairs += 4 // where a little more or less matters
+	}
+	for i := range pairs {
+		ours, err := p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", pairs-1-i))
 		if err != nil {
 			return nil, err
 		}
-		theirs, err := p.runSide(ctx, w, url, false, nTheirs, p.profile(w, "theirs", i))
+		theirs, err := p.runSide(ctx, w, url, false, nTheirs, p.profile(w, "theirs", pairs-1-i))
 		if err != nil {
 			return nil, err
 		}
 		a, b = append(a, ours), append(b, theirs)
-		p.progress("%d of %d: %.2fx", i+1, p.pairs, ours.Rate/theirs.Rate)
+		p.progress("%d of %d: %.2fx", i+1, pairs, ours.Rate/theirs.Rate)
 	}
 	return compare(w, a, b), nil
 }
@@ -96,8 +101,8 @@ func (p *plan) warmUp(ctx context.Context, w *Workload, url string, ours bool) (
 
 // profile is the file for the profile of a pair's side: that of the last pair,
 // if any.
-func (p *plan) profile(w *Workload, side string, pair int) string {
-	if p.profiles == "" || pair != p.pairs-1 {
+func (p *plan) profile(w *Workload, side string, left int) string {
+	if p.profiles == "" || left > 0 {
 		return ""
 	}
 	name := strings.NewReplacer("/", "-", " ", "-", ",", "").Replace(w.Name + "-" + w.Baseline + "-" + side)
