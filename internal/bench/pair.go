@@ -40,7 +40,7 @@ type plan struct {
 	duration time.Duration // of each measurement, about
 	rounds   int           // for each size of a curve
 	quick    bool
-	profiles string        // where to write profiles to, or ""
+	profiles string // where to write profiles to, or ""
 	progress func(format string, args ...any)
 }
 
