@@ -62,7 +62,7 @@ func TestDelayToExchange(t *testing.T) {
 // too long to say more before them.
 func TestDelayToLongName(t *testing.T) {
 	d := connect(t)
-	long := strings.Repeat("n", 200)
+	long := strings.Repeat("n", 240)
 	for _, src := range []adapters.Source{fromQueue(long, 1), {Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: long}, Prefetch: 1}} {
 		sub := subscribe(t, d, src)
 		publish(t, d, delayed(adapters.Publication{To: src.Endpoint}, time.Millisecond), src.Kind.String())
