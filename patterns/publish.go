@@ -2,8 +2,6 @@ package patterns
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -89,22 +87,21 @@ func (b *Bus) message(id string, payload []byte, headers map[string]string) *mes
 	return &message.Message{UUID: id, Payload: payload, Metadata: headers}
 }
 
-// newID returns a random UUID (RFC 9562, version 4). An id has to be unique,
-// not a secret: this source has 122 good bits at a tenth of the cost of those that are.
+// newID returns 26 random letters and digits. An id has to be unique, not a
+// secret: this source has 128 good bits at a tenth of the cost of those that
+// are. It is no longer than that because the properties of most messages then
+// fit in 64 bytes, past which RabbitMQ takes 5% longer over a small message.
 func newID() string {
-	var id [16]byte
-	binary.NativeEndian.PutUint64(id[:], rand.Uint64())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	text := make([]byte, 0, 36)
-	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
-		if i > 0 {
-			text = append(text, '-')
+	const digits = "abcdefghijklmnopqrstuvwxyz234567" // base32, 5 bits each
+	var text [26]byte
+	for half := range 2 {
+		bits := rand.Uint64()
+		for i := range len(text) / 2 {
+			text[half*len(text)/2+i] = digits[bits&31]
+			bits >>= 5
 		}
-		text = hex.AppendEncode(text, part)
 	}
-	return string(text)
+	return string(text[:])
 }
 
 func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {

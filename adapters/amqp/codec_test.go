@@ -93,7 +93,11 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 	}
 	d.ContentType, d.ContentEncoding = text(flagContentType), text(flagEncoding)
 	d.Headers = amqp091.Table{}
-	for table := (fields{r.long()}); len(table.s) > 0; {
+	table := fields{}
+	if flags&flagHeaders != 0 {
+		table.s = r.long()
+	}
+	for len(table.s) > 0 {
 		name := table.short()
 		kind := table.uint(1)
 		if name == headerAlso && kind == 'A' && o.steps > 0 { // ours, which RabbitMQ takes away

@@ -76,6 +76,12 @@ type Config struct {
 	MaxBody     int // bytes (16 MiB, the default limit of RabbitMQ 4)
 	MaxInFlight int // publishes without an answer yet, of the driver (1024); the next one waits
 
+	// WatermillUUID sends each message's id a second time, as the header
+	// _watermill_message_uuid: for receivers that use watermill-amqp, which knows an
+	// id from nowhere else, and has "" without it. A small message then takes the
+	// broker a tenth longer. What watermill-amqp sends is understood in any case.
+	WatermillUUID bool
+
 	// AllowReplyTo tells whether a message may be published to Endpoint{Reply,
 	// address}, beside direct reply addresses and server-named queues. The address of an answer is
 	// the caller's choice: whoever may send a request could otherwise have it

@@ -19,6 +19,7 @@
 //	name=...             what the broker's tools call the connection (motif)
 //	heartbeat=30s        see Config.Heartbeat
 //	queue_type=classic   see Config.QueueType
+//	watermill_uuid=true  see Config.WatermillUUID
 //	insecure_host=host   allows a login without TLS at that host; any number of them
 //	ca_file=...          whom to trust, instead of the system's authorities
 //	server_name=...      the name that the broker's certificate must have
@@ -80,7 +81,7 @@
 // (TTL is expiration, Transient delivery-mode 1). Timestamps are of whole seconds. Headers
 // that are added, always as text:
 //
-//	_watermill_message_uuid   the UUID again, where watermill-amqp has it
+//	_watermill_message_uuid   the UUID again, where watermill-amqp has it: see Config.WatermillUUID
 //	motif-attempt             Properties.Attempt, from 2 on
 //	motif-key                 Publication.Key of a message that is sent to a queue
 //	motif-seq                 of a mandatory message, while another of its id is in flight

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,6 +89,10 @@ func (c *Config) parameter(name string, values []string) (err error) {
 		c.Name = last
 	case "queue_type":
 		c.QueueType = QueueType(last)
+	case "watermill_uuid":
+		if c.WatermillUUID, err = strconv.ParseBool(last); err != nil {
+			return invalid("the URL's watermill_uuid is neither true nor false")
+		}
 	case "heartbeat":
 		if c.Heartbeat, err = time.ParseDuration(last); err != nil || c.Heartbeat <= 0 {
 			return invalid("the URL's heartbeat is not a duration, such as 10s")

@@ -65,6 +65,9 @@ func closed(t *testing.T, c interface{ Close() error }) {
 	}
 }
 
+// forThem has our ids where they look for them.
+const forThem = "?watermill_uuid=true"
+
 // take returns the next message, acknowledged.
 func take(t *testing.T, ch <-chan *message.Message) *message.Message {
 	t.Helper()
@@ -108,7 +111,7 @@ func TestTheirQueue(t *testing.T) {
 	cfg := wmamqp.NewDurableQueueConfig(url)
 	topic := unique(t)
 	theirTopology(t, cfg, topic)
-	d := connect(t, url, amqp.Quorum)
+	d := connect(t, url+forThem, amqp.Quorum)
 
 	t.Run("to us", func(t *testing.T) {
 		theirs := theirPublisher(t, cfg)
@@ -187,7 +190,7 @@ func TestTheirServiceIsOurGroup(t *testing.T) {
 	topic := unique(t)
 	cfg := wmamqp.NewDurablePubSubConfig(url, func(topic string) string { return topic + ":kitchen" })
 	theirTopology(t, cfg, topic)
-	d := connect(t, url, amqp.Quorum)
+	d := connect(t, url+forThem, amqp.Quorum)
 	src := watermill.FromGroup("kitchen")(topic)
 	src.Passive = true
 	sub := subscribe(t, d, src)
@@ -209,7 +212,7 @@ func TestTheirTopicExchange(t *testing.T) {
 	exchange := unique(t)
 	cfg := wmamqp.NewDurableTopicConfig(url, exchange, exchange+".theirs")
 	ch := theirSubscription(t, cfg, "usa.#")
-	d := connect(t, url, amqp.Quorum)
+	d := connect(t, url+forThem, amqp.Quorum)
 	sub := subscribe(t, d, adapters.Source{Endpoint: at(adapters.Topic, exchange), Group: "ours", Keys: []string{"*.weather"}})
 	m := letters()[0]
 
@@ -232,6 +235,11 @@ func TestTheirTopicExchange(t *testing.T) {
 	if fromUs := take(t, ch); fromUs.UUID != m.UUID {
 		t.Errorf("got %q", fromUs.UUID)
 	}
+	publish(t, connect(t, url, amqp.Quorum), adapters.Publication{To: at(adapters.Topic, exchange), Key: "usa.weather"}, m)
+	if fromUs := take(t, ch); fromUs.UUID != "" || fromUs.Metadata["tenant"] != "blue" {
+		t.Errorf("without watermill_uuid they got %q %v", fromUs.UUID, fromUs.Metadata)
+	}
+	same(t, receive(t, sub).Message, m)
 	nothing(t, sub)
 }
 
@@ -245,7 +253,7 @@ func TestTheirOrdersInAWorkQueue(t *testing.T) {
 	cfg := wmamqp.NewDurableQueueConfig(url)
 	topic := unique(t)
 	theirTopology(t, cfg, topic)
-	bus := patterns.New(connect(t, url, amqp.Quorum))
+	bus := patterns.New(connect(t, url+forThem, amqp.Quorum))
 	queue := patterns.NewWorkQueue[order](bus, topic, patterns.Passive())
 
 	seen := make(chan patterns.Delivery, 10)
@@ -312,7 +320,7 @@ func TestTheirMarshalerOnWhatWaited(t *testing.T) {
 	}}
 	topic := unique(t)
 	theirTopology(t, cfg, topic)
-	d := connect(t, url, amqp.Quorum)
+	d := connect(t, url+forThem, amqp.Quorum)
 	m := letters()[0]
 	publish(t, d, adapters.Publication{To: at(adapters.Queue, topic), Delay: 1}, m)
 	got := take(t, theirSubscription(t, cfg, topic))

@@ -169,8 +169,7 @@ func TestOnTheWire(t *testing.T) {
 		"plain": "a", "CC": "b", "BCC": "c", "x-death": "d", "motif-attempt": "e", "motif-metadata-x": "f", "motif-reason": "g", "cc": "h",
 	}
 	headers := map[string]any{
-		"_watermill_message_uuid": "7",
-		"plain":                   "a", "motif-metadata-CC": "b", "motif-metadata-BCC": "c", "motif-metadata-x-death": "d",
+		"plain": "a", "motif-metadata-CC": "b", "motif-metadata-BCC": "c", "motif-metadata-x-death": "d",
 		"motif-metadata-motif-attempt": "e", "motif-metadata-motif-metadata-x": "f", "motif-reason": "g", "cc": "h",
 	}
 	everything := adapters.Publication{
@@ -235,9 +234,16 @@ func TestOnTheWire(t *testing.T) {
 
 	publish(t, d, adapters.Publication{To: at(adapters.Queue, queue)}, &message.Message{})
 	got = p.get(t, queue)
-	want = properties{Headers: map[string]any{"_watermill_message_uuid": ""}, DeliveryMode: 2, Timestamp: got.Properties.Timestamp}
+	want = properties{DeliveryMode: 2, Timestamp: got.Properties.Timestamp}
 	if len(got.Body) > 0 || !reflect.DeepEqual(got.Properties, want) {
 		t.Errorf("empty: %+v\nwant %+v", got, want)
+	}
+
+	publish(t, connect(t, url+forThem, ""), adapters.Publication{To: at(adapters.Queue, queue)}, message.NewMessage("8", nil))
+	got = p.get(t, queue)
+	want = properties{MessageID: "8", Headers: map[string]any{"_watermill_message_uuid": "8"}, DeliveryMode: 2, Timestamp: got.Properties.Timestamp}
+	if !reflect.DeepEqual(got.Properties, want) {
+		t.Errorf("with watermill_uuid: %+v\nwant %+v", got, want)
 	}
 }
 
