@@ -66,8 +66,26 @@ type AsyncPublisher interface {
 	// It may block until there is room for one more, as long as ctx allows. ctx
 	// does not bound the wait for the broker; Close does. Like Publish it does
 	// not keep msg. done must not block: it may be called by the goroutine that
-	// reads from the broker, or before PublishAsync returns.
+	// reads from the broker, or before PublishAsync returns. It may settle deliveries.
 	PublishAsync(ctx context.Context, p Publication, msg *message.Message, done func(error)) error
+}
+
+// ReplyReceiver is implemented by drivers whose broker has a quicker way for
+// answers than a queue.
+type ReplyReceiver interface {
+	// ReceiveReplies makes a reply address: what is published to Endpoint{Reply,
+	// address}, by whichever driver, is handed to received. That is done at most once
+	// and cannot be undone, so that such a delivery has no Settler; and nothing
+	// bounds it, which is for those who know how many answers they asked for.
+	// received is called with one message after another, by the goroutine that reads
+	// from the broker, and must not block.
+	//
+	// The address lasts until the session is lost or the driver closed. Then lost is
+	// called, once, with why, and received no more; lost must not block either, and
+	// may be called before ReceiveReplies returns. After an error none is called.
+	//
+	// ErrUnsupported: there is no such way here; Subscribe to a Reply source.
+	ReceiveReplies(ctx context.Context, received func(Delivery), lost func(error)) (address string, err error)
 }
 
 // Getter is implemented by drivers that can tell that a queue is empty

@@ -28,7 +28,7 @@ type replies struct {
 	gone  chan struct{} // a place for each call that is being cancelled
 
 	mu      sync.Mutex
-	sub     adapters.Subscription
+	way     *way // nil while there is none
 	pending map[string]chan adapters.Delivery
 	closed  bool
 	opening chan struct{} // held while the address is being made
@@ -36,6 +36,13 @@ type replies struct {
 	stopped context.Context // ends with the bus
 	stop    context.CancelFunc
 	reader  sync.WaitGroup
+}
+
+// way is how answers come back.
+type way struct {
+	lost    chan struct{} // closed when none come any more
+	address string
+	sub     adapters.Subscription // whose address may change; nil where a driver hands answers over
 }
 
 func (r *replies) init(b *Bus, maxCalls int) {
@@ -47,71 +54,116 @@ func (r *replies) init(b *Bus, maxCalls int) {
 	r.stopped, r.stop = context.WithCancel(context.Background())
 }
 
-// current returns where answers are sent now, or "" for nowhere.
-func (r *replies) current() string {
+// current returns the way back that there is now, or nil.
+func (r *replies) current() *way {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.sub == nil {
-		return ""
-	}
-	return r.sub.Address()
+	return r.way
 }
 
-// address returns where answers are to be sent, making it at the first call.
-func (r *replies) address(ctx context.Context) (string, error) {
-	if address := r.current(); address != "" {
-		return address, nil
+// open returns the way back, making it at the first call.
+func (r *replies) open(ctx context.Context) (*way, error) {
+	if w := r.current(); w != nil {
+		return w, nil
 	}
 	select {
 	case r.opening <- struct{}{}:
 		defer func() { <-r.opening }()
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return nil, ctx.Err()
 	}
-	r.mu.Lock()
-	sub, closed := r.sub, r.closed
-	r.mu.Unlock()
-	switch {
-	case closed:
-		return "", adapters.ErrClosed
-	case sub != nil:
-		return sub.Address(), nil
+	if w := r.current(); w != nil {
+		return w, nil
 	}
-	sub, err := r.bus.driver.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: replyPrefetch})
+	w, err := r.direct(ctx)
+	if errors.Is(err, adapters.ErrUnsupported) {
+		w, err = r.subscribe(ctx)
+	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return "", errors.Join(adapters.ErrClosed, sub.Stop())
+		return nil, adapters.ErrClosed // w goes with the driver
 	}
-	r.sub = sub
-	r.reader.Go(func() { r.read(sub) })
-	return sub.Address(), nil
+	select {
+	case <-w.lost:
+		return nil, errNoWayBack
+	default:
+	}
+	r.way = w
+	if w.sub != nil {
+		r.reader.Go(func() { r.read(w) })
+	}
+	return w, nil
 }
 
-// read hands answers to their callers until the address is gone; the next
-// call then makes another.
-func (r *replies) read(sub adapters.Subscription) {
+// errNoWayBack: what was asked may have been done.
+var errNoWayBack = fmt.Errorf("the answer has no way back: %w", adapters.ErrSessionLost)
+
+// direct has the driver hand answers over.
+func (r *replies) direct(ctx context.Context) (*way, error) {
+	driver, ok := r.bus.driver.(adapters.ReplyReceiver)
+	if !ok {
+		return nil, adapters.ErrUnsupported
+	}
+	w := &way{lost: make(chan struct{})}
+	var err error
+	w.address, err = driver.ReceiveReplies(ctx, r.received, func(error) { r.lose(w) })
+	return w, err
+}
+
+// subscribe has them come through a queue.
+func (r *replies) subscribe(ctx context.Context) (*way, error) {
+	sub, err := r.bus.driver.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: replyPrefetch})
+	if err != nil {
+		return nil, err
+	}
+	return &way{lost: make(chan struct{}), sub: sub}, nil
+}
+
+// to returns the address for the answer to a request that is sent now.
+func (w *way) to() string {
+	if w.sub != nil {
+		return w.sub.Address()
+	}
+	return w.address
+}
+
+// read hands answers to their callers until there are no more.
+func (r *replies) read(w *way) {
+	defer func() { _ = w.sub.Stop() }()
+	defer r.lose(w)
 	for {
-		d, err := sub.Receive(r.stopped)
+		d, err := w.sub.Receive(r.stopped)
 		if err != nil {
-			r.mu.Lock()
-			r.sub = nil
-			r.mu.Unlock()
-			_ = sub.Stop()
 			return
 		}
-		if answer := r.forget(d.CorrelationID); answer != nil {
-			answer <- d // has room: it is only ever sent one
-		} else {
-			r.bus.counters.lateReplies.Add(1)
-		}
+		r.received(d)
 		if err := d.Settle(r.stopped, adapters.Ack); err != nil && r.stopped.Err() == nil {
 			r.bus.log.Debug("motif: acknowledging an answer", "error", err)
 		}
 	}
+}
+
+func (r *replies) received(d adapters.Delivery) {
+	if answer := r.forget(d.CorrelationID); answer != nil {
+		answer <- d // has room: it is only ever sent one
+	} else {
+		r.bus.counters.lateReplies.Add(1)
+	}
+}
+
+// lose ends the calls that wait for an answer by this way. The next call makes
+// another.
+func (r *replies) lose(w *way) {
+	r.mu.Lock()
+	if r.way == w {
+		r.way = nil
+	}
+	r.mu.Unlock()
+	close(w.lost)
 }
 
 func (r *replies) expect(id string) chan adapters.Delivery {
@@ -158,12 +210,12 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 		return adapters.Delivery{}, adapters.ErrClosed
 	}
 	defer func() { <-r.slots }()
-	address, err := r.address(ctx)
+	w, err := r.open(ctx)
 	if err != nil {
 		return adapters.Delivery{}, err
 	}
 	// Whoever can guess an id can answer in the server's place.
-	p.CorrelationID, p.ReplyTo = rand.Text(), address
+	p.CorrelationID, p.ReplyTo = rand.Text(), w.to()
 	p.TTL = min(time.Until(deadline), adapters.MaxTTL)
 	p.Mandatory, p.Transient = true, true
 	if p.TTL <= 0 {
@@ -181,7 +233,7 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	}); err != nil {
 		return adapters.Delivery{}, err
 	}
-	d, err := r.await(ctx, sent, answer, address)
+	d, err := r.await(ctx, sent, answer, w, p.ReplyTo)
 	switch {
 	case err == nil:
 		return d, nil
@@ -194,13 +246,17 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	return adapters.Delivery{}, err
 }
 
-// await waits for an answer to address, or for the reason why none can come.
-// The request's confirm is not waited for: the answer is often there before.
-// An adapter does not tell of a lost session before there is a message, but
-// the address is another then.
-func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan adapters.Delivery, address string) (adapters.Delivery, error) {
-	check := time.NewTicker(addressCheck)
-	defer check.Stop()
+// await waits for an answer, or for the reason why none can come. The
+// request's confirm is not waited for: the answer is often there before. A
+// subscription does not tell of a lost session before there is a message, but
+// its address is another then.
+func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan adapters.Delivery, w *way, address string) (adapters.Delivery, error) {
+	var check <-chan time.Time
+	if w.sub != nil {
+		ticker := time.NewTicker(addressCheck)
+		defer ticker.Stop()
+		check = ticker.C
+	}
 	for {
 		select {
 		case d := <-answer:
@@ -214,9 +270,11 @@ func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan ad
 			return adapters.Delivery{}, ctx.Err()
 		case <-r.stopped.Done():
 			return adapters.Delivery{}, adapters.ErrClosed
-		case <-check.C:
-			if r.current() != address {
-				return adapters.Delivery{}, fmt.Errorf("the answer has no way back: %w", adapters.ErrSessionLost)
+		case <-w.lost:
+			return adapters.Delivery{}, errNoWayBack
+		case <-check:
+			if w.to() != address {
+				return adapters.Delivery{}, errNoWayBack
 			}
 		}
 	}

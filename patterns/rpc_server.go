@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -135,7 +137,7 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 		}
 		switch {
 		case w.sessionLost():
-			w.stale(&d, adapters.ErrStaleDelivery)
+			w.s.stale(&d, adapters.ErrStaleDelivery)
 			return
 		case err != nil && w.s.stopping(err) && !w.s.cfg.ackOnReceive:
 			w.requeue(&d) // another server runs it
@@ -143,14 +145,14 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 		case callerGone, d.ReplyTo == "": // nobody to answer to
 		default:
 			c.reply(w, &d, produced, err)
+			return
 		}
 		w.tell(&d, adapters.Ack)
 	}()
 	produced, err = w.call(ctx, &d)
 }
 
-// reply answers a request. An answer that cannot be delivered is the caller's
-// loss alone: it is counted, and the request is done with.
+// reply answers a request.
 func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.Message, err error) {
 	if err == nil && (len(produced) != 1 || produced[0] == nil) {
 		err = errors.New("the handler chain returned no answer, or several")
@@ -168,10 +170,49 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
-	if err := c.bus.driver.Publish(ctx, p, m); err != nil {
-		c.bus.counters.lostReplies.Add(1)
-		w.s.warn(d, "answer not delivered", err)
+	a := &answering{s: w.s, ctx: w.ctx, request: *d}
+	a.timer = time.AfterFunc(resendTimeout, func() { a.done(context.DeadlineExceeded) })
+	w.s.live.Add(1)
+	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
+		a.done(alone(c.bus.driver.Publish(ctx, p, m)))
+	} else if err := async.PublishAsync(ctx, p, m, a.done); err != nil {
+		a.done(err)
 	}
+}
+
+// answering is an answer on its way. The request is acknowledged once the broker has
+// the answer, which no worker waits for.
+type answering struct {
+	s       *Subscription
+	ctx     context.Context // of the worker's handlers
+	request adapters.Delivery
+	timer   *time.Timer
+	over    atomic.Bool
+}
+
+// done acknowledges the request. An answer that cannot be delivered is the
+// caller's loss alone: it is counted, and the request is done with.
+func (a *answering) done(err error) {
+	if !a.over.CompareAndSwap(false, true) {
+		return
+	}
+	a.timer.Stop()
+	if err != nil {
+		a.s.bus.counters.lostReplies.Add(1)
+		a.s.warn(&a.request, "answer not delivered", err)
+	}
+	err = a.request.Settle(a.s.settling, adapters.Ack)
+	if err != nil && !unsettleable(err) { // it takes a while, which is not for the goroutine that reads
+		go func() {
+			a.s.tell(a.ctx, &a.request, adapters.Ack)
+			a.s.oneLess()
+		}()
+		return
+	}
+	if err != nil {
+		a.s.stale(&a.request, err)
+	}
+	a.s.oneLess()
 }
 
 // codeOf returns the code under which err travels.

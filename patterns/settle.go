@@ -29,7 +29,7 @@ func (w *worker) settle(d *adapters.Delivery, err error) {
 	case w.sessionLost() && s.queue == "":
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 	case w.sessionLost():
-		w.stale(d, adapters.ErrStaleDelivery) // it is delivered again: neither a try nor a dead letter
+		s.stale(d, adapters.ErrStaleDelivery) // it is delivered again: neither a try nor a dead letter
 	case isA[*rejectError](err):
 		w.giveUp(d, err)
 	case s.stopping(err):
@@ -176,16 +176,18 @@ func (w *worker) requeue(d *adapters.Delivery) {
 // tell settles the message. One that cannot be settled now would stay in hand,
 // and its place in the prefetch be lost, so that it is tried until the session
 // is lost or the handlers' time is up. It tells whether it was.
-func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) bool {
-	err := d.Settle(w.s.settling, o)
+func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) bool { return w.s.tell(w.ctx, d, o) }
+
+func (s *Subscription) tell(handling context.Context, d *adapters.Delivery, o adapters.Outcome) bool {
+	err := d.Settle(s.settling, o)
 	for wait := 10 * time.Millisecond; err != nil && !unsettleable(err); wait = min(2*wait, time.Second) {
-		if sleep(w.ctx, wait) != nil {
+		if sleep(handling, wait) != nil {
 			break
 		}
-		err = d.Settle(w.s.settling, o)
+		err = d.Settle(s.settling, o)
 	}
 	if err != nil {
-		w.stale(d, err)
+		s.stale(d, err)
 	}
 	return err == nil
 }
@@ -195,12 +197,12 @@ func unsettleable(err error) bool {
 	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) || errors.Is(err, adapters.ErrInvalid)
 }
 
-func (w *worker) stale(d *adapters.Delivery, err error) {
-	if w.s.queue == "" {
+func (s *Subscription) stale(d *adapters.Delivery, err error) {
+	if s.queue == "" {
 		return // a private queue is gone with its session: there was nothing to settle
 	}
-	w.s.bus.counters.stale.Add(1)
-	w.s.warn(d, "not settled, it will be delivered again", err)
+	s.bus.counters.stale.Add(1)
+	s.warn(d, "not settled, it will be delivered again", err)
 }
 
 // drop gives the message up with nowhere to go.

@@ -39,7 +39,7 @@ type Subscription struct {
 	settling context.Context // never ends
 
 	workers []*worker
-	live    atomic.Int64 // workers not finished
+	live    atomic.Int64 // workers not finished, and answers on their way
 	drained sync.Once    // guards drain
 	expired sync.Once    // guards expire
 	done    chan struct{}
@@ -196,8 +196,14 @@ func (s *Subscription) workerDone(err error) {
 	}
 	s.note(err)
 	s.drain() // the others end for the same reason
+	s.oneLess()
+}
+
+// oneLess ends the subscription with the last one that is live. It does not
+// wait for that.
+func (s *Subscription) oneLess() {
 	if s.live.Add(-1) == 0 {
-		s.finish(nil)
+		go s.finish(nil)
 	}
 }
 

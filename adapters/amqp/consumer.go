@@ -34,6 +34,8 @@ type consumer struct {
 
 var consumerTags atomic.Uint64
 
+func newTag() string { return "motif-" + strconv.FormatUint(consumerTags.Add(1), 10) }
+
 // openConsumer declares what sub consumes, and begins to.
 func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consumer, error) {
 	return await(ctx, sub.d, func() (*consumer, error) {
@@ -44,7 +46,7 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 		in := &intake{frames: s.frames, arrived: make(chan *handed, sub.source.Prefetch)}
 		c := &consumer{
 			sub: sub, session: s, ch: ch, intake: in,
-			tag:     "motif-" + strconv.FormatUint(consumerTags.Add(1), 10),
+			tag:     newTag(),
 			closes:  ch.NotifyClose(make(chan *amqp091.Error, 1)),
 			cancels: ch.NotifyCancel(make(chan string, 1)),
 			ledger:  newLedger(in, sub.source.Prefetch),
@@ -80,7 +82,7 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 		// is gone, and drops what it delivers from there.
 		args = amqp091.Table{"x-cancel-on-ha-failover": true}
 	}
-	return c.intake.consume(c.ch, c.queue, c.tag, args)
+	return c.intake.consume(c.ch, c.queue, c.tag, false, args)
 }
 
 // close gives back all that is not settled.

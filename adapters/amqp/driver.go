@@ -15,7 +15,7 @@ import (
 )
 
 // Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every
-// ability, and an AsyncPublisher, Getter and Unbinder.
+// ability, and an AsyncPublisher, ReplyReceiver, Getter and Unbinder.
 type Driver struct {
 	cfg Config
 
@@ -43,6 +43,7 @@ type Driver struct {
 var (
 	_ adapters.Driver         = (*Driver)(nil)
 	_ adapters.AsyncPublisher = (*Driver)(nil)
+	_ adapters.ReplyReceiver  = (*Driver)(nil)
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
 )

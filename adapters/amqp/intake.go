@@ -20,6 +20,8 @@ type intake struct {
 	// It is never closed.
 	arrived chan *handed
 
+	direct *replies // what takes messages in place of arrived, or nil
+
 	// Of the goroutine that reads: a message of which not all is here.
 	coming *handed
 	text   []byte // what becomes its text
@@ -30,13 +32,13 @@ type intake struct {
 }
 
 // consume begins to consume, with messages coming in from here on.
-func (in *intake) consume(ch *amqp091.Channel, queue, tag string, args amqp091.Table) error {
+func (in *intake) consume(ch *amqp091.Channel, queue, tag string, noAck bool, args amqp091.Table) error {
 	in.frames.mark(tag, func(number uint16) {
 		in.number = number
 		in.end(in.frames.attach(number, in))
 	})
 	defer in.frames.unmark(tag)
-	_, err := ch.Consume(queue, tag, false, false, false, false, args)
+	_, err := ch.Consume(queue, tag, noAck, false, false, false, args)
 	return err
 }
 
@@ -126,6 +128,11 @@ func (in *intake) begin(b []byte) {
 
 // complete lets a message be received.
 func (in *intake) complete() {
+	if in.direct != nil {
+		in.direct.receive(in.coming)
+		in.coming = nil
+		return
+	}
 	select {
 	case in.arrived <- in.coming:
 	default:
@@ -137,8 +144,12 @@ func (in *intake) complete() {
 // end lets nothing be settled any more.
 func (in *intake) end(why error) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.over == nil {
+	first := in.over == nil && why != nil
+	if first {
 		in.over = why
+	}
+	in.mu.Unlock()
+	if first && in.direct != nil {
+		in.direct.lose(why)
 	}
 }

@@ -39,6 +39,7 @@ type session struct {
 	lanes     map[string]*lane
 	laneList  []*lane
 	maxLanes  int
+	replying  int // channels on which replies come
 }
 
 const (

@@ -1,0 +1,140 @@
+package amqp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// replies come over RabbitMQ's direct reply-to: whoever answers publishes straight to
+// the channel that consumes them. There is no queue in between, which would take
+// both sides longer than the rest of a small call.
+type replies struct {
+	session  *session
+	ch       *amqp091.Channel
+	intake   *intake
+	address  string
+	received func(adapters.Delivery)
+
+	mu   sync.Mutex
+	lost func(error) // nil as long as ReceiveReplies may still fail
+	over error       // why nothing more comes
+}
+
+// ReceiveReplies implements [adapters.ReplyReceiver]. Answers come on the
+// connection that publishes. It is ErrUnsupported if that may have hardly any channels.
+func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (string, error) {
+	if err := d.check(ctx, "receive replies"); err != nil {
+		return "", err
+	}
+	for {
+		s, err := d.publishing.session(ctx)
+		if err != nil {
+			return "", err
+		}
+		r, err := s.openReplies(ctx, received)
+		if err == nil {
+			r.begin(lost)
+			return r.address, nil
+		}
+		if errors.Is(err, adapters.ErrUnsupported) {
+			return "", err
+		}
+		if err := d.retry(ctx, s, err); err != nil {
+			return "", fmt.Errorf("amqp: receive replies: %w", err)
+		}
+	}
+}
+
+// repliesOf is how many of so many channels may be for answers.
+func repliesOf(channels int) int { return channels - lanesOf(channels) - controls(channels) }
+
+func (s *session) openReplies(ctx context.Context, received func(adapters.Delivery)) (*replies, error) {
+	s.mu.Lock()
+	room := s.replying < repliesOf(int(s.conn.Config.ChannelMax))
+	if room {
+		s.replying++
+	}
+	s.mu.Unlock()
+	if !room {
+		return nil, fmt.Errorf("amqp: %w: direct replies, with so few channels", adapters.ErrUnsupported)
+	}
+	return await(ctx, s.link.d, func() (*replies, error) {
+		r := &replies{session: s, received: received}
+		r.intake = &intake{frames: s.frames, direct: r}
+		var err error
+		if r.ch, err = s.conn.Channel(); err != nil {
+			r.lose(err)
+			return nil, err
+		}
+		if err = r.open(); err != nil {
+			r.close()
+			return nil, err
+		}
+		return r, nil
+	}, (*replies).close)
+}
+
+// open begins to consume, and finds out the address. RabbitMQ puts it into what is
+// published on this channel, as what is returned shows; and it is as good
+// for requests on other channels.
+func (r *replies) open() error {
+	if err := r.intake.consume(r.ch, directReply, newTag(), true, nil); err != nil {
+		return err
+	}
+	returns := r.ch.NotifyReturn(make(chan amqp091.Return, 1))
+	nowhere := "motif-" + rand.Text()
+	if err := r.ch.Publish("", nowhere, true, false, amqp091.Publishing{ReplyTo: directReply}); err != nil {
+		return err
+	}
+	returned, ok := <-returns // closed with the channel
+	if !ok {
+		return amqp091.ErrClosed
+	}
+	r.address = returned.ReplyTo
+	return nil
+}
+
+// close is for answers that are not to begin.
+func (r *replies) close() { r.intake.close(r.ch) }
+
+// begin has lost called when nothing more comes, which may be so already.
+func (r *replies) begin(lost func(error)) {
+	r.mu.Lock()
+	r.lost = lost
+	over := r.over
+	r.mu.Unlock()
+	if over != nil {
+		lost(over)
+	}
+}
+
+// lose is called once, when nothing more comes.
+func (r *replies) lose(why error) {
+	r.session.mu.Lock()
+	r.session.replying--
+	r.session.mu.Unlock()
+	r.mu.Lock()
+	r.over = fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, why)
+	if r.session.link.d.ctx.Err() != nil {
+		r.over = adapters.ErrClosed
+	}
+	lost := r.lost
+	r.mu.Unlock()
+	if lost != nil {
+		lost(r.over)
+	}
+}
+
+func (r *replies) receive(h *handed) {
+	var out adapters.Delivery
+	h.decode(&out)
+	h.message.SetContext(r.session.ctx)
+	r.received(out)
+}
