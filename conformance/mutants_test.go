@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,8 +90,18 @@ func (m *mutated) Publish(ctx context.Context, p adapters.Publication, msgs ...*
 	return m.publish(ctx, p, msgs...)
 }
 
+// PublishAsync publishes answers as Publish does, so that who replaces that has all
+// of them.
 func (m *mutated) PublishAsync(ctx context.Context, p adapters.Publication, msg *message.Message, done func(error)) error {
-	return m.async(ctx, p, msg, done)
+	if !isReply(p) {
+		return m.async(ctx, p, msg, done)
+	}
+	err := m.publish(ctx, p, msg)
+	if failed, ok := errors.AsType[*adapters.PublishError](err); ok {
+		err = failed.Failed[0].Err
+	}
+	done(err)
+	return nil
 }
 
 func (m *mutated) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {

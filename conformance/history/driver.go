@@ -10,8 +10,8 @@ import (
 )
 
 // Driver writes down what goes through another driver. It is an
-// AsyncPublisher, Getter and Unbinder whatever that one is: what it cannot do is
-// an UnsupportedError, but for PublishAsync, which then does what Publish does.
+// AsyncPublisher, ReplyReceiver, Getter and Unbinder whatever that one is: what it
+// cannot do is ErrUnsupported, but for PublishAsync, which then does what Publish does.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
@@ -21,6 +21,7 @@ type Driver struct {
 var (
 	_ adapters.Driver         = (*Driver)(nil)
 	_ adapters.AsyncPublisher = (*Driver)(nil)
+	_ adapters.ReplyReceiver  = (*Driver)(nil)
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
 )

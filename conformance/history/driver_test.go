@@ -222,6 +222,9 @@ func TestRecorderOfWhoCanDoLess(t *testing.T) {
 	if err := r.Unbind(ctx, from("q", 1)); !errors.Is(err, adapters.ErrUnsupported) {
 		t.Errorf("Unbind: %v", err)
 	}
+	if _, err := r.ReceiveReplies(ctx, nil, nil); !errors.Is(err, adapters.ErrUnsupported) {
+		t.Errorf("ReceiveReplies: %v", err)
+	}
 	done := make(chan error, 2)
 	must(t, r.PublishAsync(ctx, adapters.Publication{To: onQueue("q")}, wm.NewMessage("a", nil), func(err error) { done <- err }))
 	must(t, <-done)
@@ -232,6 +235,40 @@ func TestRecorderOfWhoCanDoLess(t *testing.T) {
 	}
 	if v := r.l.Check(); v.Attempted != 2 || v.Confirmed != 1 || !v.Has(Lost) {
 		t.Errorf("got %v, %v", v, v.Violations)
+	}
+}
+
+// quick hands replies over, without a queue.
+type quick struct {
+	adapters.Driver
+	received func(adapters.Delivery)
+}
+
+func (q *quick) ReceiveReplies(_ context.Context, received func(adapters.Delivery), _ func(error)) (string, error) {
+	q.received = received
+	return "here", nil
+}
+
+func TestRecorderOfReplies(t *testing.T) {
+	var q *quick
+	r, _ := recorded(t, func(d adapters.Driver) adapters.Driver { q = &quick{Driver: d}; return q })
+	var got []adapters.Delivery
+	address, err := r.ReceiveReplies(soon(t), func(d adapters.Delivery) { got = append(got, d) }, nil)
+	if must(t, err); address != "here" {
+		t.Errorf("address %q", address)
+	}
+	q.received(adapters.Delivery{Message: wm.NewMessage("a", nil)})
+	if len(got) != 1 || got[0].Settler != nil {
+		t.Errorf("got %+v", got)
+	}
+	var ops []Op
+	for _, e := range r.l.Events() {
+		if e.ID == "a" {
+			ops = append(ops, e.Op)
+		}
+	}
+	if !slices.Equal(ops, []Op{Deliver, Settled}) {
+		t.Errorf("wrote down %v", ops)
 	}
 }
 

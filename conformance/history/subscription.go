@@ -32,6 +32,31 @@ func (r *Driver) Subscribe(ctx context.Context, s adapters.Source) (_ adapters.S
 	return &subscription{Subscription: sub, r: r, queue: queue, consumer: e.Consumer, sessions: map[context.Context]uint64{}}, nil
 }
 
+// ReceiveReplies implements [adapters.ReplyReceiver].
+func (r *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (_ string, err error) {
+	rr, ok := r.driver.(adapters.ReplyReceiver)
+	if !ok {
+		return "", fmt.Errorf("%w: %T is no ReplyReceiver", adapters.ErrUnsupported, r.driver)
+	}
+	back := r.l.Call(ctx, r.client, "ReceiveReplies")
+	defer func() { back(err) }()
+	sub := &subscription{
+		r: r, queue: fmt.Sprintf("private-%s-%d", r.client, r.l.Number()), consumer: r.l.Number(), sessions: map[context.Context]uint64{},
+	}
+	return rr.ReceiveReplies(ctx, func(d adapters.Delivery) {
+		d.Settler = accepted{}
+		d = sub.delivered(d, r.l.now())
+		_ = d.Settle(ctx, adapters.Ack)
+		d.Settler = nil
+		received(d)
+	}, lost)
+}
+
+// accepted is behind a message that has nothing to settle.
+type accepted struct{}
+
+func (accepted) Settle(context.Context, adapters.Outcome) error { return nil }
+
 // Get implements [adapters.Getter].
 func (r *Driver) Get(ctx context.Context, s adapters.Source) (_ adapters.Delivery, err error) {
 	g, ok := r.driver.(adapters.Getter)

@@ -146,7 +146,7 @@ func TestWeCallPika(t *testing.T) {
 				t.Fatalf("pika served %d requests, %v", len(requests), err)
 			}
 			r := requests[0]
-			if !strings.HasPrefix(r.Properties.ReplyTo, "amq.gen-") {
+			if !strings.HasPrefix(r.Properties.ReplyTo, "amq.rabbitmq.reply-to.") {
 				t.Errorf("the answer is to go to %q", r.Properties.ReplyTo)
 			}
 			if q := r.Properties; string(r.Body) != "21" || q.CorrelationID == "" || q.ContentType != contentType ||
