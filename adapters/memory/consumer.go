@@ -17,10 +17,16 @@ type consumer struct {
 	gone bool  // nothing more is pushed or received; what is in hand may be settled
 	lost error // why that can't be settled either
 
-	held   list   // unsettled, in the order of delivery: first those in hand,
+	held   list   // unsettled, in the order of delivery: first those in hand and at hand,
 	next   *entry // then, from here on, those not received yet
 	n      int    // length of held
 	parked []*waiter
+
+	// at hand is what the next Receives get, without the lock of the queue, which its
+	// publishers contend for. Who holds both locks has the queue's first.
+	hand   sync.Mutex
+	atHand []*entry // the next one last
+
 	spare  sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
 }
 
@@ -38,17 +44,27 @@ type taken struct {
 
 func (c *consumer) hasRoom() bool { return !c.gone && c.n < c.prefetch }
 
+// batch is how many messages are put at hand at a time.
+const batch = 32
+
 // take returns the next message; or, if there is none, a waiter for it; or
 // neither if there will be none.
 func (c *consumer) take() (taken, *waiter) {
+	c.hand.Lock()
+	t := c.takeAtHand()
+	c.hand.Unlock()
+	if t.entry != nil {
+		return t, nil
+	}
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
-	if e := c.next; e != nil {
-		c.next = e.next
-		return taken{e, e.returned}, nil
+	c.hand.Lock()
+	defer c.hand.Unlock()
+	if len(c.atHand) == 0 { // else another Receive has seen to it
+		c.reach()
 	}
-	if c.gone {
-		return taken{}, nil
+	if t = c.takeAtHand(); t.entry != nil || c.gone {
+		return t, nil
 	}
 	w, _ := c.spare.Get().(*waiter)
 	if w == nil {
@@ -56,6 +72,38 @@ func (c *consumer) take() (taken, *waiter) {
 	}
 	c.parked = append(c.parked, w)
 	return taken{}, w
+}
+
+func (c *consumer) takeAtHand() (t taken) {
+	if last := len(c.atHand) - 1; last >= 0 {
+		t.entry = c.atHand[last]
+		t.redelivered = t.entry.returned
+		c.atHand[last] = nil
+		c.atHand = c.atHand[:last]
+	}
+	return t
+}
+
+// reach puts the next messages at hand. Both locks are held.
+func (c *consumer) reach() {
+	for ; c.next != nil && len(c.atHand) < batch; c.next = c.next.next {
+		c.atHand = append(c.atHand, c.next)
+	}
+	slices.Reverse(c.atHand)
+}
+
+// unreceived returns what was not received, which nobody receives then. The queue's
+// lock is held.
+func (c *consumer) unreceived() []*entry {
+	c.hand.Lock()
+	defer c.hand.Unlock()
+	all := c.atHand
+	c.atHand = nil
+	slices.Reverse(all)
+	for ; c.next != nil; c.next = c.next.next {
+		all = append(all, c.next)
+	}
+	return all
 }
 
 // leave takes back w, whose Receive gives up. If a message came at the same
@@ -88,9 +136,6 @@ func (c *consumer) push(e *entry) {
 
 // drop takes e, which is settled or given back, from the consumer.
 func (c *consumer) drop(e *entry) {
-	if e == c.next {
-		c.next = e.next
-	}
 	c.held.remove(e)
 	c.n--
 	e.consumer = nil

@@ -18,16 +18,33 @@ type delivery struct {
 	entry    *entry // nil once settled; under the queue's lock
 }
 
+// smallDelivery has its payload in the same allocation.
+type smallDelivery struct {
+	delivery
+	payload [256]byte
+}
+
+// newDelivery makes a delivery with a copy of the payload.
+func newDelivery(payload []byte) *delivery {
+	const small = len(smallDelivery{}.payload)
+	if n := len(payload); n > small/4 && n <= small {
+		d := new(smallDelivery)
+		d.message.Payload = d.payload[:n:n]
+		copy(d.message.Payload, payload)
+		return &d.delivery
+	}
+	d := new(delivery)
+	d.message.Payload = make([]byte, len(payload))
+	copy(d.message.Payload, payload)
+	return d
+}
+
 // receive makes the receiver's own copy of what was taken.
 func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	e := t.entry
-	payload := make([]byte, len(e.payload))
-	copy(payload, e.payload)
-	d := &delivery{
-		message:  message.Message{UUID: e.uuid, Payload: payload, Metadata: maps.Clone(e.metadata)},
-		consumer: c,
-		entry:    e,
-	}
+	d := newDelivery(e.payload)
+	d.consumer, d.entry = c, e
+	d.message.UUID, d.message.Metadata = e.uuid, maps.Clone(e.metadata)
 	if d.message.Metadata == nil {
 		d.message.Metadata = make(message.Metadata) // for Set
 	}

@@ -179,8 +179,8 @@ func (q *queue) detach(c *consumer) {
 		}
 	}
 	c.end()
-	for c.next != nil {
-		q.giveBack(c.next)
+	for _, e := range c.unreceived() {
+		q.giveBack(e)
 	}
 }
 
@@ -204,8 +204,8 @@ func (q *queue) drop() int {
 func (q *queue) delete() {
 	for _, c := range q.consumers {
 		c.end()
-		for c.next != nil {
-			q.release(c.next)
+		for _, e := range c.unreceived() {
+			q.release(e)
 		}
 	}
 	q.consumers, q.room = nil, 0

@@ -257,7 +257,9 @@ func TestRecorderOfReplies(t *testing.T) {
 	if must(t, err); address != "here" {
 		t.Errorf("address %q", address)
 	}
-	q.received(adapters.Delivery{Message: wm.NewMessage("a", nil)})
+	m := wm.NewMessage("a", nil)
+	must(t, r.Publish(soon(t), adapters.Publication{To: adapters.Endpoint{Kind: adapters.Reply, Name: address}}, m))
+	q.received(adapters.Delivery{Message: m, Properties: adapters.Properties{Attempt: 1}})
 	if len(got) != 1 || got[0].Settler != nil {
 		t.Errorf("got %+v", got)
 	}
@@ -267,8 +269,11 @@ func TestRecorderOfReplies(t *testing.T) {
 			ops = append(ops, e.Op)
 		}
 	}
-	if !slices.Equal(ops, []Op{Deliver, Settled}) {
+	if !slices.Equal(ops, []Op{PublishInvoke, PublishOK, Deliver, Settled}) {
 		t.Errorf("wrote down %v", ops)
+	}
+	if v := r.l.Check(); len(v.Violations) > 0 {
+		t.Errorf("found %v", v.Violations)
 	}
 }
 
