@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -22,61 +23,71 @@ type sender struct {
 	err    error           // of the pattern's options
 }
 
-// prepare makes what the driver needs of the values, or says why not;
-// nothing is sent if one of them cannot be.
-func (s *sender) prepare(ctx context.Context, key string, opts []PublishOption, values ...any) (publishConfig, []*message.Message, error) {
-	var cfg publishConfig
+// configure works out how to publish, or says why not.
+func (s *sender) configure(ctx context.Context, key string, opts []PublishOption) (cfg publishConfig, err error) {
 	if err := s.bus.ready(ctx); err != nil {
-		return cfg, nil, err
+		return cfg, err
 	}
 	if s.err != nil {
-		return cfg, nil, s.err
+		return cfg, s.err
 	}
 	if len(opts) > 0 {
 		var given publishConfig // on the heap, where cfg need not be
 		if err := apply(opts, func(o PublishOption) error { return o.applyPublish(&given) }); err != nil {
-			return cfg, nil, err
+			return cfg, err
 		}
 		cfg = given
 	}
 	if s.to.Kind.UsesKeys() {
 		if err := checkKey(key); err != nil {
-			return cfg, nil, err
+			return cfg, err
 		}
 	}
 	cfg.p.To, cfg.p.Key, cfg.p.ContentType = s.to, key, s.bus.codecs.contentType
 	if s.to.Kind == adapters.Queue && cfg.p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn) {
 		cfg.p.Mandatory = true
 	}
-	if cfg.id != "" && len(values) > 1 {
-		return cfg, nil, invalid("one message id for %d messages", len(values))
-	}
 	if limit := s.bus.features.MaxDelay; limit > 0 && cfg.p.Delay > limit {
-		return cfg, nil, invalid("delay of %v, at most %v is possible", cfg.p.Delay, limit)
+		return cfg, invalid("delay of %v, at most %v is possible", cfg.p.Delay, limit)
 	}
 	if err := cfg.p.Validate(); err != nil {
-		return cfg, nil, err
+		return cfg, err
 	}
-	if err := s.bus.features.Require(cfg.p.Needs()); err != nil {
-		return cfg, nil, err
+	return cfg, s.bus.features.Require(cfg.p.Needs())
+}
+
+// encode makes the message for a value.
+func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
+	payload, err := s.bus.codecs.marshal(v)
+	if err != nil {
+		return nil, err
 	}
-	msgs := make([]*message.Message, len(values))
+	return s.bus.message(cfg.id, payload, cfg.headers), nil
+}
+
+// encodeAll makes the messages for several, or none if one cannot be made.
+func (s *sender) encodeAll(cfg *publishConfig, values []any) (msgs []*message.Message, err error) {
+	if cfg.id != "" && len(values) > 1 {
+		return nil, invalid("one message id for %d messages", len(values))
+	}
+	msgs = make([]*message.Message, len(values))
 	for i, v := range values {
-		payload, err := s.bus.codecs.marshal(v)
-		if err != nil {
+		if msgs[i], err = s.encode(cfg, v); err != nil {
 			if len(values) > 1 {
 				err = fmt.Errorf("message %d: %w", i, err)
 			}
-			return cfg, nil, err
-		}
-		msgs[i] = s.bus.message(cfg.id, payload, cfg.headers)
-	}
-	if s.source.Name != "" {
-		if err := s.bus.declareOnce(ctx, s.source); err != nil {
-			return cfg, nil, err
+			return nil, err
 		}
 	}
-	return cfg, msgs, nil
+	return msgs, nil
+}
+
+// declare makes the queue of a work queue exist.
+func (s *sender) declare(ctx context.Context) error {
+	if s.source.Name == "" {
+		return nil
+	}
+	return s.bus.declareOnce(ctx, s.source)
 }
 
 // message makes a message of its own headers map, which drivers only read.
@@ -105,24 +116,34 @@ func newID() string {
 }
 
 func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {
-	cfg, msgs, err := s.prepare(ctx, key, opts, values...)
-	switch {
-	case err != nil || !cfg.holdBack:
-	case len(msgs) > 1:
-		err = invalid("HoldBack with a batch")
-	case s.to.Kind != adapters.Queue:
-		err = invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
-	}
-	if err == nil {
-		err = s.publish(ctx, cfg, msgs)
-		if len(msgs) == 1 {
-			err = alone(err)
-		}
-	}
-	return s.wrap(err)
+	return s.wrap(s.sendNow(ctx, key, opts, values))
 }
 
-func (s *sender) publish(ctx context.Context, cfg publishConfig, msgs []*message.Message) error {
+func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, values []any) error {
+	cfg, err := s.configure(ctx, key, opts)
+	if err != nil {
+		return err
+	}
+	msgs, err := s.encodeAll(&cfg, values)
+	switch {
+	case err != nil:
+		return err
+	case cfg.holdBack && len(msgs) > 1:
+		return invalid("HoldBack with a batch")
+	case cfg.holdBack && s.to.Kind != adapters.Queue:
+		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
+	}
+	if err := s.declare(ctx); err != nil {
+		return err
+	}
+	err = s.publish(ctx, &cfg, msgs)
+	if len(msgs) == 1 {
+		err = alone(err)
+	}
+	return err
+}
+
+func (s *sender) publish(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
 		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
@@ -139,7 +160,7 @@ func (s *sender) publish(ctx context.Context, cfg publishConfig, msgs []*message
 
 // republish is for a queue that somebody deleted since it was declared. What
 // was unroutable is certainly not stored: it declares again, and sends that again.
-func (s *sender) republish(ctx context.Context, cfg publishConfig, msgs []*message.Message, err error) error {
+func (s *sender) republish(ctx context.Context, cfg *publishConfig, msgs []*message.Message, err error) error {
 	failed, ok := errors.AsType[*adapters.PublishError](err)
 	if !ok {
 		return err
@@ -196,61 +217,101 @@ func alone(err error) error {
 
 // Receipt is the outcome of an asynchronous publish, once it is known.
 type Receipt struct {
-	done chan struct{}
-	err  error
+	s *sender
+
+	mu    sync.Mutex
+	known bool
+	err   error
+	done  chan struct{} // nil if nobody has waited: most who wait for one do not wait for the next
 }
 
 // Done is closed when the outcome is known.
-func (r *Receipt) Done() <-chan struct{} { return r.done }
+func (r *Receipt) Done() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done == nil {
+		r.done = make(chan struct{})
+		if r.known {
+			close(r.done)
+		}
+	}
+	return r.done
+}
 
 // Wait returns the outcome, as the blocking verb would have. If ctx ends
 // first, it returns an error that wraps ErrUnconfirmed and ctx.Err(); the
 // publish goes on.
 func (r *Receipt) Wait(ctx context.Context) error {
-	select {
-	case <-r.done:
-		return r.err
-	default:
+	if known, err := r.outcome(); known {
+		return err
 	}
 	select {
-	case <-r.done:
-		return r.err
+	case <-r.Done():
+		_, err := r.outcome()
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, ctx.Err())
 	}
 }
 
+func (r *Receipt) outcome() (known bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known, r.err
+}
+
+// finish makes the outcome known.
+func (r *Receipt) finish(err error) {
+	s := r.s
+	if err != nil {
+		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
+		}
+		err = s.wrap(err)
+	}
+	<-s.bus.inFlight
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known, r.err = true, err
+	if r.done != nil {
+		close(r.done)
+	}
+}
+
 // sendAsync blocks only for a place among the publishes in flight.
 func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
-	cfg, msgs, err := s.prepare(ctx, key, opts, value)
+	r, err := s.sendLater(ctx, key, opts, value)
+	return r, s.wrap(err)
+}
+
+func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
+	cfg, err := s.configure(ctx, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.encode(&cfg, value)
 	if err == nil && cfg.holdBack {
 		err = invalid("HoldBack with an asynchronous publish")
 	}
 	if err != nil {
-		return nil, s.wrap(err)
+		return nil, err
+	}
+	if err := s.declare(ctx); err != nil {
+		return nil, err
 	}
 	select {
 	case s.bus.inFlight <- struct{}{}:
 	case <-ctx.Done():
-		return nil, s.wrap(ctx.Err())
+		return nil, ctx.Err()
 	}
-	r := &Receipt{done: make(chan struct{})}
-	finish := func(err error) {
-		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
-			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
-		}
-		r.err = s.wrap(err)
+	r := &Receipt{s: s}
+	async, ok := s.bus.driver.(adapters.AsyncPublisher)
+	if !ok {
+		r.finish(alone(s.bus.driver.Publish(ctx, cfg.p, m))) // in order, at least
+	} else if err := async.PublishAsync(ctx, cfg.p, m, r.finish); err != nil {
 		<-s.bus.inFlight
-		close(r.done)
+		return nil, err
 	}
-	if async, ok := s.bus.driver.(adapters.AsyncPublisher); ok {
-		if err := async.PublishAsync(ctx, cfg.p, msgs[0], finish); err != nil {
-			<-s.bus.inFlight
-			return nil, s.wrap(err)
-		}
-		return r, nil
-	}
-	finish(alone(s.bus.driver.Publish(ctx, cfg.p, msgs[0]))) // in order, at least
 	return r, nil
 }
 

@@ -39,7 +39,7 @@ const (
 
 // delay finds the way over the ladder.
 func (r *route) delay() error {
-	p := r.p
+	p := &r.p
 	switch {
 	case p.Delay > maxDelay:
 		return invalid("delay of %v, at most %v is possible", p.Delay, maxDelay)

@@ -14,7 +14,7 @@ import (
 
 // route is where a publication goes in RabbitMQ's terms.
 type route struct {
-	p        *adapters.Publication
+	p        adapters.Publication
 	exchange string
 	key      string
 	steps    uint64 // of a delay, in units; 0 = none
@@ -25,7 +25,7 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 	if err := p.Validate(); err != nil {
 		return route{}, fmt.Errorf("amqp: publish: %w", err)
 	}
-	r := route{p: p, key: p.To.Name}
+	r := route{p: *p, key: p.To.Name}
 	if p.To.Kind.IsExchange() {
 		r.exchange, r.key = p.To.Name, p.Key
 	}
@@ -72,7 +72,7 @@ func (s *session) arrange(ctx context.Context, r *route) error {
 	if known {
 		return nil
 	}
-	return s.arrangeSlowly(ctx, r)
+	return s.arrangeSlowly(ctx, *r) // a copy, which may go to the heap
 }
 
 // passes says what a route leads through, for the session to remember that it
@@ -86,13 +86,13 @@ func (r *route) passes() adapters.Endpoint {
 	return e
 }
 
-func (s *session) arrangeSlowly(ctx context.Context, r *route) error {
+func (s *session) arrangeSlowly(ctx context.Context, r route) error {
 	rungs, err := 0, error(nil)
 	if r.p.To.Kind.IsExchange() {
 		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
 	}
 	if err == nil && r.steps > 0 {
-		rungs, err = s.buildLadder(ctx, r)
+		rungs, err = s.buildLadder(ctx, &r)
 	}
 	if err != nil {
 		return err

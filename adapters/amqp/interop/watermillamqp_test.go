@@ -161,7 +161,7 @@ func TestTheirPubSub(t *testing.T) {
 	ch := theirSubscription(t, cfg, topic)
 	for _, queueType := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
 		t.Run(string(queueType), func(t *testing.T) {
-			d := connect(t, url, queueType)
+			d := connect(t, url+forThem, queueType)
 			inGroup := subscribe(t, d, watermill.FromGroup("bar "+string(queueType))(topic))
 			private := subscribe(t, d, watermill.FromFanout(topic))
 			for _, m := range letters() {
