@@ -9,6 +9,27 @@ import (
 // bareChannel carries watermill messages over a Go channel, which keeps as many
 // as the broker's consumer does.
 func bareChannel(_ context.Context, r *Run) error {
+	return channel(r, func(m *message.Message) { m.Ack() })
+}
+
+// copyingChannel copies each message for its receiver: whoever may have to deliver it
+// again cannot do without.
+func copyingChannel(_ context.Context, r *Run) error {
+	type copied struct { // what takes the fewest allocations
+		message message.Message
+		payload [small]byte
+	}
+	return channel(r, func(m *message.Message) {
+		c := new(copied)
+		c.message.UUID, c.message.Metadata = m.UUID, make(message.Metadata)
+		c.message.Payload = c.payload[:copy(c.payload[:], m.Payload)]
+		received = &c.message
+	})
+}
+
+var received *message.Message
+
+func channel(r *Run, receive func(*message.Message)) error {
 	body := make([]byte, small)
 	if err := r.Start(); err != nil {
 		return err
@@ -20,7 +41,7 @@ func bareChannel(_ context.Context, r *Run) error {
 		}
 	}()
 	for range r.Messages {
-		(<-ch).Ack()
+		receive(<-ch)
 	}
 	r.Stop()
 	return nil

@@ -10,8 +10,15 @@ import (
 
 // rawCall calls over direct reply-to, with one consumer for all answers. The
 // server answers in the goroutine that receives; nothing is confirmed, for the
-// answer is what the caller waits for.
-func rawCall(callers int) Side {
+// answer is what the caller waits for. A request that the broker does not take
+// is found out at the caller's deadline, and so is an answer that gets lost.
+func rawCall(callers int) Side { return rawRPC(callers, false) }
+
+// rawConfirmedCall promises what Motif does: a request that the broker refuses is
+// an error at once, and a request is not acknowledged before its answer is confirmed.
+func rawConfirmedCall(callers int) Side { return rawRPC(callers, true) }
+
+func rawRPC(callers int, confirm bool) Side {
 	return func(ctx context.Context, r *Run) error {
 		conn, serving, err := dialRaw(r.URL)
 		if err != nil {
@@ -25,20 +32,25 @@ func rawCall(callers int) Side {
 		if err != nil {
 			return err
 		}
-		go func() {
-			for m := range requests {
-				answer := amqp091.Publishing{CorrelationId: m.CorrelationId, ContentType: m.ContentType, Body: m.Body}
-				if serving.Publish("", m.ReplyTo, false, false, answer) != nil || m.Ack(false) != nil {
-					return // a caller that waits in vain says so
-				}
+		serve := rawServe
+		if confirm {
+			serve = rawServeConfirmed
+			if err := serving.Confirm(false); err != nil {
+				return err
 			}
-		}()
+		}
+		go serve(serving, requests) // a caller that waits in vain says so
 
 		calls, err := newRawCaller(r.URL, r.Name)
 		if err != nil {
 			return err
 		}
 		defer calls.conn.Close()
+		if calls.confirm = confirm; confirm {
+			if err := calls.ch.Confirm(false); err != nil {
+				return err
+			}
+		}
 		body := make([]byte, small)
 		if err := r.Start(); err != nil {
 			return err
@@ -49,11 +61,50 @@ func rawCall(callers int) Side {
 	}
 }
 
+func rawServe(ch *amqp091.Channel, requests <-chan amqp091.Delivery) {
+	for m := range requests {
+		if ch.Publish("", m.ReplyTo, false, false, rawAnswer(&m)) != nil || m.Ack(false) != nil {
+			return
+		}
+	}
+}
+
+// rawServeConfirmed has another goroutine wait for confirms, in the order in which
+// they come.
+func rawServeConfirmed(ch *amqp091.Channel, requests <-chan amqp091.Delivery) {
+	type answered struct {
+		confirm *amqp091.DeferredConfirmation
+		request amqp091.Delivery
+	}
+	flying := make(chan answered, window)
+	defer close(flying)
+	go func() {
+		for a := range flying {
+			if !a.confirm.Wait() || a.request.Ack(false) != nil {
+				return
+			}
+		}
+	}()
+	for m := range requests {
+		confirm, err := ch.PublishWithDeferredConfirm("", m.ReplyTo, false, false, rawAnswer(&m))
+		if err != nil {
+			return
+		}
+		flying <- answered{confirm, m}
+	}
+}
+
+func rawAnswer(m *amqp091.Delivery) amqp091.Publishing {
+	return amqp091.Publishing{CorrelationId: m.CorrelationId, ContentType: m.ContentType, Body: m.Body}
+}
+
 // rawCaller knows who waits for which answer.
 type rawCaller struct {
 	conn  *amqp091.Connection
 	ch    *amqp091.Channel
 	queue string
+
+	confirm bool
 
 	mu      sync.Mutex
 	pending map[string]chan amqp091.Delivery
@@ -90,16 +141,27 @@ func (c *rawCaller) call(ctx context.Context, i int, body []byte) error {
 	c.mu.Lock()
 	c.pending[id] = answer
 	c.mu.Unlock()
-	err := c.ch.Publish("", c.queue, false, false, amqp091.Publishing{
+	confirm, err := c.ch.PublishWithDeferredConfirm("", c.queue, false, false, amqp091.Publishing{ // nil without confirms
 		CorrelationId: id, ReplyTo: "amq.rabbitmq.reply-to", ContentType: "application/octet-stream", Body: body,
 	})
 	if err != nil {
 		return err
 	}
-	select {
-	case <-answer:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	var confirmed <-chan struct{}
+	if c.confirm {
+		confirmed = confirm.Done()
+	}
+	for {
+		select {
+		case <-answer:
+			return nil
+		case <-confirmed:
+			if !confirm.Acked() {
+				return errNotConfirmed
+			}
+			confirmed = nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

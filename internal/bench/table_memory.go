@@ -12,6 +12,10 @@ func inProcess() []Workload {
 			Ours: memorySeam, Theirs: goChannel, Target: Target{Rate: 5},
 		},
 		{
+			Name: "memory/publish to ack, at the seam", Baseline: "a bare Go channel, and a copy for the receiver",
+			Ours: memorySeam, Theirs: copyingChannel,
+		},
+		{
 			Name: "memory/typed work queue, JSON 1 KiB", Baseline: "encoding/json and the seam",
 			Ours: memoryTyped, Theirs: memoryParts, Target: Target{Rate: 0.5},
 		},

@@ -50,6 +50,10 @@ func calling() []Workload {
 			w.Target, w.Quick = Target{P50: 1.05}, true
 		case 64:
 			w.Target, w.Quick = Target{Rate: 1.1}, true
+			confirmed := w
+			confirmed.Baseline, confirmed.Theirs = w.Baseline+", confirmed", rawConfirmedCall(callers)
+			confirmed.Target, confirmed.Quick = Target{}, false
+			all = append(all, confirmed)
 		}
 		all = append(all, w)
 	}
