@@ -171,7 +171,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
 	a := &answering{s: w.s, ctx: w.ctx, request: *d}
-	a.timer = time.AfterFunc(resendTimeout, func() { a.done(context.DeadlineExceeded) })
+	a.timer = time.AfterFunc(resendTimeout, func() { a.finish(context.DeadlineExceeded) })
 	w.s.live.Add(1)
 	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
 		a.done(alone(c.bus.driver.Publish(ctx, p, m)))
@@ -190,13 +190,18 @@ type answering struct {
 	over    atomic.Bool
 }
 
-// done acknowledges the request. An answer that cannot be delivered is the
-// caller's loss alone: it is counted, and the request is done with.
+// done is for the broker's word about the answer.
 func (a *answering) done(err error) {
+	a.timer.Stop()
+	a.finish(err)
+}
+
+// finish acknowledges the request. An answer that cannot be delivered is the
+// caller's loss alone: it is counted, and the request is done with.
+func (a *answering) finish(err error) {
 	if !a.over.CompareAndSwap(false, true) {
 		return
 	}
-	a.timer.Stop()
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
 		a.s.warn(&a.request, "answer not delivered", err)

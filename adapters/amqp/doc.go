@@ -75,7 +75,8 @@
 // # Wire format
 //
 // A queue is a queue of its name, reached through the default exchange; a group's is called
-// name:group. Private ones and reply addresses are exclusive queues named by the broker.
+// name:group. Private ones and Reply sources are exclusive queues named by the broker;
+// ReceiveReplies takes direct reply-to.
 // The message is an AMQP message: UUID is message-id, Payload the body,
 // Metadata headers of text, and Properties the properties of the same names
 // (TTL is expiration, Transient delivery-mode 1). Timestamps are of whole seconds. Headers

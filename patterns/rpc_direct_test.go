@@ -1,0 +1,239 @@
+package patterns_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// directDriver hands answers over, as one does whose broker has a way for that.
+type directDriver struct {
+	*memory.Client
+	open func() error // fails, or loses the address before it is told, or is nil
+
+	mu    sync.Mutex
+	lost  func(error) // of the last address
+	made  int
+	queue int // Reply sources subscribed to
+}
+
+func (d *directDriver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (string, error) {
+	d.mu.Lock()
+	d.lost = lost
+	d.made++
+	open := d.open
+	d.mu.Unlock()
+	if open != nil {
+		if err := open(); err != nil {
+			return "", err
+		}
+	}
+	sub, err := d.Client.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 1})
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for {
+			m, err := sub.Receive(context.Background())
+			if err != nil {
+				return
+			}
+			_ = m.Settle(context.Background(), adapters.Ack)
+			m.Settler = nil
+			received(m)
+		}
+	}()
+	return sub.Address(), nil
+}
+
+func (d *directDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if s.Kind == adapters.Reply {
+		d.mu.Lock()
+		d.queue++
+		d.mu.Unlock()
+	}
+	return d.Client.Subscribe(ctx, s)
+}
+
+func (d *directDriver) lose() {
+	d.mu.Lock()
+	lost := d.lost
+	d.mu.Unlock()
+	lost(adapters.ErrSessionLost)
+}
+
+// counts returns how many addresses were made, and how many of them are queues.
+func (d *directDriver) counts() [2]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return [2]int{d.made, d.queue}
+}
+
+// direct has callers on a directDriver, and a server whose calls wait if they are for
+// less than nothing.
+func direct(t *testing.T, open func(*directDriver) error, f func(*testing.T, *directDriver, *patterns.RPC[int, int])) {
+	t.Helper()
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		d := &directDriver{Client: broker.Connect()}
+		if open != nil {
+			d.open = func() error { return open(d) }
+		}
+		callers := patterns.New(d)
+		defer callers.Close(t.Context())
+		_, err := patterns.NewRPC[int, int](bus, "f").Serve(t.Context(), func(ctx context.Context, n int) (int, error) {
+			if n < 0 {
+				<-ctx.Done()
+			}
+			return 2 * n, ctx.Err()
+		}, patterns.Workers(2))
+		must(t, err)
+		f(t, d, patterns.NewRPC[int, int](callers, "f"))
+	})
+}
+
+func TestAnswersAreHandedOver(t *testing.T) {
+	direct(t, nil, func(t *testing.T, d *directDriver, rpc *patterns.RPC[int, int]) {
+		for n := range 3 {
+			got, err := rpc.Call(t.Context(), n)
+			if must(t, err); got != 2*n {
+				t.Errorf("f(%d) = %d", n, got)
+			}
+		}
+		if made := d.counts(); made != [2]int{1, 0} {
+			t.Errorf("addresses and queues: %v", made)
+		}
+	})
+}
+
+// A call that waits fails at once when its address is lost; the next one makes another.
+func TestAddressIsLost(t *testing.T) {
+	direct(t, nil, func(t *testing.T, d *directDriver, rpc *patterns.RPC[int, int]) {
+		start, result := time.Now(), make(chan error, 1)
+		go func() { result <- second(rpc.Call(t.Context(), -1)) }()
+		synctest.Wait()
+		d.lose()
+		wantErr(t, "Call", <-result, adapters.ErrSessionLost)
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("after %v", waited)
+		}
+		must(t, second(rpc.Call(t.Context(), 1)))
+		if made := d.counts(); made != [2]int{2, 0} {
+			t.Errorf("addresses and queues: %v", made)
+		}
+	})
+}
+
+// An address may be lost before it is told: it is no use to anybody.
+func TestAddressIsLostAtOnce(t *testing.T) {
+	once := false
+	direct(t, func(d *directDriver) error {
+		if !once {
+			once = true
+			d.lose()
+		}
+		return nil
+	}, func(t *testing.T, d *directDriver, rpc *patterns.RPC[int, int]) {
+		wantErr(t, "Call", second(rpc.Call(t.Context(), 1)), adapters.ErrSessionLost)
+		must(t, second(rpc.Call(t.Context(), 1)))
+	})
+}
+
+// A driver that cannot hand answers over now has a queue for them; any other
+// failure is the call's.
+func TestAnswersByQueueInstead(t *testing.T) {
+	refused := errors.New("refused")
+	var err error
+	direct(t, func(*directDriver) error { return err }, func(t *testing.T, d *directDriver, rpc *patterns.RPC[int, int]) {
+		err = refused
+		wantErr(t, "Call", second(rpc.Call(t.Context(), 1)), refused)
+		err = &adapters.UnsupportedError{Adapter: "direct"}
+		must(t, second(rpc.Call(t.Context(), 1)))
+		if made := d.counts(); made != [2]int{2, 1} {
+			t.Errorf("addresses and queues: %v", made)
+		}
+	})
+}
+
+// heldDriver confirms answers when it is told to.
+type heldDriver struct {
+	*memory.Client
+	mu   sync.Mutex
+	held []func()
+}
+
+func (d *heldDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	return d.Client.PublishAsync(ctx, p, m, func(err error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.held = append(d.held, func() { done(err) })
+	})
+}
+
+func (d *heldDriver) confirm() (n int) {
+	d.mu.Lock()
+	held := d.held
+	d.held = nil
+	d.mu.Unlock()
+	for _, done := range held {
+		done()
+	}
+	return len(held)
+}
+
+// A request is in hand until its answer is confirmed, or will not be; no worker
+// waits for that, but the end of the subscription does.
+func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := memory.New()
+		defer broker.Close()
+		d := &heldDriver{Client: broker.Connect()}
+		serving, calling := patterns.New(d), patterns.New(broker.Connect())
+		defer calling.Close(t.Context())
+		ran := 0
+		sub, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), func(context.Context, int) (int, error) {
+			ran++
+			return 0, nil
+		}, patterns.Prefetch(3)) // and one worker
+		must(t, err)
+		rpc := patterns.NewRPC[int, int](calling, "f")
+		for range 4 {
+			go func() { must(t, second(rpc.Call(t.Context(), 1))) }()
+		}
+		synctest.Wait()
+		if ran != 3 {
+			t.Errorf("%d ran, with room for 3", ran)
+		}
+		if n := d.confirm(); n != 3 {
+			t.Errorf("%d answers", n)
+		}
+		synctest.Wait()
+		if ran != 4 {
+			t.Errorf("%d ran once there was room", ran)
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- sub.Stop(t.Context()) }()
+		synctest.Wait()
+		if len(stopped) > 0 {
+			t.Error("stopped with an answer on its way")
+		}
+		start := time.Now()
+		must(t, <-stopped) // it is given up
+		if waited := time.Since(start); waited != 10*time.Second || serving.Stats().LostReplies != 1 {
+			t.Errorf("stopped after %v, %d answers lost", waited, serving.Stats().LostReplies)
+		}
+		d.confirm() // too late for anything
+		must(t, serving.Close(t.Context()))
+		if s := serving.Stats(); s.LostReplies != 1 || s.Stale != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
