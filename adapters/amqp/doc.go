@@ -58,6 +58,8 @@
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
 //   - An answer goes to direct reply addresses and server-named queues only, unless
 //     [Config].AllowReplyTo has more: the address is the caller's choice.
+//   - What is sent to a direct reply address that is gone is dropped, also if it is
+//     Mandatory: RabbitMQ does not tell.
 //   - RabbitMQ (3.10) knows a quorum queue before it works. This driver declares
 //     a queue once at a time; of two processes that begin with a new queue in the same
 //     moment, one may get ErrNacked, or lose its connection, which comes back.
