@@ -27,7 +27,7 @@ type consumer struct {
 	hand   sync.Mutex
 	atHand []*entry // the next one last
 
-	spare  sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
+	spare sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
 }
 
 // waiter is a Receive that found nothing.
