@@ -95,7 +95,7 @@ var rpcCases = []Case{
 				default:
 				}
 			}
-			wait(t, ended, "the function's ctx ends")
+			_ = wait(t, ended, "the function's ctx ends")
 		},
 	},
 	{

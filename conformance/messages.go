@@ -51,7 +51,7 @@ func numbered(prefix string, n int) []string {
 
 // declare declares s, which must work.
 func (t *trial) declare(d adapters.Driver, s adapters.Source) {
-	t.must(d.Declare(t.soon(), s), "declaring "+s.Endpoint.String())
+	t.must(d.Declare(t.soon(), s), "declaring "+s.String())
 }
 
 // publish publishes messages with these ids in one call, which must work.
@@ -62,7 +62,7 @@ func (t *trial) publish(d adapters.Driver, p adapters.Publication, ids ...string
 // subscribe subscribes, which must work.
 func (t *trial) subscribe(d adapters.Driver, s adapters.Source) adapters.Subscription {
 	sub, err := d.Subscribe(t.soon(), s)
-	t.must(err, "subscribing to "+s.Endpoint.String())
+	t.must(err, "subscribing to "+s.String())
 	return sub
 }
 
@@ -105,7 +105,7 @@ func (t *trial) hold(sub adapters.Subscription, n int) []adapters.Delivery {
 // Only for adapters with CanGet.
 func (t *trial) get(d adapters.Getter, s adapters.Source) adapters.Delivery {
 	got, err := d.Get(t.soon(), s)
-	t.must(err, "taking a message of "+s.Endpoint.String())
+	t.must(err, "taking a message of "+s.String())
 	return got
 }
 

@@ -185,7 +185,7 @@ func (t *trial) collect() error {
 
 // empty takes everything out of a queue.
 func (t *trial) empty(ctx context.Context, d adapters.Driver, s adapters.Source) error {
-	next := func() (adapters.Delivery, error) { return adapters.Delivery{}, adapters.ErrEmpty }
+	var next func() (adapters.Delivery, error)
 	if getter, ok := d.(adapters.Getter); ok && t.claims.Ability.Has(adapters.CanGet) {
 		next = func() (adapters.Delivery, error) { return getter.Get(ctx, s) }
 	} else {

@@ -18,17 +18,17 @@ func NewPubSub[T any](b *Bus, name string) *PubSub[T] {
 // Publish sends v to whoever is subscribed, which may be nobody (see
 // [Mandatory]). nil means that the broker has it in the queue of each.
 func (p *PubSub[T]) Publish(ctx context.Context, v T, opts ...PublishOption) error {
-	return p.sender.send(ctx, "", opts, v)
+	return p.send(ctx, "", opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (p *PubSub[T]) PublishBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return p.sender.send(ctx, "", opts, boxed(values)...)
+	return p.send(ctx, "", opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (p *PubSub[T]) PublishAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
-	return p.sender.sendAsync(ctx, "", opts, v)
+	return p.sendAsync(ctx, "", opts, v)
 }
 
 // Subscribe has handler called with a copy of each message, until ctx ends.

@@ -18,17 +18,17 @@ func NewRouted[T any](b *Bus, name string) *Routed[T] {
 // Publish sends v to whoever asked for key, which may be nobody (see
 // [Mandatory]). nil means that the broker has it in the queue of each.
 func (r *Routed[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
-	return r.sender.send(ctx, key, opts, v)
+	return r.send(ctx, key, opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (r *Routed[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return r.sender.send(ctx, key, opts, boxed(values)...)
+	return r.send(ctx, key, opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (r *Routed[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
-	return r.sender.sendAsync(ctx, key, opts, v)
+	return r.sendAsync(ctx, key, opts, v)
 }
 
 // Subscribe has handler called with a copy of each message that has one of

@@ -19,17 +19,17 @@ func NewTopic[T any](b *Bus, name string) *Topic[T] {
 // nobody (see [Mandatory]). nil means that the broker has it in the queue of
 // each. A key with a wildcard for a word is ErrInvalid.
 func (t *Topic[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
-	return t.sender.send(ctx, key, opts, v)
+	return t.send(ctx, key, opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return t.sender.send(ctx, key, opts, boxed(values)...)
+	return t.send(ctx, key, opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
-	return t.sender.sendAsync(ctx, key, opts, v)
+	return t.sendAsync(ctx, key, opts, v)
 }
 
 // Subscribe has handler called with one copy of each message whose key

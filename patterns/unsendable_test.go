@@ -38,7 +38,7 @@ func TestUnsendableFailureIsBuriedByTheBroker(t *testing.T) {
 					broker := memory.New()
 					defer broker.Close()
 					bus := patterns.New(&pickyDriver{broker.Connect(), why})
-					defer bus.Close(context.Background()) //nolint:errcheck // it is not what is tested
+					defer bus.Close(context.Background())
 					q := patterns.NewWorkQueue[string](bus, "orders")
 					start, calls := time.Now(), 0
 					_, err := q.Work(t.Context(), func(_ context.Context, v string) error {
@@ -71,7 +71,7 @@ func TestUnsendableTakenIsBuriedByTheBroker(t *testing.T) {
 	broker := memory.New()
 	defer broker.Close()
 	bus := patterns.New(&pickyDriver{broker.Connect(), adapters.ErrTooLarge})
-	defer bus.Close(context.Background()) //nolint:errcheck // it is not what is tested
+	defer bus.Close(context.Background())
 	must(t, patterns.NewWorkQueue[string](bus, "orders").Send(t.Context(), "odd"))
 	_, err := patterns.NewWorkQueue[int](bus, "orders").TryGet(t.Context())
 	wantErr(t, "taking what is no int", err, patterns.ErrCodec)

@@ -112,20 +112,20 @@ func (q *WorkQueue[T]) ready(ctx context.Context) error {
 
 // Send puts v into the queue. nil means that the broker has it.
 func (q *WorkQueue[T]) Send(ctx context.Context, v T, opts ...PublishOption) error {
-	return q.sender.send(ctx, "", opts, v)
+	return q.send(ctx, "", opts, v)
 }
 
 // SendBatch sends several values, in order and at once. If some of them fail the error is an
 // *adapters.PublishError, which says which; the others are in the queue.
 func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return q.sender.send(ctx, "", opts, boxed(values)...)
+	return q.send(ctx, "", opts, boxed(values)...)
 }
 
 // SendAsync is Send that does not wait for the broker: the receipt tells. It
 // waits only while as many are in flight as [MaxInFlight] allows. Values sent
 // by one goroutine keep their order.
 func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
-	return q.sender.sendAsync(ctx, "", opts, v)
+	return q.sendAsync(ctx, "", opts, v)
 }
 
 // Work has handler called with each message, until ctx ends; see

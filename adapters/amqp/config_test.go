@@ -112,9 +112,13 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 	for _, cfg := range []Config{
-		{}, {Addresses: []string{""}}, {Addresses: []string{"localhost"}, MaxBody: -1}, {Addresses: []string{"localhost"}, MaxInFlight: -1},
+		{},
+		{Addresses: []string{""}},
+		{Addresses: []string{"localhost"}, MaxBody: -1},
+		{Addresses: []string{"localhost"}, MaxInFlight: -1},
 		{Addresses: []string{"localhost"}, BackoffMin: time.Second, BackoffMax: time.Millisecond},
-		{Addresses: []string{"user:s3cret@localhost"}}, {Addresses: []string{"localhost"}, VHost: strings.Repeat("x", 256)},
+		{Addresses: []string{"user:s3cret@localhost"}},
+		{Addresses: []string{"localhost"}, VHost: strings.Repeat("x", 256)},
 	} {
 		if _, err := Connect(ctx, cfg); !errors.Is(err, adapters.ErrInvalid) || strings.Contains(err.Error(), "s3cr") {
 			t.Errorf("%+v: %v", cfg, err)
@@ -169,7 +173,7 @@ func TestTLSConfig(t *testing.T) {
 // TestConnectHonoursContext: a peer that accepts and then says nothing holds
 // nobody up.
 func TestConnectHonoursContext(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	silent, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

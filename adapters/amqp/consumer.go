@@ -204,9 +204,9 @@ func (h *handed) Settle(_ context.Context, o adapters.Outcome) error {
 		err = c.ledger.ended()
 	}
 	switch {
-	case err == nil, err == errSettled:
+	case err == nil, errors.Is(err, errSettled):
 		return nil
-	case err == adapters.ErrStaleDelivery && c.sub.source.Private() && c.sub.life.Err() != nil:
+	case errors.Is(err, adapters.ErrStaleDelivery) && c.sub.source.Private() && c.sub.life.Err() != nil:
 		return nil // the queue would have been gone in any case
 	}
 	return err

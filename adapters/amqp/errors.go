@@ -48,8 +48,3 @@ func refusedLogin(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	return errors.Is(err, ErrAccess) || ok && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
 }
-
-// permanent tells whether a subscription cannot be healed after err.
-func permanent(err error) bool {
-	return errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrNotFound) || errors.Is(err, adapters.ErrInvalid)
-}

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,7 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 			if t, err = session.get(ctx, s, release); err == nil {
 				return t.delivery, nil
 			}
-			if err == adapters.ErrEmpty {
+			if errors.Is(err, adapters.ErrEmpty) {
 				release()
 				return adapters.Delivery{}, err
 			}

@@ -136,7 +136,7 @@ func (in *intake) complete() {
 	select {
 	case in.arrived <- in.coming:
 	default:
-		in.frames.wire.fail(fmt.Errorf("amqp: the broker sends more than %d messages without an acknowledgement", cap(in.arrived)))
+		in.frames.fail(fmt.Errorf("amqp: the broker sends more than %d messages without an acknowledgement", cap(in.arrived)))
 	}
 	in.coming = nil
 }

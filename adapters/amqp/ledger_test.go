@@ -203,7 +203,7 @@ func TestLedgerEnds(t *testing.T) {
 	lost := errors.New("lost")
 	l.end(lost)
 	l.end(errSettled)
-	if err := l.settle(3, adapters.Ack); err != lost || ch.frames != 2 {
+	if err := l.settle(3, adapters.Ack); !errors.Is(err, lost) || ch.frames != 2 {
 		t.Errorf("settle after the end: %v, %d frames", err, ch.frames)
 	}
 }

@@ -166,7 +166,7 @@ func (s *session) briefly(ctx context.Context, f func(*amqp091.Channel) error) e
 		if err != nil {
 			return struct{}{}, err
 		}
-		defer ch.Close()
+		defer func() { _ = ch.Close() }() // f may have cost it
 		return struct{}{}, f(ch)
 	}, func(struct{}) {})
 	return err

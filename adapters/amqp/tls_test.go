@@ -93,7 +93,7 @@ func tlsProxy(t *testing.T, cfg *tls.Config) *url.URL {
 			}
 			go func() {
 				defer client.Close()
-				server, err := net.Dial("tcp", broker)
+				server, err := new(net.Dialer).DialContext(ctx, "tcp", broker)
 				if err != nil {
 					return
 				}

@@ -60,7 +60,7 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 		}
 		return nil
 	})
-	if err != nil && sentinel(err) != adapters.ErrNotFound { // no queue or exchange, no binding
+	if err != nil && !errors.Is(sentinel(err), adapters.ErrNotFound) { // no queue or exchange, no binding
 		return fmt.Errorf("amqp: unbind %s: %w", describe(s), err)
 	}
 	d.forget(s)
@@ -256,7 +256,7 @@ func describe(s adapters.Source) string {
 	case s.Kind == adapters.Reply:
 		return "a reply address"
 	case s.Group == "":
-		return s.Endpoint.String()
+		return s.String()
 	}
 	return fmt.Sprintf("%s for group %q", s.Endpoint, s.Group)
 }

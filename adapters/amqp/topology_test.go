@@ -88,8 +88,13 @@ func TestMismatch(t *testing.T) {
 
 	// And all that agrees is fine, twice.
 	for i, spec := range []adapters.QueueSpec{
-		{MaxLength: 1}, {MaxLength: 1, Overflow: adapters.DropHead, DeadLetter: q}, {MessageTTL: time.Second, DeadLetter: q},
-		{MaxPriority: 1, DeadLetter: q}, {AutoDelete: true, DeadLetter: q}, {DeadLetter: q}, {MaxLength: 5, DeadLetter: q},
+		{MaxLength: 1},
+		{MaxLength: 1, Overflow: adapters.DropHead, DeadLetter: q},
+		{MessageTTL: time.Second, DeadLetter: q},
+		{MaxPriority: 1, DeadLetter: q},
+		{AutoDelete: true, DeadLetter: q},
+		{DeadLetter: q},
+		{MaxLength: 5, DeadLetter: q},
 	} {
 		for range 2 {
 			declare(t, d, adapters.Source{Endpoint: queueAt(fmt.Sprint(q, i)), Queue: spec})

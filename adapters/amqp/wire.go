@@ -168,7 +168,7 @@ func (w *wire) nudge() {
 // flush is the goroutine that writes.
 func (w *wire) flush() {
 	defer close(w.done)
-	defer w.Conn.Close()
+	defer func() { _ = w.Conn.Close() }() // nothing is to be said about it any more
 	for {
 		buf, ok := w.next()
 		if !ok {

@@ -236,7 +236,7 @@ func TestWireReadFails(t *testing.T) {
 		_, _ = w.Write([]byte("a"))
 		synctest.Wait()
 		_ = s.Close()
-		if _, err := w.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := w.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("Read: %v", err)
 		}
 		<-w.done

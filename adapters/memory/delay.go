@@ -32,7 +32,7 @@ type delayed struct {
 
 // before puts the earlier first, and keeps the order of what is due at the same
 // moment.
-func (d *delayed) before(o *delayed) bool {
+func (d *delayed) before(o *delayed) bool { //nolint:unused // heap does
 	return d.due < o.due || d.due == o.due && d.seq < o.seq
 }
 

@@ -150,3 +150,13 @@ func numbered(n int) []string {
 	}
 	return ids
 }
+
+// failures returns which messages an error of Publish is about.
+func failures(t testing.TB, err error) []adapters.FailedMessage {
+	t.Helper()
+	failed, ok := errors.AsType[*adapters.PublishError](err)
+	if !ok {
+		t.Fatalf("no PublishError: %v", err)
+	}
+	return failed.Failed
+}

@@ -76,7 +76,7 @@ func TestFaultInABatchConcernsOneMessage(t *testing.T) {
 	b.Inject(Fault{On: OnPublish, Skip: 1, Times: 1, Do: Refuse})
 	err := c.Publish(ctx, toQueue("q"), msg("a"), msg("b"), msg("c"))
 	wantErr(t, "Publish", err, adapters.ErrUnavailable)
-	if failed := err.(*adapters.PublishError).Failed; len(failed) != 1 || failed[0].UUID != "b" {
+	if failed := failures(t, err); len(failed) != 1 || failed[0].UUID != "b" {
 		t.Errorf("failed: %+v", failed)
 	}
 	receiveAll(t, sub, "a", "c")
@@ -244,8 +244,11 @@ func TestAStoppedSubscriptionDoesNotHeal(t *testing.T) {
 
 func TestFaultThatMakesNoSensePanics(t *testing.T) {
 	for _, f := range []Fault{
-		{On: OnSettle, Do: DropConfirm}, {On: OnDeliver, Do: Refuse}, {On: OnPublish, Do: CancelConsumer},
-		{On: OnPublish, Do: CancelConsumer + 1}, {On: OnSettle + 1},
+		{On: OnSettle, Do: DropConfirm},
+		{On: OnDeliver, Do: Refuse},
+		{On: OnPublish, Do: CancelConsumer},
+		{On: OnPublish, Do: CancelConsumer + 1},
+		{On: OnSettle + 1},
 	} {
 		func() {
 			defer func() {

@@ -69,7 +69,6 @@ func (b *Broker) DeleteExchange(name string) error {
 	b.control.Lock()
 	defer b.control.Unlock()
 	if b.routes.exchanges[name] == nil {
-
 		return notFound("exchange", name)
 	}
 	b.routes.mu.Lock()

@@ -150,7 +150,7 @@ func TestUnroutable(t *testing.T) {
 			p.Mandatory = true
 			err := c.Publish(ctx, p, msg("a"), msg("b"))
 			wantErr(t, "Publish", err, adapters.ErrUnroutable)
-			failed := err.(*adapters.PublishError).Failed
+			failed := failures(t, err)
 			if len(failed) != 2 || failed[1].Index != 1 || failed[1].UUID != "b" {
 				t.Errorf("failed: %+v", failed)
 			}
@@ -182,7 +182,7 @@ func TestOneBadMessageDoesNotStopTheOthers(t *testing.T) {
 	long := msg(strings.Repeat("x", adapters.MaxNameBytes+1))
 	err := c.Publish(ctx, toQueue("q"), msg("a"), nil, msg("c"), long)
 	wantErr(t, "Publish", err, adapters.ErrInvalid)
-	if failed := err.(*adapters.PublishError).Failed; len(failed) != 2 || failed[0].Index != 1 || failed[1].Index != 3 || failed[1].UUID != long.UUID {
+	if failed := failures(t, err); len(failed) != 2 || failed[0].Index != 1 || failed[1].Index != 3 || failed[1].UUID != long.UUID {
 		t.Errorf("failed: %+v", failed)
 	}
 	receiveAll(t, sub, "a", "c")

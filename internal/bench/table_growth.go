@@ -8,9 +8,12 @@ func curves() []Curve {
 		{
 			Name: "growth/subscriptions", Of: "subscriptions", Baseline: rawClient, Sizes: []int{1, 10, 100, 1000},
 			Figures: []Figure{
-				{Name: "connections"}, {Name: "channels"},
-				{Name: "goroutines", Each: 3, Flat: 1.5}, {Name: "heap and stacks", Unit: "B", Each: 32 * kib, Flat: 1.5},
-				{Name: "ready after", Unit: "s", Flat: 1.5}, {Name: "back after a cut", Unit: "s", Flat: 1.5},
+				{Name: "connections"},
+				{Name: "channels"},
+				{Name: "goroutines", Each: 3, Flat: 1.5},
+				{Name: "heap and stacks", Unit: "B", Each: 32 * kib, Flat: 1.5},
+				{Name: "ready after", Unit: "s", Flat: 1.5},
+				{Name: "back after a cut", Unit: "s", Flat: 1.5},
 			},
 			Ours: motifSubscriptions, Theirs: rawSubscriptions,
 		},

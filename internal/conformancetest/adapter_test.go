@@ -16,8 +16,10 @@ const root = "../.."
 func TestUnexplained(t *testing.T) {
 	a := Adapter{Notes: map[string]string{"a/fails": "so", "a/passes": "so"}}
 	r := conformance.Report{Results: []conformance.Result{
-		{ID: "a/fails", Outcome: conformance.Fail}, {ID: "b/fails", Outcome: conformance.Fail},
-		{ID: "a/passes", Outcome: conformance.Pass}, {ID: "b/passes", Outcome: conformance.Pass},
+		{ID: "a/fails", Outcome: conformance.Fail},
+		{ID: "b/fails", Outcome: conformance.Fail},
+		{ID: "a/passes", Outcome: conformance.Pass},
+		{ID: "b/passes", Outcome: conformance.Pass},
 	}}
 	got := a.Unexplained(r)
 	if len(got) != 2 || !strings.Contains(got[0], "b/fails") || !strings.Contains(got[1], "a/passes") {

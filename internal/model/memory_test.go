@@ -35,13 +35,13 @@ func (w *inProcess) client(name string) (adapters.Driver, error) {
 
 func (w *inProcess) declare(ctx context.Context, s adapters.Source) error {
 	c := w.broker.Connect()
-	defer c.Close(ctx) //nolint:errcheck // it has nothing to fail at
+	defer c.Close(ctx)
 	return c.Declare(ctx, s)
 }
 
 func (w *inProcess) unbind(ctx context.Context, s adapters.Source) error {
 	c := w.broker.Connect()
-	defer c.Close(ctx) //nolint:errcheck // it has nothing to fail at
+	defer c.Close(ctx)
 	return c.Unbind(ctx, s)
 }
 

@@ -65,7 +65,7 @@ func (w *onRabbitMQ) briefly(ctx context.Context, f func(*amqp.Driver) error) er
 	if err != nil {
 		return err
 	}
-	defer d.Close(ctx) //nolint:errcheck // it has done what it is for
+	defer d.Close(ctx)
 	return f(d)
 }
 

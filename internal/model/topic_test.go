@@ -73,7 +73,7 @@ func matchedByRabbitMQ(t *testing.T, patterns, keys []string) map[string][]strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -163,7 +163,7 @@ func (s *site) secure(cfg *tls.Config) *door {
 }
 
 func (d *door) pass(ctx context.Context, c net.Conn, cfg *tls.Config) {
-	defer c.Close() //nolint:errcheck // one side is gone anyway
+	defer c.Close()
 	c = &overheard{c, d}
 	if cfg != nil {
 		secure := tls.Server(c, cfg)
@@ -176,7 +176,7 @@ func (d *door) pass(ctx context.Context, c net.Conn, cfg *tls.Config) {
 	if err != nil {
 		return
 	}
-	defer broker.Close() //nolint:errcheck // one side is gone anyway
+	defer broker.Close()
 	go func() {
 		_, _ = io.Copy(c, broker)
 		_ = c.Close()

@@ -147,7 +147,7 @@ func (s *site) collect() error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // its work is done
+	defer c.Close()
 	ch, err := c.Channel()
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func askForRestart(url string) error {
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it is only read
+	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}

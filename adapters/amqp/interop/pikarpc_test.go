@@ -90,7 +90,7 @@ func TestAnswersGoToTrustedQueuesOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	bus := patterns.New(d)
-	defer bus.Close(context.Background()) //nolint:errcheck // nothing is at stake
+	defer bus.Close(context.Background())
 	name := unique(t)
 	if _, err = patterns.NewRPC[int, int](bus, name).Serve(t.Context(), func(_ context.Context, n int) (int, error) { return 2 * n, nil }); err != nil {
 		t.Fatal(err)
