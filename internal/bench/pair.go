@@ -26,6 +26,7 @@ type Result struct {
 	Min      float64 `json:"ratio_min"`
 	Max      float64 `json:"ratio_max"`
 	Pairs    int     `json:"pairs"`
+	Limit    bool    `json:"limit,omitempty"` // the baseline is what can be had at all
 	Target   string  `json:"target,omitempty"`
 	Met      *bool   `json:"met,omitempty"`
 	Ours     Sample  `json:"ours"` // the median of each figure
@@ -64,7 +65,7 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (*Result, e
 	}
 	var a, b []Sample
 	pairs := p.pairs
-	if w.Target != (Target{}) && !p.quick {
+	if (w.Target != (Target{}) || w.Limit) && !p.quick {
 		pairs += 4 // where a little more or less matters
 	}
 	for i := range pairs {
@@ -151,7 +152,7 @@ func compare(w *Workload, ours, theirs []Sample) *Result {
 		slices.Sort(all)
 		return all[0], median(all), all[len(all)-1]
 	}
-	r := &Result{Workload: w.Name, Baseline: w.Baseline, Pairs: len(ours), Ours: middle(ours), Theirs: middle(theirs)}
+	r := &Result{Workload: w.Name, Baseline: w.Baseline, Limit: w.Limit, Pairs: len(ours), Ours: middle(ours), Theirs: middle(theirs)}
 	r.Min, r.Ratio, r.Max = ratios(func(s Sample) float64 { return s.Rate })
 	_, r.CPURatio, _ = ratios(func(s Sample) float64 { return s.CPU })
 	if w.Latency {

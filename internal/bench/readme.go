@@ -13,7 +13,7 @@ const (
 	tableEnd   = "<!-- bench: end -->\n"
 )
 
-// updateReadme puts what has a target between the two marks of a file.
+// updateReadme puts what has a target, or shows a limit, between the two marks of a file.
 func (r *Report) updateReadme(file string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
@@ -32,7 +32,11 @@ func (r *Report) summary() string {
 	var out bytes.Buffer
 	fmt.Fprint(&out, "| workload | beside | messages a second (pairs) | CPU a message | median latency |\n|---|---|---|---|---|\n")
 	for _, result := range r.Results {
-		if result.Target == "" {
+		baseline := result.Baseline
+		switch {
+		case result.Limit:
+			baseline = "*" + baseline + "*"
+		case result.Target == "":
 			continue
 		}
 		p50 := ""
@@ -40,7 +44,7 @@ func (r *Report) summary() string {
 			p50 = fmt.Sprintf("%.2fx", result.P50Ratio)
 		}
 		fmt.Fprintf(&out, "| %s | %s | **%.2fx** (%.2f..%.2f) | %.2fx | %s |\n",
-			strings.Replace(result.Workload, "/", ": ", 1), result.Baseline, result.Ratio, result.Min, result.Max, result.CPURatio, p50)
+			strings.Replace(result.Workload, "/", ": ", 1), baseline, result.Ratio, result.Min, result.Max, result.CPURatio, p50)
 	}
 	fmt.Fprintf(&out, "\n%s.\n", r.Machine)
 	return out.String()

@@ -13,7 +13,7 @@ func inProcess() []Workload {
 		},
 		{
 			Name: "memory/publish to ack, at the seam", Baseline: "a bare Go channel, and a copy for the receiver",
-			Ours: memorySeam, Theirs: copyingChannel,
+			Ours: memorySeam, Theirs: copyingChannel, Limit: true,
 		},
 		{
 			Name: "memory/typed work queue, JSON 1 KiB", Baseline: "encoding/json and the seam",

@@ -51,8 +51,8 @@ func calling() []Workload {
 		case 64:
 			w.Target, w.Quick = Target{Rate: 1.1}, true
 			confirmed := w
-			confirmed.Baseline, confirmed.Theirs = w.Baseline+", confirmed", rawConfirmedCall(callers)
-			confirmed.Target, confirmed.Quick = Target{}, false
+			confirmed.Baseline, confirmed.Theirs = w.Baseline+", with the same promises", rawConfirmedCall(callers)
+			confirmed.Target, confirmed.Quick, confirmed.Limit = Target{}, false, true
 			all = append(all, confirmed)
 		}
 		all = append(all, w)

@@ -34,7 +34,7 @@ func publishing() []Workload {
 		Ours: motifSend(64), Theirs: watermillSend(64), Target: Target{Rate: 4},
 	}
 	limit := func(w Workload, window int) Workload {
-		return Workload{Name: w.Name, Baseline: noClient, Ours: w.Ours, Theirs: ceiling(window, small)}
+		return Workload{Name: w.Name, Baseline: noClient, Ours: w.Ours, Theirs: ceiling(window, small), Limit: true}
 	}
 	return []Workload{
 		main, limit(main, 256), one, window("window 2048", 2048, small), async, many, pool, limit(many, 64),

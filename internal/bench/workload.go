@@ -13,6 +13,7 @@ type Workload struct {
 	Ours     Side
 	Theirs   Side
 	Target   Target
+	Limit    bool // the baseline is not what others do, but what can be had at all
 	Quick    bool // one of the main ones
 	Warmup   int  // messages of the warm-up; 0: 1000
 	Latency  bool // what one message takes means something here
