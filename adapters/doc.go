@@ -18,8 +18,8 @@
 //     each queue bound to it, at most once per queue however many of its
 //     bindings match. A queue is bound for a group of subscribers
 //     (Source.Group), or privately for one subscription;
-//   - a reply address (Reply) is private to one subscription and is where the
-//     answers of a call arrive.
+//   - a reply address (Reply) is private to one subscription, or made by a
+//     [ReplyReceiver], and is where the answers of a call arrive.
 //
 // Whoever needs a thing declares it: Subscribe and Declare do it from a
 // Source, Publish does it for an exchange it publishes to. Publish never

@@ -17,7 +17,7 @@ const (
 	Fanout             // copies to every bound queue
 	Direct             // copies to the queues bound with exactly the message's key
 	Topic              // copies to the queues bound with a pattern that matches the key
-	Reply              // the private address of one subscription, for answers to calls
+	Reply              // a private address for answers to calls: of one subscription, or from a ReplyReceiver
 )
 
 var kindNames = [...]string{"queue", "fanout", "direct", "topic", "reply"}
@@ -64,7 +64,7 @@ const (
 type Properties struct {
 	ContentType   string // media type of the payload
 	CorrelationID string // ties an answer to its call; at most 255 bytes
-	ReplyTo       string // where to answer: the Address of a Reply subscription
+	ReplyTo       string // where to answer: the Address of a Reply subscription, or from a ReplyReceiver
 
 	// Timestamp is when the message was published. On Publish, zero means
 	// now. An adapter keeps it to the second at least.

@@ -14,8 +14,8 @@ var (
 	ErrShutdown = errors.New("motif: shutting down")
 
 	// ErrAbandoned: a subscription ended with handlers (or an OnDrop) still
-	// running that did not heed the end of their ctx. The handlers' messages
-	// went back to the queue.
+	// running that did not heed the end of their ctx, or with answers that the broker
+	// had not confirmed. The handlers' messages went back to the queue.
 	ErrAbandoned = errors.New("motif: handlers still running")
 )
 

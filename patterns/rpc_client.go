@@ -99,7 +99,7 @@ func (r *replies) open(ctx context.Context) (*way, error) {
 	return w, nil
 }
 
-// errNoWayBack: what was asked may have been done.
+// errNoWayBack: if something was asked, it may have been done.
 var errNoWayBack = fmt.Errorf("the answer has no way back: %w", adapters.ErrSessionLost)
 
 // direct has the driver hand answers over.
@@ -159,11 +159,11 @@ func (r *replies) received(d adapters.Delivery) {
 // another.
 func (r *replies) lose(w *way) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.way == w {
 		r.way = nil
 	}
-	r.mu.Unlock()
-	close(w.lost)
+	close(w.lost) // under the lock: open must not take it for a way after this
 }
 
 func (r *replies) expect(id string) chan adapters.Delivery {

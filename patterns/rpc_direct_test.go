@@ -1,8 +1,10 @@
 package patterns_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -167,24 +169,32 @@ func TestAnswersByQueueInstead(t *testing.T) {
 type heldDriver struct {
 	*memory.Client
 	mu   sync.Mutex
-	held []func()
+	lose bool // what is published asynchronously
+	held []func(error)
 }
 
 func (d *heldDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lose {
+		d.held = append(d.held, done)
+		return nil
+	}
 	return d.Client.PublishAsync(ctx, p, m, func(err error) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.held = append(d.held, func() { done(err) })
+		d.held = append(d.held, func(instead error) { done(cmp.Or(instead, err)) })
 	})
 }
 
-func (d *heldDriver) confirm() (n int) {
+func (d *heldDriver) confirm() (n int) { return d.answer(nil) }
+
+// answer gives what is held back its outcome: its own, or err.
+func (d *heldDriver) answer(err error) int {
 	d.mu.Lock()
 	held := d.held
 	d.held = nil
 	d.mu.Unlock()
 	for _, done := range held {
-		done()
+		done(err)
 	}
 	return len(held)
 }
@@ -237,3 +247,80 @@ func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
 		}
 	})
 }
+
+// held has a server of one worker, whose answers' confirms are held back, and a
+// caller.
+func held(t *testing.T, f func(*testing.T, *heldDriver, *memory.Broker, *patterns.Bus, *patterns.Subscription, *patterns.RPC[int, int])) {
+	t.Helper()
+	bubble(t, func(t *testing.T, calling *patterns.Bus, broker *memory.Broker) {
+		d := &heldDriver{Client: broker.Connect()}
+		serving := patterns.New(d)
+		defer serving.Close(t.Context())
+		sub, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), double, patterns.Prefetch(3))
+		must(t, err)
+		f(t, d, broker, serving, sub, patterns.NewRPC[int, int](calling, "f"))
+	})
+}
+
+// An acknowledgement that fails for a moment is tried again, also while the
+// subscription is being stopped.
+func TestAcknowledgedWhileStopping(t *testing.T) {
+	held(t, func(t *testing.T, d *heldDriver, broker *memory.Broker, serving *patterns.Bus, sub *patterns.Subscription, rpc *patterns.RPC[int, int]) {
+		must(t, second(rpc.Call(t.Context(), 1)))
+		stopped := make(chan error, 1)
+		go func() { stopped <- sub.Stop(t.Context()) }()
+		synctest.Wait()
+		broker.Inject(memory.Fault{On: memory.OnSettle, Do: memory.Refuse, Name: "f", Times: 2})
+		d.confirm()
+		must(t, <-stopped)
+		if s := serving.Stats(); s.Stale != 0 || s.LostReplies != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// An answer whose confirm was lost is sent again: it may not be there.
+func TestUnconfirmedAnswersAreSentAgain(t *testing.T) {
+	held(t, func(t *testing.T, d *heldDriver, _ *memory.Broker, serving *patterns.Bus, _ *patterns.Subscription, rpc *patterns.RPC[int, int]) {
+		d.lose = true
+		result := make(chan error, 1)
+		go func() { result <- second(rpc.Call(t.Context(), 1)) }()
+		synctest.Wait()
+		start := time.Now()
+		d.answer(adapters.ErrUnconfirmed)
+		must(t, <-result)
+		if waited := time.Since(start); waited > 0 || serving.Stats().LostReplies != 0 {
+			t.Errorf("after %v, %+v", waited, serving.Stats())
+		}
+	})
+}
+
+// What a logger does is not done by who tells the outcome.
+func TestOutcomesDoNotWaitForTheLogger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := memory.New()
+		defer broker.Close()
+		logs := make(waitingLog)
+		d := &heldDriver{Client: broker.Connect(), lose: true}
+		serving, calling := patterns.New(d, patterns.WithLogger(slog.New(logs))), patterns.New(broker.Connect())
+		defer calling.Close(t.Context())
+		_, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), double)
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = second(patterns.NewRPC[int, int](calling, "f").Call(ctx, 1)) }()
+		synctest.Wait()
+		d.answer(adapters.ErrNacked) // would not return
+		logs <- struct{}{}
+		cancel()
+		synctest.Wait()
+		must(t, serving.Close(t.Context()))
+	})
+}
+
+// waitingLog takes each record when it is told to.
+type waitingLog chan struct{}
+
+func (waitingLog) Enabled(context.Context, slog.Level) bool    { return true }
+func (l waitingLog) Handle(context.Context, slog.Record) error { <-l; return nil }
+func (l waitingLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
+func (l waitingLog) WithGroup(string) slog.Handler             { return l }

@@ -170,7 +170,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
-	a := &answering{s: w.s, ctx: w.ctx, request: *d}
+	a := &answering{s: w.s, request: *d, publication: p, answer: m}
 	a.timer = time.AfterFunc(resendTimeout, func() { a.finish(context.DeadlineExceeded) })
 	w.s.live.Add(1)
 	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
@@ -183,11 +183,12 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 // answering is an answer on its way. The request is acknowledged once the broker has
 // the answer, which no worker waits for.
 type answering struct {
-	s       *Subscription
-	ctx     context.Context // of the worker's handlers
-	request adapters.Delivery
-	timer   *time.Timer
-	over    atomic.Bool
+	s           *Subscription
+	request     adapters.Delivery
+	publication adapters.Publication
+	answer      *message.Message
+	timer       *time.Timer
+	over        atomic.Bool
 }
 
 // done is for the broker's word about the answer.
@@ -196,26 +197,37 @@ func (a *answering) done(err error) {
 	a.finish(err)
 }
 
-// finish acknowledges the request. An answer that cannot be delivered is the
-// caller's loss alone: it is counted, and the request is done with.
+// finish acknowledges the request. It does not wait for anything: it is called by
+// the goroutine that reads, which logs nothing, either.
 func (a *answering) finish(err error) {
-	if !a.over.CompareAndSwap(false, true) {
-		return
+	switch {
+	case !a.over.CompareAndSwap(false, true):
+	case err == nil && a.settled():
+		a.s.oneLess()
+	default:
+		go a.finishSlowly(err)
+	}
+}
+
+func (a *answering) settled() bool {
+	return a.s.cfg.ackOnReceive || a.request.Settle(a.s.settling, adapters.Ack) == nil
+}
+
+// finishSlowly is for when something went wrong. Of an answer whose confirm was lost
+// another copy is sent: the caller takes one. One that cannot be delivered is the
+// caller's loss alone: it is counted, and the request is done with.
+func (a *answering) finishSlowly(err error) {
+	if errors.Is(err, adapters.ErrUnconfirmed) {
+		ctx, cancel := context.WithTimeout(a.s.settling, resendTimeout)
+		defer cancel()
+		err = alone(a.s.bus.driver.Publish(ctx, a.publication, a.answer))
 	}
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
 		a.s.warn(&a.request, "answer not delivered", err)
 	}
-	err = a.request.Settle(a.s.settling, adapters.Ack)
-	if err != nil && !unsettleable(err) { // it takes a while, which is not for the goroutine that reads
-		go func() {
-			a.s.tell(a.ctx, &a.request, adapters.Ack)
-			a.s.oneLess()
-		}()
-		return
-	}
-	if err != nil {
-		a.s.stale(&a.request, err)
+	if !a.s.cfg.ackOnReceive {
+		a.s.tell(a.s.handling, &a.request, adapters.Ack)
 	}
 	a.s.oneLess()
 }

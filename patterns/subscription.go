@@ -132,8 +132,8 @@ func chain(handler message.HandlerFunc, mw []message.HandlerMiddleware) message.
 func (s *Subscription) Done() <-chan struct{} { return s.done }
 
 // Wait returns when the subscription has ended: nil if it was stopped and
-// drained, [ErrAbandoned] if handlers ran on past the drain timeout, or why the
-// broker ended it.
+// drained, [ErrAbandoned] if handlers ran on past the drain timeout (or answers were
+// still to be confirmed), or why the broker ended it.
 func (s *Subscription) Wait() error {
 	<-s.done
 	s.mu.Lock()

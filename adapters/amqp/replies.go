@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -34,7 +35,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 		return "", err
 	}
 	for {
-		s, err := d.publishing.session(ctx)
+		s, err := d.ready(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -88,14 +89,20 @@ func (r *replies) open() error {
 	if err := r.intake.consume(r.ch, directReply, newTag(), true, nil); err != nil {
 		return err
 	}
-	returns := r.ch.NotifyReturn(make(chan amqp091.Return, 1))
+	returns, closes := r.ch.NotifyReturn(make(chan amqp091.Return, 1)), r.ch.NotifyClose(make(chan *amqp091.Error, 1))
 	nowhere := "motif-" + rand.Text()
 	if err := r.ch.Publish("", nowhere, true, false, amqp091.Publishing{ReplyTo: directReply}); err != nil {
 		return err
 	}
 	returned, ok := <-returns // closed with the channel
 	if !ok {
+		if why := <-closes; why != nil {
+			return why
+		}
 		return amqp091.ErrClosed
+	}
+	if !strings.HasPrefix(returned.ReplyTo, directReply+".") {
+		return fmt.Errorf("amqp: %w: the broker does not tell the address of direct replies", adapters.ErrUnsupported)
 	}
 	r.address = returned.ReplyTo
 	return nil

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // inbox is a reply address made with ReceiveReplies.
@@ -148,5 +150,76 @@ func TestRepliesTakeChannels(t *testing.T) {
 	defer s.mu.Unlock()
 	if left := repliesOf(int(s.conn.Config.ChannelMax)) - 1; s.replying != left {
 		t.Errorf("%d are taken, not %d", s.replying, left)
+	}
+}
+
+// TestRepliesAreRefused: the broker's reason is the error.
+func TestRepliesAreRefused(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	if err := v.AddUser(ctx, "mute", password); err != nil {
+		t.Fatal(err)
+	}
+	defer v.DeleteUser(ctx, "mute")
+	if err := v.SetPermissions(ctx, "mute", ".*", "^own", ".*"); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, v.URLFor("mute", password))
+	_, err := d.ReceiveReplies(soon(t), nil, nil)
+	wantErr(t, "ReceiveReplies", err, ErrAccess)
+}
+
+// TestRepliesUnderAlarm: who gives up while the broker takes no publishes leaves
+// nothing behind.
+func TestRepliesUnderAlarm(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	d := connectTo(t, n.URL)
+	if err := n.MemoryAlarm(ctx); err != nil {
+		t.Fatal(err)
+	}
+	publisher := connectTo(t, n.URL)
+	eventually(t, "the broker blocks who publishes", func() bool {
+		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		return publisher.Publish(ctx, toQueue("q"), msg("m")) != nil
+	})
+	s, err := d.publishing.session(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // the first may begin before its connection is blocked: it publishes nothing before that
+		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		_, err := d.ReceiveReplies(ctx, func(adapters.Delivery) {}, func(error) {})
+		cancel()
+		wantErr(t, "ReceiveReplies", err, context.DeadlineExceeded)
+	}
+	s.mu.Lock()
+	taken := s.replying
+	s.mu.Unlock()
+	if taken > 1 {
+		t.Errorf("%d channels are taken", taken)
+	}
+	if err := n.ClearAlarms(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nothing is taken, but by an address", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.replying == 0
+	})
+	openInbox(t, d)
+}
+
+// TestRepliesAreLostBeforeCloseReturns: nobody is called back after it.
+func TestRepliesAreLostBeforeCloseReturns(t *testing.T) {
+	for range 60 {
+		d := connect(t)
+		in := openInbox(t, d)
+		if err := d.Close(soon(t)); err != nil {
+			t.Fatal(err)
+		}
+		if len(in.lost) != 1 {
+			t.Fatal("not told by the end of Close")
+		}
 	}
 }

@@ -103,6 +103,7 @@ func (s *session) watch() error {
 			s.cancel(lost)
 			_ = s.wire.Close()
 			<-s.wire.done
+			s.frames.end(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
 			goodbye.Wait()
 			return lost
 		}

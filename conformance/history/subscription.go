@@ -43,6 +43,7 @@ func (r *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 	sub := &subscription{
 		r: r, queue: fmt.Sprintf("private-%s-%d", r.client, r.l.Number()), consumer: r.l.Number(), sessions: map[context.Context]uint64{},
 	}
+	// Before anything can come. Where it fails nothing comes to this consumer.
 	r.l.Add(Event{Op: Subscribed, Client: r.client, To: adapters.Endpoint{Kind: adapters.Reply}, Queue: sub.queue, Consumer: sub.consumer})
 	return rr.ReceiveReplies(ctx, func(d adapters.Delivery) {
 		d.Settler = accepted{}
