@@ -37,6 +37,7 @@ type frames struct {
 	moved   time.Time    // when the read deadline was
 	farther atomic.Int64 // how far away it is then: a time.Duration; 0: there is none
 
+	ending  sync.Mutex // held by who tells dealers of the end
 	mu      sync.Mutex
 	dealers map[uint16]dealer // by channel
 	over    error             // why nothing more comes in
@@ -279,8 +280,11 @@ func (f *frames) alive() bool {
 	return f.over == nil
 }
 
-// end is for when nothing more comes in.
+// end is for when nothing more comes in. When it returns all dealers have been told,
+// by whomever.
 func (f *frames) end(why error) {
+	f.ending.Lock()
+	defer f.ending.Unlock()
 	f.mu.Lock()
 	if f.over == nil {
 		f.over = why
