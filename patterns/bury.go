@@ -32,9 +32,6 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 		p.Mandatory = b.features.Ability.Has(adapters.CanReturn)
 	}
 	letter := clone(d.Message)
-	if letter.Metadata == nil {
-		letter.Metadata = message.Metadata{}
-	}
 	if deadLetter == queue {
 		letter.Metadata[HeaderRepair] = clip(reason.Error(), maxReason) // what it died of stays
 	} else {

@@ -23,6 +23,8 @@ type worker struct {
 	session context.Context
 	release func()
 
+	original message.Message // what the one in hand was; see keep
+
 	mu        sync.Mutex
 	inHand    adapters.Settler // of the message the handler is at work on
 	abandoned bool             // inHand was given back over the handler's head
@@ -76,7 +78,7 @@ func (w *worker) handle(d adapters.Delivery) {
 		s.calls.serve(w, d)
 		return
 	}
-	original := s.keep(d.Message)
+	original := w.keep(d.Message)
 	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
 		return // it comes again: handling it now too would be twice
 	}
@@ -108,16 +110,26 @@ func (w *worker) handle(d adapters.Delivery) {
 }
 
 // keep returns what the message is to be if it is sent again: middleware may
-// change the metadata and replace the payload.
-func (s *Subscription) keep(m *message.Message) *message.Message {
-	if !s.wrapped {
+// change the metadata and replace the payload. It is good until the next one
+// is kept.
+func (w *worker) keep(m *message.Message) *message.Message {
+	if !w.s.wrapped {
 		return m
 	}
-	return clone(m)
+	w.original.UUID, w.original.Payload, w.original.Metadata = m.UUID, m.Payload, nil
+	if len(m.Metadata) > 0 {
+		w.original.Metadata = maps.Clone(m.Metadata)
+	}
+	return &w.original
 }
 
+// clone returns a copy with metadata of its own, which can be set.
 func clone(m *message.Message) *message.Message {
-	return &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: maps.Clone(m.Metadata)}
+	c := &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: maps.Clone(m.Metadata)}
+	if c.Metadata == nil {
+		c.Metadata = message.Metadata{}
+	}
+	return c
 }
 
 // call runs the chain once, and honours an ack or nack that a middleware sent
