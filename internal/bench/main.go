@@ -117,7 +117,7 @@ func bench(ctx context.Context, o options) (err error) {
 	report := &Report{Machine: describeMachine(url)}
 	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick}
 	if o.quick {
-		p.duration = 200 * time.Millisecond
+		p.duration = 160 * time.Millisecond
 	}
 	err = p.all(ctx, report, chosen, grown, url)
 	hush()

@@ -5,14 +5,16 @@ package conformancetest
 const goChannelOrder = "gochannel sends each message from a goroutine of its own, so that they overtake each other, in some runs more than in others."
 
 var goChannelNotes = map[string]string{
-	"ack/settled-is-gone":   goChannelOrder,
-	"publish/async":         goChannelOrder,
-	"pubsub/private-copies": goChannelOrder,
-	"pubsub/private-gone":   goChannelOrder,
-	"pubsub/private-order":  goChannelOrder,
-	"queue/keeps":           "gochannel discards what is published while nobody is subscribed.",
-	"queue/one-of-many":     "gochannel has no consumer groups: every subscriber gets every message. So the door gives a queue one subscription, and refuses a second one.",
-	"queue/publisher-order": goChannelOrder,
+	"ack/settled-is-gone":          goChannelOrder,
+	"ack/reject":                   goChannelOrder,
+	"publish/async":                goChannelOrder,
+	"publish/batch-with-a-bad-one": goChannelOrder,
+	"pubsub/private-copies":        goChannelOrder,
+	"pubsub/private-gone":          goChannelOrder,
+	"pubsub/private-order":         goChannelOrder,
+	"queue/keeps":                  "gochannel discards what is published while nobody is subscribed.",
+	"queue/one-of-many":            "gochannel has no consumer groups: every subscriber gets every message. So the door gives a queue one subscription, and refuses a second one.",
+	"queue/publisher-order":        goChannelOrder,
 }
 
 const watermillAMQPOne = "watermill-amqp hands over one message at a time and waits for its ack, whatever the prefetch: the others that this rule needs in hand never come."
