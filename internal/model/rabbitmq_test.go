@@ -106,9 +106,17 @@ func (w *onRabbitMQ) cut(ctx context.Context, client string) error {
 		return nil
 	}
 	return w.reconnect(ctx, func() error {
-		for _, connection := range []string{client + " consume", client + " publish"} {
-			if _, err := w.vhost.CloseConnectionsOf(ctx, connection); err != nil {
-				return err
+		links := w.clients[client].Health().Links // the one that publishes, and another if it consumes
+		for i := min(2, len(links)) - 1; i >= 0; i-- {
+			role := []string{"publish", "consume"}[i]
+			for closed := 0; closed == 0; { // the broker may not list one that it has just let in
+				var err error
+				if closed, err = w.vhost.CloseConnectionsOf(ctx, client+" "+role); err != nil {
+					return err
+				}
+				if !links[i].Up { // nor has it one to list
+					break
+				}
 			}
 		}
 		return nil
