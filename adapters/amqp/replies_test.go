@@ -30,24 +30,25 @@ func openInbox(t *testing.T, d *Driver) *inbox {
 	return in
 }
 
-func (in *inbox) take(t *testing.T) (d adapters.Delivery) {
+func (in *inbox) take(t *testing.T) adapters.Delivery {
 	t.Helper()
-	select {
-	case d = <-in.got:
-	case <-soon(t).Done():
-		t.Fatal("no answer came")
-	}
-	return d
+	return next(t, in.got, "an answer")
 }
 
-func (in *inbox) why(t *testing.T) (err error) {
+func (in *inbox) why(t *testing.T) error {
+	t.Helper()
+	return next(t, in.lost, "why the address is lost")
+}
+
+// next returns what comes next, soon.
+func next[T any](t *testing.T, from <-chan T, what string) (v T) {
 	t.Helper()
 	select {
-	case err = <-in.lost:
+	case v = <-from:
 	case <-soon(t).Done():
-		t.Fatal("the address is not lost")
+		t.Fatalf("in vain for %s", what)
 	}
-	return err
+	return v
 }
 
 func replyTo(address string) adapters.Publication {
