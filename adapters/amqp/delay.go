@@ -120,7 +120,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 	s.mu.Unlock()
 	rungs := max(built, bits.Len64(r.steps))
 	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
-		if err := declareDue(ch, r.p.To); err != nil {
+		if err := s.declareDue(ch, r.p.To); err != nil {
 			return err
 		}
 		for n := built; n < rungs; n++ {
@@ -129,7 +129,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 				below = rung(n - 1)
 			}
 			life := int64(unit/time.Millisecond) << n
-			if err := declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
+			if err := s.declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
 		}
@@ -138,7 +138,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 }
 
 // declareDue declares the way from below the ladder to a destination.
-func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
+func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 		}
 	}
 	last := lastStep(destination(to))
-	if _, err := ch.QueueDeclare(last, true, false, false, false, waiting(0, below)); err != nil {
+	if err := s.declareAlone(ch, last, false, waiting(0, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(last, "", due, false, here)
@@ -172,11 +172,11 @@ func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error 
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding.
-func declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
+func (s *session) declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(name, true, false, false, false, waiting(life, below)); err != nil {
+	if err := s.declareAlone(ch, name, false, waiting(life, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(name, "", name, false, match(header, "1"))

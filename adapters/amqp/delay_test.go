@@ -2,8 +2,10 @@ package amqp
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +44,27 @@ func TestDelay(t *testing.T) {
 		settle(t, m, adapters.Ack)
 	}
 	nothing(t, sub)
+}
+
+// TestDelayAtOnce: the first messages with a delay, which find no ladder yet, come at the
+// same time. RabbitMQ (3.10) refuses what is published to a quorum queue that another is
+// just declaring; see TestDeclareAtOnce.
+func TestDelayAtOnce(t *testing.T) {
+	d := connect(t)
+	q := unique(t)
+	declare(t, d, fromQueue(q, 1))
+	for rung := range 12 {
+		p := adapters.Publication{To: queueAt(q), Delay: unit << rung}
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if err := d.Publish(soon(t), p, msg(fmt.Sprint(rung, i))); err != nil {
+					t.Errorf("rung %d: %v", rung, err)
+				}
+			})
+		}
+		all.Wait()
+	}
 }
 
 func TestDelayToExchange(t *testing.T) {

@@ -145,17 +145,20 @@ func bindings(s adapters.Source) []string {
 	return s.Keys
 }
 
-// declareQueue waits for others of this driver that declare the same queue. A
+func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
+	return s.declareAlone(ch, name, q.AutoDelete, s.link.d.cfg.arguments(q))
+}
+
+// declareAlone waits for others of this driver that declare the same queue. A
 // quorum queue is known to RabbitMQ (3.10) before it works: whoever is told meanwhile that it exists,
 // and consumes, makes the broker close the connection, and a publish is refused.
-func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
-	d := s.link.d
-	done, err := d.declaring.lock(s.ctx, name)
+func (s *session) declareAlone(ch *amqp091.Channel, name string, autoDelete bool, args amqp091.Table) error {
+	done, err := s.link.d.declaring.lock(s.ctx, name)
 	if err != nil {
 		return err
 	}
 	defer done()
-	_, err = ch.QueueDeclare(name, true, q.AutoDelete, false, false, d.cfg.arguments(q))
+	_, err = ch.QueueDeclare(name, true, autoDelete, false, false, args)
 	return err
 }
 
