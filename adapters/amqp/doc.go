@@ -52,7 +52,7 @@
 //     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
 //     answer cannot be delayed.
 //   - A queue that is full when a delayed message is due gets it within 3
-//     minutes of there being room. Meanwhile what is delayed to the same queue (or, if it
+//     minutes of there being room, or, if its node is starting just then, of its being up. Meanwhile what is delayed to the same queue (or, if it
 //     was sent to an exchange, to that) may wait, too, and nothing else. What has nowhere to go when it is due is dropped.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
