@@ -25,6 +25,7 @@ type Bus struct {
 	err        error // of its options
 
 	inFlight chan struct{} // a place for each asynchronous publish
+	lastTry  chan struct{} // held while an answer is sent for the last time
 	replies  replies
 	counters counters
 
@@ -44,6 +45,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	b := &Bus{
 		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
+		lastTry:       make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]struct{}{},
 	}

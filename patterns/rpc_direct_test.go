@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -324,3 +325,57 @@ func (waitingLog) Enabled(context.Context, slog.Level) bool    { return true }
 func (l waitingLog) Handle(context.Context, slog.Record) error { <-l; return nil }
 func (l waitingLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
 func (l waitingLog) WithGroup(string) slog.Handler             { return l }
+
+// lossy loses the confirms of answers, but those that are sent alone, and knows how many
+// are sent at once.
+type lossy struct {
+	*memory.Client
+	mu            sync.Mutex
+	now, most, in int
+}
+
+func (d *lossy) PublishAsync(_ context.Context, _ adapters.Publication, _ *message.Message, done func(error)) error {
+	done(fmt.Errorf("%w: lost", adapters.ErrUnconfirmed))
+	return nil
+}
+
+func (d *lossy) Publish(ctx context.Context, p adapters.Publication, m ...*message.Message) error {
+	d.mu.Lock()
+	d.now++
+	d.in++
+	d.most = max(d.most, d.now)
+	d.mu.Unlock()
+	time.Sleep(time.Second)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now--
+	if d.in <= 3 {
+		return fmt.Errorf("%w: lost, too", adapters.ErrUnconfirmed)
+	}
+	if d.now > 0 {
+		return fmt.Errorf("%w: not alone", adapters.ErrUnconfirmed)
+	}
+	return d.Client.Publish(ctx, p, m...)
+}
+
+// An answer may be what the broker ends a session for. Those that were lost are sent
+// again at once, and those that are lost again one by one, lest they are lost with it.
+func TestAnswersAreSentAgainOneByOne(t *testing.T) {
+	bubble(t, func(t *testing.T, calling *patterns.Bus, broker *memory.Broker) {
+		d := &lossy{Client: broker.Connect()}
+		serving := patterns.New(d)
+		defer serving.Close(t.Context())
+		for _, name := range []string{"f", "g", "h"} {
+			_, err := patterns.NewRPC[int, int](serving, name).Serve(t.Context(), double)
+			must(t, err)
+			go func() { must(t, second(patterns.NewRPC[int, int](calling, name).Call(t.Context(), 1))) }()
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.in != 6 || d.most != 3 || serving.Stats().LostReplies != 0 {
+			t.Errorf("%d sent again, %d at once, %+v", d.in, d.most, serving.Stats())
+		}
+	})
+}

@@ -218,9 +218,7 @@ func (a *answering) settled() bool {
 // caller's loss alone: it is counted, and the request is done with.
 func (a *answering) finishSlowly(err error) {
 	if errors.Is(err, adapters.ErrUnconfirmed) {
-		ctx, cancel := context.WithTimeout(a.s.settling, resendTimeout)
-		defer cancel()
-		err = alone(a.s.bus.driver.Publish(ctx, a.publication, a.answer))
+		err = a.sendAgain()
 	}
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
@@ -230,6 +228,25 @@ func (a *answering) finishSlowly(err error) {
 		a.s.tell(a.s.handling, &a.request, adapters.Ack)
 	}
 	a.s.oneLess()
+}
+
+// sendAgain sends the answer once more, and if its confirm is lost, too, a last time while
+// no other is sent so: it may be one that the broker ends the session for, and take others with it.
+func (a *answering) sendAgain() error {
+	ctx, cancel := context.WithTimeout(a.s.settling, resendTimeout)
+	defer cancel()
+	send := func() error { return alone(a.s.bus.driver.Publish(ctx, a.publication, a.answer)) }
+	err := send()
+	if !errors.Is(err, adapters.ErrUnconfirmed) {
+		return err
+	}
+	select {
+	case a.s.bus.lastTry <- struct{}{}:
+		defer func() { <-a.s.bus.lastTry }()
+		return send()
+	case <-ctx.Done():
+		return err
+	}
 }
 
 // codeOf returns the code under which err travels.

@@ -269,7 +269,8 @@ func TestInvalidPublications(t *testing.T) {
 		"reply with a space":   {reply("amq.gen-a b"), ok, adapters.ErrInvalid},
 		"reply not ASCII":      {reply("amq.gen-é"), ok, adapters.ErrInvalid},
 		"reply":                {reply("amq.gen-x"), ok, nil},
-		"direct reply address": {reply("amq.rabbitmq.reply-to.g1h2"), ok, nil},
+		"direct reply address": {reply(directAddress("reply@71")), ok, nil},
+		"no reply address":     {reply("amq.rabbitmq.reply-to.g1h2"), ok, adapters.ErrInvalid},
 		"longest delay":        {delayed(toQueue("q"), maxDelay), ok, nil},
 	} {
 		if _, err := encodeFor(t, c.p, c.m); !errors.Is(err, c.want) {

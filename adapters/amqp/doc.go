@@ -59,7 +59,10 @@
 //   - An answer goes to direct reply addresses and server-named queues only, unless
 //     [Config].AllowReplyTo has more: the address is the caller's choice.
 //   - What is sent to a direct reply address that is gone is dropped, also if it is
-//     Mandatory: RabbitMQ does not tell.
+//     Mandatory: RabbitMQ does not tell. One that cannot be read as such is ErrInvalid:
+//     RabbitMQ (up to 4.0) closes the connection for it. Before 3.12 it does so, too, for the
+//     address of a caller whose node is down, or that was made up with care. Answers there
+//     have no TTL: they wait in no queue.
 //   - RabbitMQ (3.10) knows a quorum queue before it works. This driver declares
 //     a queue once at a time; of two processes that begin with a new queue in the same
 //     moment, one may get ErrNacked, or lose its connection, which comes back.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -29,6 +28,9 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 	if p.To.Kind.IsExchange() {
 		r.exchange, r.key = p.To.Name, p.Key
 	}
+	if p.To.Kind == adapters.Reply && isDirect(p.To.Name) {
+		r.p.TTL = 0 // there is no queue to get old in, and the broker takes longer over a message with one
+	}
 	switch {
 	case p.To.Kind == adapters.Reply && !c.answerable(p.To.Name):
 		return r, invalid("publish to the reply address %q: it is neither a direct reply address nor a server-named queue", clip(p.To.Name))
@@ -42,22 +44,6 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 		return r, r.delay()
 	}
 	return r, nil
-}
-
-// directReply is the pseudo-queue of direct reply-to. In a request it stands
-// for an address that begins like it, and which RabbitMQ puts in its place.
-const directReply = "amq.rabbitmq.reply-to"
-
-// answerable tells whether answers may be sent to an address. A caller could
-// name any queue, and have this process publish to it with this process's rights.
-func (c *Config) answerable(address string) bool {
-	for i := range len(address) {
-		if address[i] <= ' ' || address[i] > '~' {
-			return false
-		}
-	}
-	return strings.HasPrefix(address, directReply+".") || strings.HasPrefix(address, "amq.gen-") ||
-		c.AllowReplyTo != nil && c.AllowReplyTo(address)
 }
 
 // arrange makes what a route leads through exist, once in a session.

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -178,16 +179,36 @@ func oddReplies(x *trial) {
 	reply(r, r.CorrelationId, "2", "application/json")
 	x.must(<-answer, "a call after that")
 
-	// A request that asks for its answer to be put into somebody's queue.
-	server := x.bus(site.connect("server"), "server")
+	// A request that asks for its answer to be put into somebody's queue, or where the
+	// broker breaks off the connection.
+	driver, links := site.driver("server")
+	server := x.bus(driver, "server")
 	_, err = patterns.NewRPC[int, int](server, "double").Serve(x.ctx, double)
 	x.must(err, "serving")
 	x.must(server.Driver().Declare(x.soon(), from("victim", 1)), "declaring")
-	for _, address := range []string{"victim", "amq.gen-\n", "amq.fanout", ""} {
+	for _, address := range []string{"victim", "amq.gen-\n", "amq.fanout", "", "amq.rabbitmq.reply-to.g1h2.k", "amq.rabbitmq.reply-to."} {
 		site.send(ch, "double", "request-"+x.number(), amqp091.Publishing{Body: []byte("1"), CorrelationId: "c", ReplyTo: address})
 	}
-	x.calls(patterns.NewRPC[int, int](caller, "double"), 0, 5)
+	calling := patterns.NewRPC[int, int](caller, "double")
+	x.calls(calling, 0, 5)
 	site.depth("victim", 0)
+	for _, l := range links.Health().Links {
+		if l.Generation != 1 {
+			x.errorf("the %s connection was lost: %v", l.Link, l.LastError)
+		}
+	}
+
+	// One that looks like an address at a node that is down, for which RabbitMQ 3.10 does
+	// break it off: the request must go, and others get their answers.
+	gone := append([]byte{131, 88, 118, 0, 7}, "reply@1\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"...)
+	for i := range 3 {
+		site.send(ch, "double", "request-"+x.number(), amqp091.Publishing{
+			Body: []byte("1"), CorrelationId: "c", ReplyTo: "amq.rabbitmq.reply-to." + base64.StdEncoding.EncodeToString(gone) + ".k",
+		})
+		x.calls(calling, 5*i, 5*i+5)
+	}
+	x.await("answers that cannot be sent are given up", func() bool { return server.Stats().LostReplies >= 5 })
+	site.depth("double", 0)
 }
 
 // noServer: 40. Nobody serves the function.
