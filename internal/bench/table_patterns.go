@@ -50,6 +50,8 @@ func calling() []Workload {
 			w.Target, w.Quick = Target{P50: 1.05}, true
 		case 64:
 			w.Target, w.Quick = Target{Rate: 1.1}, true
+		}
+		if w.Target != (Target{}) {
 			confirmed := w
 			confirmed.Baseline, confirmed.Theirs = w.Baseline+", with the same promises", rawConfirmedCall(callers)
 			confirmed.Target, confirmed.Quick, confirmed.Limit = Target{}, false, true
