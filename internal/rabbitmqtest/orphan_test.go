@@ -5,6 +5,7 @@ package rabbitmqtest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,35 +16,40 @@ import (
 	"testing"
 )
 
-// deathVar makes TestDeath what it is called.
+// deathVar says how a program that TestNothingIsLeftBehind starts is to die.
 const deathVar = "MOTIF_TEST_DEATH"
 
-// TestDeath is run by TestNothingIsLeftBehind, in a program of its own. It uses
-// nothing that ends with a test, so that only the program's death is left to
-// clean up.
-func TestDeath(t *testing.T) {
-	switch how := os.Getenv(deathVar); how {
+// Such a program runs no test: it uses nothing that ends with one, so that only
+// its death is left to clean up.
+func init() {
+	if how := os.Getenv(deathVar); how != "" {
+		die(how)
+	}
+}
+
+func die(how string) {
+	ctx := context.Background()
+	switch how {
 	case "kill -9":
-		n, err := Start(t.Context(), Options{})
+		n, err := Start(ctx, Options{})
 		if err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 		if err := n.Freeze(); err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 		fmt.Printf("left: %d %d %s\n", n.Pid(), n.home.epmd.cmd.Process.Pid, n.home.folder)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "panic": // the node would make no difference, but takes its time
-		h, err := newHome(t.Context())
+		h, err := newHome(ctx)
 		if err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 		fmt.Printf("left: %d %d %s\n", h.epmd.cmd.Process.Pid, h.reaper.cmd.Process.Pid, h.folder)
 		go panic("as announced")
 		select {}
-	default:
-		t.Skip("only for TestNothingIsLeftBehind")
 	}
+	panic("no such death: " + how)
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
@@ -52,7 +58,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	for _, how := range []string{"panic", "kill -9"} {
 		t.Run(how, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDeath$")
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
 			cmd.Env = append(os.Environ(), deathVar+"="+how)
 			output, err := cmd.CombinedOutput()
 			if err == nil {
