@@ -30,11 +30,11 @@ const queueInfo = `maps:from_list([
 		Pid when is_pid(Pid) ->
 			[{node, node(Pid)} | rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers])];
 		Leader ->
-			Ask = fun(What) -> {ok, {_, Answer}, _} = ra:leader_query(Leader, What), Answer end,
+			Ask = fun(What) -> {ok, {_, Answer}, _} = ra:leader_query(Leader, {rabbit_fifo, What, []}), Answer end,
 			[{node, proplists:get_value(leader, rabbit_amqqueue:info(Q, [leader]))},
-			 {messages_ready, Ask(fun rabbit_fifo:query_messages_ready/1)},
-			 {messages_unacknowledged, Ask(fun rabbit_fifo:query_messages_checked_out/1)},
-			 {consumers, Ask(fun rabbit_fifo:query_consumer_count/1)}]
+			 {messages_ready, Ask(query_messages_ready)},
+			 {messages_unacknowledged, Ask(query_messages_checked_out)},
+			 {consumers, Ask(query_consumer_count)}]
 	end])`
 
 // Queues lists the virtual host's queues.
