@@ -37,13 +37,20 @@ type Settler interface {
 type Delivery struct {
 	// Message is the receiver's own copy. Its context ends with the cause
 	// ErrSessionLost when the session that delivered it dies, for then it is
-	// delivered again elsewhere, and with ErrClosed when the driver is closed.
+	// delivered again elsewhere; if that was because a message was held for too long, the cause
+	// is ErrConsumerTimeout, too. It ends with ErrClosed when the driver is closed.
 	// Its Ack and Nack methods reach nobody: Settle does.
 	Message *message.Message
 
 	Key         string // the Publication's Key
-	Redelivered bool   // it was delivered before, maybe
-	Properties         // Attempt is at least 1
+	Redelivered bool   // it may have been delivered before
+
+	// Returned is how often this message came back to its queue before, with no outcome: because
+	// it was requeued, because a session was lost, or because it was held for too long. It is -1
+	// where it came back and the broker does not count how often.
+	Returned int
+
+	Properties // Attempt is at least 1
 
 	Settler Settler
 }
@@ -55,7 +62,8 @@ type Delivery struct {
 // Settling is bound to the session that delivered: once that is gone Settle
 // sends nothing and returns ErrStaleDelivery, or ErrClosed where it is gone
 // because the driver was closed, whether or not the message had been settled
-// before. With any other error the message is still in hand, and may be settled again. A nil
+// before. The ErrStaleDelivery of the message that was held for too long is an
+// ErrConsumerTimeout as well; of others that went back with it, it is not. With any other error the message is still in hand, and may be settled again. A nil
 // error means that the driver has the outcome, not that the broker has: a
 // session that dies right after may deliver the message again.
 func (d Delivery) Settle(ctx context.Context, o Outcome) error { return d.Settler.Settle(ctx, o) }

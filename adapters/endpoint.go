@@ -75,6 +75,12 @@ type Properties struct {
 	// carries it unchanged and never counts by itself. 0 is delivered as 1.
 	Attempt int
 
+	// Lost counts the earlier deliveries that ended with no outcome, because the session of
+	// whoever had the message was lost or the broker took it back (ErrConsumerTimeout). Like
+	// Attempt it is set by a publisher that sends a message again, and carried unchanged: what
+	// the broker has counted since then is Delivery.Returned.
+	Lost int
+
 	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
 	Priority  uint8         // higher first, on a queue with MaxPriority. Needs CanPrioritize if not 0.
 	Transient bool          // may be lost in a broker restart, and may be faster for it
@@ -137,6 +143,8 @@ func (p Publication) Validate() error {
 		return fmt.Errorf("%w: TTL of %v, which is not in 0..%v", ErrInvalid, p.TTL, MaxTTL)
 	case p.Attempt < 0:
 		return fmt.Errorf("%w: negative attempt %d", ErrInvalid, p.Attempt)
+	case p.Lost < 0:
+		return fmt.Errorf("%w: negative count of lost deliveries %d", ErrInvalid, p.Lost)
 	case p.Mandatory && p.Delay > 0:
 		return fmt.Errorf("%w: mandatory and delayed: where a delayed message goes is not known when it is published", ErrInvalid)
 	}
@@ -200,6 +208,12 @@ type Source struct {
 	Prefetch int
 
 	Queue QueueSpec // the properties of the queue behind; zero for private ones and for Reply
+
+	// HoldTime is how long this subscription means to hold a message at most, from its delivery
+	// to its outcome; 0 = as long as the broker lets it. An adapter whose broker takes messages
+	// back (see ErrConsumerTimeout) asks it to wait for so long, or says in its log that it may
+	// not. Declare ignores it.
+	HoldTime time.Duration
 
 	// Passive uses the queue as it stands, whatever its properties: nothing is
 	// declared or bound, and it is [ErrNotFound] if it is missing. Needs

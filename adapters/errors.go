@@ -55,6 +55,11 @@ var (
 	// was not settled; the broker delivers it again.
 	ErrStaleDelivery = errors.New("motif: stale delivery")
 
+	// ErrConsumerTimeout: the broker took a message back because it was held, received or not,
+	// for longer than the broker allows (RabbitMQ: consumer_timeout, 30 minutes by default). It
+	// delivers it again. An error that wraps it wraps ErrSessionLost or ErrStaleDelivery, too.
+	ErrConsumerTimeout = errors.New("motif: held longer than the broker allows")
+
 	// ErrSessionLost is the cause with which the context of a received message
 	// ends when the session that delivered it dies.
 	ErrSessionLost = errors.New("motif: session lost")

@@ -22,7 +22,7 @@ const (
 // it comes again after park.
 func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, park time.Duration, reason error) error {
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: deadLetter}, Key: d.Key, Properties: d.Properties}
-	p.Attempt, p.TTL = 0, 0
+	p.Attempt, p.Lost, p.TTL = 0, 0, 0
 	if deadLetter == queue {
 		p.Delay = park
 		if limit := b.features.MaxDelay; limit > 0 {
@@ -37,6 +37,9 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 	} else {
 		letter.Metadata[HeaderReason] = clip(reason.Error(), maxReason)
 		letter.Metadata[HeaderAttempts] = strconv.Itoa(d.Attempt)
+		if d.Lost > 0 {
+			letter.Metadata[HeaderLosses] = strconv.Itoa(d.Lost)
+		}
 		letter.Metadata[HeaderQueue] = queue
 		letter.Metadata[HeaderDiedAt] = time.Now().UTC().Format(time.RFC3339Nano)
 	}

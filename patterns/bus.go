@@ -122,13 +122,15 @@ type Stats struct {
 	DeadLettered uint64 // given up, to a dead-letter queue
 	Dropped      uint64 // given up, with nowhere to go
 	Requeued     uint64 // given back to the queue unfinished, by a shutdown or for a broker's failure
+	Lost         uint64 // came back because a worker was lost, and counted for it, see LossLimit
+	TimedOut     uint64 // taken back by the broker, for they were held too long
 	Stale        uint64 // handled, but settled too late: the broker delivers it again
 	LateReplies  uint64 // answers to calls that nobody waits for any more, or never did
 	LostReplies  uint64 // answers that could not be sent to their caller
 }
 
 type counters struct {
-	retried, deadLettered, dropped, requeued, stale, lateReplies, lostReplies atomic.Uint64
+	retried, deadLettered, dropped, requeued, lost, timedOut, stale, lateReplies, lostReplies atomic.Uint64
 }
 
 // Stats returns the counts so far.
@@ -136,7 +138,7 @@ func (b *Bus) Stats() Stats {
 	c := &b.counters
 	return Stats{
 		Retried: c.retried.Load(), DeadLettered: c.deadLettered.Load(), Dropped: c.dropped.Load(), Requeued: c.requeued.Load(),
-		Stale: c.stale.Load(), LateReplies: c.lateReplies.Load(), LostReplies: c.lostReplies.Load(),
+		Lost: c.lost.Load(), TimedOut: c.timedOut.Load(), Stale: c.stale.Load(), LateReplies: c.lateReplies.Load(), LostReplies: c.lostReplies.Load(),
 	}
 }
 

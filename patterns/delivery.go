@@ -17,7 +17,8 @@ type Delivery struct {
 	Queue       string // the queue it came from; "" for a private one
 	Key         string // routing key, of Routed and Topic
 	Attempt     int    // 1 for the first try
-	Redelivered bool   // it was delivered before, maybe: a worker was lost or shut down
+	Redelivered bool   // it may have been delivered before, to a worker that was lost or shut down
+	Lost        int    // how often its worker was lost before, as far as that was counted; see LossLimit
 	Priority    uint8
 	ContentType string
 	PublishedAt time.Time         // as the publisher's clock had it
@@ -56,7 +57,7 @@ func (c *deliveryContext) public() Delivery {
 	m := c.d.Message
 	return Delivery{
 		ID: m.UUID, Queue: c.queue, Key: c.d.Key, Attempt: c.d.Attempt, Redelivered: c.d.Redelivered,
-		Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload,
+		Lost: c.d.Lost, Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload,
 	}
 }
 
@@ -74,6 +75,7 @@ func contentType(m *message.Message) string {
 const (
 	HeaderReason   = "motif-reason"   // why: the last error, at most 1 KiB of it
 	HeaderAttempts = "motif-attempts" // how many times it was tried
+	HeaderLosses   = "motif-losses"   // how many times its worker was lost, where it was
 	HeaderQueue    = "motif-queue"    // the queue it died in
 	HeaderDiedAt   = "motif-died-at"  // when, RFC 3339 in UTC
 	HeaderRepair   = "motif-repair"   // why it could not be repaired: the last error of a handler of dead letters

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"reflect"
 	"time"
 
@@ -80,6 +81,7 @@ type consumeConfig struct {
 	workers      int
 	prefetch     int
 	retry        RetryPolicy
+	lossLimit    int
 	ackOnReceive bool
 	drain        time.Duration
 	timeout      time.Duration
@@ -270,9 +272,37 @@ func DrainTimeout(d time.Duration) ConsumeOption {
 }
 
 // HandlerTimeout ends a handler's ctx after d; what the handler then
-// returns counts as any other error. Without it a handler may take for ever.
+// returns counts as any other error. Without it a handler may take as long as the broker lets a
+// message be held: on RabbitMQ 30 minutes, unless an operator says otherwise. Then its ctx ends
+// with the cause [adapters.ErrConsumerTimeout], and the message is delivered again, see
+// [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
+// 4.3); elsewhere the log warns of a timeout that is longer than the broker's may be.
 func HandlerTimeout(d time.Duration) ConsumeOption {
 	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
+}
+
+// holdTime is how long a message may be held, with room to spare, or 0 if nothing bounds it: it
+// waits for those that were fetched before it, and is handled.
+func (c *consumeConfig) holdTime(prefetch int) time.Duration {
+	if c.timeout == 0 {
+		return 0
+	}
+	each := c.timeout
+	if c.retry.InProcess {
+		retry := c.retry.withDefaults()
+		each = saturated(each, 1, retry.Max+retry.Max/10)
+		each = saturated(each, retry.Attempts, 0)
+	}
+	rounds := (prefetch + c.workers - 1) / c.workers
+	return saturated(each, rounds+1, time.Minute)
+}
+
+// saturated is d*n + more, or the longest time there is.
+func saturated(d time.Duration, n int, more time.Duration) time.Duration {
+	if d > (math.MaxInt64-more)/time.Duration(max(n, 1)) {
+		return math.MaxInt64
+	}
+	return d*time.Duration(n) + more
 }
 
 // OnDrop is called with a message that is given up and goes nowhere: of a

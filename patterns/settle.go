@@ -29,7 +29,7 @@ func (w *worker) settle(d *adapters.Delivery, err error) {
 	case w.sessionLost() && s.queue == "":
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 	case w.sessionLost():
-		s.stale(d, adapters.ErrStaleDelivery) // it is delivered again: neither a try nor a dead letter
+		w.lost(d) // it is delivered again: neither a try nor a dead letter
 	case isA[*rejectError](err):
 		w.giveUp(d, err)
 	case s.stopping(err):
@@ -170,7 +170,22 @@ func (w *worker) sendFailed(d *adapters.Delivery, err error) {
 
 func (w *worker) requeue(d *adapters.Delivery) {
 	w.s.bus.counters.requeued.Add(1)
+	if d.Lost >= w.s.suspect() && w.s.resendToQueue(w.s.settling, d, 0) == nil {
+		w.tell(d, adapters.Ack) // requeued it would be counted, and nobody was lost
+		return
+	}
+	w.s.survivors.note(d.Message.UUID)
 	w.tell(d, adapters.Requeue)
+}
+
+// lost is for a message that went back to its queue while it was in hand. Settling it has no
+// effect, but tells whether that was for its own sake.
+func (w *worker) lost(d *adapters.Delivery) {
+	err := d.Settle(w.s.settling, adapters.Requeue)
+	if err == nil {
+		err = adapters.ErrStaleDelivery
+	}
+	w.s.stale(d, err)
 }
 
 // tell settles the message. One that cannot be settled now would stay in hand,
@@ -202,6 +217,11 @@ func (s *Subscription) stale(d *adapters.Delivery, err error) {
 		return // a private queue is gone with its session: there was nothing to settle
 	}
 	s.bus.counters.stale.Add(1)
+	if errors.Is(err, adapters.ErrConsumerTimeout) {
+		s.bus.counters.timedOut.Add(1)
+	} else {
+		s.survivors.note(d.Message.UUID)
+	}
 	s.warn(d, "not settled, it will be delivered again", err)
 }
 

@@ -30,7 +30,11 @@ type Subscription struct {
 	cfg          consumeConfig
 	handler      message.HandlerFunc // the middleware chain around the user's
 	wrapped      bool                // there is middleware
-	calls        *callServer         // of RPC.Serve, else nil
+	prefetch     int
+	calls        *callServer // of RPC.Serve, else nil
+
+	alone     sync.Mutex // held while a message is handled that is suspected of killing its worker
+	survivors survivors
 
 	handling context.Context // of all handlers
 	abort    context.CancelCauseFunc
@@ -69,6 +73,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	if src.Prefetch == 0 {
 		src.Prefetch = cfg.workers
 	}
+	src.HoldTime = cfg.holdTime(src.Prefetch)
 	if src.Prefetch < cfg.workers {
 		return nil, invalid("Prefetch of %d for %d workers, some of whom could never work", src.Prefetch, cfg.workers)
 	}
@@ -93,7 +98,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerBuries: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls,
+		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		done:     make(chan struct{}),

@@ -23,11 +23,14 @@ type worker struct {
 	session context.Context
 	release func()
 
+	ahead    bool            // maybe some were received ahead of their turn, see makeRoom
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
-	inHand    adapters.Settler // of the message the handler is at work on
-	abandoned bool             // inHand was given back over the handler's head
+	inHand    adapters.Settler    // of the message the handler is at work on
+	suspected *adapters.Delivery  // it, if it is handled alone
+	fetched   []adapters.Delivery // ahead of their turn
+	abandoned bool                // inHand was given back over the handler's head
 }
 
 func (w *worker) run() {
@@ -38,7 +41,7 @@ func (w *worker) run() {
 		}
 	}()
 	for {
-		d, err := w.s.driver.Receive(w.s.fetching)
+		d, err := w.next()
 		if err != nil {
 			w.unbind()
 			w.s.workerDone(err)
@@ -77,6 +80,16 @@ func (w *worker) handle(d adapters.Delivery) {
 	if s.calls != nil {
 		s.calls.serve(w, d)
 		return
+	}
+	if s.counts(&d) {
+		now, alone := w.screen(&d)
+		if !now {
+			return
+		}
+		if alone {
+			defer s.alone.Unlock()
+			w.takeAlone(&d)
+		}
 	}
 	original := w.keep(d.Message)
 	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
@@ -192,11 +205,19 @@ func (w *worker) take(settler adapters.Settler) {
 	w.inHand = settler
 }
 
+// takeAlone notes that what is in hand must not be given back as others are.
+func (w *worker) takeAlone(d *adapters.Delivery) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	copied := *d
+	w.suspected = &copied
+}
+
 // leave tells whether the message is still the worker's to settle.
 func (w *worker) leave() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand = nil
+	w.inHand, w.suspected = nil, nil
 	return !w.abandoned
 }
 
@@ -204,12 +225,22 @@ func (w *worker) leave() bool {
 func (w *worker) abandon(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, d := range w.fetched {
+		if err := d.Settle(ctx, adapters.Requeue); err != nil {
+			w.s.bus.counters.stale.Add(1)
+		}
+	}
+	w.fetched = nil
 	if w.inHand == nil || w.s.cfg.ackOnReceive {
 		return
 	}
 	w.abandoned = true
 	w.s.bus.counters.requeued.Add(1)
-	if err := w.inHand.Settle(ctx, adapters.Requeue); err != nil {
+	outcome := adapters.Requeue
+	if w.suspected != nil && w.s.resendToQueue(ctx, w.suspected, 0) == nil {
+		outcome = adapters.Ack // see requeue
+	}
+	if err := w.inHand.Settle(ctx, outcome); err != nil {
 		w.s.bus.counters.stale.Add(1)
 	}
 }

@@ -158,7 +158,7 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 }
 
 func defaultConsume() consumeConfig {
-	return consumeConfig{workers: 1, drain: 30 * time.Second}
+	return consumeConfig{workers: 1, drain: 30 * time.Second, lossLimit: defaultLossLimit}
 }
 
 // typed makes the innermost watermill handler of the user's function.

@@ -76,13 +76,23 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
-	var args amqp091.Table
-	if !src.Passive && c.sub.d.cfg.kind(src.Queue) == Classic { // quorum queues do not take it
+	return c.intake.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
+}
+
+// arguments are what a consumer asks for. A queue that somebody else declared may be of a type
+// that does not take them.
+func (c *consumer) arguments(src adapters.Source) amqp091.Table {
+	switch {
+	case src.Passive:
+		return nil
+	case c.sub.d.cfg.kind(src.Queue) == Classic || src.Private():
 		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
-		// is gone, and drops what it delivers from there.
-		args = amqp091.Table{"x-cancel-on-ha-failover": true}
+		// is gone, and drops what it delivers from there. Quorum queues do not take it.
+		return amqp091.Table{"x-cancel-on-ha-failover": true}
+	case src.HoldTime > 0 && c.session.broker.since(consumerTimeouts):
+		return amqp091.Table{"x-consumer-timeout": milliseconds(min(src.HoldTime, maxExpiry*time.Millisecond))}
 	}
-	return c.intake.consume(c.ch, c.queue, c.tag, false, args)
+	return nil
 }
 
 // close gives back all that is not settled.
@@ -101,7 +111,7 @@ func (c *consumer) watch() bool {
 	for {
 		select {
 		case e := <-c.closes:
-			c.lose(e)
+			c.closed(e)
 			return true
 		case _, ok := <-cancels:
 			if !ok {
@@ -111,7 +121,7 @@ func (c *consumer) watch() bool {
 			d := c.sub.d
 			d.event(Event{Kind: Cancelled, Link: c.session.link.role, Address: c.session.address, Generation: c.session.gen, Queue: c.queue})
 			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
-			if !d.spawn(func() { c.retire(false, func() {}) }) {
+			if !c.cancelled() && !d.spawn(func() { c.retire(false, func() {}) }) {
 				c.lose(nil)
 			}
 			sleep(c.sub.life, deletion)
@@ -153,12 +163,21 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 		}
 	}
 	quiet()
-	select {
-	case <-c.empty:
-		c.ledger.end(errSettled)
-		c.close()
-	case e := <-c.closes:
-		c.lose(e)
+	cancels := c.cancels
+	for {
+		select {
+		case <-c.empty:
+			c.ledger.end(errSettled)
+			c.close()
+			return
+		case e := <-c.closes:
+			c.closed(e)
+			return
+		case _, ok := <-cancels:
+			if cancels = nil; ok && c.cancelled() {
+				return
+			}
+		}
 	}
 }
 
@@ -206,6 +225,8 @@ func (h *handed) Settle(_ context.Context, o adapters.Outcome) error {
 	switch {
 	case err == nil, errors.Is(err, errSettled):
 		return nil
+	case errors.Is(err, adapters.ErrStaleDelivery) && c.ledger.heldTooLong(h.tag):
+		return fmt.Errorf("amqp: %w: %w", err, adapters.ErrConsumerTimeout)
 	case errors.Is(err, adapters.ErrStaleDelivery) && c.sub.source.Private() && c.sub.life.Err() != nil:
 		return nil // the queue would have been gone in any case
 	}

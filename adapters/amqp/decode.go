@@ -20,6 +20,12 @@ const (
 	metadataFirstDeathQueue  = "x-first-death-queue"
 )
 
+// What queues count, see decoding.returned.
+const (
+	headerDeliveries = "x-delivery-count"
+	headerAcquired   = "x-acquired-count"
+)
+
 // decode reads what came in.
 func (h *handed) decode(out *adapters.Delivery) {
 	f := fields{h.text}
@@ -97,11 +103,18 @@ type decoding struct {
 	out    *adapters.Delivery
 	key    string // as a header says it
 	deaths []any
+
+	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
+	// that came back, with the other what came back for the loss of a session; before, the other
+	// counts all. Either may be what a publisher put there, if the message has not come back.
+	returned int
 }
 
 // odd deals with a header of any type.
 func (d *decoding) odd(name string, value any) {
 	switch s, isText := value.(string); {
+	case name == headerAcquired, name == headerDeliveries:
+		d.returned = max(d.returned, count(value))
 	case name == metadataDeaths:
 		d.deaths, _ = value.([]any)
 	case name == headerKey && !isText: // not ours
@@ -132,7 +145,11 @@ func (d *decoding) header(name, text string) {
 		d.out.TTL = expiration(text)
 	case headerKey:
 		d.key = text
-	case headerSeq, "x-delivery-count", "x-acquired-count", metadataDeaths,
+	case headerLost:
+		if n, err := strconv.Atoi(text); err == nil && n > 0 {
+			d.out.Lost = n
+		}
+	case headerSeq, headerDeliveries, headerAcquired, metadataDeaths,
 		metadataFirstDeathReason, metadataFirstDeathQueue, "x-first-death-exchange",
 		"x-last-death-reason", "x-last-death-queue", "x-last-death-exchange":
 	default:
@@ -148,6 +165,11 @@ func (d *decoding) header(name, text string) {
 func (d *decoding) finish(exchange, key string) {
 	if exchange != "" {
 		d.out.Key = key
+	}
+	if d.out.Redelivered {
+		if d.out.Returned = d.returned; d.returned == 0 {
+			d.out.Returned = -1 // classic queues do not count
+		}
 	}
 	d.readDeaths(exchange)
 	if d.out.Key == "" && exchange == "" {
@@ -175,6 +197,15 @@ func (d *decoding) readDeaths(exchange string) {
 	if texts != nil {
 		d.m.Metadata[metadataDeaths] = strings.Join(texts, ", ")
 	}
+}
+
+// count reads a header that is a number; what is none, or a negative one, is 0.
+func count(value any) int {
+	n, err := strconv.ParseInt(text(value), 10, 32)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // expiration reads a time to live in milliseconds; what is none is no limit.

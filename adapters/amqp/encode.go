@@ -19,6 +19,7 @@ import (
 const (
 	headerUUID    = "_watermill_message_uuid" // where watermill-amqp has the id; see Config.WatermillUUID
 	headerAttempt = "motif-attempt"
+	headerLost    = "motif-lost"
 	headerKey     = "motif-key" // of a message that was sent straight to a queue
 	headerTTL     = "motif-ttl" // in milliseconds, of a message that was delayed
 
@@ -175,6 +176,9 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	if p.Attempt > 1 {
 		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
 	}
+	if p.Lost > 0 {
+		b = appendHeader(b, headerLost, strconv.Itoa(p.Lost))
+	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
 		b = appendHeader(b, headerKey, p.Key)
 	}
@@ -240,7 +244,7 @@ func own(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false
 	}
-	return key == headerSeq || key == headerAttempt || key == headerKey || key == headerTTL ||
+	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerKey || key == headerTTL ||
 		strings.HasPrefix(key, headerDelay) || strings.HasPrefix(key, headerEscape)
 }
 

@@ -11,9 +11,10 @@ const (
 	Blocked                    // the broker takes no publishes for a while: it is short of memory or disk
 	Unblocked                  // it does again
 	Cancelled                  // the broker took a subscription's consumer away, as when its queue is deleted
+	TimedOut                   // it took back what a subscription held for longer than its consumer timeout
 )
 
-var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled"}
+var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled", "timed out"}
 
 // String returns the kind's name in lower case.
 func (k EventKind) String() string {
@@ -29,7 +30,7 @@ type Event struct {
 	Link       string // "publish" or "consume"
 	Address    string // host and port
 	Generation uint64 // which session of the link, from 1
-	Queue      string // of Cancelled
+	Queue      string // of Cancelled and TimedOut
 	Err        error  // why
 }
 

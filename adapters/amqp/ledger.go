@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -36,6 +37,8 @@ type ledger struct {
 	states []state
 	run    uint64   // the last acknowledged tag before first, if it was not told yet, else 0
 	loose  []uint64 // acknowledged tags that were not first in their turn
+
+	expired uint64 // the tag that was held for too long, once the broker has said so; 0 = none
 
 	stopped bool  // nothing more is handed out
 	over    error // why nothing can be settled any more
@@ -212,6 +215,24 @@ func (l *ledger) end(why error) {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
+}
+
+// expire is end because the broker has taken everything back. That is for the sake of the
+// message that is held for the longest, which is the first one that is not settled.
+func (l *ledger) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over == nil || errors.Is(l.over, errSettled) {
+		l.expired = l.first
+		l.over = adapters.ErrStaleDelivery
+	}
+}
+
+// heldTooLong reports whether the broker has taken everything back for the sake of tag.
+func (l *ledger) heldTooLong(tag uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.expired == tag
 }
 
 // ended returns why nothing can be settled any more, or nil.

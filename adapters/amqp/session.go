@@ -17,6 +17,7 @@ type session struct {
 	link    *link
 	gen     uint64
 	address string
+	broker  release
 	conn    *amqp091.Connection
 	wire    *wire
 	frames  *frames
@@ -57,6 +58,8 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
 	}
+	version, _ := conn.Properties["version"].(string)
+	s.broker = parseRelease(version)
 	l.d.channels.Store(int32(conn.Config.ChannelMax))
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.blocks = conn.NotifyBlocked(make(chan amqp091.Blocking, 8))

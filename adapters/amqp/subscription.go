@@ -53,6 +53,7 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 		if err == nil {
 			var c *consumer
 			if c, err = sub.openConsumer(ctx, session); err == nil {
+				sub.warnOfTimeout(session)
 				return sub, sub.begin(c)
 			}
 			if err = d.retry(ctx, session, err); err == nil {

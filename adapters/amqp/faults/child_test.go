@@ -56,6 +56,9 @@ func work(role string, task childTask) error {
 	if err != nil {
 		return err
 	}
+	if role == "exits" {
+		return workUntilPoisoned(ctx, bus, task)
+	}
 	var mu sync.Mutex
 	hold := func(ctx context.Context) {
 		d, _ := patterns.DeliveryFrom(ctx)

@@ -1,0 +1,258 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/patterns"
+)
+
+// exitsOn is the message for which the handler of a child in this role ends the process. It says
+// of each message that it has it.
+const exitsOn = "poison"
+
+type handled struct {
+	ID   string
+	Lost int
+}
+
+func workUntilPoisoned(ctx context.Context, bus *patterns.Bus, task childTask) error {
+	var mu sync.Mutex
+	_, err := patterns.NewWorkQueue[string](bus, task.Queue).Work(ctx, func(ctx context.Context, _ string) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		err := json.NewEncoder(os.Stdout).Encode(handled{d.ID, d.Lost})
+		if d.ID == exitsOn {
+			os.Exit(3)
+		}
+		return err
+	}, patterns.Workers(task.Workers), patterns.Prefetch(4*task.Workers))
+	return err
+}
+
+// keepAlive starts the child again and again, as whoever runs a service does, until ctx ends, and
+// calls tell with what it says.
+func keepAlive(ctx context.Context, t *testing.T, task childTask, tell func(handled)) {
+	for ctx.Err() == nil {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), roleVar+"=exits")
+		in, out, err := bothPipes(cmd)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err == nil {
+			err = json.NewEncoder(in).Encode(task)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Errorf("starting a child: %v", err)
+			}
+			return
+		}
+		for lines := json.NewDecoder(out); ; {
+			var h handled
+			if lines.Decode(&h) != nil {
+				break
+			}
+			tell(h)
+		}
+		_ = cmd.Wait() // it exits, or is killed
+	}
+}
+
+func bothPipes(cmd *exec.Cmd) (in io.Writer, out io.Reader, err error) {
+	if in, err = cmd.StdinPipe(); err == nil {
+		out, err = cmd.StdoutPipe()
+	}
+	return in, out, err
+}
+
+// TestHandlerThatExits: a message whose handler ends the process goes to the dead letters after
+// the default limit, and what was in the same hands does not.
+func TestHandlerThatExits(t *testing.T) {
+	const good, queue = 40, "jobs"
+	for _, kind := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			url := rabbitmqtest.Shared(t).URL + "?queue_type=" + string(kind)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			bus, err := patterns.Open(ctx, url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bus.Close(context.Background()) //nolint:errcheck // nothing is in hand
+			jobs := patterns.NewWorkQueue[string](bus, queue)
+			for i := range good {
+				if i == 1 {
+					err = jobs.Send(ctx, "", patterns.MessageID(exitsOn))
+				}
+				if err = errors.Join(err, jobs.Send(ctx, "", patterns.MessageID(id("good", i)))); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			var mu sync.Mutex
+			var losses []int
+			ran := map[string]bool{}
+			allRan := make(chan struct{})
+			living, kill := context.WithCancel(ctx)
+			defer kill()
+			var supervisor sync.WaitGroup
+			supervisor.Go(func() {
+				keepAlive(living, t, childTask{URL: url, Queue: queue, Workers: 4}, func(h handled) {
+					mu.Lock()
+					defer mu.Unlock()
+					if h.ID == exitsOn {
+						losses = append(losses, h.Lost)
+					} else if !ran[h.ID] {
+						if ran[h.ID] = true; len(ran) == good {
+							close(allRan)
+						}
+					}
+				})
+			})
+			letter, err := jobs.Dead().Get(ctx)
+			if err != nil {
+				t.Fatalf("no dead letter: %v; the handler ran after %v losses", err, losses)
+			}
+			select {
+			case <-allRan:
+			case <-ctx.Done():
+				t.Errorf("only %d of the others were handled", len(ran))
+			}
+			kill()
+			supervisor.Wait()
+
+			if want := []int{0, 1, 2, 3, 4}; !slices.Equal(losses, want) {
+				t.Errorf("the handler was told of %v losses, want %v", losses, want)
+			}
+			if reason := letter.Headers[patterns.HeaderReason]; letter.ID != exitsOn || reason != "its worker was lost 5 times" ||
+				letter.Headers[patterns.HeaderLosses] != "5" {
+				t.Errorf("dead letter %q: %v", letter.ID, letter.Headers)
+			}
+			if err := letter.Ack(ctx); err != nil {
+				t.Error(err)
+			}
+			if more, err := jobs.Dead().TryGet(ctx); !errors.Is(err, adapters.ErrEmpty) {
+				t.Errorf("another dead letter: %+v, %v", more, err)
+			}
+		})
+	}
+}
+
+// TestConsumerTimeout: a message that is held for longer than the broker allows is counted, its
+// handler is told why its ctx ends, and it goes to the dead letters in the end. Others that were
+// in hand at the same time do not.
+func TestConsumerTimeout(t *testing.T) {
+	const timeout, queue = 10 * time.Second, "jobs"
+	for name, heed := range map[string]bool{"heeds its ctx": true, "does not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			node := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{
+				"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500",
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			log := &journal{}
+			cfg, err := amqp.ParseURL(node.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Logger = log.logger("driver")
+			driver, err := amqp.Connect(ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bus := patterns.New(driver, patterns.WithLogger(log.logger("bus")))
+			defer bus.Close(context.Background()) //nolint:errcheck // what the handler does not heed is left
+			jobs := patterns.NewWorkQueue[string](bus, queue)
+			for _, id := range []string{"slow", "quick"} {
+				if err := jobs.Send(ctx, id, patterns.MessageID(id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var mu sync.Mutex
+			var losses []int
+			causes := map[error]int{}
+			quick := make(chan struct{}, 100)
+			sub, err := jobs.Work(ctx, func(ctx context.Context, kind string) error {
+				d, _ := patterns.DeliveryFrom(ctx)
+				if kind == "quick" { // in hand when time is up for the other, the first time
+					if d.Redelivered {
+						quick <- struct{}{}
+						return nil
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				mu.Lock()
+				losses = append(losses, d.Lost)
+				mu.Unlock()
+				<-ctx.Done()
+				cause := context.Cause(ctx)
+				mu.Lock()
+				for _, known := range []error{adapters.ErrConsumerTimeout, adapters.ErrSessionLost} {
+					if errors.Is(cause, known) {
+						causes[known]++
+					}
+				}
+				mu.Unlock()
+				if heed {
+					return ctx.Err()
+				}
+				return nil // as if all were well
+			}, patterns.Workers(3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			letter, err := jobs.Dead().Get(ctx)
+			if err != nil {
+				t.Fatalf("no dead letter: %v; the handler ran after %v losses\n%s", err, losses, log.tail(50))
+			}
+			if reason := letter.Headers[patterns.HeaderReason]; letter.ID != "slow" || reason != "its worker was lost 5 times" {
+				t.Errorf("dead letter %q: %v", letter.ID, letter.Headers)
+			}
+			if err := letter.Ack(ctx); err != nil {
+				t.Error(err)
+			}
+			if err := sub.Stop(ctx); err != nil {
+				t.Error(err)
+			}
+			if len(quick) == 0 {
+				t.Error("the other one was not handled")
+			}
+			if want := []int{0, 1, 2, 3, 4}; !slices.Equal(losses, want) {
+				t.Errorf("the handler was told of %v losses, want %v", losses, want)
+			}
+			if causes[adapters.ErrConsumerTimeout] != 5 || causes[adapters.ErrSessionLost] != 5 {
+				t.Errorf("causes %v", causes)
+			}
+			if stats := bus.Stats(); stats.TimedOut != 5 || stats.DeadLettered != 1 {
+				t.Errorf("%+v", stats)
+			}
+			if text := log.tail(1000); strings.Count(text, "longer than its consumer timeout") != 5 {
+				t.Errorf("the log does not say so 5 times:\n%s", text)
+			}
+			for _, q := range []*patterns.WorkQueue[string]{jobs.Dead(), jobs} {
+				if more, err := q.TryGet(ctx); !errors.Is(err, adapters.ErrEmpty) {
+					t.Errorf("left: %+v, %v", more, err)
+				}
+			}
+		})
+	}
+}

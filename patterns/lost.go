@@ -1,0 +1,221 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// ErrWorkerLost is what a message is given up for whose worker was lost time and again while it
+// was handled: the process died, or the broker took the message back because it was held for too
+// long. See [LossLimit].
+var ErrWorkerLost = errors.New("motif: worker lost")
+
+type lostError struct{ times int }
+
+func (e *lostError) Error() string        { return fmt.Sprintf("its worker was lost %d times", e.times) }
+func (e *lostError) Is(target error) bool { return target == ErrWorkerLost }
+
+const (
+	defaultLossLimit = 5 // as many as a message is tried by default
+
+	// suspectAfter is how often a message comes back before it is suspected of being the
+	// cause. Whatever a lost worker held came back with it: only what is handled alone from
+	// then on, and is lost again, is known to have done it.
+	suspectAfter = 2
+
+	maxSurvivors = 4096 // messages remembered to have come back for no fault of theirs
+)
+
+// LossLimit is how often the worker of a message may be lost before the message goes to the dead
+// letters: 5 times without it, and at least 2. A worker is lost when its process dies, or when
+// it holds the message for longer than the broker allows ([adapters.ErrConsumerTimeout]).
+//
+// Shutdowns do not count, nor do connections that are lost by a process that lives to get the
+// message back. A message that came back twice is suspected, and goes to the end of its queue;
+// from then on a subscription handles one such message at a time, so that others that were in
+// the same hands are not blamed. Where the broker does not count what comes back (classic
+// queues), each message that does goes to the end of its queue, with the count.
+//
+// It does not apply to private subscriptions, whose messages do not come again, nor with
+// [AckOnReceive].
+func LossLimit(n int) FailureOption {
+	return func(c *consumeConfig) error {
+		if n < 2 {
+			return invalid("LossLimit of %d, at least 2 are needed", n)
+		}
+		c.lossLimit = n
+		return nil
+	}
+}
+
+// suspect is how many losses make a message one that is handled alone.
+func (s *Subscription) suspect() int { return min(suspectAfter, s.cfg.lossLimit-1) }
+
+// counts reports whether losses of d are counted: there is no need to where a message has not
+// come back, which is nearly always.
+func (s *Subscription) counts(d *adapters.Delivery) bool {
+	return (d.Redelivered || d.Lost > 0) && s.queue != "" && !s.cfg.ackOnReceive
+}
+
+// screen decides about a message that came back, or did so before. It reports whether the
+// message is to be handled now, and whether that is to be done alone: then s.alone is held.
+func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
+	s, suspect := w.s, w.s.suspect()
+	before, counted := d.Lost, d.Returned >= 0
+	returned := s.survivors.forgive(d.Message.UUID, max(d.Returned, -d.Returned))
+	d.Returned = 0
+	if d.Lost += returned; before < suspect { // who was to blame is not known
+		d.Lost = min(d.Lost, suspect)
+	}
+	switch {
+	case returned > 0 && d.Lost >= s.cfg.lossLimit:
+		w.giveUp(d, &lostError{d.Lost})
+		return false, false
+	case returned == 0 && before < suspect, counted && d.Lost < suspect:
+		return true, false
+	case returned == 0 && s.alone.TryLock():
+		if d.Lost > suspect { // once more than it had to be to get here
+			w.makeRoom()
+		}
+		return true, true
+	case returned == 0:
+		return w.sendBack(d, before, time.Second), false
+	}
+	s.bus.counters.lost.Add(1)
+	s.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
+	wait := time.Duration(0)
+	if d.Lost > suspect { // for its own sake: leave time to whoever has to start again
+		wait = s.retryWait(d.Lost-suspect, nil)
+	}
+	return w.sendBack(d, before+returned, wait), false
+}
+
+// sendBack sends d to the end of its queue, with the count of its losses, and reports whether d
+// has to be handled now instead, for it cannot be sent.
+func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) (now bool) {
+	wait += rand.N(2*wait + 1) // or what was lost together would come back together
+	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
+		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
+	}
+	err := w.s.resendToQueue(w.s.settling, d, wait)
+	switch {
+	case err == nil:
+		w.tell(d, adapters.Ack)
+		return false
+	case unsendable(err) && losses >= w.s.cfg.lossLimit:
+		w.giveUp(d, &lostError{losses})
+		return false
+	}
+	w.s.warn(d, "the count of its losses could not be sent on", err)
+	return true
+}
+
+// makeRoom sees to it that nothing is fetched that waits behind the message that w is about to
+// handle alone: it would be lost with it. What is suspected, too, goes to the end of the queue,
+// and all else comes next.
+func (w *worker) makeRoom() {
+	const soon = 20 * time.Millisecond // for what is on its way from the broker
+	s := w.s
+	for range s.prefetch {
+		ctx, cancel := context.WithTimeout(s.fetching, soon)
+		d, err := s.driver.Receive(ctx)
+		cancel()
+		if err != nil {
+			return
+		}
+		if s.counts(&d) {
+			if now, _ := w.screen(&d); !now { // nor alone, for w is
+				continue
+			}
+		}
+		w.ahead = true
+		w.mu.Lock()
+		w.fetched = append(w.fetched, d)
+		w.mu.Unlock()
+	}
+}
+
+// next returns the next message for the worker.
+func (w *worker) next() (adapters.Delivery, error) {
+	for w.ahead {
+		d, ok := w.nextFetched()
+		switch {
+		case !ok:
+			w.ahead = false
+		case d.Message.Context().Err() != nil: // it is delivered again
+			w.s.survivors.note(d.Message.UUID)
+		case w.s.fetching.Err() != nil:
+			w.requeue(&d)
+		default:
+			return d, nil
+		}
+	}
+	return w.s.driver.Receive(w.s.fetching)
+}
+
+func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.fetched) == 0 {
+		return d, false
+	}
+	d, w.fetched = w.fetched[0], w.fetched[1:]
+	return d, true
+}
+
+// resendToQueue sends d to its queue as it is, after a time. A queue that is full gets it when
+// there is room.
+func (s *Subscription) resendToQueue(ctx context.Context, d *adapters.Delivery, wait time.Duration) error {
+	can := s.bus.features.Ability
+	p := adapters.Publication{
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties,
+	}
+	if can.Has(adapters.CanDelay) {
+		p.Delay = wait
+	}
+	p.Mandatory = p.Delay == 0 && can.Has(adapters.CanReturn)
+	err := s.bus.resend(ctx, p, d.Message)
+	if errors.Is(err, adapters.ErrNacked) && p.Delay == 0 && can.Has(adapters.CanDelay) {
+		p.Delay, p.Mandatory = time.Millisecond, false
+		err = s.bus.resend(ctx, p, d.Message)
+	}
+	return err
+}
+
+// survivors are messages that came back though the worker that had them lives: it gave them
+// back, or lost its connection. Nobody is to blame for these returns.
+type survivors struct {
+	mu      sync.Mutex
+	returns map[string]int // by message id
+}
+
+func (v *survivors) note(id string) {
+	if id == "" {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.returns == nil || len(v.returns) >= maxSurvivors {
+		v.returns = make(map[string]int)
+	}
+	v.returns[id]++
+}
+
+// forgive returns how many of so many returns of a message somebody is to blame for.
+func (v *survivors) forgive(id string, returned int) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	forgiven := min(v.returns[id], returned)
+	if left := v.returns[id] - forgiven; left > 0 {
+		v.returns[id] = left
+	} else {
+		delete(v.returns, id)
+	}
+	return returned - forgiven
+}
