@@ -24,9 +24,9 @@ type home struct {
 	close    func() error // ends the processes and removes the folder, once
 }
 
-func newHome(ctx context.Context) (h *home, err error) {
+func newHome(ctx context.Context, version string) (h *home, err error) {
 	h = &home{}
-	if h.programs, err = findPrograms(); err != nil {
+	if h.programs, err = findPrograms(version); err != nil {
 		return nil, err
 	}
 	if h.folder, err = os.MkdirTemp("", "motif-rabbitmq-"); err != nil {
@@ -54,7 +54,7 @@ func (h *home) startEpmd(ctx context.Context) (err error) {
 	if h.epmdPort, err = freePort(); err != nil {
 		return err
 	}
-	h.epmd, err = startProcess(withPidFile(filepath.Join(h.folder, "epmd.pid"),
+	h.epmd, err = startProcess(h.command(filepath.Join(h.folder, "epmd.pid"),
 		h.programs.epmd, "-address", "127.0.0.1", "-port", strconv.Itoa(h.epmdPort)))
 	if err != nil {
 		return err

@@ -1,49 +1,139 @@
 package rabbitmqtest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// Install sees to it that RabbitMQ is on this machine. What is there stays as it
-// is. If there is none, it installs the Debian package, which takes root; for
-// others, and on other systems, its error says what to do. No broker is started; the one that the
-// package would start is kept from it. What apt-get says goes to out.
+// Install sees to it that versions of RabbitMQ are on this machine: those given,
+// else the one that MOTIF_RABBITMQ says, else all [Versions]. What is there stays as it is.
+// What is missing comes from the suite of Debian that has it, into a root folder
+// of its own, which takes root and a system with apt-get; elsewhere the error
+// says what to do. No service is started. What the programs say that do it goes
+// to out.
 //
 // Calls of several programs at once wait for each other.
-func Install(ctx context.Context, out io.Writer) error {
-	_, err := findPrograms()
-	if err == nil || !hasApt() || os.Geteuid() != 0 {
+func Install(ctx context.Context, out io.Writer, versions ...string) error {
+	var errs []error
+	for _, version := range versionsOr(versions) {
+		errs = append(errs, installVersion(ctx, out, version))
+	}
+	return errors.Join(errs...)
+}
+
+func installVersion(ctx context.Context, out io.Writer, version string) error {
+	_, err := findPrograms(version)
+	if !errors.Is(err, ErrMissing) || !hasApt() || os.Geteuid() != 0 {
 		return err
 	}
-	unlock, err := lock(ctx, "/var/cache/apt")
+	if err = os.MkdirAll(cacheFolder, 0o755); err != nil { //nolint:gosec // for everybody
+		return err
+	}
+	unlock, err := lock(ctx, cacheFolder)
 	if err != nil {
 		return err
 	}
 	defer unlock() //nolint:errcheck // it ends with the program at the latest
-	if _, err = findPrograms(); err == nil {
+	if _, err = findPrograms(version); err == nil {
 		return nil // somebody else has, while we waited
 	}
-	allow, err := denyServices()
-	if err != nil {
-		return err
-	}
-	if err = aptInstall(ctx, out); err != nil { // maybe for want of the lists, or for old ones
-		if err = apt(ctx, out, "update"); err == nil {
-			err = aptInstall(ctx, out)
+	for _, r := range releases {
+		if r.version == version {
+			err = r.install(ctx, out)
 		}
 	}
-	if err = errors.Join(err, allow()); err != nil {
-		return fmt.Errorf("installing RabbitMQ: %w", err)
+	if err != nil {
+		return fmt.Errorf("installing RabbitMQ %s: %w", version, err)
 	}
-	_, err = findPrograms()
-	return err
+	return nil
+}
+
+//go:embed install.sh
+var installScript string
+
+// install makes the release's root folder, all of it or nothing.
+func (r release) install(ctx context.Context, out io.Writer) error {
+	if err := needDebootstrap(ctx, out); err != nil {
+		return err
+	}
+	unfinished := filepath.Join(cacheFolder, "unfinished-"+r.version)
+	if err := os.RemoveAll(unfinished); err != nil { // of one that was interrupted
+		return err
+	}
+	err := run(ctx, out, "unshare", "-m", "/bin/sh", "-c", installScript, "install", r.suite, unfinished, debianMirror(ctx))
+	if err == nil {
+		err = r.check(unfinished)
+	}
+	if err == nil {
+		err = os.Rename(unfinished, rootOf(r.version))
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(unfinished))
+	}
+	return nil
+}
+
+// check sees that the suite has what it had.
+func (r release) check(root string) error {
+	server := find(root, "rabbitmq-server", serverFolder)
+	if version := versionIn(root + server); !strings.HasPrefix(version, r.version+".") {
+		return fmt.Errorf("the rabbitmq-server of Debian's %s is now %q, not %s", r.suite, version, r.version)
+	}
+	return nil
+}
+
+func needDebootstrap(ctx context.Context, out io.Writer) error {
+	if _, err := exec.LookPath("debootstrap"); err == nil {
+		return nil
+	}
+	install := []string{"apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends",
+		"debootstrap", "debian-archive-keyring"}
+	if err := run(ctx, out, install...); err == nil {
+		return nil
+	}
+	// maybe for want of the lists, or for old ones
+	if err := run(ctx, out, "apt-get", "update"); err != nil {
+		return err
+	}
+	return run(ctx, out, install...)
+}
+
+// debianMirror is the one that the machine has its own packages from, if it
+// runs Debian, else Debian's.
+func debianMirror(ctx context.Context) string {
+	const ask = `. /etc/os-release && [ "$ID" = debian ] &&
+		apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages' | head -n 1`
+	own, err := exec.CommandContext(ctx, "/bin/sh", "-c", ask).Output()
+	if err != nil {
+		return debian
+	}
+	return cmp.Or(string(bytes.TrimSpace(own)), debian)
+}
+
+const debian = "http://deb.debian.org/debian"
+
+// run runs a command, in a process group that ends with ctx.
+func run(ctx context.Context, out io.Writer, command ...string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Stdout, cmd.Stderr = out, out
+	detach(cmd)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", command[0], err)
+	}
+	return nil
 }
 
 // lock takes a lock that hangs on a folder, which leaves nothing behind.
@@ -67,38 +157,4 @@ func lock(ctx context.Context, folder string) (unlock func() error, err error) {
 		}
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", folder, err), f.Close())
 	}
-}
-
-func aptInstall(ctx context.Context, out io.Writer) error {
-	return apt(ctx, out, "install", "-y", "--no-install-recommends", "rabbitmq-server")
-}
-
-func apt(ctx context.Context, out io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", cmd, err)
-	}
-	return nil
-}
-
-// policyFile is asked by Debian's packages before they start a service.
-const policyFile = "/usr/sbin/policy-rc.d"
-
-// denyServices keeps packages from starting services until allow is called. A
-// policy that the machine has stays: in a container it usually says the same.
-func denyServices() (allow func() error, err error) {
-	f, err := os.OpenFile(policyFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-	if errors.Is(err, os.ErrExist) {
-		return func() error { return nil }, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.WriteString(f, "#!/bin/sh\nexit 101\n")
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(policyFile))
-	}
-	return func() error { return os.Remove(policyFile) }, nil
 }

@@ -38,7 +38,7 @@ func portTaken(err error) bool {
 }
 
 func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
-	h, err := newHome(ctx)
+	h, err := newHome(ctx, o.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,11 @@ func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
 	if err == nil {
 		err = awaitCluster(ctx, nodes)
 	}
+	for _, n := range nodes {
+		if err == nil {
+			err = n.Eval(ctx, &n.Version, `{ok, Version} = application:get_key(rabbit, vsn), list_to_binary(Version)`)
+		}
+	}
 	if err == nil {
 		return nodes, nil
 	}
@@ -91,8 +96,7 @@ func (n *Node) launch(ctx context.Context) error {
 	token := rand.Text()
 	args := []string{"-kernel", "inet_dist_use_interface", "{127,0,0,1}"}
 	args = append(args, n.options.Args...)
-	cmd := withPidFile(n.file("pid"), n.home.server, append(args, "-eval", controlProgram)...)
-	cmd.Dir = n.home.folder
+	cmd := n.home.command(n.file("pid"), n.home.server, append(args, "-eval", controlProgram)...)
 	cmd.Env = n.environment(token)
 	cmd.Stdout, cmd.Stderr = console, console
 	p, err := startProcess(cmd)
@@ -158,26 +162,28 @@ func (n *Node) configuration() string {
 // environment has nothing of ours but what any program needs: a variable for
 // the broker of the system would be one for this node, too.
 func (n *Node) environment(token string) []string {
+	home := n.home.inside()
+	file := func(extension string) string { return filepath.Join(home, n.basename(extension)) }
 	return []string{
-		"PATH=" + filepath.Dir(n.home.server) + ":" + os.Getenv("PATH"),
-		"TMPDIR=" + n.home.folder,
+		"PATH=" + filepath.Dir(n.home.server) + ":" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin",
+		"TMPDIR=" + home,
 		"LANG=C.UTF-8",
-		"HOME=" + n.home.folder, // of the cookie
+		"HOME=" + home, // of the cookie
 		"ERL_EPMD_PORT=" + strconv.Itoa(n.home.epmdPort),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"ERL_CRASH_DUMP_SECONDS=0",
-		"MOTIF_CONTROL_FILE=" + n.file("control"),
+		"MOTIF_CONTROL_FILE=" + file("control"),
 		"MOTIF_CONTROL_TOKEN=" + token,
 		"RABBITMQ_NODENAME=" + n.Name,
 		"RABBITMQ_DIST_PORT=" + strconv.Itoa(n.distPort),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null",
-		"RABBITMQ_CONFIG_FILE=" + n.file("config"),
-		"RABBITMQ_GENERATED_CONFIG_DIR=" + n.file("generated"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE=" + n.file("plugins"),
-		"RABBITMQ_MNESIA_BASE=" + n.file("data"),
-		"RABBITMQ_LOG_BASE=" + n.home.folder,
-		"RABBITMQ_LOGS=" + n.file("log"),
-		"RABBITMQ_PID_FILE=" + n.file("rabbitmq-pid"),
+		"RABBITMQ_CONFIG_FILE=" + file("config"),
+		"RABBITMQ_GENERATED_CONFIG_DIR=" + file("generated"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + file("plugins"),
+		"RABBITMQ_MNESIA_BASE=" + file("data"),
+		"RABBITMQ_LOG_BASE=" + home,
+		"RABBITMQ_LOGS=" + file("log"),
+		"RABBITMQ_PID_FILE=" + file("rabbitmq-pid"),
 		// A scheduler with nothing to do leaves the CPU to others at once, of whom
 		// there are many, and does not wait for work first.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none",

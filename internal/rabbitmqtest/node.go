@@ -13,6 +13,10 @@ import (
 
 // Options say what is special about a node. The zero value is a plain one.
 type Options struct {
+	// Version of RabbitMQ, one of [Versions]: "4.3". Without it that of
+	// MOTIF_RABBITMQ in the environment, else the newest that is installed.
+	Version string
+
 	// Settings of RabbitMQ, by key, as Erlang terms: {"channel_max": "8"}.
 	Settings map[string]string
 
@@ -29,8 +33,9 @@ type Options struct {
 type Node struct {
 	*VHost // "/"
 
-	Name string // as Erlang knows it: n1@localhost
-	Port int    // AMQP, on 127.0.0.1
+	Name    string // as Erlang knows it: n1@localhost
+	Port    int    // AMQP, on 127.0.0.1
+	Version string // of RabbitMQ: 4.3.6
 
 	home     *home
 	options  Options
@@ -160,5 +165,7 @@ func (n *Node) signal(s syscall.Signal) (*process, error) {
 
 // file is the path of one of the node's own files.
 func (n *Node) file(extension string) string {
-	return filepath.Join(n.home.folder, shortName(n.Name)+"."+extension)
+	return filepath.Join(n.home.folder, n.basename(extension))
 }
+
+func (n *Node) basename(extension string) string { return shortName(n.Name) + "." + extension }

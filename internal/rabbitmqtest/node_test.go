@@ -221,7 +221,7 @@ func TestPermissions(t *testing.T) {
 }
 
 func TestFailedStartSaysWhy(t *testing.T) {
-	h, err := newHome(t.Context())
+	h, err := newHome(t.Context(), "")
 	orSkip(t, err)
 	n := &Node{Name: "n1@localhost", home: h, distPort: h.epmdPort} // which is taken
 	defer func() {

@@ -41,7 +41,7 @@ func die(how string) {
 		fmt.Printf("left: %d %d %s\n", n.Pid(), n.home.epmd.cmd.Process.Pid, n.home.folder)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "panic": // the node would make no difference, but takes its time
-		h, err := newHome(ctx)
+		h, err := newHome(ctx, "")
 		if err != nil {
 			panic(err)
 		}
@@ -53,7 +53,7 @@ func die(how string) {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
-	if _, err := findPrograms(); err != nil {
+	if _, err := findPrograms(""); err != nil {
 		orSkip(t, err)
 	}
 	for _, how := range []string{"panic", "kill -9"} {
