@@ -27,7 +27,7 @@ func findPrograms(version string) (programs, error) { return choose(version, ins
 // what the machine has of its own, in the places where that is usual.
 func installed() []programs {
 	roots, err := filepath.Glob(rootOf("*"))
-	if err != nil || !hasRoots() {
+	if err != nil || len(roots) > 0 && unshare() == nil {
 		roots = nil
 	}
 	var all []programs
@@ -86,7 +86,7 @@ func howToInstall(version string) string {
 		if version != "" {
 			version = " MOTIF_RABBITMQ=" + version
 		}
-		return "run as root: make rabbitmq" + version
+		return "run as root, in a container with --privileged: make rabbitmq" + version
 	case runtime.GOOS == "darwin" && version == "":
 		return "run: brew install rabbitmq"
 	case version != "":

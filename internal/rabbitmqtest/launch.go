@@ -94,9 +94,9 @@ func (n *Node) launch(ctx context.Context) error {
 	defer console.Close() //nolint:errcheck // the child has its own
 
 	token := rand.Text()
-	args := []string{"-kernel", "inet_dist_use_interface", "{127,0,0,1}"}
-	args = append(args, n.options.Args...)
-	cmd := n.home.command(n.file("pid"), n.home.server, append(args, "-eval", controlProgram)...)
+	command := []string{n.home.server, "-kernel", "inet_dist_use_interface", "{127,0,0,1}"}
+	command = append(command, n.options.Args...)
+	cmd := n.home.command(n.file("pid"), append(command, "-eval", controlProgram)...)
 	cmd.Env = n.environment(token)
 	cmd.Stdout, cmd.Stderr = console, console
 	p, err := startProcess(cmd)

@@ -57,9 +57,9 @@ func (p *process) signal(s syscall.Signal) error {
 
 // withPidFile wraps a command so that it writes its pid before anything else.
 // Written by us after its start, it would be missing if we died in between.
-func withPidFile(pidFile, program string, args ...string) *exec.Cmd {
-	sh := []string{"-c", `echo $$ >"$0" && exec "$@"`, pidFile, program}
-	return exec.CommandContext(untilKilled, "/bin/sh", append(sh, args...)...)
+func withPidFile(pidFile string, command ...string) *exec.Cmd {
+	sh := []string{"-c", `echo $$ >"$0" && exec "$@"`, pidFile}
+	return exec.CommandContext(untilKilled, "/bin/sh", append(sh, command...)...)
 }
 
 // A reaper is a process that waits until we close it, or are gone. It then

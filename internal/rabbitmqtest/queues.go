@@ -37,10 +37,26 @@ const queueInfo = `maps:from_list([
 			 {consumers, Ask(query_consumer_count)}]
 	end])`
 
+// forQueue binds Do to a function that evaluates code for which the queue of a
+// name is Q, and returns what it gives in a list: an empty one if there is no
+// such queue. The process of a queue is gone some moments before the queue is, or
+// is not back yet after a fault, which is why a failure counts only when it lasts.
+const forQueue = `
+	Until = erlang:monotonic_time(millisecond) + 2000,
+	Do = fun Do(Name) ->
+		case rabbit_amqqueue:lookup(Name) of
+			{error, not_found} -> [];
+			{ok, Q} ->
+				Tired = erlang:monotonic_time(millisecond) > Until,
+				try [begin %s end] catch _:_ when not Tired -> timer:sleep(5), Do(Name) end
+		end
+	end,`
+
 // Queues lists the virtual host's queues.
 func (v *VHost) Queues(ctx context.Context) ([]Queue, error) {
 	var list []Queue
-	err := v.node.Eval(ctx, &list, `[`+queueInfo+` || Q <- rabbit_amqqueue:list(%s)]`, bin(v.Name))
+	err := v.node.Eval(ctx, &list, forQueue+`[I || Q <- rabbit_amqqueue:list(%s), I <- Do(amqqueue:get_name(Q))]`,
+		queueInfo, bin(v.Name))
 	return list, err
 }
 
@@ -59,11 +75,7 @@ func (v *VHost) DeleteQueue(ctx context.Context, name string) error {
 // withQueue evaluates code for which the queue is Q.
 func (v *VHost) withQueue(ctx context.Context, result any, name, code string) error {
 	var answer []json.RawMessage
-	err := v.node.Eval(ctx, &answer, `
-		case rabbit_amqqueue:lookup(rabbit_misc:r(%s, queue, %s)) of
-			{error, not_found} -> [];
-			{ok, Q} -> [begin `+code+` end]
-		end`, bin(v.Name), bin(name))
+	err := v.node.Eval(ctx, &answer, forQueue+`Do(rabbit_misc:r(%s, queue, %s))`, code, bin(v.Name), bin(name))
 	if err != nil {
 		return err
 	}

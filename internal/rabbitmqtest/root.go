@@ -1,8 +1,9 @@
 package rabbitmqtest
 
 import (
-	"os"
 	"os/exec"
+	"slices"
+	"sync"
 )
 
 // inRoot runs a command in the root folder $0, which has the home $1 as
@@ -19,17 +20,24 @@ const inRoot = `
 // homeInRoot is a folder that every Debian has, and that is empty.
 const homeInRoot = "/mnt"
 
-// hasRoots reports whether we may use root folders: changing to one takes root.
-func hasRoots() bool { return os.Geteuid() == 0 }
+// unshare is the command that makes the namespace. It takes root, or a system
+// where everybody may be root in a namespace of their own; nil if neither is so.
+var unshare = sync.OnceValue(func() []string {
+	for _, options := range []string{"-m", "-rm"} {
+		if exec.CommandContext(untilKilled, "unshare", options, "true").Run() == nil {
+			return []string{"unshare", options, "/bin/sh", "-c"}
+		}
+	}
+	return nil
+})
 
 // command is a program of the home's, wherever that is. It writes its pid
 // before anything else, and keeps it.
-func (h *home) command(pidFile, program string, args ...string) *exec.Cmd {
+func (h *home) command(pidFile string, command ...string) *exec.Cmd {
 	if h.root != "" {
-		args = append([]string{"-m", "/bin/sh", "-c", inRoot, h.root, h.folder, program}, args...)
-		program = "unshare"
+		command = slices.Concat(unshare(), []string{inRoot, h.root, h.folder}, command)
 	}
-	cmd := withPidFile(pidFile, program, args...)
+	cmd := withPidFile(pidFile, command...)
 	cmd.Dir = h.folder
 	return cmd
 }

@@ -3,6 +3,7 @@ package rabbitmqtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -109,5 +110,41 @@ func TestDeleteQueue(t *testing.T) {
 				t.Errorf("deleted twice: %v", err)
 			}
 		})
+	}
+}
+
+// A queue that goes while queues are listed is no error, and none of them.
+func TestQueuesThatGo(t *testing.T) {
+	v := Shared(t)
+	ch := channel(t, dial(t, v.URL))
+	const count = 20
+	for i := range count {
+		kind := []string{"classic", "quorum"}[i%2]
+		if _, err := ch.QueueDeclare(fmt.Sprint("q", i), true, false, false, false, amqp.Table{"x-queue-type": kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := v.Queues(t.Context()); err != nil || len(list) != count {
+		t.Fatalf("%d queues, %v", len(list), err)
+	}
+	deleted := make(chan error, count)
+	for i := range count {
+		go func() { deleted <- v.DeleteQueue(t.Context(), fmt.Sprint("q", i)) }()
+	}
+	for gone := 0; gone < count; {
+		select {
+		case err := <-deleted:
+			if err != nil {
+				t.Error(err)
+			}
+			gone++
+		default:
+			if _, err := v.Queues(t.Context()); err != nil {
+				t.Errorf("after %d of %d: %v", gone, count, err)
+			}
+		}
+	}
+	if list, err := v.Queues(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%d queues are left, %v", len(list), err)
 	}
 }
