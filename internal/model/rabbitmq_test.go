@@ -165,21 +165,27 @@ func (w *onRabbitMQ) pass(d time.Duration) { time.Sleep(d + 20*time.Millisecond)
 
 // inspect waits, in the node, until the queues of a virtual host are as wanted,
 // and returns them as they are at last. What it asks is what is so at the
-// moment, also for quorum queues. The queues in which delayed messages wait are
-// there only as long as one waits.
+// moment, also for quorum queues: they are asked again until all answers are of
+// one state, by its place in the queue's log. The queues in which delayed messages
+// wait are there only as long as one waits.
 const inspect = `
 	VHost = %s, Want = %s, Until = erlang:monotonic_time(millisecond) + %d,
 	Ours = fun(Tag) -> case Tag of <<"motif-", _/binary>> -> true; _ -> false end end,
 	Waits = fun(Name) -> case Name of <<"motif.delay.", _/binary>> -> true; _ -> false end end,
+	Ask = fun Ask(Leader, Queries) ->
+		Answers = [begin {ok, {At, A}, _} = ra:local_query(Leader, {rabbit_fifo, Query, []}), {At, A} end || Query <- Queries],
+		case lists:usort([At || {At, _} <- Answers]) of
+			[_] -> [A || {_, A} <- Answers];
+			_ -> Ask(Leader, Queries)
+		end
+	end,
 	Count = fun(Q) ->
 		{resource, _, _, Name} = amqqueue:get_name(Q),
 		try
 			case amqqueue:get_type(Q) of
 				rabbit_quorum_queue ->
-					{ok, {_, {R, U, C, {Dying, _}}}, _} = ra:local_query(amqqueue:get_pid(Q), fun(S) ->
-						{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), rabbit_fifo:query_consumers(S), rabbit_fifo:query_stat_dlx(S)}
-					end),
-					[{Name, [R, U + case Waits(Name) of true -> Dying; false -> 0 end, length([T || {T, _} <- maps:keys(C), Ours(T)])]}];
+					[R, U, C, {Dying, _}] = Ask(amqqueue:get_pid(Q), [query_messages_ready, query_messages_checked_out, query_consumers, query_stat_dlx]),
+					[{Name, [R, U + case Waits(Name) of true -> Dying; false -> 0 end, length([T || {_, T, _, _, _, _, _, _} <- maps:values(C), Ours(T)])]}];
 				_ ->
 					[{_, R}, {_, U}, {_, C}] = rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers]),
 					[{Name, [R, U, C]}]
