@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,16 +26,9 @@ import (
 //
 // Calls of several programs at once wait for each other.
 func Install(ctx context.Context, out io.Writer, versions ...string) error {
-	var errs []error
-	for _, version := range versionsOr(versions) {
-		errs = append(errs, installVersion(ctx, out, version))
-	}
-	return errors.Join(errs...)
-}
-
-func installVersion(ctx context.Context, out io.Writer, version string) error {
-	_, err := findPrograms(version)
-	if !errors.Is(err, ErrMissing) || !hasApt() || os.Geteuid() != 0 {
+	versions = versionsOr(versions)
+	missing, err := lacking(versions)
+	if len(missing) == 0 || !hasApt() || os.Geteuid() != 0 {
 		return err
 	}
 	if err = os.MkdirAll(cacheFolder, 0o755); err != nil { //nolint:gosec // for everybody
@@ -44,19 +38,37 @@ func installVersion(ctx context.Context, out io.Writer, version string) error {
 	if err != nil {
 		return err
 	}
-	defer unlock() //nolint:errcheck // it ends with the program at the latest
-	if _, err = findPrograms(version); err == nil {
-		return nil // somebody else has, while we waited
-	}
-	for _, r := range releases {
-		if r.version == version {
-			err = r.install(ctx, out)
+	defer unlock()                                        //nolint:errcheck // it ends with the program at the latest
+	if missing, _ = lacking(versions); len(missing) > 0 { // nobody else has, while we waited
+		if err = needDebootstrap(ctx, out); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("installing RabbitMQ %s: %w", version, err)
+	done := make(chan error)
+	for _, r := range missing {
+		go func() { done <- r.install(ctx, out) }()
 	}
-	return nil
+	for range missing {
+		err = errors.Join(err, <-done)
+	}
+	if err == nil {
+		_, err = lacking(versions)
+	}
+	return err
+}
+
+// lacking returns which of some versions can be installed, and are not, and an
+// error for each that is not installed.
+func lacking(versions []string) (missing []release, err error) {
+	for _, version := range versions {
+		_, failed := findPrograms(version)
+		err = errors.Join(err, failed)
+		i := slices.IndexFunc(releases, func(r release) bool { return r.version == version })
+		if failed != nil && i >= 0 {
+			missing = append(missing, releases[i])
+		}
+	}
+	return missing, err
 }
 
 //go:embed install.sh
@@ -64,9 +76,6 @@ var installScript string
 
 // install makes the release's root folder, all of it or nothing.
 func (r release) install(ctx context.Context, out io.Writer) error {
-	if err := needDebootstrap(ctx, out); err != nil {
-		return err
-	}
 	unfinished := filepath.Join(cacheFolder, "unfinished-"+r.version)
 	if err := os.RemoveAll(unfinished); err != nil { // of one that was interrupted
 		return err
@@ -79,7 +88,7 @@ func (r release) install(ctx context.Context, out io.Writer) error {
 		err = os.Rename(unfinished, rootOf(r.version))
 	}
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(unfinished))
+		return errors.Join(fmt.Errorf("installing RabbitMQ %s: %w", r.version, err), os.RemoveAll(unfinished))
 	}
 	return nil
 }
