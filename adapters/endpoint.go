@@ -82,8 +82,15 @@ type Properties struct {
 	Lost int
 
 	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
-	Priority  uint8         // higher first, on a queue with MaxPriority. Needs CanPrioritize if not 0.
 	Transient bool          // may be lost in a broker restart, and may be faster for it
+
+	// Priority has the message overtake those of lower priority in queues with a MaxPriority; what
+	// has waited for its Delay overtakes none. A queue without one keeps the order of
+	// what is published to it. Through an exchange that is so only for messages without a
+	// priority: in what order a group without a MaxPriority gets others is the broker's own
+	// affair. The receiver is told the Priority as it was given, in any case. Needs
+	// CanPrioritize if not 0.
+	Priority uint8
 }
 
 // Publication says where a message goes, and how.
@@ -177,10 +184,15 @@ type QueueSpec struct {
 	// "" = such messages are gone. Needs CanDeadLetter.
 	DeadLetter string
 
-	MaxLength   int           // most waiting messages; 0 = no limit. Needs CanLimit.
-	Overflow    Overflow      // what happens past MaxLength
-	MessageTTL  time.Duration // every message's TTL, the shorter one counts; 0 = none. Needs CanExpire.
-	MaxPriority uint8         // priorities above it count as it; 0 = all equal. Needs CanPrioritize.
+	MaxLength  int           // most waiting messages; 0 = no limit. Needs CanLimit.
+	Overflow   Overflow      // what happens past MaxLength
+	MessageTTL time.Duration // every message's TTL, the shorter one counts; 0 = none. Needs CanExpire.
+
+	// MaxPriority is the highest priority: what is published to the queue with a higher one
+	// counts as this. 0 = the queue keeps the order in which messages are published to it,
+	// whatever their priority, and those that come through an exchange without one.
+	// Needs CanPrioritize.
+	MaxPriority uint8
 
 	// AutoDelete removes the queue, and what waits in it, when its last
 	// consumer has gone. Needs CanAutoDelete.

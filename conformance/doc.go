@@ -302,8 +302,9 @@
 //     then.
 //   - limit/priority: Of the messages that wait the one of the highest priority comes first, and
 //     those of the same in their order.
-//   - limit/max-priority: Priorities above a queue's MaxPriority count as that, and a queue without
-//     one keeps the order of publishing.
+//   - limit/max-priority: What is published to a queue with a priority above its MaxPriority counts
+//     as that, and a queue without one keeps the order; the receiver is told the priority as it was
+//     given.
 //   - limit/drop-head: A full queue with DropHead drops its oldest message to make room, and its
 //     publishers do not notice.
 //   - limit/dropped-to-dead-letters: What a full queue drops goes to its dead-letter queue.

@@ -78,6 +78,7 @@ var limitMutants = []mutant{
 			s.Queue.MaxPriority = max(s.Queue.MaxPriority, 10)
 		}
 	})},
+	{"tells only the priority that counts", "limit/max-priority", receiving(func(d *adapters.Delivery) { d.Priority = min(d.Priority, 3) })},
 	{"drops the newest message of a full queue", "limit/drop-head", func(m *mutated) {
 		specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.RejectPublish })(m)
 		publish := m.publish

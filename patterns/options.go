@@ -352,7 +352,8 @@ func MessageTTL(d time.Duration) QueueOption {
 	return func(c *queueConfig) error { return positive("MessageTTL", d, &c.spec.MessageTTL) }
 }
 
-// MaxPriority makes the queue deliver higher priorities first, up to p.
+// MaxPriority makes the queue deliver higher priorities first, up to p. From RabbitMQ 4.3
+// on it is a replicated queue like others, if p is at most 31.
 func MaxPriority(p uint8) QueueOption {
 	return func(c *queueConfig) error {
 		if p == 0 {

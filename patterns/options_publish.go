@@ -22,8 +22,11 @@ func TTL(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
 }
 
-// Priority lets the message overtake those of lower priority, on a queue with
-// [MaxPriority].
+// Priority lets the message overtake those of lower priority, in a queue with
+// [MaxPriority]; one that waited for its [Delay] or its next try overtakes none. A work
+// queue that has none refuses it, unless it is [Passive], of which nothing is known. Through
+// an exchange it is for the groups that have one, and others had better get no priorities: what
+// RabbitMQ makes of them there depends on its version.
 func Priority(p uint8) PublishOption {
 	return publishOption(func(c *publishConfig) error { c.p.Priority = p; return nil })
 }

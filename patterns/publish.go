@@ -50,6 +50,9 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 	if limit := s.bus.features.MaxDelay; limit > 0 && cfg.p.Delay > limit {
 		return cfg, invalid("delay of %v, at most %v is possible", cfg.p.Delay, limit)
 	}
+	if s.source.Name != "" && !s.source.Passive && s.source.Queue.MaxPriority == 0 && cfg.p.Priority > 0 {
+		return cfg, invalid("Priority(%d) to queue %q, which has no MaxPriority: it would overtake nothing", cfg.p.Priority, clip(s.source.Name, 64))
+	}
 	if err := cfg.p.Validate(); err != nil {
 		return cfg, err
 	}

@@ -334,6 +334,35 @@ func TestSubscriberGoneInMidPublish(t *testing.T) {
 	}
 }
 
+// TestPriorityNeedsMaxPriority: a queue of which it is known that it has no priorities
+// refuses one, before anything is declared or sent.
+func TestPriorityNeedsMaxPriority(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q, ctx, high := patterns.NewWorkQueue[int](bus, "jobs"), t.Context(), patterns.Priority(1)
+		for what, err := range map[string]error{
+			"Send":      q.Send(ctx, 1, high),
+			"delayed":   q.Send(ctx, 1, high, patterns.Delay(time.Second)),
+			"SendBatch": q.SendBatch(ctx, []int{1, 2}, high),
+			"SendAsync": second(q.SendAsync(ctx, 1, high)),
+			"Dead":      q.Dead().Send(ctx, 1, high),
+		} {
+			wantErr(t, what, err, adapters.ErrInvalid)
+			if text := err.Error(); !strings.Contains(text, "Priority(1)") || !strings.Contains(text, "MaxPriority") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		passive := patterns.NewWorkQueue[int](bus, "jobs", patterns.Passive())
+		wantErr(t, "nothing was declared", passive.Declare(ctx), adapters.ErrNotFound)
+		must(t, q.Send(ctx, 1, patterns.Priority(0)))
+		must(t, passive.Send(ctx, 2, high))
+		for want := range 2 {
+			if got := take(t, q); got.Value != want+1 {
+				t.Errorf("got %+v", got)
+			}
+		}
+	})
+}
+
 func TestPublishOptionsTravel(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[int](bus, "jobs", patterns.MaxPriority(5))

@@ -68,9 +68,9 @@ type Config struct {
 	// those with a MaxLength that refuses publishes: a quorum queue takes some messages more than its
 	// limit, and once full refuses until a fifth of it is free. Quorum makes
 	// those quorum queues as well, and Classic makes all of them classic but those in which
-	// delayed messages wait. Queues
-	// with priorities, auto-delete ones and private ones are classic in any case, for
-	// RabbitMQ has them no other way.
+	// delayed messages wait. Auto-delete
+	// queues and private ones are classic in any case, and those with priorities before RabbitMQ
+	// 4.3, or with more than 31, which has them no other way.
 	QueueType QueueType
 
 	MaxBody     int // bytes (16 MiB, the default limit of RabbitMQ 4)

@@ -85,7 +85,7 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 	switch {
 	case src.Passive:
 		return nil
-	case c.sub.d.cfg.kind(src.Queue) == Classic || src.Private():
+	case src.Private() || c.session.kind(c.queue, src.Queue) == Classic:
 		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
 		// is gone, and drops what it delivers from there. Quorum queues do not take it.
 		return amqp091.Table{"x-cancel-on-ha-failover": true}

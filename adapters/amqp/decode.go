@@ -141,6 +141,10 @@ func (d *decoding) header(name, text string) {
 		if n, err := strconv.Atoi(text); err == nil && n > 0 {
 			d.out.Attempt = n
 		}
+	case headerPriority:
+		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
+			d.out.Priority = uint8(n)
+		}
 	case headerTTL:
 		d.out.TTL = expiration(text)
 	case headerKey:

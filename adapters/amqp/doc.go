@@ -35,6 +35,11 @@
 //
 //   - Durable queues are quorum queues, with exceptions that [Config].QueueType
 //     lists. No queue is ever declared that RabbitMQ 4 refuses.
+//   - Priorities count in queues with a MaxPriority: quorum queues from RabbitMQ 4.3 on, if it is at
+//     most 31, else classic. One that was declared before an upgrade is used as it is. What
+//     is published to a queue counts as its MaxPriority at most, or as 0 if that is 0, where the driver
+//     has declared or consumed it itself; of a Passive one, or somebody else's, it knows nothing, and
+//     sends the priority as it is. So it does through an exchange.
 //   - Exchanges are durable, and stay. One that somebody else declared otherwise
 //     is used as it stands if its kind is right.
 //   - A publish that waits for its confirm when the session is lost, or ctx
@@ -89,6 +94,7 @@
 //
 //	_watermill_message_uuid   the UUID again, where watermill-amqp has it: see Config.WatermillUUID
 //	motif-attempt             Properties.Attempt, from 2 on
+//	motif-priority            Properties.Priority, where the broker is told another
 //	motif-key                 Publication.Key of a message that is sent to a queue
 //	motif-seq                 of a mandatory message, while another of its id is in flight
 //	motif-delay-..., motif-ttl    of a message that was delayed

@@ -36,8 +36,9 @@ type Driver struct {
 	consuming []*link
 	subs      map[*subscription]struct{}
 	declared  map[string]adapters.Source
-	wg        sync.WaitGroup // of all goroutines
-	finished  chan struct{}  // closed when Close is done
+	highest   map[string]uint8 // MaxPriority of queues that were declared, by name
+	wg        sync.WaitGroup   // of all goroutines
+	finished  chan struct{}    // closed when Close is done
 }
 
 var (
@@ -63,6 +64,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		inFlight: make(chan struct{}, cfg.MaxInFlight),
 		subs:     make(map[*subscription]struct{}),
 		declared: make(map[string]adapters.Source),
+		highest:  make(map[string]uint8),
 		finished: make(chan struct{}),
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())

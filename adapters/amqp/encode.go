@@ -125,11 +125,11 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 	return b, nil
 }
 
-// appendProperties appends those that are not zero, after the flags that say
+// appendProperties appends those that are not zero, and the priority in any case, after the flags that say
 // which they are.
 func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 	p := &o.p
-	at, flags := len(b), uint16(flagDeliveryMode|flagTimestamp)
+	at, flags := len(b), uint16(flagDeliveryMode|flagPriority|flagTimestamp)
 	b = append(b, 0, 0)
 	text := func(flag uint16, s string) {
 		if s != "" {
@@ -147,10 +147,7 @@ func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 		mode = amqp091.Transient
 	}
 	b = append(b, mode)
-	if p.Priority > 0 {
-		flags |= flagPriority
-		b = append(b, p.Priority)
-	}
+	b = append(b, o.level)
 	text(flagCorrelation, p.CorrelationID)
 	text(flagReplyTo, p.ReplyTo)
 	if o.steps == 0 { // else it would cut the delay short
@@ -178,6 +175,9 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	}
 	if p.Lost > 0 {
 		b = appendHeader(b, headerLost, strconv.Itoa(p.Lost))
+	}
+	if p.Priority != o.level {
+		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
 	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
 		b = appendHeader(b, headerKey, p.Key)
@@ -244,7 +244,7 @@ func own(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false
 	}
-	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerKey || key == headerTTL ||
+	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerPriority || key == headerKey || key == headerTTL ||
 		strings.HasPrefix(key, headerDelay) || strings.HasPrefix(key, headerEscape)
 }
 

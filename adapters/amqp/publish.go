@@ -184,7 +184,9 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 	if err := d.check(ctx, "publish"); err != nil {
 		return route{}, err
 	}
-	return d.cfg.routeOf(p)
+	r, err := d.cfg.routeOf(p)
+	r.level = d.level(p)
+	return r, err
 }
 
 // arrange sees to it that there is what a route leads through.

@@ -17,6 +17,7 @@ type route struct {
 	exchange string
 	key      string
 	steps    uint64 // of a delay, in units; 0 = none
+	level    uint8  // the priority that the broker is told
 }
 
 // routeOf validates p and finds out where it goes.

@@ -36,6 +36,7 @@ type session struct {
 	reason    string        // why it does not
 	known     map[adapters.Endpoint]struct{}
 	foreign   map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
+	otherwise map[string]struct{}            // queues with priorities that are of the other type
 	rungs     int                            // of the ladder, that exist
 	lanes     map[string]*lane
 	laneList  []*lane
@@ -57,6 +58,8 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		known:    make(map[adapters.Endpoint]struct{}),
 		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
+
+		otherwise: make(map[string]struct{}),
 	}
 	version, _ := conn.Properties["version"].(string)
 	s.broker = parseRelease(version)

@@ -37,7 +37,7 @@ func (c *consumer) closed(e *amqp091.Error) {
 // is over for it; if not, what is in hand can still be settled.
 func (c *consumer) cancelled() bool {
 	src, s := c.sub.source, c.session
-	if !s.broker.since(consumerTimeouts) || src.Private() || !src.Passive && c.sub.d.cfg.kind(src.Queue) == Classic {
+	if !s.broker.since(consumerTimeouts) || src.Private() || !src.Passive && s.kind(c.queue, src.Queue) == Classic {
 		return false
 	}
 	c.ledger.end(errSettled)

@@ -146,7 +146,14 @@ func bindings(s adapters.Source) []string {
 }
 
 func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
-	return s.declareAlone(ch, name, q.AutoDelete, s.link.d.cfg.arguments(q))
+	err := s.declareAlone(ch, name, q.AutoDelete, arguments(q, s.kind(name, q)))
+	switch {
+	case err == nil:
+		s.link.d.learn(name, q.MaxPriority)
+	case s.keepType(name, q, err):
+		return errForeign
+	}
+	return err
 }
 
 // declareAlone waits for others of this driver that declare the same queue. A
@@ -198,13 +205,12 @@ func (n *names) lock(ctx context.Context, name string) (unlock func(), err error
 }
 
 // arguments are what two declarations of a queue have to agree in.
-func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
-	kind := c.kind(q)
+func arguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	args := amqp091.Table{"x-queue-type": string(kind)}
-	if kind == Quorum {
-		args["x-delivery-limit"] = int64(manyDeliveries)
-	}
-	if q.MaxPriority > 0 {
+	switch {
+	case kind == Quorum: // and 0 is what a queue without priorities has
+		args["x-delivery-limit"] = manyDeliveries - int64(q.MaxPriority)
+	case q.MaxPriority > 0:
 		args["x-max-priority"] = int64(q.MaxPriority)
 	}
 	if q.MessageTTL > 0 {
@@ -230,11 +236,21 @@ func (c *Config) arguments(q adapters.QueueSpec) amqp091.Table {
 	return args
 }
 
+// kind is the type of a queue, priorities aside.
 func (c *Config) kind(q adapters.QueueSpec) QueueType {
-	if q.AutoDelete || q.MaxPriority > 0 || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
+	if q.AutoDelete || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
 		return Classic
 	}
 	return cmp.Or(c.QueueType, Quorum)
+}
+
+// kind is the type that a queue of this name is declared as.
+func (s *session) kind(name string, q adapters.QueueSpec) QueueType {
+	kind := s.link.d.cfg.kind(q)
+	if kind == Quorum && q.MaxPriority > 0 {
+		return s.prioritized(name, q)
+	}
+	return kind
 }
 
 // milliseconds rounds up: a time to live must not become none.

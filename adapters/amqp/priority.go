@@ -1,0 +1,89 @@
+package amqp
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Priorities are for queues with a MaxPriority, and those that have none keep the order
+// of publishing. RabbitMQ sees it differently, and each version in its own way: to a
+// quorum queue of 4.0 to 4.2 all priorities above 4 are high, and have two turns of three;
+// to one of 4.3 they are levels, from 0 to 31, whatever its arguments, and a message
+// that has no priority is of level 4. So a priority is always sent, also if it
+// is 0, and what is for a queue that has none has its own in a header.
+//
+// A queue with a MaxPriority is a quorum queue where those have levels, and a classic queue
+// elsewhere. The levels of a quorum queue cannot be bounded: who publishes to it does
+// that. For two declarations to differ if their MaxPriority does, it is told in an argument
+// that means nothing by its exact value, the delivery limit.
+
+// headerPriority has the priority that a message has for its receiver, where the broker
+// is told another.
+const headerPriority = "motif-priority"
+
+// topLevel is the highest level of a quorum queue.
+const topLevel = 31
+
+// learn notes the highest priority of a queue that was just declared.
+func (d *Driver) learn(queue string, highest uint8) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.highest) >= maxKnown {
+		clear(d.highest) // then priorities go as they are given, until somebody declares again
+	}
+	d.highest[queue] = highest
+}
+
+// level is the priority that the broker is told. What waits for its Delay has none: on its
+// way through queues of the broker it would have others wait behind it.
+func (d *Driver) level(p *adapters.Publication) uint8 {
+	switch {
+	case p.Priority == 0 || p.Delay > 0:
+		return 0
+	case p.To.Kind != adapters.Queue:
+		return p.Priority
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if highest, known := d.highest[p.To.Name]; known {
+		return min(p.Priority, highest)
+	}
+	return p.Priority
+}
+
+// prioritized is the type that a queue with a MaxPriority is declared as.
+func (s *session) prioritized(queue string, q adapters.QueueSpec) QueueType {
+	s.mu.Lock()
+	_, other := s.otherwise[queue]
+	s.mu.Unlock()
+	if strict := s.broker.since(strictLevels) && q.MaxPriority <= topLevel; strict != other {
+		return Quorum
+	}
+	return Classic
+}
+
+// keepType reports whether a declaration of a queue with priorities failed because there is one
+// of the other type, as the same driver declares it on another version of RabbitMQ: before
+// an upgrade, or on another node during it. It is used as it is, from the next try on.
+func (s *session) keepType(queue string, q adapters.QueueSpec, err error) bool {
+	e, ok := errors.AsType[*amqp091.Error](err)
+	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || s.link.d.cfg.kind(q) == Classic ||
+		!strings.Contains(e.Reason, "inequivalent arg 'x-queue-type'") && !strings.Contains(e.Reason, "inequivalent arg 'x-max-priority'") {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, tried := s.otherwise[queue]; tried {
+		delete(s.otherwise, queue)
+		return false
+	}
+	if len(s.otherwise) >= maxKnown {
+		clear(s.otherwise)
+	}
+	s.otherwise[queue] = struct{}{}
+	return true
+}
