@@ -211,7 +211,8 @@ type Source struct {
 	Group string
 
 	// Keys are the bindings. Direct: exact keys. Topic: patterns, see
-	// [MatchTopic]. At least one for these two kinds, none for the others.
+	// [MatchTopic]; two that differ in adjacent '#' only are one, see [NormalPattern]. At
+	// least one for these two kinds, none for the others.
 	// Bindings of a group add up over its subscriptions, see [Unbinder].
 	Keys []string
 

@@ -85,6 +85,24 @@ func ValidatePattern(pattern string) error {
 	return nil
 }
 
+// NormalPattern returns the pattern with each run of adjacent '#' as the one that they mean.
+// That is what an adapter binds, so that what was counted is what the broker counts, and so that two
+// spellings of a pattern are one binding.
+func NormalPattern(pattern string) string {
+	if !strings.Contains(pattern, "#.#") {
+		return pattern
+	}
+	var kept []string
+	for w := split(pattern); w.more; {
+		var word string
+		word, w = w.next()
+		if word != "#" || len(kept) == 0 || kept[len(kept)-1] != "#" {
+			kept = append(kept, word)
+		}
+	}
+	return strings.Join(kept, ".")
+}
+
 // words is what is left of a key or pattern: more tells the empty last word
 // from the end.
 type words struct {

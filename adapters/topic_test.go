@@ -161,6 +161,22 @@ func TestMatchTopicDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestNormalPattern(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"": "", "#": "#", "#.#": "#", "#.#.#": "#", "a.#.#": "a.#", "#.#.a.#.#.#": "#.a.#", "#.a.#": "#.a.#",
+		"##.#": "##.#", "#.##": "#.##", "a#.#.#b": "a#.#.#b", "#.#.": "#.", "#..#": "#..#", ".#.#": ".#", "*.*": "*.*",
+	} {
+		if got := NormalPattern(pattern); got != want {
+			t.Errorf("%q: got %q, want %q", pattern, got, want)
+		}
+		for _, key := range []string{"", "a", "a.b", ".", "##", "#.a", "a.", "..", "a#.#b", "##.x"} {
+			if MatchTopic(pattern, key) != MatchTopic(want, key) {
+				t.Errorf("%q and %q differ about %q", pattern, want, key)
+			}
+		}
+	}
+}
+
 func TestValidatePattern(t *testing.T) {
 	for _, good := range []string{
 		"", "#", "*", "a.b", "a..b", ".", "é.*", "a#.b#.c#.##",

@@ -114,8 +114,11 @@ var topicCases = []Case{
 			t.publishKey(d, s, "other")
 			same(t, t.take(t.subscribe(d, s), 1), []string{"other"}, "what a group got that was refused the key \"fine\" together with a bad pattern")
 			fine := t.subscribe(d, private(adapters.Topic, name, "#.#.a.#.#", strings.Repeat("*.", adapters.MaxPatternWords-1)+"#")) // # that are adjacent are one
+			all := t.subscribe(d, private(adapters.Topic, name, strings.Repeat("#.", adapters.MaxKeyBytes/2)+"#"))
+			t.publishKey(d, s, "other")
 			t.publishKey(d, s, "x.a.y")
 			same(t, t.take(fine, 1), []string{"x.a.y"}, "what a pattern with as much as is allowed got")
+			same(t, t.take(all, 2), []string{"other", "x.a.y"}, "what a pattern of nothing but # got")
 		},
 	},
 	{
@@ -139,25 +142,25 @@ var topicCases = []Case{
 	},
 	{
 		ID:    "topic/unbind",
-		Rule:  "Unbind takes exactly the patterns that it is given, as text, and one that is bound again counts again.",
+		Rule:  "Unbind takes exactly the patterns that it is given, as text but that adjacent # are one, and one that is bound again counts again.",
 		Needs: adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind,
 		run: func(t *trial) {
 			d, name := t.connect(), t.name("news")
-			s := group(adapters.Topic, name, "show", "usa.#", "usa.*", "*.weather")
+			s := group(adapters.Topic, name, "show", "usa.#", "usa.*", "*.weather", "#.fog.#.#")
 			with := func(keys ...string) adapters.Source {
 				s := s
 				s.Keys = keys
 				return s
 			}
 			t.declare(d, s)
-			t.must(d.Unbind(t.soon(), with("usa.#")), "unbinding a pattern")
+			t.must(d.Unbind(t.soon(), with("usa.#.#", "#.#.fog.#")), "unbinding patterns in another spelling")
 			t.must(d.Unbind(t.soon(), with("#", "usa.weather")), "unbinding patterns that are not bound, and match much")
-			for _, key := range []string{"usa.a.b", "usa.news", "asia.weather", "usa"} {
+			for _, key := range []string{"usa.a.b", "usa.news", "asia.weather", "usa", "asia.fog"} {
 				t.publishKey(d, s, key)
 			}
 			t.must(d.Unbind(t.soon(), with("usa.*", "*.weather")), "unbinding the rest")
 			t.publishKey(d, s, "usa.sport")
-			t.declare(d, with("usa.#"))
+			t.declare(d, with("usa.#.#"))
 			t.publishKey(d, s, "asia.weather", "asia again")
 			t.publishKey(d, s, "usa.c.d")
 			same(t, t.take(t.subscribe(d, with("usa.#")), 3), []string{"usa.news", "asia.weather", "usa.c.d"}, "what the group got")

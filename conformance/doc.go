@@ -217,8 +217,8 @@
 //     is refused as invalid, at once and with nothing declared.
 //   - topic/long-key: A key of many words is matched at once, also by the patterns that make most
 //     work.
-//   - topic/unbind: Unbind takes exactly the patterns that it is given, as text, and one that is
-//     bound again counts again.
+//   - topic/unbind: Unbind takes exactly the patterns that it is given, as text but that adjacent #
+//     are one, and one that is bound again counts again.
 //
 // rpc:
 //

@@ -75,6 +75,24 @@ var topicMutants = []mutant{
 			return publish(ctx, p, msgs...)
 		}
 	}},
+	{"unbinds no pattern in another spelling", "topic/unbind", func(m *mutated) {
+		unbind := m.unbind
+		m.unbind = func(ctx context.Context, s adapters.Source) error {
+			s.Keys = slices.DeleteFunc(slices.Clone(s.Keys), func(key string) bool { return adapters.NormalPattern(key) != key })
+			return unbind(ctx, s)
+		}
+	}},
+	{"refuses a pattern for what its normal form has not", "topic/exploding-pattern", func(m *mutated) {
+		subscribe := m.subscribe
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			for _, key := range s.Keys {
+				if strings.Count("."+key+".", ".#.") > adapters.MaxPatternWildcards {
+					return nil, adapters.ErrMismatch
+				}
+			}
+			return subscribe(ctx, s)
+		}
+	}},
 	{"unbinds every pattern that the given one matches", "topic/unbind", func(m *mutated) {
 		bound := bindings(m)
 		unbind := m.unbind

@@ -53,7 +53,7 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 		return invalid("unbind: a private source")
 	}
 	err := d.change(ctx, d.publishing, func(_ *session, ch *amqp091.Channel) error {
-		for _, key := range bindings(s) {
+		for _, key := range union(bindings(s), s.Keys) { // as others spell them, or this package did once
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
 			}
@@ -142,7 +142,20 @@ func bindings(s adapters.Source) []string {
 	if s.Kind == adapters.Fanout {
 		return []string{""}
 	}
-	return s.Keys
+	return keys(s)
+}
+
+// keys returns the keys of s as they are bound. RabbitMQ (4.3.5) counts each '#' of a
+// pattern, also those that mean nothing beside another.
+func keys(s adapters.Source) []string {
+	if s.Kind != adapters.Topic {
+		return s.Keys
+	}
+	normal := make([]string, len(s.Keys))
+	for i, key := range s.Keys {
+		normal[i] = adapters.NormalPattern(key)
+	}
+	return normal
 }
 
 func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) error {
@@ -292,19 +305,23 @@ func (d *Driver) remember(s adapters.Source) {
 		clear(d.declared) // who publishes there finds out, and declares it
 	}
 	name := describe(s)
-	s.Keys = append(slices.Clone(s.Keys), d.declared[name].Keys...) // bindings add up
-	slices.Sort(s.Keys)
-	s.Keys = slices.Compact(s.Keys)
+	s.Keys = union(keys(s), d.declared[name].Keys) // bindings add up
 	d.declared[name] = s
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // forget takes the bindings of s from what is remembered.
 func (d *Driver) forget(s adapters.Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := describe(s)
+	name, gone := describe(s), keys(s)
 	old, ok := d.declared[name]
-	old.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(key string) bool { return slices.Contains(s.Keys, key) })
+	old.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(key string) bool { return slices.Contains(gone, key) })
 	if ok && len(old.Keys) > 0 {
 		d.declared[name] = old
 	} else {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -171,4 +172,35 @@ func TestDeadLetters(t *testing.T) {
 	if m = receive(t, dead, "b"); m.Key != "its.key" {
 		t.Errorf("key %q", m.Key)
 	}
+}
+
+// TestPatternSpellings: patterns are bound in their normal form, which is also how they
+// are remembered; and Unbind takes away what somebody has bound as it was spelled.
+func TestPatternSpellings(t *testing.T) {
+	d := connect(t)
+	name := unique(t)
+	src := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Topic, Name: name}, Group: "g", Keys: []string{"a.#.#", "#.#.b.#.#"}, Prefetch: 1}
+	declare(t, d, src)
+	if kept := d.declared[describe(src)].Keys; !slices.Equal(kept, []string{"#.b.#", "a.#"}) {
+		t.Errorf("remembered %q", kept)
+	}
+	err := d.Do(ctx, func(ch *amqp091.Channel) error { return ch.QueueBind(src.QueueName(), "c.#.#", name, false, nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	less := src
+	less.Keys = []string{"a.#", "#.#.#.b.#", "c.#.#"}
+	if err := d.Unbind(soon(t), less); err != nil {
+		t.Fatal(err)
+	}
+	if kept, ok := d.declared[describe(src)]; ok {
+		t.Errorf("remembered still %+v", kept)
+	}
+	src.Keys = []string{"d"}
+	sub := subscribe(t, d, src)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		publish(t, d, adapters.Publication{To: src.Endpoint, Key: key}, key)
+	}
+	receiveAll(t, sub, "d")
+	nothing(t, sub)
 }

@@ -75,6 +75,9 @@ func bindings(s adapters.Source) []binding {
 	}
 	bindings := make([]binding, len(s.Keys))
 	for i, key := range s.Keys {
+		if s.Kind == adapters.Topic {
+			key = adapters.NormalPattern(key)
+		}
 		bindings[i] = binding{s.Name, key}
 	}
 	return bindings
