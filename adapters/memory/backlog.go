@@ -1,14 +1,16 @@
 package memory
 
-// backlog is the messages of a queue that are ready to be delivered: the
-// highest priority first, and in the order of their places inside one priority.
+// backlog is the messages of a queue that are ready to be delivered.
 type backlog struct {
-	levels []level // by priority; only as many as were used
+	order  order
+	back   list    // what was given back to a quorum queue, in that order: it is the next
+	levels []level // the others; only as many levels as were used
+	turn   uint8   // of two levels: how many were taken since it was the oldest's turn, at most 2
 	n      int
 }
 
-// level is the ready messages of one priority. Those that were given back are
-// kept apart, because their places are before or among the others'.
+// level is the ready messages of one priority. Those that were given back to a classic
+// queue are kept apart, because their places are before or among the others'.
 type level struct {
 	fresh list
 	back  heap[*entry]
@@ -22,30 +24,51 @@ func (l *level) peek() *entry {
 	return e
 }
 
-func (b *backlog) level(priority uint8) *level {
-	for len(b.levels) <= int(priority) {
-		b.levels = append(b.levels, level{})
+// pop removes e, which peek returned.
+func (l *level) pop(e *entry) {
+	if l.fresh.head == e {
+		l.fresh.remove(e)
+	} else {
+		l.back.pop()
 	}
-	return &b.levels[priority]
 }
 
-// add puts a new entry behind all others of its priority.
+func (b *backlog) level(n uint8) *level {
+	for len(b.levels) <= int(n) {
+		b.levels = append(b.levels, level{})
+	}
+	return &b.levels[n]
+}
+
+// add puts a new entry behind all others of its level.
 func (b *backlog) add(e *entry) {
-	b.level(e.priority).fresh.append(e)
+	b.level(e.level).fresh.append(e)
 	b.n++
 }
 
-// giveBack puts an entry back into the place that it had.
+// giveBack puts an entry into the place of one that was given back.
 func (b *backlog) giveBack(e *entry) {
 	e.returned = true
-	b.level(e.priority).back.push(e)
+	if b.order == classic {
+		b.level(e.level).back.push(e)
+	} else {
+		b.back.append(e)
+	}
 	b.n++
 }
 
 // peek returns the next entry, or nil.
 func (b *backlog) peek() *entry {
-	if b.n == 0 {
+	switch {
+	case b.n == 0:
 		return nil
+	case b.back.head != nil:
+		return b.back.head
+	case b.turn == oldestsTurn && len(b.levels) == 2:
+		low, high := b.levels[0].fresh.head, b.levels[1].fresh.head
+		if low != nil && (high == nil || low.before(high)) {
+			return low
+		}
 	}
 	for i := len(b.levels) - 1; ; i-- {
 		if e := b.levels[i].peek(); e != nil {
@@ -54,25 +77,75 @@ func (b *backlog) peek() *entry {
 	}
 }
 
-// pop removes e, which peek returned.
-func (b *backlog) pop(e *entry) {
-	l := &b.levels[e.priority]
-	if l.fresh.head == e {
-		l.fresh.remove(e)
-	} else {
-		l.back.pop()
+// oldestsTurn is the turn at which the lower of two levels is not passed over.
+const oldestsTurn = 2
+
+// passed counts a new entry that was taken. RabbitMQ 4.0 counts them all, whether or
+// not others wait.
+func (b *backlog) passed() {
+	if b.order != twoLevels {
+		return
 	}
+	if b.turn++; b.turn > oldestsTurn {
+		b.turn = 0
+	}
+}
+
+// pop removes e, which peek or expiring returned.
+func (b *backlog) pop(e *entry) {
 	b.n--
+	if b.back.head == e {
+		b.back.remove(e)
+		return
+	}
+	b.levels[e.level].pop(e)
+	b.passed()
+}
+
+// expiring returns the entry that expires before all others that may, or nil: only what
+// is the next may, and with strict priorities the next of each.
+func (b *backlog) expiring() *entry {
+	if b.order != strict {
+		if e := b.peek(); e != nil && e.expires > 0 {
+			return e
+		}
+		return nil
+	}
+	first := sooner(nil, b.back.head)
+	for i := len(b.levels) - 1; i >= 0; i-- {
+		first = sooner(first, b.levels[i].fresh.head)
+	}
+	return first
+}
+
+// sooner returns which of two expires first, or nil if none does.
+func sooner(a, b *entry) *entry {
+	if b == nil || b.expires == 0 || a != nil && a.expires <= b.expires {
+		return a
+	}
+	return b
 }
 
 // keep removes the entries that are not to be kept.
 func (b *backlog) keep(keep func(*entry) bool) {
 	old := *b
-	*b = backlog{}
-	for e := old.peek(); e != nil; e = old.peek() {
-		old.pop(e)
+	*b = backlog{order: old.order, turn: old.turn}
+	for e := old.back.head; e != nil; e = old.back.head {
+		old.back.remove(e)
 		if keep(e) {
-			b.add(e) // the order is right: peek gave it
+			b.giveBack(e)
+		}
+	}
+	for i := range old.levels {
+		l := &old.levels[i]
+		for e := l.peek(); e != nil; e = l.peek() {
+			l.pop(e)
+			if keep(e) {
+				b.add(e) // the order is right: peek gave it
+			}
 		}
 	}
 }
+
+// clear removes all.
+func (b *backlog) clear() { *b = backlog{order: b.order} }

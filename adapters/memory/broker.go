@@ -15,6 +15,9 @@ import (
 // Locks nest in this order: control, one queue's, the routes'. Two queues are
 // never locked at once, and no lock is held while a caller's code runs.
 type Broker struct {
+	version Version
+	classic bool // all queues are
+
 	clock   clock
 	routes  routes
 	delays  delays
@@ -30,12 +33,15 @@ type Broker struct {
 
 // New makes a broker. One that is not closed is collected as garbage once nobody
 // uses it, and no message waits in it for a time of its own.
-func New() *Broker {
-	b := &Broker{clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
+func New(options ...Option) *Broker {
+	b := &Broker{version: Newest, clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)
 	b.routes.replies = make(map[string]*queue)
 	b.routes.exchanges = make(map[string]*exchange)
 	b.delays.broker = b
+	for _, o := range options {
+		o(b)
+	}
 	return b
 }
 

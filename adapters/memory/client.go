@@ -23,6 +23,8 @@ type Client struct {
 	// Under the broker's control lock:
 	session *session
 	subs    map[*subscription]struct{}
+
+	highest highest
 }
 
 var (
@@ -52,7 +54,7 @@ func (c *Client) Declare(ctx context.Context, s adapters.Source) error {
 		if s.Private() {
 			return c.broker.declareExchange(s.Endpoint)
 		}
-		_, err := c.broker.declare(s)
+		_, err := c.declare(s)
 		return err
 	})
 }
@@ -80,7 +82,7 @@ func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Deliver
 	var holder *consumer
 	var got taken
 	err = c.change(ctx, "get", s, func() error {
-		q, err := c.broker.declare(s)
+		q, err := c.declare(s)
 		if err != nil {
 			return err
 		}

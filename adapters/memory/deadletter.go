@@ -49,7 +49,8 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	if to == nil {
 		return
 	}
-	e := &entry{record: d.entry.record}
+	failed := d.reason == diedRejected || d.entry.failed
+	e := &entry{record: d.entry.record, returned: failed && b.version.tells(from.ready.order)}
 	r := &e.record
 	r.deaths = addDeath(r.deaths, from.name, d.reason)
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {

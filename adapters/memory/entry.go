@@ -19,11 +19,12 @@ type record struct {
 	key      string
 	props    adapters.Properties
 	deaths   []death // newest first
+	priority uint8   // that RabbitMQ would be told, where props have what the publisher said
 }
 
 // set makes r the record of m, with payload as its copy of m's.
-func (r *record) set(p *adapters.Publication, m *message.Message, payload []byte, c *clock) {
-	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties}
+func (r *record) set(p *adapters.Publication, priority uint8, m *message.Message, payload []byte, c *clock) {
+	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties, priority: priority}
 	if len(m.Metadata) > 0 {
 		r.metadata = maps.Clone(m.Metadata)
 	}
@@ -44,8 +45,9 @@ type entry struct {
 	seq        uint64        // its place in the queue, for life
 	expires    time.Duration // on the broker's clock; 0 = never
 	consumer   *consumer     // who holds it; nil = it is ready
-	priority   uint8         // as the queue has it
-	returned   bool          // it was given back at least once
+	level      uint8         // by its priority, in the queue
+	returned   bool          // it was given back at least once, or counts as such
+	failed     bool          // a session was lost that had it
 	sole       bool          // no other entry has the payload
 }
 
@@ -77,6 +79,6 @@ func (p *entries) give(e *entry) {
 	} else {
 		e.payload = nil
 	}
-	e.sole, e.expires = false, 0
+	e.sole, e.failed, e.expires = false, false, 0
 	p.pool.Put(e)
 }

@@ -11,27 +11,27 @@ func shorter(a, b time.Duration) time.Duration {
 }
 
 // expire buries what has expired, from the head on. An expired entry behind a
-// living one waits until it gets to the head, as in RabbitMQ's classic queues;
-// it is never delivered. The queue's lock is held, here and below.
+// living one waits until it gets to the head, as in RabbitMQ; it is never
+// delivered. The queue's lock is held, here and below.
 func (q *queue) expire() {
 	for {
-		head := q.ready.peek()
-		if head == nil || head.expires == 0 || head.expires > q.broker.clock.now() {
+		e := q.ready.expiring()
+		if e == nil || e.expires > q.broker.clock.now() {
 			return
 		}
-		q.ready.pop(head)
-		q.bury(head, diedExpired)
+		q.ready.pop(e)
+		q.bury(e, diedExpired)
 	}
 }
 
-// arm sees to it that the head of the queue is buried when it expires. A timer
+// arm sees to it that what is next to expire is buried then. A timer
 // that is set too early is left alone: it costs one look.
 func (q *queue) arm() {
-	head := q.ready.peek()
-	if head == nil || head.expires == 0 || q.alarm != 0 && q.alarm <= head.expires {
+	e := q.ready.expiring()
+	if e == nil || q.alarm != 0 && q.alarm <= e.expires {
 		return
 	}
-	q.alarm = head.expires
+	q.alarm = e.expires
 	if wait := q.alarm - q.broker.clock.now(); q.timer == nil {
 		q.timer = time.AfterFunc(wait, q.ring)
 	} else {

@@ -14,12 +14,13 @@ import (
 // Publish implements [adapters.Driver]. A message is in its queues when Publish
 // has taken it; nothing but a [Fault] makes it wait.
 func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
-	if err := c.prepare(ctx, &p); err != nil {
+	priority, err := c.prepare(ctx, &p)
+	if err != nil {
 		return err
 	}
 	var failed []adapters.FailedMessage
 	for i, m := range msgs {
-		if err := c.publish(ctx, &p, m); err != nil {
+		if err := c.publish(ctx, &p, priority, m); err != nil {
 			f := adapters.FailedMessage{Index: i, Err: err}
 			if m != nil {
 				f.UUID = m.UUID
@@ -36,44 +37,42 @@ func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 // PublishAsync implements [adapters.AsyncPublisher]. It calls done itself, before
 // it returns. Where a [Fault] delays the confirm it blocks that long.
 func (c *Client) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
-	if err := c.prepare(ctx, &p); err != nil {
+	priority, err := c.prepare(ctx, &p)
+	if err != nil {
 		return err
 	}
-	done(c.publish(ctx, &p, m))
+	done(c.publish(ctx, &p, priority, m))
 	return nil
 }
 
 // prepare checks all that does not depend on the message, and declares the
-// exchange.
-func (c *Client) prepare(ctx context.Context, p *adapters.Publication) error {
+// exchange. It returns the priority that RabbitMQ would be told.
+func (c *Client) prepare(ctx context.Context, p *adapters.Publication) (uint8, error) {
 	if err := c.check(ctx, "publish"); err != nil {
-		return err
+		return 0, err
 	}
 	if err := p.Validate(); err != nil {
-		return err
+		return 0, err
 	}
-	if !p.To.Kind.IsExchange() {
-		return nil
-	}
-	if c.broker.routes.has(p.To) {
-		return nil
+	if !p.To.Kind.IsExchange() || c.broker.routes.has(p.To) {
+		return c.priority(p), nil
 	}
 	c.broker.control.Lock()
 	defer c.broker.control.Unlock()
-	return c.broker.declareExchange(p.To)
+	return c.priority(p), c.broker.declareExchange(p.To)
 }
 
-func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *message.Message) error {
+func (c *Client) publish(ctx context.Context, p *adapters.Publication, priority uint8, m *message.Message) error {
 	if err := adapters.ValidateMessage(m); err != nil {
 		return err
 	}
 	f := c.broker.faults.hit(OnPublish, p.To.Name)
 	if f == nil {
-		return c.broker.store(p, m)
+		return c.broker.store(p, priority, m)
 	}
 	var err error
 	if f.Do != Refuse {
-		err = c.broker.store(p, m)
+		err = c.broker.store(p, priority, m)
 	}
 	if lost := c.pause(ctx, f.Delay, f.removed); lost != nil {
 		return fmt.Errorf("memory: %w: %w", adapters.ErrUnconfirmed, lost)
@@ -92,16 +91,16 @@ func (c *Client) publish(ctx context.Context, p *adapters.Publication, m *messag
 
 // store takes responsibility for a message: it is in all of its queues, or
 // waits for its time.
-func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
+func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Message) error {
 	var err error
 	switch {
 	case p.Delay > 0:
 		var r record
-		r.set(p, m, bytes.Clone(m.Payload), &b.clock)
+		r.set(p, priority, m, bytes.Clone(m.Payload), &b.clock)
 		b.delays.add(p.To, r, p.Delay)
 	case p.To.Kind.IsExchange():
 		var r record
-		r.set(p, m, bytes.Clone(m.Payload), &b.clock)
+		r.set(p, priority, m, bytes.Clone(m.Payload), &b.clock)
 		_, err = b.route(p.To, &r)
 	default: // as route does, with one copy fewer
 		q := b.routes.find(p.To)
@@ -110,7 +109,7 @@ func (b *Broker) store(p *adapters.Publication, m *message.Message) error {
 			break
 		}
 		e := b.entries.take()
-		e.set(p, m, append(e.payload, m.Payload...), &b.clock)
+		e.set(p, priority, m, append(e.payload, m.Payload...), &b.clock)
 		e.sole = true
 		err = q.put(e)
 	}

@@ -49,7 +49,7 @@ func (q *queue) unlock() {
 // put adds a new entry at the tail. It returns ErrNacked if there is no room for it,
 // and ErrUnroutable if the queue was deleted since it was looked up.
 func (q *queue) put(e *entry) error {
-	e.priority = min(e.props.Priority, q.spec.MaxPriority)
+	e.level = q.ready.order.level(e.priority, q.spec.MaxPriority)
 	if ttl := shorter(e.props.TTL, q.spec.MessageTTL); ttl > 0 {
 		e.expires = q.broker.clock.after(ttl)
 	}
@@ -61,6 +61,8 @@ func (q *queue) put(e *entry) error {
 	e.seq = q.seq
 	q.seq++
 	if q.room > 0 && q.ready.n == 0 {
+		q.ready.passed()
+		e.returned = e.returned && q.ready.order != classic // which looks only at what waited
 		q.deliver(e)
 		return nil
 	}
@@ -169,6 +171,14 @@ func (q *queue) attach(c *consumer) {
 // detach ends c and gives back what it has not received. The caller dispatches
 // once all that has to be detached is.
 func (q *queue) detach(c *consumer) {
+	q.remove(c)
+	for _, e := range c.unreceived() {
+		q.giveBack(e)
+	}
+}
+
+// remove ends c, and leaves what it holds alone.
+func (q *queue) remove(c *consumer) {
 	if i := slices.Index(q.consumers, c); i >= 0 {
 		if c.hasRoom() {
 			q.room--
@@ -179,16 +189,15 @@ func (q *queue) detach(c *consumer) {
 		}
 	}
 	c.end()
-	for _, e := range c.unreceived() {
-		q.giveBack(e)
-	}
 }
 
 // lose is detach because the session has ended: what is in hand goes back too.
 func (q *queue) lose(c *consumer, why error) {
-	q.detach(c)
+	q.remove(c)
+	c.unreceived()
 	c.lost = why
-	for c.held.head != nil {
+	for c.held.head != nil { // in the order of delivery
+		c.held.head.failed = true
 		q.giveBack(c.held.head)
 	}
 }
@@ -196,7 +205,7 @@ func (q *queue) lose(c *consumer, why error) {
 // drop empties the queue of what is ready, and says how much that was.
 func (q *queue) drop() int {
 	n := q.ready.n
-	q.ready = backlog{}
+	q.ready.clear()
 	return n
 }
 

@@ -115,7 +115,7 @@ func (s *subscription) Address() string { return s.current.Load().queue.name }
 // start makes the first or another consumer, in the client's present session.
 // The control lock is held, here and below.
 func (s *subscription) start() error {
-	q, err := s.client.broker.declare(s.source)
+	q, err := s.client.declare(s.source)
 	if err != nil {
 		return err
 	}

@@ -58,11 +58,11 @@ func (b *Broker) declare(s adapters.Source) (*queue, error) {
 func (b *Broker) sourceQueue(s adapters.Source) *queue {
 	switch {
 	case s.Kind == adapters.Reply:
-		q := b.newQueue(replyPrefix+rand.Text(), adapters.QueueSpec{}, true)
+		q := b.newQueue(replyPrefix+rand.Text(), adapters.QueueSpec{}, classic, true)
 		b.routes.replies[q.name] = q
 		return q
 	case s.Private():
-		q := b.newQueue(privatePrefix+rand.Text(), adapters.QueueSpec{}, true)
+		q := b.newQueue(privatePrefix+rand.Text(), adapters.QueueSpec{}, classic, true)
 		b.routes.queues[q.name] = q
 		return q
 	}
@@ -129,14 +129,14 @@ func (b *Broker) makeExchange(e adapters.Endpoint) {
 func (b *Broker) makeQueue(name string, spec adapters.QueueSpec) *queue {
 	q := b.routes.queues[name]
 	if q == nil {
-		q = b.newQueue(name, spec, spec.AutoDelete)
+		q = b.newQueue(name, spec, b.order(spec), spec.AutoDelete)
 		b.routes.queues[name] = q
 	}
 	return q
 }
 
-func (b *Broker) newQueue(name string, spec adapters.QueueSpec, temporary bool) *queue {
-	return &queue{broker: b, name: name, spec: spec, temporary: temporary, bindings: make(map[binding]struct{})}
+func (b *Broker) newQueue(name string, spec adapters.QueueSpec, o order, temporary bool) *queue {
+	return &queue{broker: b, name: name, spec: spec, ready: backlog{order: o}, temporary: temporary, bindings: make(map[binding]struct{})}
 }
 
 // remove deletes q and all that is in it, and returns the subscriptions that

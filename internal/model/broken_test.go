@@ -137,7 +137,7 @@ func TestBrokenBrokersAreFound(t *testing.T) {
 				return &b
 			}
 			for seed := range uint64(500) {
-				s := generate(t, seed, "classic", true)
+				s := generate(t, seed, "classic", true, "")
 				if !differsInProcess(t, s, wrap) {
 					continue
 				}
@@ -165,7 +165,7 @@ func differsInProcess(t *testing.T, s script, wrap func(adapters.Driver) adapter
 	h := inMemory(t, s)
 	var differs bool
 	synctest.Test(t, func(t *testing.T) {
-		w := newInProcess()
+		w := newInProcess(s)
 		w.wrap = wrap
 		defer w.close()
 		diff, err := compare(t.Context(), w, s, h, patience)
@@ -181,7 +181,7 @@ func differsInProcess(t *testing.T, s script, wrap func(adapters.Driver) adapter
 // chance.
 func TestTheSameBrokerDoesNotDiffer(t *testing.T) {
 	for seed := range uint64(100) {
-		s := generate(t, seed, [...]string{"classic", "quorum"}[seed%2], seed%4 < 2)
+		s := generate(t, seed, [...]string{"classic", "quorum"}[seed%2], seed%4 < 2, "")
 		if differsInProcess(t, s, nil) {
 			t.Error(fmt.Sprint("seed ", seed, " differs from itself:\n", s))
 		}

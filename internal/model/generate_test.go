@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
 )
 
 // generator makes up a sequence while the in-process broker plays it, so that
@@ -24,11 +25,11 @@ type generator struct {
 
 // generate makes the sequence of a seed. With restart it has a restart of the
 // broker somewhere, which takes its time with RabbitMQ.
-func generate(t *testing.T, seed uint64, on string, restart bool) script {
+func generate(t *testing.T, seed uint64, on string, restart bool, v memory.Version) script {
 	t.Helper()
-	s := script{on: on}
+	s := script{on: on, version: v}
 	synctest.Test(t, func(t *testing.T) {
-		w := newInProcess()
+		w := newInProcess(s)
 		defer w.close()
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), p: newPlayer(w, s), restart: restart}
 		g.p.rules = newRules(g.p, s)
@@ -246,8 +247,8 @@ func (g *generator) publish(by string) op {
 	}
 	p.Mandatory = g.often(30)
 	p.Transient = g.often(20)
-	if g.often(15) || s.Queue.MaxPriority > 0 {
-		p.Priority = uint8(g.IntN(6))
+	if g.often(25) || s.Queue.MaxPriority > 0 {
+		p.Priority = pick[uint8](g, 0, 1, 2, 3, 4, 5, 6, 9, 31, 40)
 	}
 	switch {
 	case g.often(8):

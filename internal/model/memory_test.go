@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -17,8 +18,12 @@ type inProcess struct {
 	wrap func(adapters.Driver) adapters.Driver
 }
 
-func newInProcess() *inProcess {
-	return &inProcess{broker: memory.New(), clients: make(map[string]adapters.Driver)}
+func newInProcess(s script) *inProcess {
+	options := []memory.Option{memory.RabbitMQ(cmp.Or(s.version, memory.Newest))}
+	if s.on == "classic" {
+		options = append(options, memory.ClassicQueues())
+	}
+	return &inProcess{broker: memory.New(options...), clients: make(map[string]adapters.Driver)}
 }
 
 func (w *inProcess) client(name string) (adapters.Driver, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -35,10 +36,10 @@ func TestModel(t *testing.T) {
 	sequences := number(t, "MOTIF_SEQUENCES", 50)
 	seed := number(t, "MOTIF_SEED", uint64(time.Now().UnixNano())%1e9)
 	f := newField(t, workers)
-	t.Logf("%d sequences from seed %d on", sequences, seed)
-	trials := cases(t)
+	t.Logf("%d sequences from seed %d on, RabbitMQ %s", sequences, seed, f.version)
+	trials := cases(t, f.version)
 	for n := range sequences {
-		s := generate(t, seed+n, [...]string{"classic", "quorum"}[(seed+n)%2], n%20 >= 18)
+		s := generate(t, seed+n, [...]string{"classic", "quorum"}[(seed+n)%2], n%20 >= 18, f.version)
 		trials = append(trials, &trial{name: fmt.Sprint("seed ", seed+n), script: s, want: inMemory(t, s)})
 	}
 	var plain, restarting []*trial
@@ -68,7 +69,7 @@ func TestModel(t *testing.T) {
 
 // cases reads the sequences that once differed. All that is in them has to be
 // determined.
-func cases(t *testing.T) []*trial {
+func cases(t *testing.T, v memory.Version) []*trial {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -84,6 +85,7 @@ func cases(t *testing.T) []*trial {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
+		s.version = v
 		tr := &trial{name: file, script: s, want: inMemory(t, s)}
 		for _, step := range tr.want {
 			if step.skipped != "" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
 )
 
 // An op is one operation of a sequence. As text it is a verb, its objects, and
@@ -289,6 +290,7 @@ type script struct {
 	comment []string // lines that begin with #
 	on      string   // the type of RabbitMQ's queues: classic or quorum
 	ops     []op
+	version memory.Version // of RabbitMQ; not in the file, for a case is for all
 }
 
 func (s script) has(verb string) bool {
@@ -334,7 +336,7 @@ func parseScript(text string) (s script, err error) {
 
 func TestScriptsAreReadAsTheyAreWritten(t *testing.T) {
 	for seed := range uint64(200) {
-		s := generate(t, seed, "classic", seed%2 == 0)
+		s := generate(t, seed, "classic", seed%2 == 0, "")
 		s.comment = []string{"# why"}
 		read, err := parseScript(s.String())
 		if err != nil || !reflect.DeepEqual(s, read) {

@@ -25,14 +25,6 @@ type knowledge struct {
 	// quorum queues both take turns among the consumers with room, but one that had
 	// none gets in line again at a moment that depends on the type of the queue.
 	uncertain bool
-
-	// returned is the most messages that were given back and wait. A quorum
-	// queue delivers them before all others, but in the order in which
-	// they were given back, where a classic one has their original order.
-	returned int
-
-	// disorder: a consumer may hold messages in another order than the queue's.
-	disorder bool
 }
 
 func newRules(p *player, s script) *rules {
@@ -267,7 +259,6 @@ func (r *rules) toReturn(label string, lost []*held, due int) string {
 	if q := r.p.specs[label]; r.drops(label) && q.DeadLetter != "" && r.counts[label].Ready+len(lost)+due > q.MaxLength+1 {
 		return "a quorum queue that drops several at once dead-letters the last one first"
 	}
-	k := r.of(label)
 	holders := make(map[any]bool)
 	for _, h := range lost {
 		if h.from != nil {
@@ -281,8 +272,8 @@ func (r *rules) toReturn(label string, lost []*held, due int) string {
 			holders[c] = true
 		}
 	}
-	if k.returned > 0 || len(lost)+due > 1 && (k.disorder || len(holders) > 1) {
-		return fmt.Sprintf("quorum queue %s: the order of %d given back to %d", label, len(lost)+due, k.returned)
+	if len(lost)+due > 1 && len(holders) > 1 {
+		return fmt.Sprintf("quorum queue %s: it delivers in the order in which they are given back what %d holders give back at once", label, len(holders))
 	}
 	return ""
 }
@@ -355,13 +346,9 @@ func (r *rules) learn(s *step, expected map[string]change) {
 		}
 		k := r.of(label)
 		pushed := after.Unacked - before.Unacked + c.settled
-		k.returned = min(max(0, k.returned+c.returned-pushed), after.Ready)
-		switch {
-		case after.Unacked == 0:
-			k.uncertain, k.disorder = false, false
+		if after.Unacked == 0 {
+			k.uncertain = false
 			continue
-		case c.returned > 0 && before.Unacked > c.settled:
-			k.disorder = true
 		}
 		candidates := 0
 		for _, x := range r.p.at(label) {

@@ -3,22 +3,26 @@ package model
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // A field is a node, with a virtual host for each worker.
 type field struct {
-	node   *rabbitmqtest.Node
-	vhosts []*rabbitmqtest.VHost
+	node    *rabbitmqtest.Node
+	version memory.Version // that imitates it
+	vhosts  []*rabbitmqtest.VHost
 }
 
 func newField(t *testing.T, workers int) *field {
 	t.Helper()
 	f := &field{node: rabbitmqtest.Private(t, rabbitmqtest.Options{})}
+	f.version = versionOf(t, f.node)
 	for i := range workers {
 		v, err := f.node.AddVHost(t.Context(), fmt.Sprint("model-", i))
 		if err != nil {
@@ -27,6 +31,22 @@ func newField(t *testing.T, workers int) *field {
 		f.vhosts = append(f.vhosts, v)
 	}
 	return f
+}
+
+// versionOf returns the version of RabbitMQ that the in-process broker has to imitate.
+func versionOf(t *testing.T, n *rabbitmqtest.Node) memory.Version {
+	t.Helper()
+	var full string
+	if err := n.Eval(t.Context(), &full, "list_to_binary(rabbit_misc:version())"); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []memory.Version{memory.RabbitMQ310, memory.RabbitMQ40, memory.RabbitMQ43} {
+		if strings.HasPrefix(full, string(v)+".") {
+			return v
+		}
+	}
+	t.Fatalf("there is no imitation of RabbitMQ %s", full)
+	return ""
 }
 
 // A trial is a script that is played on RabbitMQ, and what came of it.

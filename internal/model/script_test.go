@@ -21,7 +21,7 @@ type history []step
 func inMemory(t *testing.T, s script) (h history) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newInProcess()
+		w := newInProcess(s)
 		defer w.close()
 		p := newPlayer(w, s)
 		p.rules = newRules(p, s)
