@@ -39,6 +39,7 @@ func TestInProcessWaits(t *testing.T) {
 		defer broker.Close()
 		bus := patterns.New(impatientDriver{broker.Connect()})
 		q := patterns.NewWorkQueue[order](bus, "orders")
+		const wait = 4 * time.Minute // five of them are within the broker's consumer timeout
 		start := time.Now()
 		var tries []time.Duration
 		_, err := q.Work(t.Context(), func(ctx context.Context, _ order) error {
@@ -47,15 +48,15 @@ func TestInProcessWaits(t *testing.T) {
 				<-ctx.Done() // of the shutdown
 				return patterns.RetryAfter(0, errKitchen)
 			}
-			return patterns.RetryAfter(time.Hour, errKitchen)
+			return patterns.RetryAfter(wait, errKitchen)
 		}, patterns.Retry(patterns.RetryPolicy{InProcess: true}), patterns.DrainTimeout(0))
 		must(t, err)
 		must(t, q.Send(t.Context(), order{}))
-		time.Sleep(90 * time.Minute)
+		time.Sleep(wait * 3 / 2)
 		broker.Cut() // ends the wait: the message is delivered again
-		time.Sleep(time.Hour)
+		time.Sleep(wait)
 		synctest.Wait()
-		if len(tries) != 4 || tries[1] != time.Hour || tries[2] != 90*time.Minute || tries[3] != 150*time.Minute {
+		if len(tries) != 4 || tries[1] != wait || tries[2] != wait*3/2 || tries[3] != wait*5/2 {
 			t.Errorf("tried at %v", tries)
 		}
 		must(t, bus.Close(t.Context()))

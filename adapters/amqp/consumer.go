@@ -26,6 +26,7 @@ type consumer struct {
 	closes  chan *amqp091.Error
 	cancels chan string
 	ledger  *ledger
+	counts  bool          // the queue counts what comes back
 	empty   chan struct{} // closed when nothing more is handed out or in hand
 
 	ctx    context.Context // of all messages that it delivers
@@ -73,6 +74,7 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 			return err
 		}
 	}
+	c.counts = !src.Passive && !src.Private() && c.session.kind(c.queue, src.Queue) == Quorum
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
@@ -194,6 +196,9 @@ func (c *consumer) hand(h *handed) (out adapters.Delivery, ok bool) {
 	}
 	h.consumer = c
 	h.decode(&out)
+	if out.Returned < 0 && c.counts {
+		out.Returned = 0 // redelivered, for it is a dead letter of some that was
+	}
 	h.message.SetContext(c.ctx)
 	out.Settler = h
 	return out, true

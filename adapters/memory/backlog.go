@@ -49,6 +49,7 @@ func (b *backlog) add(e *entry) {
 // giveBack puts an entry into the place of one that was given back.
 func (b *backlog) giveBack(e *entry) {
 	e.returned = true
+	e.returns++
 	if b.order == classic {
 		b.level(e.level).back.push(e)
 	} else {
@@ -129,7 +130,7 @@ func sooner(a, b *entry) *entry {
 // keep removes the entries that are not to be kept.
 func (b *backlog) keep(keep func(*entry) bool) {
 	old := *b
-	*b = backlog{order: old.order, turn: old.turn}
+	b.back, b.levels, b.n = list{}, nil, 0 // and not order, which is read without a lock
 	for e := old.back.head; e != nil; e = old.back.head {
 		old.back.remove(e)
 		if keep(e) {

@@ -16,7 +16,9 @@ import (
 // never locked at once, and no lock is held while a caller's code runs.
 type Broker struct {
 	version Version
-	classic bool // all queues are
+
+	consumerTimeout time.Duration
+	classic         bool // all queues are
 
 	clock   clock
 	routes  routes
@@ -34,7 +36,7 @@ type Broker struct {
 // New makes a broker. One that is not closed is collected as garbage once nobody
 // uses it, and no message waits in it for a time of its own.
 func New(options ...Option) *Broker {
-	b := &Broker{version: Newest, clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
+	b := &Broker{version: Newest, consumerTimeout: defaultTimeout, clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)
 	b.routes.replies = make(map[string]*queue)
 	b.routes.exchanges = make(map[string]*exchange)

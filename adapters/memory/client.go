@@ -86,7 +86,8 @@ func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Deliver
 		if err != nil {
 			return err
 		}
-		holder = &consumer{queue: q, session: c.session, gone: true}
+		holder = newConsumer(q, c.session)
+		holder.gone = true
 		if got = q.get(holder); got.entry == nil {
 			return adapters.ErrEmpty
 		}

@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // consumer is one subscription's hold on one queue in one session: when any of
@@ -13,6 +15,12 @@ type consumer struct {
 	session  *session
 	sub      *subscription // nil: a Get's
 	prefetch int
+
+	ctx    context.Context // of all messages that it delivers
+	cancel context.CancelCauseFunc
+
+	timeout time.Duration // how long it may hold a message; 0 = as long as it likes
+	culprit *entry        // what it held for longer, and was ended for
 
 	gone bool  // nothing more is pushed or received; what is in hand may be settled
 	lost error // why that can't be settled either
@@ -30,6 +38,12 @@ type consumer struct {
 	spare sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
 }
 
+func newConsumer(q *queue, s *session) *consumer {
+	c := &consumer{queue: q, session: s}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
 // waiter is a Receive that found nothing.
 type waiter struct {
 	got chan taken // of capacity 1
@@ -40,6 +54,16 @@ type waiter struct {
 type taken struct {
 	entry       *entry
 	redelivered bool
+	returns     int // how often it came back, see adapters.Delivery
+}
+
+// taken is e on its way. The queue's lock is held, or e is at hand.
+func (e *entry) taken() taken {
+	t := taken{e, e.returned, e.returns}
+	if e.returned && e.consumer.queue.ready.order == classic {
+		t.returns = -1
+	}
+	return t
 }
 
 func (c *consumer) hasRoom() bool { return !c.gone && c.n < c.prefetch }
@@ -76,8 +100,7 @@ func (c *consumer) take() (taken, *waiter) {
 
 func (c *consumer) takeAtHand() (t taken) {
 	if last := len(c.atHand) - 1; last >= 0 {
-		t.entry = c.atHand[last]
-		t.redelivered = t.entry.returned
+		t = c.atHand[last].taken()
 		c.atHand[last] = nil
 		c.atHand = c.atHand[:last]
 	}
@@ -120,7 +143,7 @@ func (c *consumer) leave(w *waiter) taken {
 
 // push hands e to the consumer. The queue's lock is held, as below.
 func (c *consumer) push(e *entry) {
-	e.consumer = c
+	e.consumer, e.since = c, 0
 	c.held.append(e)
 	c.n++
 	if last := len(c.parked) - 1; last >= 0 {
@@ -128,7 +151,7 @@ func (c *consumer) push(e *entry) {
 		// came last is served first: its goroutine is the warmest.
 		w := c.parked[last]
 		c.parked = c.parked[:last]
-		w.got <- taken{e, e.returned}
+		w.got <- e.taken()
 	} else if c.next == nil {
 		c.next = e
 	}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -48,9 +49,9 @@ func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	if d.message.Metadata == nil {
 		d.message.Metadata = make(message.Metadata) // for Set
 	}
-	d.message.SetContext(c.session.ctx)
+	d.message.SetContext(c.ctx)
 	out.Message, out.Settler = &d.message, d
-	out.Key, out.Redelivered, out.Properties = e.key, t.redelivered, e.props
+	out.Key, out.Redelivered, out.Returned, out.Properties = e.key, t.redelivered, t.returns, e.props
 	return out
 }
 
@@ -75,9 +76,13 @@ func (d *delivery) settle(o adapters.Outcome) error {
 	q.mu.Lock()
 	e := d.release()
 	if e == nil {
-		lost := c.lost
+		lost, tooLong := c.lost, d.entry != nil && d.entry == c.culprit
 		q.mu.Unlock()
-		return c.session.late(lost)
+		late := c.session.late(lost)
+		if tooLong && errors.Is(late, adapters.ErrStaleDelivery) {
+			return fmt.Errorf("memory: %w: %w", late, adapters.ErrConsumerTimeout)
+		}
+		return late
 	}
 	if !q.gone {
 		switch o {

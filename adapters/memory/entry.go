@@ -47,6 +47,8 @@ type entry struct {
 	consumer   *consumer     // who holds it; nil = it is ready
 	level      uint8         // by its priority, in the queue
 	returned   bool          // it was given back at least once, or counts as such
+	returns    int           // how often it was given back
+	since      time.Duration // when it was first seen to be held; 0 = not yet, see timeouts
 	failed     bool          // a session was lost that had it
 	sole       bool          // no other entry has the payload
 }

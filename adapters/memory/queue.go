@@ -33,6 +33,9 @@ type queue struct {
 	buried []burial    // to be dead-lettered once the lock is released
 	timer  *time.Timer // for the expiry of the next entry
 	alarm  time.Duration
+
+	watching bool // for what is held for too long
+	watcher  *time.Timer
 }
 
 // unlock releases the lock, and then sends off what died meanwhile: no two
@@ -49,7 +52,6 @@ func (q *queue) unlock() {
 // put adds a new entry at the tail. It returns ErrNacked if there is no room for it,
 // and ErrUnroutable if the queue was deleted since it was looked up.
 func (q *queue) put(e *entry) error {
-	e.level = q.ready.order.level(e.priority, q.spec.MaxPriority)
 	if ttl := shorter(e.props.TTL, q.spec.MessageTTL); ttl > 0 {
 		e.expires = q.broker.clock.after(ttl)
 	}
@@ -60,6 +62,7 @@ func (q *queue) put(e *entry) error {
 	}
 	e.seq = q.seq
 	q.seq++
+	e.level = q.ready.order.level(e.priority, q.spec.MaxPriority)
 	if q.room > 0 && q.ready.n == 0 {
 		q.ready.passed()
 		e.returned = e.returned && q.ready.order != classic // which looks only at what waited
@@ -102,6 +105,7 @@ func (q *queue) deliver(e *entry) {
 		if c.hasRoom() {
 			c.push(e)
 			q.unacked++
+			q.watch(c)
 			if !c.hasRoom() {
 				q.room--
 			}
@@ -140,7 +144,7 @@ func (q *queue) get(c *consumer) (t taken) {
 	c.next = nil // it is in hand
 	q.expire()
 	q.arm()
-	return taken{head, head.returned}
+	return head.taken()
 }
 
 // release takes e from the consumer that holds it.
@@ -221,4 +225,7 @@ func (q *queue) delete() {
 	q.gone = true
 	q.drop()
 	q.disarm()
+	if q.watcher != nil {
+		q.watcher.Stop()
+	}
 }

@@ -26,8 +26,10 @@ func newSession(c *Client) *session {
 // delivered to another. The control lock is held.
 func (b *Broker) endSessions(why error, sessions ...*session) {
 	left := make(map[*queue]bool) // whether by a consumer, not just by what was in hand of one
+	var consumers []*consumer
 	for _, s := range sessions {
 		for c := range s.consumers {
+			consumers = append(consumers, c)
 			q := c.queue
 			q.mu.Lock()
 			left[q] = left[q] || !c.gone
@@ -38,6 +40,9 @@ func (b *Broker) endSessions(why error, sessions ...*session) {
 	}
 	for _, s := range sessions {
 		s.cancel(why)
+	}
+	for _, c := range consumers {
+		c.cancel(why)
 	}
 	for q, byConsumer := range left {
 		b.handBack(q, byConsumer)

@@ -119,7 +119,8 @@ func (s *subscription) start() error {
 	if err != nil {
 		return err
 	}
-	c := &consumer{queue: q, session: s.client.session, sub: s, prefetch: s.source.Prefetch}
+	c := newConsumer(q, s.client.session)
+	c.sub, c.prefetch, c.timeout = s, s.source.Prefetch, s.client.broker.timeout(q, s.source)
 	c.session.consumers[c] = struct{}{}
 	s.client.subs[s] = struct{}{}
 	s.current.Store(c)

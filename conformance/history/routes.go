@@ -30,22 +30,34 @@ func (r routes) bind(e *Event, at int) {
 		r[e.To] = append(r[e.To], &route{queue: e.Queue})
 	}
 	t := r[e.To][i]
-	keys := e.Keys
-	if e.To.Kind == adapters.Fanout {
-		keys = []string{""}
-	}
-	for _, key := range keys {
+	for _, key := range boundKeys(e) {
 		if !slices.ContainsFunc(t.bindings, func(b binding) bool { return b.key == key }) {
 			t.bindings = append(t.bindings, binding{key, at})
 		}
 	}
 }
 
+// boundKeys returns the keys of a binding, those that mean the same in one spelling.
+func boundKeys(e *Event) []string {
+	switch e.To.Kind {
+	case adapters.Fanout:
+		return []string{""}
+	case adapters.Topic:
+		keys := make([]string, len(e.Keys))
+		for i, key := range e.Keys {
+			keys[i] = adapters.NormalPattern(key)
+		}
+		return keys
+	}
+	return e.Keys
+}
+
 func (r routes) unbind(e *Event) {
+	keys := boundKeys(e)
 	for _, t := range r[e.To] {
 		if t.queue == e.Queue {
 			t.bindings = slices.DeleteFunc(t.bindings, func(b binding) bool {
-				return len(e.Keys) == 0 || slices.Contains(e.Keys, b.key)
+				return len(e.Keys) == 0 || slices.Contains(keys, b.key)
 			})
 		}
 	}
