@@ -68,7 +68,7 @@ func (s *Subscription) counts(d *adapters.Delivery) bool {
 func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 	s, suspect := w.s, w.s.suspect()
 	before, counted := d.Lost, d.Returned >= 0
-	returned := s.survivors.forgive(d.Message.UUID, max(d.Returned, -d.Returned))
+	returned := s.blamed(d)
 	d.Returned = 0
 	if d.Lost += returned; before < suspect { // who was to blame is not known
 		d.Lost = min(d.Lost, suspect)
@@ -106,6 +106,7 @@ func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) 
 	err := w.s.resendToQueue(w.s.settling, d, wait)
 	switch {
 	case err == nil:
+		w.s.survivors.forget(d.Message.UUID)
 		w.tell(d, adapters.Ack)
 		return false
 	case unsendable(err) && losses >= w.s.cfg.lossLimit:
@@ -195,7 +196,9 @@ type survivors struct {
 	returns map[string]int // by message id
 }
 
-func (v *survivors) note(id string) {
+func (v *survivors) note(id string) { v.add(id, 1) }
+
+func (v *survivors) add(id string, n int) {
 	if id == "" {
 		return
 	}
@@ -204,18 +207,59 @@ func (v *survivors) note(id string) {
 	if v.returns == nil || len(v.returns) >= maxSurvivors {
 		v.returns = make(map[string]int)
 	}
-	v.returns[id]++
-}
-
-// forgive returns how many of so many returns of a message somebody is to blame for.
-func (v *survivors) forgive(id string, returned int) int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	forgiven := min(v.returns[id], returned)
-	if left := v.returns[id] - forgiven; left > 0 {
-		v.returns[id] = left
-	} else {
+	if v.returns[id] += n; v.returns[id] == 0 {
 		delete(v.returns, id)
 	}
-	return returned - forgiven
+}
+
+// forget is for a message of which another copy is sent: its returns are counted from 0.
+func (v *survivors) forget(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.returns, id)
+}
+
+func (v *survivors) of(id string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.returns[id]
+}
+
+// blamed returns how many of its returns somebody is to blame d for.
+func (s *Subscription) blamed(d *adapters.Delivery) int {
+	id := d.Message.UUID
+	held := 0
+	if s.stillHeld(id) { // by a worker that is about to note it
+		held = 1
+	}
+	if d.Returned >= 0 {
+		return max(0, d.Returned-max(0, s.survivors.of(id))-held)
+	}
+	// That it came back is all that is known: what is forgiven now cannot be again.
+	if held > 0 || s.survivors.of(id) > 0 {
+		s.survivors.add(id, -1)
+		return 0
+	}
+	return 1
+}
+
+// stillHeld reports whether a worker of s has the message in hand that it got in a session that
+// is over, for no fault of the message.
+func (s *Subscription) stillHeld(id string) bool {
+	for _, w := range s.workers {
+		if w.outlives(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *worker) outlives(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inHand == nil || w.heldID != id || w.heldIn.Err() == nil {
+		return false
+	}
+	err := w.inHand.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
+	return !errors.Is(err, adapters.ErrConsumerTimeout)
 }

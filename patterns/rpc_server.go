@@ -126,7 +126,7 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 		release()
 		return
 	}
-	w.take(d.Settler)
+	w.take(&d)
 	var produced []*message.Message
 	err := errGoexit
 	defer func() {

@@ -122,6 +122,7 @@ func (w *worker) retry(d *adapters.Delivery, err error) {
 		return
 	}
 	s.bus.counters.retried.Add(1)
+	s.survivors.forget(d.Message.UUID)
 	s.warn(d, "trying again", err, "in", p.Delay)
 	w.tell(d, adapters.Ack)
 }
@@ -170,9 +171,15 @@ func (w *worker) sendFailed(d *adapters.Delivery, err error) {
 
 func (w *worker) requeue(d *adapters.Delivery) {
 	w.s.bus.counters.requeued.Add(1)
-	if d.Lost >= w.s.suspect() && w.s.resendToQueue(w.s.settling, d, 0) == nil {
-		w.tell(d, adapters.Ack) // requeued it would be counted, and nobody was lost
-		return
+	if d.Lost >= w.s.suspect() { // requeued it would be counted, and nobody was lost
+		if w.s.fetching.Err() != nil {
+			w.s.drain() // waits until nothing is fetched any more: the copy must not come here, to be given back
+		}
+		if w.s.resendToQueue(w.s.settling, d, 0) == nil {
+			w.s.survivors.forget(d.Message.UUID)
+			w.tell(d, adapters.Ack)
+			return
+		}
 	}
 	w.s.survivors.note(d.Message.UUID)
 	w.tell(d, adapters.Requeue)

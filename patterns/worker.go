@@ -27,6 +27,8 @@ type worker struct {
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
+	heldID    string              // of the message in hand,
+	heldIn    context.Context     // and of the session that it came in
 	inHand    adapters.Settler    // of the message the handler is at work on
 	suspected *adapters.Delivery  // it, if it is handled alone
 	fetched   []adapters.Delivery // ahead of their turn
@@ -95,7 +97,7 @@ func (w *worker) handle(d adapters.Delivery) {
 	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
 		return // it comes again: handling it now too would be twice
 	}
-	w.take(d.Settler)
+	w.take(&d)
 	var err error
 	defer func() {
 		if w.leave() {
@@ -199,10 +201,10 @@ func (e *ackedError) Unwrap() error { return e.error }
 
 // take notes what is in hand, so that it can be given back if the handler
 // does not heed a shutdown.
-func (w *worker) take(settler adapters.Settler) {
+func (w *worker) take(d *adapters.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand = settler
+	w.inHand, w.heldID, w.heldIn = d.Settler, d.Message.UUID, w.session
 }
 
 // takeAlone notes that what is in hand must not be given back as others are.

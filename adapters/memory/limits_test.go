@@ -355,6 +355,7 @@ func TestDelay(t *testing.T) {
 			if !d.Timestamp.Equal(start) {
 				t.Errorf("timestamp %v, want when it was published", d.Timestamp)
 			}
+			settle(t, d, adapters.Ack) // or it would be held for too long
 		}
 	})
 }

@@ -1,0 +1,299 @@
+package patterns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// brokers are the kinds of RabbitMQ that count what comes back each in its own way.
+var brokers = map[string][]memory.Option{
+	"3.10":    {memory.RabbitMQ(memory.RabbitMQ310)},
+	"4.0":     {memory.RabbitMQ(memory.RabbitMQ40)},
+	"4.3":     {memory.RabbitMQ(memory.RabbitMQ43)},
+	"classic": {memory.RabbitMQ(memory.RabbitMQ40), memory.ClassicQueues()},
+}
+
+func onEachBroker(t *testing.T, f func(t *testing.T, broker *memory.Broker)) {
+	t.Helper()
+	for name, options := range brokers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New(options...)
+				defer broker.Close()
+				f(t, broker)
+			})
+		})
+	}
+}
+
+// process is a client of a broker that dies when one of its handlers is given the poison: it
+// fetches no more, and loses its connection with all that it has.
+func process(ctx context.Context, t *testing.T, broker *memory.Broker, handled func(patterns.Delivery), opts ...patterns.WorkOption) (died bool) {
+	client := broker.Connect()
+	bus := patterns.New(client)
+	working, die := context.WithCancel(ctx)
+	defer die()
+	dead := make(chan struct{})
+	sub, err := patterns.NewWorkQueue[string](bus, "jobs").Work(working, func(ctx context.Context, _ string) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		handled(d)
+		if d.ID == "poison" {
+			die()
+			close(dead)
+		}
+		if d.ID == "poison" || working.Err() != nil {
+			<-ctx.Done()
+		}
+		return ctx.Err()
+	}, opts...)
+	must(t, err)
+	select {
+	case <-dead:
+		died = true
+		synctest.Wait()
+		client.Cut() // after which nothing is delivered to it
+	case <-ctx.Done():
+	}
+	must(t, sub.Stop(context.Background()))
+	must(t, bus.Close(context.Background()))
+	return died
+}
+
+func TestLostWorkers(t *testing.T) {
+	for _, workers := range []int{1, 4} {
+		onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+			bus := patterns.New(broker.Connect())
+			defer bus.Close(t.Context())
+			jobs := patterns.NewWorkQueue[string](bus, "jobs")
+			for _, id := range []string{"a", "poison", "b", "c", "d", "e", "f", "g", "h"} {
+				must(t, jobs.Send(t.Context(), id, patterns.MessageID(id)))
+			}
+			living, kill := context.WithCancel(t.Context())
+			defer kill()
+			var mu sync.Mutex
+			var losses []int
+			ran := map[string]bool{}
+			note := func(d patterns.Delivery) {
+				mu.Lock()
+				defer mu.Unlock()
+				if d.ID == "poison" {
+					losses = append(losses, d.Lost)
+				} else {
+					ran[d.ID] = true
+				}
+			}
+			var supervisor sync.WaitGroup
+			supervisor.Go(func() {
+				for process(living, t, broker, note, patterns.Workers(workers), patterns.Prefetch(3*workers)) {
+				}
+			})
+			time.Sleep(time.Hour)
+			kill()
+			supervisor.Wait()
+			letter, err := jobs.Dead().TryGet(t.Context())
+			must(t, err)
+			if letter.ID != "poison" || letter.Headers[patterns.HeaderReason] != "its worker was lost 5 times" ||
+				letter.Headers[patterns.HeaderLosses] != "5" || letter.Headers[patterns.HeaderAttempts] != "1" {
+				t.Errorf("dead letter %q: %v", letter.ID, letter.Headers)
+			}
+			must(t, letter.Ack(t.Context()))
+			if !slices.Equal(losses, []int{0, 1, 2, 3, 4}) || len(ran) != 8 {
+				t.Errorf("it ran after %v losses, beside %v", losses, ran)
+			}
+			for _, q := range []*patterns.WorkQueue[string]{jobs, jobs.Dead()} {
+				if more, err := q.TryGet(t.Context()); !errors.Is(err, adapters.ErrEmpty) {
+					t.Errorf("left: %+v, %v", more, err)
+				}
+			}
+		})
+	}
+}
+
+// TestNobodyIsLost: what comes back for a shutdown, or a connection that is lost by a process
+// that lives, is nobody's fault, however often.
+func TestNobodyIsLost(t *testing.T) {
+	const often = 30
+	for name, happen := range map[string]func(*testing.T, *patterns.Bus, *memory.Broker, *patterns.Subscription) bool{
+		"shutdown": func(t *testing.T, _ *patterns.Bus, _ *memory.Broker, sub *patterns.Subscription) bool {
+			must(t, sub.Stop(t.Context()))
+			return true
+		},
+		"cut": func(_ *testing.T, _ *patterns.Bus, broker *memory.Broker, _ *patterns.Subscription) bool {
+			broker.Cut()
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+				bus := patterns.New(broker.Connect())
+				defer bus.Close(t.Context())
+				jobs := patterns.NewWorkQueue[string](bus, "jobs")
+				must(t, jobs.Send(t.Context(), "long"))
+				runs, most, done := 0, 0, false
+				work := func() *patterns.Subscription {
+					sub, err := jobs.Work(t.Context(), func(ctx context.Context, _ string) error {
+						d, _ := patterns.DeliveryFrom(ctx)
+						runs++
+						if most = max(most, d.Lost); done {
+							return nil
+						}
+						<-ctx.Done()
+						return ctx.Err()
+					}, patterns.DrainTimeout(0))
+					must(t, err)
+					return sub
+				}
+				sub := work()
+				for range often {
+					synctest.Wait()
+					time.Sleep(time.Minute)
+					if happen(t, bus, broker, sub) {
+						sub = work()
+					}
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if runs != often+1 || most > 2 {
+					t.Errorf("it ran %d times, after up to %d losses", runs, most)
+				}
+				done = true
+				must(t, sub.Stop(t.Context()))
+				sub = work()
+				time.Sleep(time.Minute)
+				must(t, sub.Stop(t.Context()))
+				for _, q := range []*patterns.WorkQueue[string]{jobs, jobs.Dead()} {
+					if more, err := q.TryGet(t.Context()); !errors.Is(err, adapters.ErrEmpty) {
+						t.Errorf("left: %+v, %v", more, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestHandlerPastTheConsumerTimeout: it is told, and its message is given up in the end. What is
+// held beside it is not.
+func TestHandlerPastTheConsumerTimeout(t *testing.T) {
+	for _, heed := range []bool{true, false} {
+		onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+			var text strings.Builder
+			bus := patterns.New(broker.Connect(), patterns.WithLogger(slog.New(slog.NewTextHandler(&text, nil))))
+			jobs := patterns.NewWorkQueue[string](bus, "jobs")
+			for _, id := range []string{"slow", "beside"} {
+				must(t, jobs.Send(t.Context(), id, patterns.MessageID(id)))
+			}
+			var mu sync.Mutex
+			begun, ended := []int{}, []string{}
+			_, err := jobs.Work(t.Context(), func(ctx context.Context, id string) error {
+				d, _ := patterns.DeliveryFrom(ctx)
+				if id == "beside" && d.Redelivered {
+					return nil
+				}
+				if id == "slow" {
+					mu.Lock()
+					begun = append(begun, d.Lost)
+					mu.Unlock()
+				} else {
+					time.Sleep(time.Second) // it is held for less
+				}
+				<-ctx.Done()
+				cause := context.Cause(ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				ended = append(ended, fmt.Sprintf("%s %t %t", id, errors.Is(cause, adapters.ErrConsumerTimeout), errors.Is(cause, adapters.ErrSessionLost)))
+				if heed {
+					return cause
+				}
+				return nil
+			}, patterns.Workers(2))
+			must(t, err)
+			time.Sleep(4 * time.Hour)
+			synctest.Wait()
+			slices.Sort(ended)
+			if want := []string{"beside true true", "slow true true", "slow true true", "slow true true", "slow true true", "slow true true"}; !slices.Equal(begun, []int{0, 1, 2, 3, 4}) ||
+				!slices.Equal(ended, want) {
+				t.Errorf("begun after %v losses, ended with %q", begun, ended)
+			}
+			if s := bus.Stats(); s.TimedOut != 5 || s.DeadLettered != 1 {
+				t.Errorf("%+v", s)
+			}
+			letter, err := jobs.Dead().TryGet(t.Context())
+			must(t, err)
+			if letter.ID != "slow" || letter.Headers[patterns.HeaderReason] != "its worker was lost 5 times" {
+				t.Errorf("dead letter %q: %v", letter.ID, letter.Headers)
+			}
+			must(t, bus.Close(t.Context()))
+			if !strings.Contains(text.String(), "held longer than the broker allows") {
+				t.Errorf("the log does not say why:\n%s", text.String())
+			}
+		})
+	}
+}
+
+// TestHandlerTimeoutSetsTheConsumerTimeout where the broker lets it.
+func TestHandlerTimeoutSetsTheConsumerTimeout(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+		bus := patterns.New(broker.Connect())
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		must(t, jobs.Send(t.Context(), "slow"))
+		var runs atomic.Int64
+		_, err := jobs.Work(t.Context(), func(ctx context.Context, _ string) error {
+			runs.Add(1)
+			select {
+			case <-time.After(time.Hour):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, patterns.HandlerTimeout(2*time.Hour))
+		must(t, err)
+		time.Sleep(6 * time.Hour)
+		want := int64(5) // and then it is a dead letter
+		if broker.Version() == memory.RabbitMQ43 {
+			want = 1
+		}
+		if n := runs.Load(); n != want {
+			t.Errorf("it ran %d times, want %d", n, want)
+		}
+		must(t, bus.Close(t.Context()))
+	})
+}
+
+func TestLossLimit(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		_, err := jobs.Work(t.Context(), func(context.Context, string) error { return nil }, patterns.LossLimit(1))
+		wantErr(t, "a limit of 1", err, adapters.ErrInvalid)
+		for _, limit := range []int{2, 3, 8} {
+			must(t, jobs.Send(t.Context(), "poison", patterns.MessageID("poison")))
+			living, kill := context.WithCancel(t.Context())
+			runs := 0
+			var supervisor sync.WaitGroup
+			supervisor.Go(func() {
+				for process(living, t, broker, func(patterns.Delivery) { runs++ }, patterns.LossLimit(limit)) {
+				}
+			})
+			letter, err := jobs.Dead().Get(t.Context())
+			must(t, err)
+			if !strings.Contains(letter.Headers[patterns.HeaderReason], fmt.Sprintf("lost %d times", limit)) || runs != limit {
+				t.Errorf("after %d runs, of at most %d: %v", runs, limit, letter.Headers)
+			}
+			must(t, letter.Ack(t.Context()))
+			kill()
+			supervisor.Wait()
+		}
+	})
+}
