@@ -61,7 +61,7 @@ func WatermillAMQP(node *rabbitmqtest.Node) Adapter {
 	return Adapter{
 		Name: "watermill-amqp",
 		About: fmt.Sprintf("watermill-amqp %s on RabbitMQ %s: NewDurablePubSubConfig with ConfirmDelivery, through adapters/watermill, with the claims of its documentation.",
-			version("github.com/ThreeDotsLabs/watermill-amqp/v3"), rabbitVersion(node)),
+			version("github.com/ThreeDotsLabs/watermill-amqp/v3"), node.Version),
 		Features: adapters.Features{Adapter: "watermill-amqp", Ability: claims | adapters.CanFanout | adapters.CanGroup},
 		Notes:    watermillAMQPNotes,
 		Open: func(ctx context.Context) (*conformance.Harness, error) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/motifmq/motif/adapters"
@@ -14,11 +15,12 @@ import (
 )
 
 // RabbitMQ is our adapter on a node of RabbitMQ that the suite has for itself,
-// with one type of queues.
+// with one type of queues. Its name has the version without what is only repaired in it:
+// "RabbitMQ 4.3 quorum".
 func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 	return Adapter{
-		Name:     "RabbitMQ " + string(queueType),
-		About:    fmt.Sprintf("adapters/amqp on RabbitMQ %s, durable queues are %s queues.", rabbitVersion(node), queueType),
+		Name:     fmt.Sprintf("RabbitMQ %s %s", series(node.Version), queueType),
+		About:    fmt.Sprintf("adapters/amqp on RabbitMQ %s, durable queues are %s queues.", node.Version, queueType),
 		Ours:     true,
 		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything},
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
@@ -42,11 +44,10 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 	}
 }
 
-func rabbitVersion(node *rabbitmqtest.Node) (version string) {
-	if err := node.Eval(context.Background(), &version, `list_to_binary(rabbit_misc:version())`); err != nil {
-		return "of unknown version"
-	}
-	return version
+// series is the 4.3 of 4.3.6.
+func series(version string) string {
+	numbers := strings.Split(version, ".")
+	return strings.Join(numbers[:min(2, len(numbers))], ".")
 }
 
 // login is a virtual host of one harness, and who may do all there.

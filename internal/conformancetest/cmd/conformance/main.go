@@ -1,9 +1,9 @@
 // Command conformance runs the conformance suite on each adapter that we
-// compare, and writes the matrix: as text, JSON, one HTML page, and in short into the
-// README. It fails if one of our own adapters fails.
+// compare, RabbitMQ's on each version of RabbitMQ, and writes the matrix: as text, JSON, one
+// HTML page, and in short into the README. It fails if one of our own adapters fails.
 //
 //	conformance -out conformance/report -readme README.md
-//	conformance -adapter gochannel     only this one, as text
+//	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
 package main
 
 import (
@@ -40,20 +40,14 @@ func main() {
 }
 
 func run(ctx context.Context, only, out, readme string) (err error) {
-	node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{})
+	columns, closeNodes, err := adapters(ctx)
+	defer func() { err = errors.Join(err, closeNodes()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, node.Close()) }()
 	var matrix conformance.Matrix
 	var failed []string
-	for _, a := range []conformancetest.Adapter{
-		conformancetest.Memory(),
-		conformancetest.RabbitMQ(node, amqp.Classic),
-		conformancetest.RabbitMQ(node, amqp.Quorum),
-		conformancetest.GoChannel(),
-		conformancetest.WatermillAMQP(node),
-	} {
+	for _, a := range columns {
 		if only != "" && only != a.Name {
 			continue
 		}
@@ -82,6 +76,29 @@ func run(ctx context.Context, only, out, readme string) (err error) {
 		err = fmt.Errorf("rules are violated by %s", strings.Join(failed, ", "))
 	}
 	return err
+}
+
+// adapters are the columns: our adapters, RabbitMQ's in each version, and the peers,
+// which have the newest. They use nodes, one a version, until these are closed.
+func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNodes func() error, err error) {
+	var nodes []*rabbitmqtest.Node
+	closeNodes = func() (err error) {
+		for _, n := range nodes {
+			err = errors.Join(err, n.Close())
+		}
+		return err
+	}
+	columns = append(columns, conformancetest.Memory())
+	for _, version := range rabbitmqtest.Versions() {
+		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{Version: version})
+		if err != nil {
+			return nil, closeNodes, err
+		}
+		nodes = append(nodes, node)
+		columns = append(columns, conformancetest.RabbitMQ(node, amqp.Classic), conformancetest.RabbitMQ(node, amqp.Quorum))
+	}
+	newest := nodes[len(nodes)-1]
+	return append(columns, conformancetest.GoChannel(), conformancetest.WatermillAMQP(newest)), closeNodes, nil
 }
 
 // write writes the matrix without what is another in each run and says nothing
