@@ -20,15 +20,30 @@ lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
 	$(GO) run $(GOLANGCI) run ./...
 
+# The versions of RabbitMQ that tests run on, unless MOTIF_RABBITMQ is one.
+VERSIONS = $(or $(MOTIF_RABBITMQ),3.10 4.0 4.3)
+NEWEST   = $(lastword $(VERSIONS))
+OLDER    = $(filter-out $(NEWEST),$(VERSIONS))
+
+# Runs a command with MOTIF_RABBITMQ as each of some versions, and fails if one has.
+# $(call each,VERSIONS,COMMAND)
+each = @failed=; for version in $(1); do \
+		export MOTIF_BROKER=require MOTIF_RABBITMQ=$$version; \
+		echo "== RabbitMQ $$version"; $(2) || failed=1; \
+	done; test -z "$$failed"
+
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/... ./examples/internal/onrabbitmq/...
 
 # Two packages at a time: those on RabbitMQ wait for it, most of the time.
+RACE = $(GO) test -race -shuffle=on -p 2 -timeout 15m
+
 .PHONY: test
-test: rabbitmq ## go vet, and all tests, in process and on RabbitMQ, with the race detector (minutes)
+test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet ./...
 	$(BENCH) vet ./...
-	MOTIF_BROKER=require $(GO) test -race -shuffle=on -p 2 -timeout 15m ./...
+	$(call each,$(NEWEST),$(RACE) ./...)
+	$(call each,$(OLDER),$(RACE) -run 'TestConformance|TestFaults|TestModel|TestTopics' ./adapters/amqp ./adapters/amqp/faults ./internal/model)
 	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
@@ -37,28 +52,29 @@ test-memory: ## the tests that need no RabbitMQ (a minute)
 	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: rabbitmq
-rabbitmq: ## install rabbitmq-server if it is missing, or say how
+rabbitmq: ## install RabbitMQ where it is missing, or say how: MOTIF_RABBITMQ=4.3 one version, else all
 	$(GO) run ./internal/rabbitmqtest/cmd/broker -install
 
 .PHONY: broker
-broker: ## a RabbitMQ node to play with; prints its URLs, ends with Ctrl-C
+broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints its URLs, ends with Ctrl-C
 	$(GO) run ./internal/rabbitmqtest/cmd/broker
 
 .PHONY: faults
-faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table with what was lost
-	MOTIF_BROKER=require $(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults
+faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table for each version with what was lost
+	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters and two peers: conformance/report, README (minutes)
+conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: conformance/report, README (minutes)
 	$(GO) run ./internal/conformancetest/cmd/conformance -out conformance/report -readme README.md
 
 SEQUENCES ?= 2000
 SEED      ?= 1
 
 .PHONY: model
-model: rabbitmq ## SEQUENCES (2000) random sequences, from SEED (1) on: is it the same in process and on RabbitMQ?
-	MOTIF_BROKER=require MOTIF_SEQUENCES=$(SEQUENCES) MOTIF_SEED=$(SEED) \
-		$(GO) test -count=1 -timeout 2h -run 'TestModel|TestTopics' -v ./internal/model
+model: export MOTIF_SEQUENCES = $(SEQUENCES)
+model: export MOTIF_SEED = $(SEED)
+model: rabbitmq ## SEQUENCES (2000) random sequences, from SEED (1) on: is it the same in process and on each RabbitMQ?
+	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 2h -run 'TestModel|TestTopics' -v ./internal/model)
 
 .PHONY: fuzz
 fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
