@@ -15,9 +15,13 @@
 //
 // [Start], [StartCluster] and [NewProxy] are the same without a test.
 //
-// A machine without RabbitMQ: a test is skipped with the reason, or fails if
-// MOTIF_BROKER=require is in the environment.
-// [Install] puts it there, or says how.
+// Which RabbitMQ: that of MOTIF_RABBITMQ in the environment, such as 4.3, else
+// the newest on the machine, unless [Options] name one. It is the one of a root
+// folder that [Install] has made, or what the machine has of its own.
+//
+// A machine without it: a test is skipped with the reason, or fails if
+// MOTIF_BROKER=require is in the environment. [Install] puts it there, or says
+// how.
 //
 // Nothing stays behind. Beside the nodes waits a process whose only task is to
 // end them and remove their folder once the test program has closed them or is

@@ -1,8 +1,8 @@
 // Command broker starts a RabbitMQ node to play with, prints where it is, and
-// removes it on Ctrl-C.
+// removes it on Ctrl-C. MOTIF_RABBITMQ in the environment is its version.
 //
 //	broker            start a node
-//	broker -install   see that RabbitMQ is installed, and start nothing
+//	broker -install   see that RabbitMQ is installed, all versions without MOTIF_RABBITMQ, and start nothing
 package main
 
 import (
@@ -35,7 +35,8 @@ func run(ctx context.Context, install bool) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("AMQP_URL=%s\nmanagement: %s (guest, guest)\nCtrl-C stops it and removes its data.\n", n.URL, n.ManagementURL())
+	fmt.Printf("RabbitMQ %s\nAMQP_URL=%s\nmanagement: %s (guest, guest)\nCtrl-C stops it and removes its data.\n",
+		n.Version, n.URL, n.ManagementURL())
 	<-ctx.Done()
 	return n.Close()
 }
