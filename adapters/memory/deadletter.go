@@ -49,8 +49,7 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	if to == nil {
 		return
 	}
-	failed := d.reason == diedRejected || d.entry.failed
-	e := &entry{record: d.entry.record, returned: failed && b.version.tells(from.ready.order)}
+	e := &entry{record: d.entry.record, returned: b.tells(d, from)}
 	r := &e.record
 	r.deaths = addDeath(r.deaths, from.name, d.reason)
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
@@ -66,6 +65,18 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	}
 	r.metadata[MetadataDeaths] = deathsText(r.deaths)
 	_ = to.put(e)
+}
+
+// tells reports whether RabbitMQ delivers a dead letter as redelivered: its new queue goes
+// on with the count of failed deliveries that the old one kept.
+func (b *Broker) tells(d burial, from *queue) bool {
+	switch b.version {
+	case RabbitMQ40:
+		return from.ready.order != classic && (d.entry.failed || d.reason == diedRejected)
+	case RabbitMQ43:
+		return d.entry.failed
+	}
+	return false
 }
 
 func addDeath(old []death, queue, reason string) []death {

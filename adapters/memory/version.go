@@ -25,8 +25,9 @@ import (
 // And on all versions what is given back to a quorum queue goes before all others, in
 // the order in which it is given back.
 //
-// A dead letter that was rejected, or was in hand when a session was lost, is
-// delivered as redelivered if it comes from a quorum queue of 4.0 or any queue of 4.3.
+// A dead letter is delivered as redelivered if it comes from a quorum queue of 4.0, and
+// was rejected or in hand when a session was lost; or from any queue of 4.3, and was in
+// hand when a session was lost.
 //
 // Otherwise classic queues are the same in all versions: up to MaxPriority the highest
 // priority first, which is none at all without MaxPriority, and what is given back has its
@@ -44,12 +45,6 @@ const (
 )
 
 var versions = []Version{RabbitMQ310, RabbitMQ40, RabbitMQ43}
-
-// tells reports whether a queue tells of its dead letters that somebody had them and
-// failed: rejected them, or lost its session. The next queue then delivers them as redelivered.
-func (v Version) tells(o order) bool {
-	return v == RabbitMQ43 || v == RabbitMQ40 && o != classic
-}
 
 // An Option says what a [Broker] imitates.
 type Option func(*Broker)
