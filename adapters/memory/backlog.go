@@ -2,7 +2,7 @@ package memory
 
 // backlog is the messages of a queue that are ready to be delivered.
 type backlog struct {
-	order  order
+	order  order   // for life, so it may be read without the lock of the queue
 	back   list    // what was given back to a quorum queue, in that order: it is the next
 	levels []level // the others; only as many levels as were used
 	turn   uint8   // of two levels: how many were taken since it was the oldest's turn, at most 2
@@ -149,4 +149,4 @@ func (b *backlog) keep(keep func(*entry) bool) {
 }
 
 // clear removes all.
-func (b *backlog) clear() { *b = backlog{order: b.order} }
+func (b *backlog) clear() { b.back, b.levels, b.turn, b.n = list{}, nil, 0, 0 }

@@ -120,12 +120,15 @@ func (q *queue) dispatch() {
 	if q.gone {
 		return
 	}
+	if q.ready.order == classic {
+		q.trim() // what was given back, before it is delivered
+	}
 	for q.expire(); q.ready.n > 0 && q.room > 0; q.expire() {
 		head := q.ready.peek()
 		q.ready.pop(head)
 		q.deliver(head)
 	}
-	q.trim() // of what was given back
+	q.trim()
 	q.arm()
 }
 

@@ -28,7 +28,7 @@ func TestWaitingMessagesAreDeliveredToTheFirstConsumer(t *testing.T) {
 }
 
 func TestRequeueGoesToTheOriginalPlace(t *testing.T) {
-	_, c := connect(t)
+	_, c := imitating(t, "")
 	sub := subscribe(t, c, fromQueue("q", 3))
 	publish(t, c, toQueue("q"), "a", "b", "c", "d")
 	a, b, cc := receive(t, sub, "a"), receive(t, sub, "b"), receive(t, sub, "c")
@@ -51,7 +51,7 @@ func TestRequeueGoesToTheOriginalPlace(t *testing.T) {
 }
 
 func TestRequeueKeepsItsPlaceAmongPriorities(t *testing.T) {
-	_, c := connect(t)
+	_, c := imitating(t, "")
 	s := fromQueue("q", 3)
 	s.Queue.MaxPriority = 5
 	sub := subscribe(t, c, s)

@@ -27,12 +27,16 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 		return nil, fmt.Errorf("memory: open: %w", err)
 	}
 	name := u.Opaque + u.Host
-	bare := url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, OmitHost: u.OmitHost}
+	bare := url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, OmitHost: u.OmitHost, RawQuery: u.RawQuery}
 	if *u != bare || !validName.MatchString(name) {
-		return nil, fmt.Errorf("memory: open: %w: the URL has more than a name of letters, digits, '.', '_' and '-'", adapters.ErrInvalid)
+		return nil, fmt.Errorf("memory: open: %w: the URL has more than a query and a name of letters, digits, '.', '_' and '-'", adapters.ErrInvalid)
+	}
+	wanted, err := parameters(u)
+	if err != nil {
+		return nil, err
 	}
 	if name == "" {
-		b := New()
+		b := New(wanted.options()...)
 		c := b.Connect()
 		c.onClose = b.Close
 		return c, nil
@@ -41,12 +45,54 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 	defer namedMu.Unlock()
 	b := named[name]
 	if b == nil || !b.inUse() {
-		b = New()
+		b = New(wanted.options()...)
 		named[name] = b
+	} else if wanted.version != "" && wanted.version != b.version || wanted.classic && !b.classic {
+		return nil, fmt.Errorf("memory: open: broker %q imitates RabbitMQ in another way: %w", name, adapters.ErrMismatch)
 	}
 	c := b.Connect()
 	c.onClose = func() { release(name, b) }
 	return c, nil
+}
+
+// wanted is what a URL says of the broker that it opens.
+type wanted struct {
+	version Version // "" = whatever there is, or the newest
+	classic bool
+}
+
+// parameters reads the query of a URL.
+func parameters(u *url.URL) (w wanted, err error) {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return w, fmt.Errorf("memory: open: %w: the URL's query does not parse", adapters.ErrInvalid)
+	}
+	for name, values := range query {
+		switch last := values[len(values)-1]; {
+		case name == "rabbitmq":
+			w.version = Version(last)
+			if err := w.version.validate(); err != nil {
+				return w, err
+			}
+		case name == "queue_type" && last == "classic":
+			w.classic = true
+		case name == "queue_type":
+			return w, fmt.Errorf("memory: open: %w: the URL's queue_type can only be classic", adapters.ErrInvalid)
+		default:
+			return w, fmt.Errorf("memory: open: %w: the URL has an unknown parameter (known: rabbitmq, queue_type)", adapters.ErrInvalid)
+		}
+	}
+	return w, nil
+}
+
+func (w wanted) options() (options []Option) {
+	if w.version != "" {
+		options = append(options, RabbitMQ(w.version))
+	}
+	if w.classic {
+		options = append(options, ClassicQueues())
+	}
+	return options
 }
 
 // release closes a named broker if it lost its last client.

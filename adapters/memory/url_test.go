@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/motifmq/motif/adapters"
@@ -61,6 +62,7 @@ func TestOpenLeavesNothingBehind(t *testing.T) {
 func TestOpenRefusesMore(t *testing.T) {
 	for _, url := range []string{
 		"memory:a?x=1", "memory://a?x=1", "memory:?", "memory://a/b", "memory:/a", "memory:a/b", "memory:///",
+		"memory:a?rabbitmq=", "memory:a?rabbitmq=4.1", "memory:a?queue_type=quorum", "memory:?rabbitmq=%zz", "memory:?rabbitmq=4.0;x",
 		"memory://user:secret@a", "memory://user@", "memory://a:80", "memory:a#f", "memory:a%20b", "memory://é",
 	} {
 		_, err := adapters.Open(ctx, url)
@@ -74,4 +76,46 @@ func TestOpenRefusesMore(t *testing.T) {
 	cancel()
 	_, err := adapters.Open(ended, "memory:")
 	wantErr(t, "ended ctx", err, context.Canceled)
+}
+
+func TestOpenChoosesWhatIsImitated(t *testing.T) {
+	for url, want := range map[string]wanted{
+		"memory:":                        {Newest, false},
+		"memory:?rabbitmq=4.3":           {RabbitMQ43, false},
+		"memory:imitating?rabbitmq=3.10": {RabbitMQ310, false},
+		"memory://imitates?queue_type=classic&rabbitmq=4.0": {RabbitMQ40, true},
+		"memory://?queue_type=classic":                      {Newest, true},
+	} {
+		b := open1(t, url).Broker()
+		if got := (wanted{b.Version(), b.classic}); got != want {
+			t.Errorf("%s imitates %v, want %v", url, got, want)
+		}
+	}
+}
+
+func TestANamedBrokerImitatesOneVersion(t *testing.T) {
+	first := open1(t, "memory:old?rabbitmq=3.10")
+	if second := open1(t, "memory:old"); second.Broker() != first.Broker() {
+		t.Error("who does not care got another broker")
+	}
+	open1(t, "memory:old?rabbitmq=3.10")
+	for _, url := range []string{"memory:old?rabbitmq=4.3", "memory:old?rabbitmq=3.10&queue_type=classic"} {
+		_, err := adapters.Open(ctx, url)
+		wantErr(t, url, err, adapters.ErrMismatch)
+	}
+}
+
+func TestUnknownVersions(t *testing.T) {
+	_, err := adapters.Open(ctx, "memory:?rabbitmq=3.9")
+	for _, v := range versions {
+		if err == nil || !strings.Contains(err.Error(), string(v)) {
+			t.Errorf("the error is %v, want one that names %s", err, v)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("RabbitMQ took an unknown version")
+		}
+	}()
+	RabbitMQ("5")
 }

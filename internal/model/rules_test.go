@@ -1,10 +1,12 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/memory"
 )
 
 // rules know what is determined. They are asked before each operation, while
@@ -12,7 +14,8 @@ import (
 // world. Each objection is to something that RabbitMQ does not promise.
 type rules struct {
 	p        *player
-	quorum   bool   // queues of RabbitMQ may be quorum queues
+	quorum   bool // queues of RabbitMQ may be quorum queues
+	version  memory.Version
 	restarts bool   // the script has a restart
 	last     string // verb
 	counts   map[string]counts
@@ -30,7 +33,7 @@ type knowledge struct {
 func newRules(p *player, s script) *rules {
 	return &rules{
 		p: p, quorum: s.on == "quorum", queues: make(map[string]*knowledge), counts: make(map[string]counts),
-		restarts: s.has("restart"),
+		version: cmp.Or(s.version, memory.Newest), restarts: s.has("restart"),
 	}
 }
 
@@ -60,6 +63,11 @@ func (r *rules) due(label string) int { return r.counts[label].Unacked - r.inHan
 func (r *rules) drops(label string) bool {
 	q := r.p.specs[label]
 	return q.MaxLength > 0 && q.Overflow == adapters.DropHead
+}
+
+// strict reports whether priorities are those of a quorum queue.
+func (r *rules) strict(q adapters.QueueSpec) bool {
+	return r.quorum && r.version == memory.RabbitMQ43 && !q.AutoDelete && (q.MaxLength == 0 || q.Overflow == adapters.DropHead)
 }
 
 // isGrave tells whether dead letters of a queue go to this one.
@@ -129,8 +137,8 @@ func (r *rules) toPublish(o op) string {
 	expires := o.pub.TTL > 0 && o.pub.TTL < long
 	for label, n := range r.counts {
 		q := r.p.specs[label]
-		if expires && o.pub.Priority > 0 && q.MaxPriority > 0 && n.Ready > 0 {
-			return "a priority queue does not look whether what gets ahead of others has expired"
+		if expires && o.pub.Priority > 0 && q.MaxPriority > 0 && n.Ready > 0 && !r.strict(q) {
+			return "a classic priority queue does not look whether what gets ahead of others has expired"
 		}
 		refuses = refuses || q.MaxLength > 0 && !r.drops(label)
 		expires = expires || q.MessageTTL > 0 && q.MessageTTL < long
@@ -168,22 +176,7 @@ func (r *rules) toSettle(o op) string {
 	case h.stale || o.verb != "requeue":
 		return ""
 	}
-	c := r.counts[o.name]
-	if r.drops(o.name) && c.Ready >= r.p.specs[o.name].MaxLength && r.takers(o.name, h) > 0 {
-		return "a classic queue that is full drops first and then delivers, a quorum queue does it the other way round"
-	}
 	return r.toReturn(o.name, []*held{h}, 0)
-}
-
-// takers counts the consumers that have room once h is settled.
-func (r *rules) takers(label string, h *held) int {
-	n := 0
-	for _, c := range r.p.at(label) {
-		if c.held < c.source.Prefetch || c == h.from || r.of(label).uncertain {
-			n++
-		}
-	}
-	return n
 }
 
 func (r *rules) toStop(o op) string {
@@ -235,9 +228,6 @@ func (r *rules) toLosing(clients ...string) string {
 		}
 		if others > 0 && len(lost)+theirs > 0 && n.Unacked > 0 && r.of(label).uncertain {
 			return "it is not known what the client holds of " + label
-		}
-		if others > 0 && len(lost)+theirs > 0 && r.drops(label) && n.Unacked > 0 {
-			return "a full queue drops and delivers in this order, or in the other"
 		}
 		due := 0
 		if theirs > 0 {
