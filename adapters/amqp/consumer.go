@@ -66,7 +66,7 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 // begin uses the consumer's own channel for the declarations: if one fails there
 // is nothing to consume on it.
 func (c *consumer) begin(src adapters.Source) (err error) {
-	if err := c.session.declare(c.ch, src); err != nil {
+	if err := c.session.declare(c.ch, src, true); err != nil {
 		return err
 	}
 	if c.queue = src.QueueName(); src.Private() {
@@ -154,7 +154,7 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 		close(c.empty)
 	}
 	if cancel {
-		_ = c.ch.Cancel(c.tag, false) // fails only together with the channel
+		c.depart(quiet)
 	}
 	for gone := false; !gone; { // what came before the broker said that no more does
 		select {

@@ -141,6 +141,8 @@ func (d *decoding) header(name, text string) {
 		if n, err := strconv.Atoi(text); err == nil && n > 0 {
 			d.out.Attempt = n
 		}
+	case headerAgain:
+		d.out.Redelivered = true
 	case headerPriority:
 		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 			d.out.Priority = uint8(n)

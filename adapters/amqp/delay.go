@@ -155,7 +155,7 @@ func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 		}
 	}
 	last := lastStep(destination(to))
-	if err := s.declareAlone(ch, last, false, waiting(0, below)); err != nil {
+	if _, err := s.declareAlone(ch, last, false, waiting(0, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(last, "", due, false, here)
@@ -176,7 +176,7 @@ func (s *session) declareRung(ch *amqp091.Channel, name, below, header string, l
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
 	}
-	if err := s.declareAlone(ch, name, false, waiting(life, below)); err != nil {
+	if _, err := s.declareAlone(ch, name, false, waiting(life, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(name, "", name, false, match(header, "1"))

@@ -27,6 +27,7 @@ type Driver struct {
 	publishing *link
 	channels   atomic.Int32  // that a connection may have, as of the last one
 	inFlight   chan struct{} // a place for each publish without an answer
+	doubts     *doubts
 
 	declaring names // queues that are being declared
 
@@ -36,9 +37,9 @@ type Driver struct {
 	consuming []*link
 	subs      map[*subscription]struct{}
 	declared  map[string]adapters.Source
-	highest   map[string]uint8 // MaxPriority of queues that were declared, by name
-	wg        sync.WaitGroup   // of all goroutines
-	finished  chan struct{}    // closed when Close is done
+	specs     map[string]adapters.QueueSpec // of queues that were declared, by name
+	wg        sync.WaitGroup                // of all goroutines
+	finished  chan struct{}                 // closed when Close is done
 }
 
 var (
@@ -64,7 +65,8 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		inFlight: make(chan struct{}, cfg.MaxInFlight),
 		subs:     make(map[*subscription]struct{}),
 		declared: make(map[string]adapters.Source),
-		highest:  make(map[string]uint8),
+		specs:    make(map[string]adapters.QueueSpec),
+		doubts:   newDoubts(cfg.MaxInFlight),
 		finished: make(chan struct{}),
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -203,6 +205,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 		s.flush()
 		s.end(adapters.ErrClosed)
 	}
+	d.depart(ctx, subs)
 	d.drain(ctx)
 	unhook := context.AfterFunc(ctx, d.cut)
 	giveUp := time.AfterFunc(goodbyeTime, d.cut)
@@ -219,13 +222,47 @@ func (d *Driver) shutDown(ctx context.Context) {
 	d.cut()
 }
 
+// depart waits until private subscriptions have left their exchanges, so that no publisher of
+// others fails for it, but not long.
+func (d *Driver) depart(ctx context.Context, subs []*subscription) {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	private := false
+	for _, s := range subs {
+		if !s.source.Private() || !s.source.Kind.IsExchange() {
+			continue
+		}
+		private = true
+		select {
+		case <-s.quiet:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if private {
+		sleep(ctx, departing)
+	}
+}
+
 // drain waits for the publishes that are under way, unless the broker is not
 // there to answer.
 func (d *Driver) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	taken := 0
-	for ; taken < cap(d.inFlight); taken++ {
+	// Those that are sent again come first, for they need places in flight.
+	for _, places := range []chan struct{}{d.doubts.slots, d.inFlight} {
+		taken := d.fill(ctx, places)
+		defer func() {
+			for range taken {
+				<-places
+			}
+		}()
+	}
+}
+
+// fill takes all places, each once it is free, and returns how many it got.
+func (d *Driver) fill(ctx context.Context, places chan struct{}) (taken int) {
+	for ; taken < cap(places); taken++ {
 		s := d.publishing.now()
 		if s == nil {
 			break
@@ -234,16 +271,14 @@ func (d *Driver) drain(ctx context.Context) {
 			break
 		}
 		select {
-		case d.inFlight <- struct{}{}:
+		case places <- struct{}{}:
 			continue
 		case <-ctx.Done():
 		case <-s.ctx.Done():
 		}
 		break
 	}
-	for range taken {
-		<-d.inFlight
-	}
+	return taken
 }
 
 // mayBegin combines what every verb asks first.

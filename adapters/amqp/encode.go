@@ -35,6 +35,7 @@ type outgoing struct {
 	expiration string
 	timestamp  time.Time
 	twice      bool // the id also in a header
+	again      bool // it was sent before, and may be in a queue
 }
 
 // outgoing prepares m, or says why m cannot be sent.
@@ -176,6 +177,9 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	if p.Lost > 0 {
 		b = appendHeader(b, headerLost, strconv.Itoa(p.Lost))
 	}
+	if o.again {
+		b = appendHeader(b, headerAgain, "1")
+	}
 	if p.Priority != o.level {
 		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
 	}
@@ -244,7 +248,8 @@ func own(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false
 	}
-	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerPriority || key == headerKey || key == headerTTL ||
+	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerPriority || key == headerAgain ||
+		key == headerKey || key == headerTTL ||
 		strings.HasPrefix(key, headerDelay) || strings.HasPrefix(key, headerEscape)
 }
 

@@ -43,6 +43,25 @@ func (s *session) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) erro
 	return err
 }
 
+// isBeginning reports whether a queue was said to be down in its first moments, as RabbitMQ (4.3) says
+// of one that another process is declaring. It waits for it, and believes it the third time.
+func (s *session) isBeginning(queue string, err error) bool {
+	if err == nil || !errors.Is(sentinel(err), adapters.ErrUnavailable) || !s.alive() {
+		return false
+	}
+	s.mu.Lock()
+	if len(s.down) >= maxKnown {
+		clear(s.down)
+	}
+	s.down[queue]++
+	again := s.down[queue] < 3
+	if !again {
+		delete(s.down, queue)
+	}
+	s.mu.Unlock()
+	return again && sleep(s.ctx, s.ripening())
+}
+
 // isForeign tells whether a declaration failed because the exchange differs in
 // something that is not its kind. RabbitMQ looks at the kind first.
 func isForeign(err error) bool {

@@ -65,7 +65,7 @@ func (s *session) get(ctx context.Context, src adapters.Source, release func()) 
 		if err != nil {
 			return nil, err
 		}
-		if err = s.declare(ch, src); err == nil {
+		if err = s.declare(ch, src, true); err == nil {
 			var d amqp091.Delivery
 			var ok bool
 			if d, ok, err = ch.Get(src.QueueName(), false); ok {

@@ -38,6 +38,7 @@ func (d *Driver) event(e Event) { d.cfg.OnEvent(e) }
 
 // Health is how the driver's connections are doing.
 type Health struct {
+	Again uint64       // times that a publish to an exchange was sent again: a queue that it reaches may have it twice, marked
 	Links []LinkHealth // the first is for publishing, the others, which are made as needed, for consuming
 }
 
@@ -68,7 +69,7 @@ func (d *Driver) Health() Health {
 	d.mu.Lock()
 	links := append([]*link{d.publishing}, d.consuming...)
 	d.mu.Unlock()
-	var h Health
+	h := Health{Again: d.doubts.again.Load()}
 	for _, l := range links {
 		h.Links = append(h.Links, l.health())
 	}

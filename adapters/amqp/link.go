@@ -148,6 +148,13 @@ func (l *link) up(s *session) {
 	l.set(s, nil)
 }
 
+// generation counts the sessions so far.
+func (l *link) generation() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gen
+}
+
 // now returns the present session, or nil.
 func (l *link) now() *session {
 	l.mu.Lock()

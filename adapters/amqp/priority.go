@@ -28,14 +28,14 @@ const headerPriority = "motif-priority"
 // topLevel is the highest level of a quorum queue.
 const topLevel = 31
 
-// learn notes the highest priority of a queue that was just declared.
-func (d *Driver) learn(queue string, highest uint8) {
+// learn notes the properties of a queue that was just declared.
+func (d *Driver) learn(queue string, q adapters.QueueSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.highest) >= maxKnown {
-		clear(d.highest) // then priorities go as they are given, until somebody declares again
+	if len(d.specs) >= maxKnown {
+		clear(d.specs) // then priorities go as they are given, until somebody declares again
 	}
-	d.highest[queue] = highest
+	d.specs[queue] = q
 }
 
 // level is the priority that the broker is told. What waits for its Delay has none: on its
@@ -49,8 +49,8 @@ func (d *Driver) level(p *adapters.Publication) uint8 {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if highest, known := d.highest[p.To.Name]; known {
-		return min(p.Priority, highest)
+	if q, known := d.specs[p.To.Name]; known {
+		return min(p.Priority, q.MaxPriority)
 	}
 	return p.Priority
 }

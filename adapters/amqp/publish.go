@@ -34,11 +34,27 @@ func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) erro
 	if err != nil {
 		return err
 	}
+	p, err := d.prove(ctx, &o)
+	switch {
+	case err != nil:
+		return err
+	case p != nil:
+		return d.alone(ctx, &o, p)
+	}
+	err = d.once(ctx, &o)
+	if errors.Is(err, adapters.ErrNacked) && d.isDoubtful(&o) {
+		err = d.insist(ctx, &o)
+	}
+	return err
+}
+
+// once publishes and waits for the answer.
+func (d *Driver) once(ctx context.Context, o *outgoing) error {
 	if err := d.takeOff(ctx); err != nil {
 		return err
 	}
 	w := waiters.Get().(*waiter)
-	if err := d.send(ctx, &o, w.done); err != nil {
+	if err := d.send(ctx, o, w.done); err != nil {
 		<-d.inFlight
 		waiters.Put(w)
 		return err
@@ -78,21 +94,42 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	}
 	b := newBatch(msgs)
 	for i, m := range msgs {
-		done := func(err error) { b.answer(i, err) }
-		o, err := d.outgoing(r, m)
-		if err == nil {
-			err = d.takeOff(ctx)
-		}
-		if err == nil {
-			if err = d.send(ctx, &o, done); err != nil {
-				<-d.inFlight
-			}
-		}
-		if err != nil {
-			done(err)
+		if err := d.publishNext(ctx, r, m, func(err error) { b.answer(i, err) }); err != nil {
+			b.answer(i, err)
 		}
 	}
-	return b.wait(ctx)
+	b.await(ctx)
+	for _, i := range b.doubtful() {
+		o, err := d.outgoing(r, msgs[i])
+		if err == nil && !o.ordered() && d.isDoubtful(&o) {
+			b.correct(i, d.insist(ctx, &o))
+		}
+	}
+	return b.result()
+}
+
+// publishNext publishes one of many. The first to a queue goes alone.
+func (d *Driver) publishNext(ctx context.Context, r *route, m *message.Message, done func(error)) error {
+	o, err := d.outgoing(r, m)
+	if err != nil {
+		return err
+	}
+	p, err := d.prove(ctx, &o)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		done(d.alone(ctx, &o, p))
+		return nil
+	}
+	if err := d.takeOff(ctx); err != nil {
+		return err
+	}
+	if err := d.send(ctx, &o, done); err != nil {
+		<-d.inFlight
+		return err
+	}
+	return nil
 }
 
 // batch is several publishes whose answers are waited for together.
@@ -133,8 +170,8 @@ func (b *batch) answer(i int, err error) {
 	}
 }
 
-// wait waits for all answers, as long as ctx allows.
-func (b *batch) wait(ctx context.Context) error {
+// await waits for all answers, as long as ctx allows.
+func (b *batch) await(ctx context.Context) {
 	select {
 	case <-b.empty:
 	case <-ctx.Done():
@@ -142,9 +179,36 @@ func (b *batch) wait(ctx context.Context) error {
 			b.answer(i, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()))
 		}
 	}
+}
+
+// doubtful returns those that were nacked, in order.
+func (b *batch) doubtful() (indexes []int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failed == nil {
+	for _, f := range b.failed {
+		if errors.Is(f.Err, adapters.ErrNacked) {
+			indexes = append(indexes, f.Index)
+		}
+	}
+	slices.Sort(indexes)
+	return indexes
+}
+
+// correct replaces the answer of one that had failed.
+func (b *batch) correct(i int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed = slices.DeleteFunc(b.failed, func(f adapters.FailedMessage) bool { return f.Index == i })
+	if err != nil {
+		b.failed = append(b.failed, failure(i, b.msgs[i], err))
+	}
+}
+
+// result is what the call returns, once all have their answers.
+func (b *batch) result() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.failed) == 0 {
 		return nil
 	}
 	slices.SortFunc(b.failed, func(a, b adapters.FailedMessage) int { return cmp.Compare(a.Index, b.Index) })
@@ -169,10 +233,17 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	if err != nil {
 		return err
 	}
+	first, err := d.prove(ctx, &o)
+	switch {
+	case err != nil:
+		return err
+	case first != nil:
+		return d.aloneLater(ctx, &o, first, done)
+	}
 	if err := d.takeOff(ctx); err != nil {
 		return err
 	}
-	if err := d.send(ctx, &o, done); err != nil {
+	if err := d.sendInsisting(ctx, &o, done); err != nil {
 		<-d.inFlight
 		return err
 	}

@@ -36,6 +36,7 @@ type session struct {
 	reason    string        // why it does not
 	known     map[adapters.Endpoint]struct{}
 	foreign   map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
+	down      map[string]int                 // queues that were said to be down, and how often
 	otherwise map[string]struct{}            // queues with priorities that are of the other type
 	rungs     int                            // of the ladder, that exist
 	lanes     map[string]*lane
@@ -59,6 +60,7 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
 
+		down:      make(map[string]int),
 		otherwise: make(map[string]struct{}),
 	}
 	version, _ := conn.Properties["version"].(string)

@@ -146,8 +146,9 @@ func (sub *subscription) run(c *consumer) {
 func (sub *subscription) finish(c *consumer, quiet func()) {
 	if errors.Is(sub.why(), adapters.ErrClosed) {
 		// The connection is about to go, and gives back everything; what is
-		// acknowledged has to be told before.
+		// acknowledged has to be told before, and publishers are not to notice.
 		c.ledger.stop()
+		c.unbind()
 		quiet()
 		c.lose(<-c.closes)
 		return

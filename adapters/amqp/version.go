@@ -12,9 +12,10 @@ type release struct{ major, minor, patch int }
 var (
 	oldest           = release{3, 10, 0} // that the tests know
 	consumerTimeouts = release{4, 3, 0}  // from here on they are the queue's and the consumer's
-
-	strictLevels  = release{4, 3, 0} // from here on quorum queues have priorities, strictly
-	passiveRights = release{4, 3, 1} // from here on a passive declare takes any permission; some before want configure
+	strictLevels     = release{4, 3, 0}  // from here on quorum queues have priorities, strictly
+	nacksLeaving     = release{4, 1, 0}  // from here on an exchange may nack for a queue that goes: 4.0 does not, 4.3 does
+	quickQueues      = release{4, 3, 0}  // from here on quorum queues work sooner
+	passiveRights    = release{4, 3, 1}  // from here on a passive declare takes any permission; some before want configure
 )
 
 // parseRelease reads what a broker says of itself: "4.3.6", "4.1.0-rc.1", "3.13.7+2".
