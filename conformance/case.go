@@ -33,7 +33,7 @@ func (c Case) Area() string {
 
 // alone tells whether the case does something to the broker that others would
 // notice.
-func (c Case) alone() bool { return c.Hooks&(WithRestart|WithFreeze|WithBlock) != 0 }
+func (c Case) alone() bool { return c.Hooks&(WithRestart|WithFreeze|WithBlock|WithHoldLimit) != 0 }
 
 // Cases returns all cases, in the order of their areas.
 func Cases() []Case {
@@ -49,6 +49,7 @@ func Cases() []Case {
 		answerCases,
 		failureCases,
 		policyCases,
+		lostCases,
 		limitCases,
 		durableCases,
 		lifecycleCases,

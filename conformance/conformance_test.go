@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"math"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -24,6 +25,10 @@ func harness(b *memory.Broker) *Harness {
 			return stall(b, memory.OnPublish, memory.OnSubscribe, memory.OnDeliver, memory.OnSettle), nil
 		},
 		Block: func(context.Context) (func() error, error) { return stall(b, memory.OnPublish), nil },
+		// A subscription's own HoldTime does it.
+		HoldLimit: func(context.Context, time.Duration) (func() error, error) {
+			return func() error { return nil }, nil
+		},
 	}
 }
 

@@ -287,6 +287,22 @@
 //   - failure/no-letters: What is given up in a queue without dead letters is told to OnDrop and
 //     gone, and the queue goes on.
 //
+// lost:
+//
+//   - lost/returned: A message that comes back says how often it has, or that nobody counts; one
+//     that is new says 0, and how many losses its publisher counted.
+//   - lost/returned-by-cut: What a lost session gives back counts as returned, too.
+//   - lost/held-too-long: What is held for longer than the broker allows comes again, to whoever is
+//     there; all contexts of the subscription's messages end with ErrConsumerTimeout, and to settle
+//     late is ErrStaleDelivery, which for the one that was held too long is ErrConsumerTimeout,
+//     too.
+//   - lost/parked: A message whose worker is lost as often as the limit allows goes to the dead
+//     letters, and says so; what was in the same hands is handled.
+//   - lost/shutdown: A shutdown loses no worker: a message that is given back by any number of them
+//     is no dead letter.
+//   - lost/cut: A lost connection loses no worker that lives: a message that came back for any
+//     number of them is no dead letter.
+//
 // limit:
 //
 //   - limit/ttl: A message is not delivered after its time to live, and those without one are not

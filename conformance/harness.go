@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -42,6 +43,10 @@ type Harness struct {
 	// Delete deletes a queue behind the adapter's back.
 	Delete func(ctx context.Context, queue string) error
 
+	// HoldLimit makes the broker take back what a subscription holds for longer than d: one that
+	// is made from now on, by a client that is, with d as its HoldTime. Until undo is called.
+	HoldLimit func(ctx context.Context, d time.Duration) (undo func() error, err error)
+
 	// Secret is a password that the clients log in with, which must not show
 	// anywhere.
 	Secret string
@@ -59,9 +64,10 @@ const (
 	WithDepth
 	WithDelete
 	WithSecret
+	WithHoldLimit
 )
 
-var hookNames = [...]string{"restart", "cut", "freeze", "block", "depth", "delete", "secret"}
+var hookNames = [...]string{"restart", "cut", "freeze", "block", "depth", "delete", "secret", "hold limit"}
 
 // String returns the names of the hooks in the set, separated by commas.
 func (h Hook) String() string {
@@ -84,6 +90,8 @@ func (h *Harness) hooks() (set Hook) {
 		WithDepth:   h.Depth != nil,
 		WithDelete:  h.Delete != nil,
 		WithSecret:  h.Secret != "",
+
+		WithHoldLimit: h.HoldLimit != nil,
 	} {
 		if there {
 			set |= hook

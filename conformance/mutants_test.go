@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -37,6 +38,7 @@ var mutants = slices.Concat(
 	topicMutants,
 	rpcMutants,
 	failureMutants,
+	lostMutants,
 	limitMutants,
 	durableMutants,
 	lifecycleMutants,
@@ -170,6 +172,8 @@ func (x mutant) open(run context.Context) (*Harness, error) {
 		Depth:   func(ctx context.Context, queue string) (int, error) { return h.Depth(ctx, queue) },
 		Delete:  func(ctx context.Context, queue string) error { return h.Delete(ctx, queue) },
 		Secret:  secret,
+
+		HoldLimit: func(ctx context.Context, d time.Duration) (func() error, error) { return h.HoldLimit(ctx, d) },
 	}, nil
 }
 

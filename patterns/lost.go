@@ -70,8 +70,11 @@ func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 	before, counted := d.Lost, d.Returned >= 0
 	returned := s.blamed(d)
 	d.Returned = 0
-	if d.Lost += returned; before < suspect { // who was to blame is not known
-		d.Lost = min(d.Lost, suspect)
+	if before < suspect { // who was to blame is not known
+		d.Lost = min(before+returned, suspect)
+	} else { // whoever gets it back counts it, so that all but one never had it in hand
+		returned = min(returned, 1)
+		d.Lost += returned
 	}
 	switch {
 	case returned > 0 && d.Lost >= s.cfg.lossLimit:
@@ -80,7 +83,7 @@ func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 	case returned == 0 && before < suspect, counted && d.Lost < suspect:
 		return true, false
 	case returned == 0 && s.alone.TryLock():
-		if d.Lost > suspect { // once more than it had to be to get here
+		if d.Lost > suspect || d.Lost+1 >= s.cfg.lossLimit { // it did it before, or is out at the next loss
 			w.makeRoom()
 		}
 		return true, true

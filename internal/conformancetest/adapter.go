@@ -5,6 +5,7 @@ package conformancetest
 import (
 	"context"
 	"math"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -47,6 +48,10 @@ func Memory() Adapter {
 					return stall(b, memory.OnPublish, memory.OnSubscribe, memory.OnDeliver, memory.OnSettle), nil
 				},
 				Block: func(context.Context) (func() error, error) { return stall(b, memory.OnPublish), nil },
+				// A subscription's own HoldTime does it.
+				HoldLimit: func(context.Context, time.Duration) (func() error, error) {
+					return func() error { return nil }, nil
+				},
 			}, nil
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
@@ -28,7 +29,7 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 			if err != nil {
 				return nil, err
 			}
-			return v.harness(func(ctx context.Context) (adapters.Driver, error) {
+			h := v.harness(func(ctx context.Context) (adapters.Driver, error) {
 				cfg, err := amqp.ParseURL(v.url)
 				if err != nil {
 					return nil, err
@@ -39,7 +40,11 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 					return nil, err
 				}
 				return d, nil
-			}), nil
+			})
+			if series(node.Version) >= "4.3" && queueType == amqp.Classic {
+				h.HoldLimit = nil // such queues have no consumer timeout there
+			}
+			return h, nil
 		},
 	}
 }
@@ -109,6 +114,23 @@ func (l *login) harness(connect func(context.Context) (adapters.Driver, error)) 
 			return q.Ready, err
 		},
 		Delete: l.DeleteQueue,
-		Secret: l.password,
+
+		HoldLimit: l.holdLimit,
+		Secret:    l.password,
 	}
+}
+
+// holdLimit sets the consumer timeout of channels that are opened from now on. From 4.3 on it is
+// the consumer's own.
+func (l *login) holdLimit(ctx context.Context, d time.Duration) (undo func() error, err error) {
+	if series(l.node.Version) >= "4.3" {
+		return func() error { return nil }, nil
+	}
+	set := func(ctx context.Context, timeout, tick time.Duration) error {
+		return l.node.Eval(ctx, nil, `
+			application:set_env(rabbit, consumer_timeout, %d),
+			application:set_env(rabbit, channel_tick_interval, %d)`, timeout.Milliseconds(), tick.Milliseconds())
+	}
+	undo = func() error { return set(context.WithoutCancel(ctx), 30*time.Minute, time.Minute) }
+	return undo, set(ctx, d, 100*time.Millisecond)
 }
