@@ -34,11 +34,12 @@ func Install(ctx context.Context, out io.Writer, versions ...string) error {
 	if err = os.MkdirAll(cacheFolder, 0o755); err != nil { //nolint:gosec // for everybody
 		return err
 	}
-	unlock, err := lock(ctx, cacheFolder)
+	locked, err := lock(ctx, cacheFolder)
 	if err != nil {
 		return err
 	}
-	defer unlock()                                        //nolint:errcheck // it ends with the program at the latest
+	defer locked.Close() //nolint:errcheck // it ends with the program at the latest
+
 	if missing, _ = lacking(versions); len(missing) > 0 { // nobody else has, while we waited
 		if err = needDebootstrap(ctx, out); err != nil {
 			return err
@@ -46,7 +47,7 @@ func Install(ctx context.Context, out io.Writer, versions ...string) error {
 	}
 	done := make(chan error)
 	for _, r := range missing {
-		go func() { done <- r.install(ctx, out) }()
+		go func() { done <- r.install(ctx, out, locked) }()
 	}
 	for range missing {
 		err = errors.Join(err, <-done)
@@ -75,12 +76,14 @@ func lacking(versions []string) (missing []release, err error) {
 var installScript string
 
 // install makes the release's root folder, all of it or nothing.
-func (r release) install(ctx context.Context, out io.Writer) error {
+func (r release) install(ctx context.Context, out io.Writer, locked *os.File) error {
 	unfinished := filepath.Join(cacheFolder, "unfinished-"+r.version)
 	if err := os.RemoveAll(unfinished); err != nil { // of one that was interrupted
 		return err
 	}
-	err := run(ctx, out, "unshare", "-m", "/bin/sh", "-c", installScript, "install", r.suite, unfinished, debianMirror(ctx))
+	cmd := command(ctx, out, "unshare", "-m", "/bin/sh", "-c", installScript, "install", r.suite, unfinished, debianMirror(ctx))
+	cmd.ExtraFiles = []*os.File{locked} // if we are killed, it is locked as long as something of this still runs
+	err := cmd.Run()
 	if err == nil {
 		err = r.check(unfinished)
 	}
@@ -108,14 +111,17 @@ func needDebootstrap(ctx context.Context, out io.Writer) error {
 	}
 	install := []string{"apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends",
 		"debootstrap", "debian-archive-keyring"}
-	if err := run(ctx, out, install...); err == nil {
-		return nil
+	err := command(ctx, out, install...).Run()
+	if err != nil { // maybe for want of the lists, or for old ones
+		err = command(ctx, out, "apt-get", "update").Run()
+		if err == nil {
+			err = command(ctx, out, install...).Run()
+		}
 	}
-	// maybe for want of the lists, or for old ones
-	if err := run(ctx, out, "apt-get", "update"); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("installing debootstrap: %w", err)
 	}
-	return run(ctx, out, install...)
+	return nil
 }
 
 // debianMirror is the one that the machine has its own packages from, if it
@@ -132,21 +138,19 @@ func debianMirror(ctx context.Context) string {
 
 const debian = "http://deb.debian.org/debian"
 
-// run runs a command, in a process group that ends with ctx.
-func run(ctx context.Context, out io.Writer, command ...string) error {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+// command is one whose whole process group ends with ctx.
+func command(ctx context.Context, out io.Writer, words ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = out, out
 	detach(cmd)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", command[0], err)
-	}
-	return nil
+	return cmd
 }
 
-// lock takes a lock that hangs on a folder, which leaves nothing behind.
-func lock(ctx context.Context, folder string) (unlock func() error, err error) {
+// lock takes a lock that hangs on a folder, which leaves nothing behind. Closing the
+// file gives it back, unless another process has it open, too.
+func lock(ctx context.Context, folder string) (*os.File, error) {
 	f, err := os.Open(folder)
 	if err != nil {
 		return nil, err
@@ -154,7 +158,7 @@ func lock(ctx context.Context, folder string) (unlock func() error, err error) {
 	for {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return f.Close, nil
+			return f, nil
 		}
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			select {
