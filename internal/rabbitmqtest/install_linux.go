@@ -128,7 +128,7 @@ func needDebootstrap(ctx context.Context, out io.Writer) error {
 // runs Debian, else Debian's.
 func debianMirror(ctx context.Context) string {
 	const ask = `. /etc/os-release && [ "$ID" = debian ] &&
-		apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages' | head -n 1`
+		apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages' | grep -m 1 ^http`
 	own, err := exec.CommandContext(ctx, "/bin/sh", "-c", ask).Output()
 	if err != nil {
 		return debian

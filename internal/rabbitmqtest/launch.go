@@ -30,7 +30,7 @@ func start(ctx context.Context, o Options, count int) ([]*Node, error) {
 	return nil, err
 }
 
-// portTaken tells whether another program was faster to take one of the ports,
+// portTaken reports whether another program was faster to take one of the ports,
 // as far as the log says.
 func portTaken(err error) bool {
 	return errors.Is(err, errEpmd) || strings.Contains(err.Error(), "eaddrinuse") ||

@@ -104,7 +104,7 @@ func leftBy(t *testing.T, output []byte) leftovers {
 	return leftovers{}
 }
 
-// alive tells whether a process runs. A zombie does not, though it still
+// alive reports whether a process runs. A zombie does not, though it still
 // answers to signal 0: it is another's to bury.
 func alive(t *testing.T, pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
