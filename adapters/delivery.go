@@ -43,7 +43,7 @@ type Delivery struct {
 	Message *message.Message
 
 	Key         string // the Publication's Key
-	Redelivered bool   // it may have been delivered before
+	Redelivered bool   // it may have been delivered before, or its publisher had to send it again and it may come twice
 
 	// Returned is how often this message came back to its queue before, with no outcome: because
 	// it was requeued, because a session was lost, or because it was held for too long. It is -1

@@ -25,7 +25,9 @@ var (
 	ErrUnroutable = errors.New("motif: unroutable")
 
 	// ErrNacked: the broker refused the message, as a full queue does. It is
-	// not stored in the queue that refused.
+	// not stored in the queue that refused; of the queues of an exchange others may
+	// have it. A queue that is gone does not refuse: that is ErrUnroutable, or nothing if
+	// the message is not Mandatory.
 	ErrNacked = errors.New("motif: refused by the broker")
 
 	// ErrUnconfirmed: it is unknown whether the broker has the message, for the

@@ -68,9 +68,20 @@
 //     RabbitMQ (up to 4.0) closes the connection for it. Before 3.12 it does so, too, for the
 //     address of a caller whose node is down, or that was made up with care. Answers there
 //     have no TTL: they wait in no queue.
-//   - RabbitMQ (3.10) knows a quorum queue before it works. This driver declares
-//     a queue once at a time; of two processes that begin with a new queue in the same
-//     moment, one may get ErrNacked, or lose its connection, which comes back.
+//   - What RabbitMQ refuses is sent again a few times within a second before it is ErrNacked, unless
+//     the queue has a MaxLength that the driver has declared, and after that was in vain, for a
+//     minute. So queues that are new, and those that are going, are not noticed: what is sent to a
+//     private queue or reply address that is gone is dropped, or ErrUnroutable if it is Mandatory. It makes
+//     no second copy where it was for a queue. An exchange may have put a message into others
+//     before; RabbitMQ (4.3) refuses it for the moment in which a subscriber is cut off. The second copy is marked as
+//     Redelivered, may come later than what was published after it, and is counted: [Health].Again. For
+//     a batch or PublishAsync a queue that was good before is believed at once, to keep the
+//     order; and what is PublishAsync beyond 64 MiB in flight is not sent again.
+//   - The first publish to a queue in a session goes alone: the next ones wait for its confirm.
+//   - RabbitMQ knows a quorum queue before it works, and closes the connection of who consumes it then. This
+//     driver declares a queue once at a time, and gives one that may be new to another process 50 ms
+//     (before 4.3: 150). The rare connection that is lost all the same comes back.
+//   - Stop and Close take private subscriptions from their exchange before they go.
 //   - Subscriptions to a queue that is deleted are told, and begin again 50 ms later. Where
 //     somebody makes the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,
 //     or to a quorum queue, and drop what it delivers to it: that comes after a reconnect.
@@ -79,6 +90,9 @@
 //   - A queue with a MaxLength that refuses publishes, of classic type, which holds more than that
 //     when its node starts, in hand included, drops its oldest messages then (or
 //     dead-letters them), as RabbitMQ (3.10) does.
+//   - A broker that is older than RabbitMQ 3.10, or is none, is logged, and an Event, once. On 4.2.6 and
+//     4.3.0 Passive takes the right to configure. What a broker has turned off, such as a
+//     type of queue, is ErrUnsupported.
 //   - What the broker refuses to this user is [ErrAccess]. A subscription that
 //     may not be declared again after a reconnect ends with it; a login is tried again.
 //
@@ -96,6 +110,7 @@
 //	motif-attempt             Properties.Attempt, from 2 on
 //	motif-priority            Properties.Priority, where the broker is told another
 //	motif-key                 Publication.Key of a message that is sent to a queue
+//	motif-again               of a message that may be in the queue already
 //	motif-seq                 of a mandatory message, while another of its id is in flight
 //	motif-delay-..., motif-ttl    of a message that was delayed
 //	motif-metadata-...        metadata whose own name would mean something: x-..., CC, BCC, and the names above

@@ -38,6 +38,7 @@ type Driver struct {
 	subs      map[*subscription]struct{}
 	declared  map[string]adapters.Source
 	specs     map[string]adapters.QueueSpec // of queues that were declared, by name
+	odd       map[string]struct{}           // brokers that were said to be no known RabbitMQ
 	wg        sync.WaitGroup                // of all goroutines
 	finished  chan struct{}                 // closed when Close is done
 }
@@ -66,6 +67,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		subs:     make(map[*subscription]struct{}),
 		declared: make(map[string]adapters.Source),
 		specs:    make(map[string]adapters.QueueSpec),
+		odd:      make(map[string]struct{}),
 		doubts:   newDoubts(cfg.MaxInFlight),
 		finished: make(chan struct{}),
 	}

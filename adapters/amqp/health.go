@@ -12,9 +12,10 @@ const (
 	Unblocked                  // it does again
 	Cancelled                  // the broker took a subscription's consumer away, as when its queue is deleted
 	TimedOut                   // it took back what a subscription held for longer than its consumer timeout
+	Unknown                    // the broker is older than RabbitMQ 3.10, or is none: said once
 )
 
-var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled", "timed out"}
+var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled", "timed out", "unknown"}
 
 // String returns the kind's name in lower case.
 func (k EventKind) String() string {
@@ -57,6 +58,7 @@ type LinkHealth struct {
 	Link          string
 	Up            bool
 	Address       string // of the node, while it is up
+	Broker        string // and what it says it is, as "RabbitMQ 4.3.6"
 	Generation    uint64 // sessions so far
 	Blocked       bool   // by the broker; publishes wait
 	BlockedReason string
@@ -83,7 +85,7 @@ func (l *link) health() LinkHealth {
 	l.mu.Unlock()
 	if s != nil && s.ctx.Err() == nil {
 		var unblocked <-chan struct{}
-		h.Up, h.Address = true, s.address
+		h.Up, h.Address, h.Broker = true, s.address, s.brokerName
 		unblocked, h.BlockedReason = s.blocked()
 		h.Blocked = unblocked != nil
 	}

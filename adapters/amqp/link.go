@@ -143,6 +143,7 @@ func (l *link) up(s *session) {
 	if s.gen > 1 && l == l.d.publishing {
 		l.d.redeclare(s)
 	}
+	l.d.meet(s)
 	l.d.event(Event{Kind: Connected, Link: l.role, Address: s.address, Generation: s.gen})
 	l.d.cfg.Logger.Info("motif: connected", "link", l.role, "address", s.address, "generation", s.gen)
 	l.set(s, nil)

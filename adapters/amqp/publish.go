@@ -344,7 +344,7 @@ func (d *Driver) retry(ctx context.Context, s *session, err error) error {
 		return adapters.ErrClosed
 	case ctx.Err() != nil:
 		return unavailable(ctx, nil)
-	case s.alive():
+	case s.alive(), isFinal(err):
 		return classify(err)
 	}
 	select {

@@ -14,16 +14,17 @@ import (
 // session is one life of a link. What was delivered in it can be settled in it
 // only.
 type session struct {
-	link    *link
-	gen     uint64
-	address string
-	broker  release
-	conn    *amqp091.Connection
-	wire    *wire
-	frames  *frames
-	since   time.Time
-	control chan struct{} // held while a channel is open that is only for a moment
-	large   chan struct{} // held while a large message is sent
+	link       *link
+	gen        uint64
+	address    string
+	broker     release
+	brokerName string
+	conn       *amqp091.Connection
+	wire       *wire
+	frames     *frames
+	since      time.Time
+	control    chan struct{} // held while a channel is open that is only for a moment
+	large      chan struct{} // held while a large message is sent
 
 	blocks chan amqp091.Blocking // listened to before anything is published
 	closes chan *amqp091.Error
@@ -63,8 +64,7 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		down:      make(map[string]int),
 		otherwise: make(map[string]struct{}),
 	}
-	version, _ := conn.Properties["version"].(string)
-	s.broker = parseRelease(version)
+	s.brokerName, s.broker = brokerOf(conn.Properties)
 	l.d.channels.Store(int32(conn.Config.ChannelMax))
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.blocks = conn.NotifyBlocked(make(chan amqp091.Blocking, 8))

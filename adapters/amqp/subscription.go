@@ -173,9 +173,9 @@ func (sub *subscription) heal() *consumer {
 			return nil
 		case errors.Is(err, errForeign):
 			continue
-		case s.alive():
+		case s.alive(), isFinal(err):
 			err = classify(err)
-			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {
+			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrUnsupported) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {
 				sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))
 				return nil
 			}

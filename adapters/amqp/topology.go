@@ -83,7 +83,7 @@ func (d *Driver) change(ctx context.Context, l *link, f func(*session, *amqp091.
 			continue
 		case ctx.Err() != nil:
 			return unavailable(ctx, nil)
-		case s.alive():
+		case s.alive(), isFinal(err):
 			return classify(err)
 		}
 		select { // the next session is not far, or this one is not noticed to be over yet
@@ -110,6 +110,9 @@ func (s *session) ripening() time.Duration {
 func (s *session) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
 	if src.Passive {
 		_, err := ch.QueueDeclarePassive(src.QueueName(), true, false, false, false, nil)
+		if err != nil && s.broker.wantsConfigure() && errors.Is(sentinel(err), ErrAccess) {
+			return fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", s.broker, err)
+		}
 		return err
 	}
 	if src.Kind.IsExchange() {

@@ -1,9 +1,14 @@
 package amqp
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
 )
 
 // release is a version of RabbitMQ. The zero value is one that is not known.
@@ -15,7 +20,6 @@ var (
 	strictLevels     = release{4, 3, 0}  // from here on quorum queues have priorities, strictly
 	nacksLeaving     = release{4, 1, 0}  // from here on an exchange may nack for a queue that goes: 4.0 does not, 4.3 does
 	quickQueues      = release{4, 3, 0}  // from here on quorum queues work sooner
-	passiveRights    = release{4, 3, 1}  // from here on a passive declare takes any permission; some before want configure
 )
 
 // parseRelease reads what a broker says of itself: "4.3.6", "4.1.0-rc.1", "3.13.7+2".
@@ -33,6 +37,10 @@ func parseRelease(s string) release {
 	return release{numbers[0], numbers[1], numbers[2]}
 }
 
+// wantsConfigure reports whether a passive declaration takes the right to configure. Before and after it
+// takes none, or any.
+func (r release) wantsConfigure() bool { return r == release{4, 2, 6} || r == release{4, 3, 0} }
+
 func (r release) known() bool { return r != release{} }
 
 // since reports whether r is that release or a later one. An unknown one is not.
@@ -48,7 +56,35 @@ func (r release) since(other release) bool {
 
 func (r release) String() string {
 	if !r.known() {
-		return "of unknown version"
+		return "of an unknown version"
 	}
 	return fmt.Sprintf("%d.%d.%d", r.major, r.minor, r.patch)
+}
+
+// brokerOf reads what a broker says of itself when a client connects: a name for people, and the
+// version if it is RabbitMQ.
+func brokerOf(properties amqp091.Table) (name string, r release) {
+	product, _ := properties["product"].(string)
+	version, _ := properties["version"].(string)
+	if product == "RabbitMQ" {
+		r = parseRelease(version)
+	}
+	return strings.TrimSpace(clip(cmp.Or(product, "a broker without a name")) + " " + clip(version)), r
+}
+
+// meet says, once for each, of a broker that the promises are not tested with.
+func (d *Driver) meet(s *session) {
+	if s.broker.since(oldest) {
+		return
+	}
+	d.mu.Lock()
+	_, met := d.odd[s.brokerName]
+	d.odd[s.brokerName] = struct{}{}
+	d.mu.Unlock()
+	if met {
+		return
+	}
+	err := fmt.Errorf("amqp: %s at %s: promises are for RabbitMQ %s and later: %w", s.brokerName, s.address, oldest, adapters.ErrUnsupported)
+	d.event(Event{Kind: Unknown, Link: s.link.role, Address: s.address, Generation: s.gen, Err: err})
+	d.cfg.Logger.Warn("motif: a broker that is not known to keep the promises", "broker", s.brokerName, "address", s.address, "known", "RabbitMQ "+oldest.String()+" and later")
 }

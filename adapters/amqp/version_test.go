@@ -1,0 +1,109 @@
+package amqp
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+func TestReleases(t *testing.T) {
+	for text, want := range map[string]release{
+		"3.10.8": {3, 10, 8}, "4.3": {4, 3, 0}, "4.1.0-rc.1": {4, 1, 0}, "3.13.7+12.gabc": {3, 13, 7}, "4.3.6.1": {}, "": {}, "x": {}, "4.-1.0": {}, "4..1": {},
+	} {
+		if got := parseRelease(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	for _, c := range []struct {
+		a, b release
+		want bool
+	}{
+		{release{4, 3, 6}, release{4, 3, 0}, true}, {release{4, 3, 0}, release{4, 3, 0}, true}, {release{4, 2, 9}, release{4, 3, 0}, false},
+		{release{3, 13, 7}, release{4, 0, 0}, false}, {release{5, 0, 0}, release{4, 3, 1}, true}, {release{4, 3, 0}, release{4, 3, 1}, false}, {release{}, oldest, false},
+	} {
+		if got := c.a.since(c.b); got != c.want {
+			t.Errorf("%v since %v: %v", c.a, c.b, got)
+		}
+	}
+}
+
+// TestUnknownBroker: an old one, and what is no RabbitMQ, is said once, by name; a known one
+// is not.
+func TestUnknownBroker(t *testing.T) {
+	var log bytes.Buffer
+	var events []Event
+	d := &Driver{odd: make(map[string]struct{}), cfg: Config{
+		Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+		OnEvent: func(e Event) { events = append(events, e) },
+	}}
+	for i, properties := range []amqp091.Table{
+		{"product": "RabbitMQ", "version": "4.3.6"},
+		{"product": "RabbitMQ", "version": "3.9.29"},
+		{"product": "RabbitMQ", "version": "3.9.29"},
+		{"product": "RabbitMQ"},
+		{"product": "LavinMQ", "version": "4.3.0"},
+		{},
+	} {
+		s := &session{link: &link{role: "publish"}, address: "host:5672", gen: uint64(i)}
+		s.brokerName, s.broker = brokerOf(properties)
+		d.meet(s)
+	}
+	var names []string
+	for _, e := range events {
+		if e.Kind != Unknown || !errors.Is(e.Err, adapters.ErrUnsupported) {
+			t.Errorf("event %+v", e)
+		}
+		names = append(names, e.Err.Error())
+	}
+	for i, name := range []string{"RabbitMQ 3.9.29", "RabbitMQ ", "LavinMQ 4.3.0", "a broker without a name"} {
+		if len(names) != 4 || !strings.Contains(names[i], name) {
+			t.Errorf("told %q, want %q", names, name)
+		}
+		if !strings.Contains(log.String(), strings.TrimSpace(name)) {
+			t.Errorf("the log lacks %q: %s", name, &log)
+		}
+	}
+}
+
+// TestKnownBroker: the one of the tests is known, and shows in Health.
+func TestKnownBroker(t *testing.T) {
+	d := connect(t, func(c *Config) {
+		c.OnEvent = func(e Event) {
+			if e.Kind == Unknown {
+				t.Error(e.Err)
+			}
+		}
+	})
+	if _, err := d.publishing.session(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if h := d.Health().Links[0]; !strings.HasPrefix(h.Broker, "RabbitMQ ") || h.Broker == "RabbitMQ" {
+		t.Errorf("%+v", h)
+	}
+}
+
+// TestRefusals: what the broker says decides which error it is.
+func TestRefusals(t *testing.T) {
+	for reason, want := range map[string]error{
+		"PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q'":                               adapters.ErrMismatch,
+		"PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type x":     adapters.ErrUnsupported,
+		"PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (10) is reached":          adapters.ErrUnavailable,
+		"PRECONDITION_FAILED - Feature `transient_nonexcl_queues` is deprecated. By default, not permitted": adapters.ErrUnsupported,
+	} {
+		err := classify(&amqp091.Error{Code: amqp091.PreconditionFailed, Reason: reason})
+		wantErr(t, reason, err, want)
+		if !strings.Contains(err.Error(), reason) {
+			t.Errorf("%v does not say %s", err, reason)
+		}
+	}
+	disabled := &amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR - Cannot declare a queue 'q' of type 'quorum' on node 'n': the corresponding feature flag is disabled"}
+	if !isFinal(disabled) || isFinal(&amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR"}) {
+		t.Error("a type of queue that is disabled, and one that is new")
+	}
+}
