@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/motifmq/motif/adapters"
@@ -51,6 +52,45 @@ var pubsubCases = []Case{
 			later := t.subscribe(d, s)
 			t.publish(d, to(s), "d")
 			same(t, t.take(later, 1), []string{"d"}, "what the later subscription got first")
+		},
+	},
+	{
+		ID:    "pubsub/private-leaves",
+		Rule:  "When a private subscriber leaves, stopped or with its client, no publisher notices, and groups get every message, twice only if it says so.",
+		Needs: adapters.CanFanout | adapters.CanGroup | adapters.CanReturn,
+		run: func(t *trial) {
+			d, name := t.connect(), t.name("news")
+			s, keep := private(adapters.Fanout, name), group(adapters.Fanout, name, "keep")
+			t.declare(d, keep)
+			var ids []string
+			publish := func(id string, more ...string) {
+				p := to(s)
+				p.Mandatory = len(ids)%2 == 0
+				ids = append(append(ids, id), more...)
+				t.must(d.Publish(t.soon(), p, text(append([]string{id}, more...)...)...), "publishing when a subscriber has just left")
+			}
+			for i, id := range numbered("m", 10) {
+				client := t.connect()
+				sub := t.subscribe(client, s)
+				publish("before-" + id)
+				if i%2 == 0 {
+					t.must(sub.Stop(), "stopping")
+				} else {
+					t.must(client.Close(t.soon()), "closing")
+				}
+				publish("alone-" + id)
+				publish("one-"+id, "two-"+id)
+			}
+			sub := t.subscribe(d, keep)
+			var got []string
+			for len(got) < len(ids) {
+				m := t.receive(sub)
+				t.settle(m, adapters.Ack)
+				if !m.Redelivered || !slices.Contains(got, m.Message.UUID) {
+					got = append(got, m.Message.UUID)
+				}
+			}
+			same(t, got, ids, "what the group got, but for what came again")
 		},
 	},
 	{

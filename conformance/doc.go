@@ -168,6 +168,8 @@
 //     client publishes from then on reaches it.
 //   - pubsub/private-gone: A private subscription's copies are gone with it: nobody who subscribes
 //     later gets them.
+//   - pubsub/private-leaves: When a private subscriber leaves, stopped or with its client, no
+//     publisher notices, and groups get every message, twice only if it says so.
 //   - pubsub/private-order: A private subscription gets the messages of a publisher in the order in
 //     which they were published, in batches or alone.
 //   - pubsub/nobody-there: A message that is published while nobody subscribes is no error: it is

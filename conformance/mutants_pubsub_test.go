@@ -6,11 +6,20 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 )
+
+// leftOf is what the clients of one broker know together: that a subscriber has just left.
+func leftOf(m *mutated) *atomic.Bool {
+	left, _ := leavers.LoadOrStore(m.broker, new(atomic.Bool))
+	return left.(*atomic.Bool)
+}
+
+var leavers sync.Map // by broker
 
 var pubsubMutants = []mutant{
 	{"lets private subscriptions compete", "pubsub/private-copies", privateAsGroup},
@@ -24,6 +33,37 @@ var pubsubMutants = []mutant{
 		}
 	}},
 	{"keeps what a private subscription left for the next one", "pubsub/private-gone", privateAsGroup},
+	{"fails a publish for a subscriber that has just left", "pubsub/private-leaves", func(m *mutated) {
+		publish, stop := m.publish, m.stop
+		left := leftOf(m)
+		m.stop = func(s adapters.Subscription) error {
+			left.Store(true)
+			return stop(s)
+		}
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			err := publish(ctx, p, msgs...)
+			if left.CompareAndSwap(true, false) && err == nil {
+				return &adapters.PublishError{Failed: []adapters.FailedMessage{{UUID: msgs[0].UUID, Err: adapters.ErrNacked}}}
+			}
+			return err
+		}
+	}},
+	{"sends again what it sent when a subscriber had just left, and does not say so", "pubsub/private-leaves", func(m *mutated) {
+		publish, end := m.publish, m.close
+		left := leftOf(m)
+		m.close = func(ctx context.Context) error {
+			left.Store(true)
+			return end(ctx)
+		}
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			if left.CompareAndSwap(true, false) {
+				if err := publish(ctx, p, msgs...); err != nil {
+					return err
+				}
+			}
+			return publish(ctx, p, msgs...)
+		}
+	}},
 	{"sends a batch from its end", "pubsub/private-order", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {

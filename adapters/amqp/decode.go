@@ -103,6 +103,7 @@ type decoding struct {
 	out    *adapters.Delivery
 	key    string // as a header says it
 	deaths []any
+	again  bool // its publisher sent it again, which is nothing that the queue counts
 
 	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
 	// that came back, with the other what came back for the loss of a session; before, the other
@@ -142,7 +143,7 @@ func (d *decoding) header(name, text string) {
 			d.out.Attempt = n
 		}
 	case headerAgain:
-		d.out.Redelivered = true
+		d.again = true
 	case headerPriority:
 		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 			d.out.Priority = uint8(n)
@@ -177,6 +178,7 @@ func (d *decoding) finish(exchange, key string) {
 			d.out.Returned = -1 // classic queues do not count
 		}
 	}
+	d.out.Redelivered = d.out.Redelivered || d.again
 	d.readDeaths(exchange)
 	if d.out.Key == "" && exchange == "" {
 		d.out.Key = d.key
