@@ -47,8 +47,14 @@
 //     broker blocks publishers, is ErrUnavailable: it was not sent.
 //   - Settling does not wait for the broker: an acknowledgement goes to it at most a
 //     millisecond later, together with others, and sooner if it holds up deliveries.
-//   - How often a queue delivers a message is not limited (x-delivery-limit is
-//     2147483647): a shutdown counts as a delivery, too.
+//   - How often a queue delivers a message is not limited by RabbitMQ (x-delivery-limit is
+//     2147483647), which counts shutdowns, too: package patterns has a limit for lost workers.
+//     Delivery.Returned is RabbitMQ's own count for quorum queues, and -1 for classic ones.
+//   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes, unless an
+//     operator says otherwise) comes back, and with it all that its subscription holds: that is
+//     [adapters.ErrConsumerTimeout] and an [Event] of kind TimedOut. The subscription goes on, on
+//     another channel. RabbitMQ 4.3 has no such timeout for classic queues, and for quorum
+//     queues that of Source.HoldTime, if it is set.
 //   - Dead letters of quorum queues are moved at least once: a letter leaves
 //     its queue when the next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues,
 //     nor together with DropHead, where a node that is lost in between loses it.
