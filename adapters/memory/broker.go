@@ -96,7 +96,13 @@ func (b *Broker) Restart() {
 	b.cut(func() {
 		for _, q := range b.routes.queues {
 			q.mu.Lock()
-			q.ready.keep(func(e *entry) bool { return !e.props.Transient })
+			forgets := b.version == RabbitMQ43 && q.ready.order == classic
+			q.ready.keep(func(e *entry) bool {
+				if forgets { // what was given back in order
+					e.returned = e.failed > 0
+				}
+				return !e.props.Transient
+			})
 			q.expire() // what transient messages stood before
 			q.arm()
 			q.unlock()

@@ -60,8 +60,12 @@ type taken struct {
 // taken is e on its way. The queue's lock is held, or e is at hand.
 func (e *entry) taken() taken {
 	t := taken{e, e.returned, e.returns}
-	if e.returned && e.consumer.queue.ready.order == classic {
+	switch {
+	case !e.returned:
+	case e.consumer.queue.ready.order == classic:
 		t.returns = -1
+	case e.returns == 0: // a dead letter; RabbitMQ tells the two counts apart when this one begins
+		t.returns = e.failed
 	}
 	return t
 }

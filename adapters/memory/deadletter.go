@@ -49,7 +49,8 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	if to == nil {
 		return
 	}
-	e := &entry{record: d.entry.record, returned: b.tells(d, from)}
+	failed := b.failed(d, from)
+	e := &entry{record: d.entry.record, returned: failed > 0, failed: failed}
 	r := &e.record
 	r.deaths = addDeath(r.deaths, from.name, d.reason)
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
@@ -67,16 +68,18 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	_ = to.put(e)
 }
 
-// tells reports whether RabbitMQ delivers a dead letter as redelivered: its new queue goes
-// on with the count of failed deliveries that the old one kept.
-func (b *Broker) tells(d burial, from *queue) bool {
-	switch b.version {
-	case RabbitMQ40:
-		return from.ready.order != classic && (d.entry.failed || d.reason == diedRejected)
-	case RabbitMQ43:
+// failed returns the count of failed deliveries that goes with a dead letter to its new
+// queue. With one it is delivered as redelivered.
+func (b *Broker) failed(d burial, from *queue) int {
+	switch {
+	case b.version == RabbitMQ43:
 		return d.entry.failed
+	case b.version == RabbitMQ310 || from.ready.order == classic:
+		return 0
+	case d.reason == diedRejected:
+		return d.entry.failed + 1
 	}
-	return false
+	return d.entry.failed
 }
 
 func addDeath(old []death, queue, reason string) []death {

@@ -49,7 +49,7 @@ type entry struct {
 	returned   bool          // it was given back at least once, or counts as such
 	returns    int           // how often it was given back
 	since      time.Duration // when it was first seen to be held; 0 = not yet, see timeouts
-	failed     bool          // a session was lost that had it
+	failed     int           // how many of its deliveries RabbitMQ counts as failed, also in the queue where it died
 	sole       bool          // no other entry has the payload
 }
 
@@ -73,7 +73,7 @@ func (p *entries) take() *entry {
 // before, they may be looking at it still.
 func (p *entries) give(e *entry) {
 	const keep = 4096
-	if e.returned {
+	if e.returned || e.returns > 0 {
 		return
 	}
 	if e.sole && cap(e.payload) <= keep {
@@ -81,6 +81,6 @@ func (p *entries) give(e *entry) {
 	} else {
 		e.payload = nil
 	}
-	e.sole, e.failed, e.expires = false, false, 0
+	e.sole, e.expires = false, 0
 	p.pool.Put(e)
 }

@@ -204,7 +204,7 @@ func (q *queue) lose(c *consumer, why error) {
 	c.unreceived()
 	c.lost = why
 	for c.held.head != nil { // in the order of delivery
-		c.held.head.failed = true
+		c.held.head.failed++
 		q.giveBack(c.held.head)
 	}
 }

@@ -21,8 +21,10 @@ func describe(d adapters.Delivery) string {
 		}
 	}
 	say(d.Redelivered, "redelivered")
+	say(d.Returned != 0, "returned=%d", d.Returned)
 	say(d.Key != "", "key=%q", d.Key)
 	say(d.Attempt != 1, "attempt=%d", d.Attempt)
+	say(d.Lost != 0, "lost=%d", d.Lost)
 	say(d.Priority != 0, "priority=%d", d.Priority)
 	say(d.TTL != 0, "ttl=%v", d.TTL)
 	say(d.Transient, "transient")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -113,6 +114,8 @@ func (r *rules) objection(o op) string {
 			return "a dead letter with nowhere to go waits in its quorum queue, in case that there is such a queue again"
 		case slices.ContainsFunc(r.p.at(o.name), func(c *consumer) bool { return c.client != r.p.at(o.name)[0].client }):
 			return "two clients who declare a quorum queue at the same moment may find themselves disconnected (541)"
+		case r.version == memory.RabbitMQ43 && r.inHand(o.name) > 0:
+			return "4.3 cancels the consumers of a quorum queue some moments before the queue is gone, and in the same way when they held a message for too long: what is in hand may be stale"
 		case n > 0 && (r.last == "cut" || r.last == "restart" || r.last == "delete"):
 			return "a consumer that comes to a quorum queue at the moment it is deleted may not be told"
 		}
@@ -134,6 +137,11 @@ func (r *rules) objection(o op) string {
 
 func (r *rules) toPublish(o op) string {
 	refuses := false
+	if o.pub.To.Kind.IsExchange() {
+		if why := r.toCopy(o); why != "" {
+			return why
+		}
+	}
 	expires := o.pub.TTL > 0 && o.pub.TTL < long
 	for label, n := range r.counts {
 		q := r.p.specs[label]
@@ -152,6 +160,24 @@ func (r *rules) toPublish(o op) string {
 		return "when a delayed message that finds its queue full is tried again"
 	case expires && len(o.ids) > 1:
 		return "whether a message expires before the next one comes"
+	}
+	return ""
+}
+
+// toCopy objects to a publish through an exchange that one of several queues may refuse.
+func (r *rules) toCopy(o op) string {
+	queues, full := 0, false
+	for label, n := range r.counts {
+		c := r.p.consumers[label]
+		if c == nil && !strings.HasPrefix(label, o.pub.To.Name+":") || c != nil && c.source.Name != o.pub.To.Name {
+			continue
+		}
+		queues++
+		max := r.p.specs[label].MaxLength
+		full = full || max > 0 && !r.drops(label) && n.Ready+len(o.ids) > max
+	}
+	if full && queues > 1 {
+		return "what one queue refuses is sent through its exchange again, and other queues get it so often as there is time for"
 	}
 	return ""
 }
