@@ -45,10 +45,10 @@ type doubts struct {
 	kept  atomic.Int64  // bytes of messages that are kept for that
 	again atomic.Uint64 // sent again to exchanges
 
-	mu     sync.Mutex
-	trials map[string]*trial
-	vain   map[string]time.Time // until when
-	proofs map[string]*proof
+	mu     sync.RWMutex
+	trials map[place]*trial
+	vain   map[place]time.Time // until when
+	proofs map[place]*proof
 }
 
 // mostKept bounds the bytes of asynchronous publishes that are kept in case of a nack. What is
@@ -57,8 +57,8 @@ const mostKept = 64 << 20
 
 func newDoubts(places int) *doubts {
 	return &doubts{
-		slots: make(chan struct{}, places), trials: make(map[string]*trial),
-		vain: make(map[string]time.Time), proofs: make(map[string]*proof),
+		slots: make(chan struct{}, places), trials: make(map[place]*trial),
+		vain: make(map[place]time.Time), proofs: make(map[place]*proof),
 	}
 }
 
@@ -70,12 +70,15 @@ type trial struct {
 	vain bool
 }
 
-// place names what a publish is nacked by: an exchange, or a queue.
-func (o *outgoing) place() string {
+// place is what a publish is nacked by: an exchange, or a queue, which has a name only if there
+// is no exchange.
+type place struct{ exchange, queue string }
+
+func (o *outgoing) place() place {
 	if o.exchange == "" {
-		return "/" + o.key
+		return place{queue: o.key}
 	}
-	return o.exchange
+	return place{exchange: o.exchange}
 }
 
 // copies reports whether o may go into several queues.
@@ -86,32 +89,32 @@ func (o *outgoing) copies() bool { return o.steps == 0 && o.p.To.Kind.IsExchange
 func (o *outgoing) ordered() bool { return !o.copies() && o.p.To.Kind != adapters.Reply }
 
 // join begins a trial, or returns the one that goes on, or nil if there was one in vain.
-func (x *doubts) join(place string) (t *trial, mine bool) {
+func (x *doubts) join(at place) (t *trial, mine bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if until, ok := x.vain[place]; ok {
+	if until, ok := x.vain[at]; ok {
 		if time.Now().Before(until) {
 			return nil, false
 		}
-		delete(x.vain, place)
+		delete(x.vain, at)
 	}
-	if t = x.trials[place]; t != nil {
+	if t = x.trials[at]; t != nil {
 		return t, false
 	}
 	t = &trial{done: make(chan struct{})}
-	x.trials[place] = t
+	x.trials[at] = t
 	return t, true
 }
 
-func (x *doubts) leave(place string, t *trial, vain bool) {
+func (x *doubts) leave(at place, t *trial, vain bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.trials, place)
+	delete(x.trials, at)
 	if t.vain = vain; vain {
 		if len(x.vain) >= maxKnown {
 			clear(x.vain)
 		}
-		x.vain[place] = time.Now().Add(inVain)
+		x.vain[at] = time.Now().Add(inVain)
 	}
 	close(t.done)
 }
@@ -131,10 +134,10 @@ func (d *Driver) isDoubtful(o *outgoing) bool {
 
 // insist sends o again, which was nacked.
 func (d *Driver) insist(ctx context.Context, o *outgoing) (err error) {
-	place := o.place()
+	at := o.place()
 	o.again = o.copies()
 	for sent := 0; sent < len(pauses); {
-		t, mine := d.doubts.join(place)
+		t, mine := d.doubts.join(at)
 		switch {
 		case t == nil:
 			return adapters.ErrNacked
@@ -142,7 +145,7 @@ func (d *Driver) insist(ctx context.Context, o *outgoing) (err error) {
 			for err = adapters.ErrNacked; sent < len(pauses) && errors.Is(err, adapters.ErrNacked) && sleep(ctx, pauses[sent]); sent++ {
 				err = d.resend(ctx, o)
 			}
-			d.doubts.leave(place, t, ctx.Err() == nil && errors.Is(err, adapters.ErrNacked))
+			d.doubts.leave(at, t, ctx.Err() == nil && errors.Is(err, adapters.ErrNacked))
 		default:
 			select {
 			case <-t.done:

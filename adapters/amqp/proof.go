@@ -25,18 +25,25 @@ func (d *Driver) prove(ctx context.Context, o *outgoing) (*proof, error) {
 	if o.exchange == "" && o.p.To.Kind == adapters.Reply || o.copies() {
 		return nil, nil
 	}
-	x, place := d.doubts, o.place()
+	x, at := d.doubts, o.place()
 	for {
 		session := d.publishing.generation()
+		x.mu.RLock()
+		p := x.proofs[at]
+		proven := p != nil && p.over && p.session == session
+		x.mu.RUnlock()
+		if proven { // nearly always
+			return nil, nil
+		}
 		x.mu.Lock()
-		p := x.proofs[place]
+		p = x.proofs[at]
 		switch {
 		case p == nil || p.over && p.session != session:
 			if len(x.proofs) >= maxKnown {
-				maps.DeleteFunc(x.proofs, func(_ string, p *proof) bool { return p.over })
+				maps.DeleteFunc(x.proofs, func(_ place, p *proof) bool { return p.over })
 			}
 			p = &proof{session: session, done: make(chan struct{})}
-			x.proofs[place] = p
+			x.proofs[at] = p
 			x.mu.Unlock()
 			return p, nil
 		case p.over:
@@ -68,8 +75,8 @@ func (d *Driver) unproven(queue string) {
 	x := d.doubts
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if p := x.proofs["/"+queue]; p != nil && p.over {
-		delete(x.proofs, "/"+queue)
+	if p := x.proofs[place{queue: queue}]; p != nil && p.over {
+		delete(x.proofs, place{queue: queue})
 	}
 }
 
