@@ -26,6 +26,7 @@ type consumer struct {
 	closes  chan *amqp091.Error
 	cancels chan string
 	ledger  *ledger
+	since   time.Time
 	counts  bool          // the queue counts what comes back
 	empty   chan struct{} // closed when nothing more is handed out or in hand
 
@@ -52,6 +53,7 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 			cancels: ch.NotifyCancel(make(chan string, 1)),
 			ledger:  newLedger(in, sub.source.Prefetch),
 			empty:   make(chan struct{}),
+			since:   time.Now(),
 		}
 		c.ledger.drained = func() { close(c.empty) }
 		c.ctx, c.cancel = context.WithCancelCause(context.Background())

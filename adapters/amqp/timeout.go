@@ -18,6 +18,10 @@ import (
 // acknowledgement (measured: 4.3.6) leaves a consumer behind that swallows messages.
 const defaultConsumerTimeout = 30 * time.Minute
 
+// shortestTimeout is how old a consumer is at least that can have held a message for too long. A
+// younger one was cancelled because its queue was deleted, and made again by somebody.
+const shortestTimeout = time.Second
+
 // isConsumerTimeout reports whether that is why a channel was closed.
 func isConsumerTimeout(e *amqp091.Error) bool {
 	return e != nil && e.Code == amqp091.PreconditionFailed && strings.Contains(e.Reason, "delivery acknowledgement on channel") &&
@@ -41,11 +45,12 @@ func (c *consumer) cancelled() bool {
 		return false
 	}
 	c.ledger.end(errSettled)
+	sleep(c.sub.life, 2*deletion) // or a queue that is going would still be found
 	err := s.briefly(c.sub.life, func(ch *amqp091.Channel) error {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err
 	})
-	if err == nil || !errors.Is(sentinel(err), adapters.ErrNotFound) {
+	if isGone := err != nil && errors.Is(sentinel(err), adapters.ErrNotFound); !isGone && time.Since(c.since) > shortestTimeout {
 		c.timeOut(nil)
 	}
 	c.close()
