@@ -3,6 +3,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
@@ -73,6 +75,10 @@ func TestQueueArguments(t *testing.T) {
 
 	url := rabbitmqtest.URL(t)
 	p := newPeer(t, url)
+	prioritized := mixed(classic, toDead, with{"x-max-priority": 5})
+	if hasLevels(t, connect(t, url, "")) {
+		prioritized = mixed(quorumToDead, with{"x-delivery-limit": forever - 5})
+	}
 	for _, c := range []struct {
 		name      string
 		queueType amqp.QueueType
@@ -84,7 +90,8 @@ func TestQueueArguments(t *testing.T) {
 		{"bounded", "", []patterns.QueueOption{patterns.MaxLength(10)}, mixed(classic, toDead, bounded)},
 		{"dropping", "", []patterns.QueueOption{patterns.MaxLength(10), patterns.DropOldest()}, mixed(quorum, toDead, dropping)},
 		{"TTL", "", []patterns.QueueOption{patterns.MessageTTL(time.Minute)}, mixed(quorumToDead, with{"x-message-ttl": 60000})},
-		{"priority", "", []patterns.QueueOption{patterns.MaxPriority(5)}, mixed(classic, toDead, with{"x-max-priority": 5})},
+		{"priority", "", []patterns.QueueOption{patterns.MaxPriority(5)}, prioritized},
+		{"classic priority", amqp.Classic, []patterns.QueueOption{patterns.MaxPriority(5)}, mixed(classic, toDead, with{"x-max-priority": 5})},
 		{"quorum", amqp.Quorum, nil, quorumToDead},
 		{"bounded quorum", amqp.Quorum, []patterns.QueueOption{patterns.MaxLength(10)}, mixed(quorumToDead, bounded)},
 		{"classic", amqp.Classic, nil, mixed(classic, toDead)},
@@ -154,6 +161,17 @@ func TestQueueArguments(t *testing.T) {
 	})
 }
 
+// hasLevels reports whether quorum queues of the broker have priorities that are levels.
+func hasLevels(t *testing.T, d *amqp.Driver) bool {
+	t.Helper()
+	if err := d.Do(t.Context(), func(*amqp091.Channel) error { return nil }); err != nil { // Health knows it now
+		t.Fatal(err)
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(d.Health().Links[0].Broker, "RabbitMQ %d.%d", &major, &minor)
+	return err == nil && (major > 4 || major == 4 && minor >= 3)
+}
+
 // TestOnTheWire has pika look at what we send.
 func TestOnTheWire(t *testing.T) {
 	url := rabbitmqtest.URL(t)
@@ -216,6 +234,7 @@ func TestOnTheWire(t *testing.T) {
 			want.Headers[steer] = "1"
 		}
 		want.Headers["motif-delay-to"], want.Headers["motif-ttl"] = to, "60000"
+		want.Headers["motif-priority"], want.Priority = "4", 0 // it is to overtake nothing that waits
 		if c.header != "" {
 			want.Headers["motif-key"] = c.header
 		}
@@ -258,6 +277,7 @@ func TestFromTheWire(t *testing.T) {
 		"content_type": "text/plain", "correlation_id": "c", "reply_to": "r", "timestamp": 1767323045, "message_id": "7",
 		"expiration": "60000", "priority": 4, "delivery_mode": 2, "headers": with{
 			"_watermill_message_uuid": "another", "motif-attempt": "3", "motif-key": "a.key", "plain": "a", "motif-metadata-CC": "b", "motif-reason": "g",
+			"motif-priority": "9", "motif-again": "1",
 		},
 	})
 	got := receive(t, sub)
@@ -267,7 +287,10 @@ func TestFromTheWire(t *testing.T) {
 	}
 	want := adapters.Properties{
 		ContentType: "text/plain", CorrelationID: "c", ReplyTo: "r", Timestamp: time.Unix(1767323045, 0),
-		Attempt: 3, TTL: time.Minute, Priority: 4,
+		Attempt: 3, TTL: time.Minute, Priority: 9,
+	}
+	if !got.Redelivered || got.Returned != 0 {
+		t.Errorf("redelivered %v, returned %d times, of a message that was sent again", got.Redelivered, got.Returned)
 	}
 	if !got.Timestamp.Equal(want.Timestamp) {
 		t.Errorf("timestamp %v", got.Timestamp)
