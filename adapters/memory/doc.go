@@ -19,8 +19,14 @@
 //	memory:name        the broker of that name in this process, shared by all
 //	memory://name      who open it, and gone with the last of them
 //
-// A name is of letters, digits, '.', '_' and '-'. Everything else in the URL is
-// refused with ErrInvalid.
+// A name is of letters, digits, '.', '_' and '-'. Query parameters say what the broker
+// imitates:
+//
+//	rabbitmq=4.0          a [Version] of RabbitMQ, in place of the [Newest]
+//	queue_type=classic    [ClassicQueues]
+//
+// Who opens a named broker that is there already without them takes it as it is, and with others gets
+// ErrMismatch. Everything else in the URL is refused with ErrInvalid.
 //
 // # Delivery semantics
 //
@@ -32,10 +38,12 @@
 //   - A queue pushes messages to its consumers as they are published, in turn,
 //     to each that holds fewer than its prefetch. So a slow consumer with a
 //     large prefetch hoards messages, and prefetch 1 is fair.
-//   - What was pushed counts as delivered: if its consumer ends it goes back to its
-//     original place, marked redelivered, even if nobody had received it.
-//   - Expired messages leave at the head of the queue only. Behind one that
-//     lives longer they wait, counted as ready, but are never delivered.
+//   - What was pushed counts as delivered: if its consumer ends it goes back, marked
+//     redelivered, even if nobody had received it. In a quorum queue that is before all others,
+//     in the order in which messages are given back; in a classic queue to the original place.
+//     [Version] says which queues are which, and how each orders priorities.
+//   - Expired messages leave at the head of the queue only (of each priority, see [Version]).
+//     Behind one that lives longer they wait, counted as ready, but are never delivered.
 //   - MaxLength counts the messages that are ready, not those that consumers
 //     hold. What these give back is ready again, and DropHead makes room for it;
 //     a queue that refuses takes it in any case. DropHead drops the next message to be delivered, which is one of the highest

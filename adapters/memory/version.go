@@ -7,32 +7,29 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Version is a version of RabbitMQ, as package amqp uses it, that a [Broker] can
-// imitate. A program can notice it by the order in which a quorum queue delivers
-// what waits in it:
+// Version is a version of RabbitMQ, as package amqp uses it, that a [Broker] can imitate.
 //
-//   - 3.10: the order in which it was published. A queue with MaxPriority is a
-//     classic queue.
-//   - 4.0: messages of priority 5 and up go before the others, but of three that
-//     the queue gives away one is the oldest of all. A queue with MaxPriority is a classic queue.
-//   - 4.3: the highest priority first, of 32; above 31 is 31. A queue with
-//     MaxPriority is a quorum queue, too. At the head of each priority messages
-//     expire; elsewhere they do at the head of the queue only.
+// Queues are quorum queues, unless they are private, AutoDelete, bounded with RejectPublish,
+// or have a MaxPriority that the version has only classic queues for. Classic queues deliver the
+// highest priority first, up to MaxPriority. What quorum queues do differs:
 //
-// A message that is published to a queue without MaxPriority has none there, on
-// all versions, for the adapter sends it without; so it is what comes through an
-// exchange, or as a dead letter, that is ordered by the priority it was published with.
-// And on all versions what is given back to a quorum queue goes before all others, in
-// the order in which it is given back.
+//   - 3.10: they have no priorities. A queue with a MaxPriority is a classic queue.
+//   - 4.0: messages of priority 5 and up go before the others, but each third that leaves the
+//     queue is the oldest. A queue with a MaxPriority is a classic queue.
+//   - 4.3: the highest priority goes first, and above 31 is 31. A queue with a MaxPriority up
+//     to 31 is a quorum queue, too; publishers that have declared it bound priorities, others
+//     do not. Messages expire at the head of each priority.
 //
-// A dead letter is delivered as redelivered if it comes from a quorum queue of 4.0, and
-// was rejected or in hand when a session was lost; or from any queue of 4.3, and was in
-// hand when a session was lost.
+// A message that is published to a queue without a MaxPriority, by a client that has declared
+// it, has no priority there, and one with a Delay has none anywhere. So the order
+// matters for what comes through an exchange, or from a client that does not know the queue.
 //
-// Otherwise classic queues are the same in all versions: up to MaxPriority the highest
-// priority first, which is none at all without MaxPriority, and what is given back has its
-// original place among those of its priority. Queues are quorum queues if they are not
-// private, not AutoDelete, and not bounded with RejectPublish.
+// A dead letter says that it is redelivered, and how often (in a quorum queue), if the queue
+// that it died in counts failed deliveries: with 4.0 a quorum queue, of rejects and lost sessions;
+// with 4.3 any queue, of lost sessions.
+//
+// With 4.3 a classic queue forgets in a restart that messages were requeued. How long messages
+// can be held depends on the version, too: see [ConsumerTimeout].
 type Version string
 
 // The versions that can be imitated.
