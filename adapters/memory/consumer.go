@@ -61,7 +61,8 @@ type taken struct {
 func (e *entry) taken() taken {
 	t := taken{e, e.returned, e.returns}
 	switch {
-	case !e.returned:
+	case !e.returned: // or a restart has made the queue forget it
+		t.returns = 0
 	case e.consumer.queue.ready.order == classic:
 		t.returns = -1
 	case e.returns == 0: // a dead letter; RabbitMQ tells the two counts apart when this one begins

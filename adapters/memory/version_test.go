@@ -314,3 +314,29 @@ func TestAFullQueueThatGetsOneBack(t *testing.T) {
 		settle(t, receive(t, sub, want), adapters.Ack)
 	})
 }
+
+// TestWhatARestartForgets: a classic queue of 4.3 remembers lost sessions only.
+func TestWhatARestartForgets(t *testing.T) {
+	onEach(t, map[Version]bool{"": false, RabbitMQ310: true, RabbitMQ40: true, RabbitMQ43: true}, func(t *testing.T, b *Broker, c *Client, want bool) {
+		for _, lost := range []bool{false, true} {
+			declare(t, c, fromQueue("q", 1))
+			publish(t, c, toQueue("q"), "a")
+			d, err := c.Get(ctx, fromQueue("q", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !lost {
+				settle(t, d, adapters.Requeue)
+			}
+			b.Restart()
+			d, err = c.Get(ctx, fromQueue("q", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := want || lost; d.Redelivered != want || (d.Returned != 0) != want {
+				t.Errorf("lost %v: redelivered %v, returned %d", lost, d.Redelivered, d.Returned)
+			}
+			settle(t, d, adapters.Ack)
+		}
+	})
+}
