@@ -72,15 +72,15 @@ func wantWaiting(t testing.TB, c *Client, name string, want []string) {
 	}
 }
 
-var published = []string{"0a", "9a", "4a", "5a", "1a", "40a", "31a", "9b", "0b"}
+var published = []string{"0a", "9a", "4a", "5a", "1a", "31a", "40a", "9b", "0b"}
 
 // TestPrioritiesWithoutMaxPriority: what comes through an exchange has its own.
 func TestPrioritiesWithoutMaxPriority(t *testing.T) {
 	onEach(t, map[Version][]string{
 		"":          published,
 		RabbitMQ310: published,
-		RabbitMQ40:  {"9a", "5a", "0a", "40a", "31a", "4a", "9b", "1a", "0b"},
-		RabbitMQ43:  {"40a", "31a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
+		RabbitMQ40:  {"9a", "5a", "0a", "31a", "40a", "4a", "9b", "1a", "0b"},
+		RabbitMQ43:  {"31a", "40a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
 	}, func(t *testing.T, _ *Broker, c *Client, want []string) {
 		declare(t, c, from(adapters.Fanout, "g"))
 		publishEach(t, c, to(adapters.Fanout, ""), published...)
@@ -93,8 +93,8 @@ func TestPrioritiesOfAQueue(t *testing.T) {
 	onEach(t, map[Version][]string{
 		"":          published,
 		RabbitMQ310: published,
-		RabbitMQ40:  {"9a", "5a", "0a", "40a", "31a", "4a", "9b", "1a", "0b"},
-		RabbitMQ43:  {"40a", "31a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
+		RabbitMQ40:  {"9a", "5a", "0a", "31a", "40a", "4a", "9b", "1a", "0b"},
+		RabbitMQ43:  {"31a", "40a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
 	}, func(t *testing.T, b *Broker, c *Client, want []string) {
 		declare(t, c, fromQueue("q", 1))
 		publishEach(t, c, toQueue("q"), published...)
@@ -153,10 +153,10 @@ func TestTheOldestsTurn(t *testing.T) {
 
 // TestPrioritiesUpToMaxPriority: who publishes to the queue bounds them, on 4.3 nobody else.
 func TestPrioritiesUpToMaxPriority(t *testing.T) {
-	capped := []string{"9a", "4a", "5a", "40a", "31a", "9b", "1a", "0a", "0b"}
+	capped := []string{"9a", "4a", "5a", "31a", "40a", "9b", "1a", "0a", "0b"}
 	onEach(t, map[Version][]string{
 		"": capped, RabbitMQ310: capped, RabbitMQ40: capped,
-		RabbitMQ43: {"40a", "31a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
+		RabbitMQ43: {"31a", "40a", "9a", "9b", "5a", "4a", "1a", "0a", "0b"},
 	}, func(t *testing.T, b *Broker, c *Client, want []string) {
 		s := with(func(q *adapters.QueueSpec) { q.MaxPriority = 3 })
 		declare(t, c, s)
