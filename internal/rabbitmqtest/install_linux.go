@@ -109,8 +109,7 @@ func needDebootstrap(ctx context.Context, out io.Writer) error {
 	if _, err := exec.LookPath("debootstrap"); err == nil {
 		return nil
 	}
-	install := []string{"apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends",
-		"debootstrap", "debian-archive-keyring"}
+	install := strings.Fields("apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap debian-archive-keyring")
 	err := command(ctx, out, install...).Run()
 	if err != nil { // maybe for want of the lists, or for old ones
 		err = command(ctx, out, "apt-get", "update").Run()
