@@ -86,7 +86,7 @@
 //   - The first publish to a queue in a session goes alone: the next ones wait for its confirm.
 //   - RabbitMQ knows a quorum queue before it works, and closes the connection of who consumes it then. This
 //     driver declares a queue once at a time, and gives one that may be new to another process 50 ms
-//     (before 4.3: 150). The rare connection that is lost all the same comes back.
+//     (before 4.3: 150, and more where declarations take long). The rare connection that is lost all the same comes back.
 //   - Stop and Close take private subscriptions from their exchange before they go.
 //   - Subscriptions to a queue that is deleted are told, and begin again 50 ms later. Where
 //     somebody makes the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,

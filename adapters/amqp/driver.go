@@ -29,7 +29,8 @@ type Driver struct {
 	inFlight   chan struct{} // a place for each publish without an answer
 	doubts     *doubts
 
-	declaring names // queues that are being declared
+	declareTook atomic.Int64 // a time.Duration
+	declaring   names        // queues that are being declared
 
 	mu        sync.Mutex
 	closing   bool // no new work

@@ -97,12 +97,20 @@ func (d *Driver) change(ctx context.Context, l *link, f func(*session, *amqp091.
 // before that. Who declares it is not told so, but of two processes the second one is. To consume
 // then costs the connection, and to bind has publishers nacked: of 150 who came together
 // 54, 51 and 5 on 3.10, 4.0 and 4.3, and 20 ms later none, but on a busy machine some of 3.10 after
-// 50. A queue that is empty, and that nobody consumes, may be new.
+// 50, and one after 150. So it is also a multiple of what declarations take just now. A queue that is
+// empty, and that nobody consumes, may be new.
 func (s *session) ripening() time.Duration {
+	least := 150 * time.Millisecond
 	if s.broker.since(quickQueues) {
-		return 50 * time.Millisecond
+		least = 50 * time.Millisecond
 	}
-	return 150 * time.Millisecond
+	return max(least, min(3*time.Duration(s.link.d.declareTook.Load()), time.Second))
+}
+
+// took notes how long a declaration took: the longest of the last ones.
+func (d *Driver) took(t time.Duration) {
+	last := d.declareTook.Load()
+	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/8))
 }
 
 // declare makes what s describes exist, or finds out whether it does. If it is to be used at
@@ -204,6 +212,8 @@ func (s *session) declareAlone(ch *amqp091.Channel, name string, autoDelete bool
 		return q, err
 	}
 	defer done()
+	start := time.Now()
+	defer func() { s.link.d.took(time.Since(start)) }()
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)
 }
 
