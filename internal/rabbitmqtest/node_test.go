@@ -302,3 +302,45 @@ func TestCluster(t *testing.T) {
 		return err == nil && len(members) == 2
 	})
 }
+
+func TestIsolatedNode(t *testing.T) {
+	nodes := Cluster(t, Options{Settings: map[string]string{"cluster_partition_handling": "pause_minority"}}, 3)
+	publish(t, nodes[0].URL, "q", "replicated")
+	alone, rest := nodes[2], nodes[:2]
+	if err := alone.Isolate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the others notice", func() bool {
+		members, err := rest[0].Members(t.Context())
+		return err == nil && len(members) == 2
+	})
+	eventually(t, "the node notices", func() bool {
+		members, err := alone.Members(t.Context())
+		return err == nil && len(members) < 2 // RabbitMQ before Khepri pauses it
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := AwaitCluster(ctx, rest...); err == nil {
+		t.Error("each of them could go")
+	}
+	if body := get(t, rest[0].URL, "q"); body != "replicated" {
+		t.Errorf("body %q", body)
+	}
+	if err := alone.Rejoin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := AwaitCluster(t.Context(), nodes...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMoveLeader(t *testing.T) {
+	nodes := Cluster(t, Options{}, 3)
+	publish(t, nodes[0].URL, "q", "replicated")
+	for _, n := range []*Node{nodes[2], nodes[1], nodes[1], nodes[0]} {
+		eventually(t, "the leader moves", func() bool { return nodes[0].MoveLeader(t.Context(), "q", n) == nil })
+		if q, err := nodes[0].Queue(t.Context(), "q"); err != nil || q.Node != n.Name || q.Ready != 1 {
+			t.Errorf("%+v, %v, want the leader to be at %s", q, err, n.Name)
+		}
+	}
+}

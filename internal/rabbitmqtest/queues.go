@@ -30,11 +30,11 @@ const queueInfo = `maps:from_list([
 		Pid when is_pid(Pid) ->
 			[{node, node(Pid)} | rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, consumers])];
 		Leader ->
-			Ask = fun(What) -> {ok, {_, Answer}, _} = ra:leader_query(Leader, {rabbit_fifo, What, []}), Answer end,
-			[{node, proplists:get_value(leader, rabbit_amqqueue:info(Q, [leader]))},
-			 {messages_ready, Ask(query_messages_ready)},
-			 {messages_unacknowledged, Ask(query_messages_checked_out)},
-			 {consumers, Ask(query_consumer_count)}]
+			Ask = fun(What) -> {ok, {_, Answer}, {_, Node}} = ra:leader_query(Leader, {rabbit_fifo, What, []}), {Node, Answer} end,
+			{Node, Ready} = Ask(query_messages_ready),
+			{_, Unacked} = Ask(query_messages_checked_out),
+			{_, Consumers} = Ask(query_consumer_count),
+			[{node, Node}, {messages_ready, Ready}, {messages_unacknowledged, Unacked}, {consumers, Consumers}]
 	end])`
 
 // forQueue binds Do to a function that evaluates code for which the queue of a
@@ -70,6 +70,16 @@ func (v *VHost) Queue(ctx context.Context, name string) (Queue, error) {
 // DeleteQueue deletes a queue with all its messages, whoever uses it.
 func (v *VHost) DeleteQueue(ctx context.Context, name string) error {
 	return v.withQueue(ctx, nil, name, `{ok, _} = rabbit_amqqueue:delete(Q, false, false, <<"test">>), ok`)
+}
+
+// MoveLeader makes the replica at another node the leader of a quorum queue, without a fault.
+func (v *VHost) MoveLeader(ctx context.Context, name string, to *Node) error {
+	return v.withQueue(ctx, nil, name, fmt.Sprintf(`
+		{Id, _} = amqqueue:get_pid(Q),
+		{ok, _, Leader} = ra:members({Id, node()}),
+		ra:transfer_leadership(Leader, {Id, '%[1]s'}),
+		{ok, _, {_, '%[1]s'}} = ra:members({Id, node()}),
+		ok`, to.Name))
 }
 
 // withQueue evaluates code for which the queue is Q.

@@ -91,8 +91,7 @@ func Private(t testing.TB, o Options) *Node {
 // does.
 func Cluster(t testing.TB, o Options, count int) []*Node {
 	t.Helper()
-	nodes, err := StartCluster(t.Context(), o, count)
-	orSkip(t, err)
+	nodes := Lasting(t, o, count)
 	closeAfter(t, nodes...)
 	return nodes
 }
@@ -107,6 +106,14 @@ func ProxyTo(t testing.TB, amqpURL string) *Proxy {
 	}
 	t.Cleanup(p.Close)
 	return p
+}
+
+// Lasting starts a cluster that outlives the test: its owner closes it.
+func Lasting(t testing.TB, o Options, count int) []*Node {
+	t.Helper()
+	nodes, err := StartCluster(t.Context(), o, count)
+	orSkip(t, err)
+	return nodes
 }
 
 func closeAfter(t testing.TB, nodes ...*Node) {
