@@ -18,14 +18,14 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = flag.Set("test.parallel", "5") // rows wait most of the time
+		_ = flag.Set("test.parallel", "64") // turns says how many at a time
 	}
 	rabbitmqtest.Main(m)
 }
 
 // row is one kind of fault. Its number is that of the catalogue of faults,
 // where 1 to 21 are of network and broker, 22 to 31 of handlers and messages, 32 to 36 of
-// publishing, 37 to 40 of RPC, and 41 to 54 of everything else.
+// publishing, 37 to 40 of RPC, 41 to 54 of everything else, and from 55 on of clusters again.
 type row struct {
 	number  int
 	name    string
@@ -34,20 +34,34 @@ type row struct {
 	run     func(*trial)
 }
 
-// alone are the rows with so many publishers or nodes at work that others, beside
-// them, would be late.
-var alone = []int{6, 9, 43}
+// alone are the rows with so many publishers at work that others, beside them, would be late.
+var alone = []int{6, 43}
+
+// inRing are the rows that have the cluster of three in turn.
+var inRing = []int{8, 9, 10, 21, 55}
+
+// turns are for the rows that run at a time: they wait most of it.
+var turns = make(chan struct{}, 5)
 
 func (r row) String() string { return fmt.Sprintf("%02d-%s", r.number, r.name) }
 
 func TestFaults(t *testing.T) {
 	results := &table{}
-	t.Cleanup(func() { t.Logf("\n%s", results) })
+	t.Cleanup(func() {
+		closeRing(t)
+		t.Logf("\n%s", results)
+	})
 	for _, r := range rows {
 		t.Run(r.String(), func(t *testing.T) {
 			if !slices.Contains(alone, r.number) {
 				t.Parallel()
 			}
+			if slices.Contains(inRing, r.number) {
+				three.Lock()
+				t.Cleanup(three.Unlock) // after all that the row cleans up
+			}
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			x := newTrial(t, r.String())
 			begin, state := time.Now(), skipped
 			var v history.Verdict

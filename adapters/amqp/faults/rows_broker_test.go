@@ -95,6 +95,32 @@ func (x *trial) alarm(site *site, raise, clear func(context.Context) error) {
 	x.must(sub.Stop(), "stopping")
 }
 
+// alarmsComeAndGo: 22. Publishers and consumers are at work while memory and disk run out, and
+// there is room again, three times. Who publishes waits meanwhile, and nobody is cut off.
+func alarmsComeAndGo(x *trial) {
+	node, site := x.node(rabbitmqtest.Options{})
+	w := x.watcher()
+	publisher := site.connect("publisher", watch(w), func(c *amqp.Config) { c.MaxInFlight = 16 })
+	x.consume(x.subscribe(site.connect("consumer", watch(w)), from("jobs", 20)), 2, nil)
+	s := x.stream(publisher, toQueue("jobs"), "job", 8, 1<<30, 100)
+	x.flowing("messages flow", 200, s)
+	for i := range 3 {
+		for j, raise := range []func(context.Context) error{node.MemoryAlarm, node.DiskAlarm} {
+			x.must(raise(x.soon()), "raising an alarm")
+			w.await(amqp.Blocked, "publish", 2*i+j+1)
+			x.await("consumers handle what is there", func() bool { return x.h.Open() == 0 })
+			x.must(node.ClearAlarms(x.soon()), "clearing it")
+			w.await(amqp.Unblocked, "publish", 2*i+j+1)
+			x.flowing("messages flow again", 200, s)
+		}
+	}
+	x.finish(s)
+	x.awaitHandled()
+	if w.count(amqp.Lost, "") > 0 {
+		x.errorf("a connection was given up")
+	}
+}
+
 // cleanRestart: 07. The application is stopped and started as an operator does:
 // topology, subscriptions and messages are there again.
 func cleanRestart(x *trial) {

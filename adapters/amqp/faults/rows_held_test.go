@@ -1,0 +1,93 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/conformance/history"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/patterns"
+)
+
+// consumerTimeout: 28. Two services share a queue under load. Some messages are held past the
+// consumer timeout, once by a handler that heeds its ctx and once by one that comes back
+// late and says that all is well; one is held whenever it comes. All are handled, or dead in
+// the end, and afterwards the broker has two consumers, and neither of them is a ghost.
+func consumerTimeout(x *trial) {
+	const held = 4
+	_, site := x.node(rabbitmqtest.Options{Settings: map[string]string{
+		"consumer_timeout": "5000", "channel_tick_interval": "500", "quorum_tick_interval": "500",
+	}})
+	var timedOut, returned atomic.Int64
+	var mu sync.Mutex
+	times := map[string]int{} // by id, how often it was held
+	handle := func(ctx context.Context, _ string) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		if !strings.HasPrefix(d.ID, "held") && d.ID != "always" {
+			if strings.HasPrefix(d.ID, "after") && d.Redelivered {
+				returned.Add(1)
+			}
+			return nil
+		}
+		mu.Lock()
+		times[d.ID]++
+		n := times[d.ID]
+		mu.Unlock()
+		if n > 2 && d.ID != "always" {
+			return nil
+		}
+		<-ctx.Done()
+		if errors.Is(context.Cause(ctx), adapters.ErrConsumerTimeout) {
+			timedOut.Add(1)
+		}
+		if n == 1 {
+			return ctx.Err()
+		}
+		return nil
+	}
+	publisher := site.connect("publisher")
+	var buses []*patterns.Bus
+	for _, name := range []string{"one", "two"} {
+		bus := x.bus(site.connect(name), name)
+		buses = append(buses, bus)
+		_, err := patterns.NewWorkQueue[string](bus, "jobs").Work(x.ctx, handle, patterns.Workers(8), patterns.Prefetch(16))
+		x.must(err, "working")
+	}
+	jobs := x.stream(publisher, toQueue("jobs"), "job", 2, 1<<30, 100)
+	x.flowing("messages flow", 100, jobs)
+	for i := range held {
+		x.publish(publisher, toQueue("jobs"), text(id("held", i), 10))
+	}
+	x.publish(publisher, toQueue("jobs"), text("always", 10))
+	x.await("what is always held is dead, the rest is handled", func() bool {
+		return buses[0].Stats().DeadLettered+buses[1].Stats().DeadLettered == 1
+	})
+	x.flowing("messages flow", 100, jobs)
+	x.finish(jobs)
+	site.depth("jobs", 0)
+
+	// A ghost would keep every second message until its time is up.
+	x.await("the broker has the two consumers", func() bool {
+		q, err := site.Queue(x.soon(), "jobs")
+		return err == nil && q.Consumers == 2
+	})
+	x.join(x.stream(publisher, toQueue("jobs"), "after", 4, 200, 100))
+	site.depth("jobs", 0)
+	if n := returned.Load(); n > 0 {
+		x.errorf("%d messages were with somebody else before", n)
+	}
+	if timedOut.Load() < held {
+		x.errorf("%d handlers were told of the consumer timeout, want at least %d", timedOut.Load(), held)
+	}
+	x.consume(x.subscribe(publisher, from("jobs.dead", 10)), 1, nil)
+	x.awaitHandled()
+	for _, e := range x.h.Events() {
+		if e.Op == history.Settled && e.Queue == "jobs.dead" && e.ID != "always" {
+			x.errorf("%s is dead", e.ID)
+		}
+	}
+}
