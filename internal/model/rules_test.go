@@ -249,8 +249,8 @@ func (r *rules) toLosing(clients ...string) string {
 		if q := r.p.specs[label]; q.AutoDelete && q.DeadLetter != "" && n.Unacked > 0 && len(channels) > 1 {
 			return "what is given back expires, or goes with the queue, whichever channel is closed first"
 		}
-		if stay > 0 && n.Unacked > 0 && len(channels) > 1 {
-			return "others get first what comes back from the channel that is closed first"
+		if (stay > 0 || r.quorum && theirs > 0) && n.Unacked > 0 && len(channels) > 1 {
+			return "others get first what comes back from the channel that is closed first, also those whose own channel is about to be"
 		}
 		if others > 0 && len(lost)+theirs > 0 && n.Unacked > 0 && r.of(label).uncertain {
 			return "it is not known what the client holds of " + label
