@@ -257,12 +257,25 @@ func (s *Subscription) stillHeld(id string) bool {
 	return false
 }
 
+// heldMessage is what a worker has or had in hand, and the session in which it came.
+type heldMessage struct {
+	id      string
+	settler adapters.Settler
+	session context.Context
+}
+
+func (w *worker) letGo() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = heldMessage{}
+}
+
 func (w *worker) outlives(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.inHand == nil || w.heldID != id || w.heldIn.Err() == nil {
+	if w.held.settler == nil || w.held.id != id || w.held.session.Err() == nil {
 		return false
 	}
-	err := w.inHand.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
+	err := w.held.settler.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
 	return !errors.Is(err, adapters.ErrConsumerTimeout)
 }

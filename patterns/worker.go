@@ -27,9 +27,8 @@ type worker struct {
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
-	heldID    string              // of the message in hand,
-	heldIn    context.Context     // and of the session that it came in
 	inHand    adapters.Settler    // of the message the handler is at work on
+	held      heldMessage         // the one that was in hand last, until it is settled
 	suspected *adapters.Delivery  // it, if it is handled alone
 	fetched   []adapters.Delivery // ahead of their turn
 	abandoned bool                // inHand was given back over the handler's head
@@ -103,6 +102,9 @@ func (w *worker) handle(d adapters.Delivery) {
 		if w.leave() {
 			d.Message = original
 			w.settle(&d, err)
+		}
+		if w.session.Err() != nil { // else nobody asks for it
+			w.letGo()
 		}
 	}()
 	for {
@@ -204,7 +206,7 @@ func (e *ackedError) Unwrap() error { return e.error }
 func (w *worker) take(d *adapters.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand, w.heldID, w.heldIn = d.Settler, d.Message.UUID, w.session
+	w.inHand, w.held = d.Settler, heldMessage{d.Message.UUID, d.Settler, w.session}
 }
 
 // takeAlone notes that what is in hand must not be given back as others are.
