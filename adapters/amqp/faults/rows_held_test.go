@@ -3,9 +3,11 @@ package faults
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/conformance/history"
@@ -18,9 +20,9 @@ import (
 // late and says that all is well; one is held whenever it comes. All are handled, or dead in
 // the end, and afterwards the broker has two consumers, and neither of them is a ghost.
 func consumerTimeout(x *trial) {
-	const held = 4
+	const held, timeout = 4, 5 * time.Second
 	_, site := x.node(rabbitmqtest.Options{Settings: map[string]string{
-		"consumer_timeout": "5000", "channel_tick_interval": "500", "quorum_tick_interval": "500",
+		"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500", "quorum_tick_interval": "500",
 	}})
 	var timedOut, returned atomic.Int64
 	var mu sync.Mutex
@@ -40,7 +42,10 @@ func consumerTimeout(x *trial) {
 		if n > 2 && d.ID != "always" {
 			return nil
 		}
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-time.After(3 * timeout): // nobody said a word
+		}
 		if errors.Is(context.Cause(ctx), adapters.ErrConsumerTimeout) {
 			timedOut.Add(1)
 		}
