@@ -53,7 +53,9 @@
 //   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes, unless an
 //     operator says otherwise) comes back, and with it all that its subscription holds: that is
 //     [adapters.ErrConsumerTimeout] and an [Event] of kind TimedOut. The subscription goes on, on
-//     another channel. RabbitMQ 4.3 has no such timeout for classic queues, and for quorum
+//     another channel. What a consumer holds whose node of a cluster dies comes back after 60 s
+//     on RabbitMQ 4.3 (consumer_disconnected_timeout, a setting, policy or queue argument of
+//     the operator's), and at once before. RabbitMQ 4.3 has no such timeout for classic queues, and for quorum
 //     queues that of Source.HoldTime, if it is set.
 //   - Dead letters of quorum queues are moved at least once: a letter leaves
 //     its queue when the next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues,
