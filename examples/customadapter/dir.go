@@ -68,7 +68,7 @@ func (s *spool) load() error {
 		q := s.waiting[queue]
 		if n, err := strconv.Atoi(number); err == nil {
 			s.last = max(s.last, n)
-			q = append(q, &delivered{queue: queue, file: f.Name(), again: true})
+			q = append(q, &delivered{queue: queue, file: f.Name(), returned: -1})
 		}
 		s.waiting[queue] = q // which is there, also if it is empty
 	}
@@ -239,7 +239,7 @@ func (s *subscription) Receive(ctx context.Context) (none adapters.Delivery, err
 		return none, err
 	}
 	h := d.waiting[queue][0]
-	got := adapters.Delivery{Message: message.NewMessage("", nil), Redelivered: h.again, Settler: h}
+	got := adapters.Delivery{Message: message.NewMessage("", nil), Redelivered: h.returned != 0, Returned: h.returned, Settler: h}
 	f, err := os.Open(d.path(h.file))
 	if err == nil {
 		err = errors.Join(gob.NewDecoder(f).Decode(&got), f.Close())
@@ -258,7 +258,7 @@ func (s *subscription) Receive(ctx context.Context) (none adapters.Delivery, err
 // delivered is a message that waits, or is in hand, or was.
 type delivered struct {
 	queue, file string
-	again       bool // it was delivered before, or may have been
+	returned    int // 0, or -1: it was delivered before, or may have been
 	sub         *subscription
 	session     context.Context // in which it was delivered
 }
@@ -290,7 +290,7 @@ func (h *delivered) letGo(requeue bool) {
 	delete(d.held, h)
 	h.sub.inHand--
 	if requeue {
-		q := append(d.waiting[h.queue], &delivered{queue: h.queue, file: h.file, again: true})
+		q := append(d.waiting[h.queue], &delivered{queue: h.queue, file: h.file, returned: -1})
 		slices.SortFunc(q, func(a, b *delivered) int { return strings.Compare(a.file, b.file) })
 		d.waiting[h.queue] = q
 	}
