@@ -15,7 +15,7 @@ var lostMutants = []mutant{
 	{"loses the publisher's count of losses", "lost/returned", changing(func(p *adapters.Publication) { p.Lost = 0 })},
 	{"counts losses itself", "lost/returned", receiving(func(d *adapters.Delivery) { d.Lost += d.Returned })},
 	{"does not count what a lost session gives back", "lost/returned-by-cut", receiving(func(d *adapters.Delivery) { d.Returned = 0 })},
-	{"lets a message be held for ever", "lost/held-too-long", sourcing(func(s *adapters.Source) { s.HoldTime = 0 })},
+	{"lets a message be held without limit", "lost/held-too-long", sourcing(func(s *adapters.Source) { s.HoldTime = 0 })},
 	{"tells of a lost session only", "lost/held-too-long", receiving(func(d *adapters.Delivery) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		context.AfterFunc(d.Message.Context(), func() { cancel(adapters.ErrSessionLost) })

@@ -186,7 +186,7 @@ func (w *worker) requeue(d *adapters.Delivery) {
 }
 
 // lost is for a message that went back to its queue while it was in hand. Settling it has no
-// effect, but tells whether that was for its own sake.
+// effect, but its error says whether the message itself was the reason.
 func (w *worker) lost(d *adapters.Delivery) {
 	err := d.Settle(w.s.settling, adapters.Requeue)
 	if err == nil {
