@@ -133,8 +133,9 @@ func (b *backlog) keep(keep func(*entry) bool) {
 	b.back, b.levels, b.n = list{}, nil, 0 // and not order, which is read without a lock
 	for e := old.back.head; e != nil; e = old.back.head {
 		old.back.remove(e)
-		if keep(e) {
-			b.giveBack(e)
+		if keep(e) { // which has been counted already
+			b.back.append(e)
+			b.n++
 		}
 	}
 	for i := range old.levels {
