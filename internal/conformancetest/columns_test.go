@@ -1,0 +1,39 @@
+package conformancetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// The report has our adapter on each version of RabbitMQ with each type of queue,
+// and no rule fails there.
+func TestReportHasEachVersion(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "conformance/report/report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m conformance.Matrix
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Fatal(err)
+	}
+	passed := map[string]bool{}
+	for _, r := range m {
+		passed[r.Adapter] = r.Passed()
+	}
+	for _, version := range rabbitmqtest.Versions() {
+		for _, queues := range []string{"classic", "quorum"} {
+			column := fmt.Sprintf("RabbitMQ %s %s", version, queues)
+			if ok, is := passed[column]; !is {
+				t.Errorf("there is no column %q: run make conformance", column)
+			} else if !ok {
+				t.Errorf("rules fail in the column %q", column)
+			}
+		}
+	}
+}
