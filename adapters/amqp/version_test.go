@@ -24,8 +24,12 @@ func TestReleases(t *testing.T) {
 		a, b release
 		want bool
 	}{
-		{release{4, 3, 6}, release{4, 3, 0}, true}, {release{4, 3, 0}, release{4, 3, 0}, true}, {release{4, 2, 9}, release{4, 3, 0}, false},
-		{release{3, 13, 7}, release{4, 0, 0}, false}, {release{5, 0, 0}, release{4, 3, 1}, true}, {release{4, 3, 0}, release{4, 3, 1}, false}, {release{}, oldest, false},
+		{release{4, 3, 6}, release{4, 3, 0}, true},
+		{release{4, 3, 0}, release{4, 3, 0}, true},
+		{release{4, 2, 9}, release{4, 3, 0}, false},
+		{release{3, 13, 7}, release{4, 0, 0}, false},
+		{release{5, 0, 0}, release{4, 3, 1}, true},
+		{release{4, 3, 0}, release{4, 3, 1}, false},
 	} {
 		if got := c.a.since(c.b); got != c.want {
 			t.Errorf("%v since %v: %v", c.a, c.b, got)

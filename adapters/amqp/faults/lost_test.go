@@ -95,7 +95,7 @@ func TestHandlerThatExits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer bus.Close(context.Background()) //nolint:errcheck // nothing is in hand
+			defer bus.Close(context.Background())
 			jobs := patterns.NewWorkQueue[string](bus, queue)
 			for i := range good {
 				if i == 1 {
@@ -179,7 +179,7 @@ func TestConsumerTimeout(t *testing.T) {
 				t.Fatal(err)
 			}
 			bus := patterns.New(driver, patterns.WithLogger(log.logger("bus")))
-			defer bus.Close(context.Background()) //nolint:errcheck // what the handler does not heed is left
+			defer bus.Close(context.Background())
 			jobs := patterns.NewWorkQueue[string](bus, queue)
 			for _, id := range []string{"slow", "quick"} {
 				if err := jobs.Send(ctx, id, patterns.MessageID(id)); err != nil {
