@@ -30,6 +30,7 @@ func TestReleases(t *testing.T) {
 		{release{3, 13, 7}, release{4, 0, 0}, false},
 		{release{5, 0, 0}, release{4, 3, 1}, true},
 		{release{4, 3, 0}, release{4, 3, 1}, false},
+		{release{}, oldest, false},
 	} {
 		if got := c.a.since(c.b); got != c.want {
 			t.Errorf("%v since %v: %v", c.a, c.b, got)
