@@ -45,13 +45,18 @@ func (c *consumer) cancelled() bool {
 		return false
 	}
 	c.ledger.end(errSettled)
-	sleep(c.sub.life, 2*deletion) // or a queue that is going would still be found
-	err := s.briefly(c.sub.life, func(ch *amqp091.Channel) error {
+	ctx := c.sub.d.ctx     // also while a subscription that was stopped has something in hand
+	sleep(ctx, 2*deletion) // or a queue that is going would still be found
+	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err
 	})
-	if isGone := err != nil && errors.Is(sentinel(err), adapters.ErrNotFound); !isGone && time.Since(c.since) > shortestTimeout {
+	switch {
+	case err != nil && errors.Is(sentinel(err), adapters.ErrNotFound), time.Since(c.since) < shortestTimeout: // deleted
+	case s.alive():
 		c.timeOut(nil)
+	default: // whatever it was, all is back in the queue now
+		c.lose(nil)
 	}
 	c.close()
 	return true
