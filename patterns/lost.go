@@ -57,6 +57,12 @@ func LossLimit(n int) FailureOption {
 // suspect is how many losses make a message one that is handled alone.
 func (s *Subscription) suspect() int { return min(suspectAfter, s.cfg.lossLimit-1) }
 
+// onTrial reports whether a message that is handled alone did it before, or is out at the next
+// loss.
+func (s *Subscription) onTrial(d *adapters.Delivery) bool {
+	return d.Lost > s.suspect() || d.Lost+1 >= s.cfg.lossLimit
+}
+
 // counts reports whether losses of d are counted: there is no need to where a message has not
 // come back, which is nearly always.
 func (s *Subscription) counts(d *adapters.Delivery) bool {
@@ -83,13 +89,15 @@ func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 	case returned == 0 && before < suspect, counted && d.Lost < suspect:
 		return true, false
 	case returned == 0 && s.alone.TryLock():
-		if d.Lost > suspect || d.Lost+1 >= s.cfg.lossLimit { // it did it before, or is out at the next loss
+		s.suspicious.Store(true)
+		if s.onTrial(d) {
 			w.makeRoom()
 		}
 		return true, true
 	case returned == 0:
 		return w.sendBack(d, before, time.Second), false
 	}
+	s.suspicious.Store(true)
 	s.bus.counters.lost.Add(1)
 	s.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
 	wait := time.Duration(0)
@@ -120,38 +128,91 @@ func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) 
 	return true
 }
 
+// soon is how long what is on its way from the broker is waited for.
+const soon = 20 * time.Millisecond
+
 // makeRoom sees to it that nothing is fetched that waits behind the message that w is about to
 // handle alone: it would be lost with it. What is suspected, too, goes to the end of the queue,
 // and all else comes next.
 func (w *worker) makeRoom() {
-	const soon = 20 * time.Millisecond // for what is on its way from the broker
-	s := w.s
-	for range s.prefetch {
-		ctx, cancel := context.WithTimeout(s.fetching, soon)
+	for range w.s.prefetch {
+		ctx, cancel := context.WithTimeout(w.s.fetching, soon)
+		err := w.fetchAhead(ctx)
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// keepRoom does as makeRoom while w handles a message alone, if nobody else would, until it is
+// stopped.
+func (w *worker) keepRoom() (stop func()) {
+	if len(w.s.workers) > 1 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(w.s.fetching)
+	var keeper sync.WaitGroup
+	keeper.Go(func() {
+		for w.fetchAhead(ctx) == nil {
+		}
+	})
+	return func() { cancel(); keeper.Wait() }
+}
+
+// fetchAhead receives a message before its turn.
+func (w *worker) fetchAhead(ctx context.Context) error {
+	d, err := w.s.driver.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	if w.s.counts(&d) {
+		if now, _ := w.screen(&d); !now { // nor alone, for w is
+			return nil
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fetched = append(w.fetched, d)
+	return nil
+}
+
+// giveBackSuspects sends what is suspected and was fetched in vain to the end of the queue, and
+// the rest back to its place: given back by the driver a suspect would be counted, and nobody
+// was lost.
+func (s *Subscription) giveBackSuspects() {
+	const patience = time.Second
+	all, cancel := context.WithTimeout(s.settling, patience)
+	defer cancel()
+	for range 2 * s.prefetch { // what is given back may come again
+		ctx, cancel := context.WithTimeout(all, soon)
 		d, err := s.driver.Receive(ctx)
 		cancel()
 		if err != nil {
 			return
 		}
-		if s.counts(&d) {
-			if now, _ := w.screen(&d); !now { // nor alone, for w is
-				continue
-			}
+		outcome := adapters.Requeue
+		back := d.Redelivered // it is to be counted, by whoever gets it next
+		if d.Lost >= s.suspect() && !back && s.resendToQueue(all, &d, time.Second+rand.N(time.Second)) == nil {
+			outcome = adapters.Ack
 		}
-		w.ahead = true
-		w.mu.Lock()
-		w.fetched = append(w.fetched, d)
-		w.mu.Unlock()
+		if err := d.Settle(all, outcome); err != nil {
+			s.stale(&d, err)
+		}
+		if back {
+			return
+		}
 	}
 }
 
 // next returns the next message for the worker.
 func (w *worker) next() (adapters.Delivery, error) {
-	for w.ahead {
+	for w.s.suspicious.Load() {
 		d, ok := w.nextFetched()
+		if !ok {
+			break
+		}
 		switch {
-		case !ok:
-			w.ahead = false
 		case d.Message.Context().Err() != nil: // it is delivered again
 			w.s.survivors.note(d.Message.UUID)
 		case w.s.fetching.Err() != nil:

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -294,6 +296,100 @@ func TestLossLimit(t *testing.T) {
 			must(t, letter.Ack(t.Context()))
 			kill()
 			supervisor.Wait()
+		}
+	})
+}
+
+// suspected sends messages whose workers are said to have been lost so often.
+func suspected(t *testing.T, client *memory.Client, lost map[string]int, delay time.Duration) {
+	t.Helper()
+	for id, n := range lost {
+		p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: "jobs"}, Delay: delay}
+		p.Lost, p.ContentType = n, "text/plain"
+		must(t, client.Publish(t.Context(), p, message.NewMessage(id, []byte(id))))
+	}
+}
+
+// TestSuspectsThatNobodySaw: what waits behind the message that is handled alone is given back
+// by shutdowns, and none of them is a loss.
+func TestSuspectsThatNobodySaw(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+		client := broker.Connect()
+		bus := patterns.New(client)
+		defer bus.Close(t.Context())
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		must(t, jobs.Declare(t.Context()))
+		suspected(t, client, map[string]int{"a": 2, "b": 2, "c": 2}, 0)
+		most := 0
+		for range 30 {
+			sub, err := jobs.Work(t.Context(), func(ctx context.Context, _ string) error {
+				d, _ := patterns.DeliveryFrom(ctx)
+				most = max(most, d.Lost)
+				<-ctx.Done()
+				return ctx.Err()
+			}, patterns.Prefetch(3), patterns.DrainTimeout(time.Second))
+			must(t, err)
+			time.Sleep(time.Minute)
+			must(t, sub.Stop(t.Context()))
+		}
+		time.Sleep(time.Minute)
+		for range 3 {
+			d, err := jobs.TryGet(t.Context())
+			must(t, err)
+			must(t, d.Ack(t.Context()))
+		}
+		if most != 2 {
+			t.Errorf("one was said to be lost %d times", most)
+		}
+	})
+}
+
+// TestSuspectsThatArriveLater: what is suspected and comes while another message takes its
+// time, and the process with it, is not blamed.
+func TestSuspectsThatArriveLater(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+		client := broker.Connect()
+		bus := patterns.New(client)
+		defer bus.Close(t.Context())
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		must(t, jobs.Declare(t.Context()))
+		suspected(t, client, map[string]int{"poison": 3}, 0)
+		suspected(t, client, map[string]int{"innocent": 4}, time.Minute)
+		var order []string
+		for {
+			client := broker.Connect()
+			died := make(chan struct{})
+			sub, err := patterns.NewWorkQueue[string](patterns.New(client), "jobs").Work(t.Context(), func(ctx context.Context, id string) error {
+				order = append(order, id)
+				if id == "poison" {
+					time.Sleep(10 * time.Minute)
+					go func() { must(t, client.Close(context.Background())); close(died) }()
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}, patterns.Prefetch(3))
+			must(t, err)
+			select {
+			case <-died:
+				<-sub.Done()
+				continue
+			case <-time.After(time.Hour):
+			}
+			must(t, sub.Stop(t.Context()))
+			must(t, client.Close(t.Context()))
+			break
+		}
+		letter, err := jobs.Dead().TryGet(t.Context())
+		must(t, err)
+		slices.Sort(order)
+		if letter.ID != "poison" || !slices.Equal(order, []string{"innocent", "poison", "poison"}) {
+			t.Errorf("%q is a dead letter; handled: %q", letter.ID, order)
+		}
+		must(t, letter.Ack(t.Context()))
+		for _, q := range []*patterns.WorkQueue[string]{jobs, jobs.Dead()} {
+			if more, err := q.TryGet(t.Context()); !errors.Is(err, adapters.ErrEmpty) {
+				t.Errorf("left: %+v, %v", more, err)
+			}
 		}
 	})
 }

@@ -33,8 +33,9 @@ type Subscription struct {
 	prefetch     int
 	calls        *callServer // of RPC.Serve, else nil
 
-	alone     sync.Mutex // held while a message is handled that is suspected of killing its worker
-	survivors survivors
+	alone      sync.Mutex  // held while a message is handled that is suspected of killing its worker
+	suspicious atomic.Bool // there was such a message
+	survivors  survivors
 
 	handling context.Context // of all handlers
 	abort    context.CancelCauseFunc
@@ -42,11 +43,12 @@ type Subscription struct {
 	halt     context.CancelFunc
 	settling context.Context // never ends
 
-	workers []*worker
-	live    atomic.Int64 // workers not finished, and answers on their way
-	drained sync.Once    // guards drain
-	expired sync.Once    // guards expire
-	done    chan struct{}
+	workers  []*worker
+	live     atomic.Int64 // workers not finished, and answers on their way
+	draining atomic.Bool
+	drained  chan struct{} // closed when nothing is fetched any more
+	expired  sync.Once     // guards expire
+	done     chan struct{}
 
 	mu      sync.Mutex
 	over    bool
@@ -101,6 +103,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
+		drained:  make(chan struct{}),
 		done:     make(chan struct{}),
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
@@ -160,15 +163,21 @@ func (s *Subscription) Stop(ctx context.Context) error {
 	return s.Wait()
 }
 
-// drain is the first phase: fetch no more.
+// drain is the first phase: fetch no more. It returns when nothing is fetched.
 func (s *Subscription) drain() {
-	s.drained.Do(func() {
-		s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
-		s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
-		if err := s.driver.Stop(); err != nil {
-			s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
-		}
-	})
+	if !s.draining.CompareAndSwap(false, true) {
+		<-s.drained
+		return
+	}
+	defer close(s.drained)
+	s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
+	s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
+	if s.suspicious.Load() {
+		s.giveBackSuspects()
+	}
+	if err := s.driver.Stop(); err != nil {
+		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
+	}
 }
 
 // expire is the second phase: end the handlers' ctx, and soon after give up

@@ -23,7 +23,6 @@ type worker struct {
 	session context.Context
 	release func()
 
-	ahead    bool            // maybe some were received ahead of their turn, see makeRoom
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
@@ -90,6 +89,9 @@ func (w *worker) handle(d adapters.Delivery) {
 		if alone {
 			defer s.alone.Unlock()
 			w.takeAlone(&d)
+			if s.onTrial(&d) {
+				defer w.keepRoom()()
+			}
 		}
 	}
 	original := w.keep(d.Message)

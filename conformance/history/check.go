@@ -63,7 +63,7 @@ type judge struct {
 	ended     map[uint64]*Event
 	publishes map[uint64]*publish
 	settled   map[uint64]*Event
-	crashed   bool
+	crashes   []time.Duration
 	lines     lines
 	hands     hands
 }
@@ -71,7 +71,8 @@ type judge struct {
 // Check judges a history, which must be complete: what was left in the queues
 // belongs to it. hanging are the calls that have not returned. The events are
 // in the order in which they happened, as far as anybody could tell; At is looked at
-// for the gap between deliveries only, and for sessions that end much later.
+// for the gap between deliveries only, and for sessions that end, and crashes, much later or
+// earlier.
 //
 // Each lost or otherwise wrong message is a violation of its own, but there is one
 // OutOfOrder for each queue and publisher, and one Unfair for each session.
@@ -157,7 +158,7 @@ func (j *judge) prepare(i int, e *Event) {
 	case Purged:
 		j.purged[e.Queue] = i
 	case Crash:
-		j.crashed = true
+		j.crashes = append(j.crashes, e.At)
 	}
 }
 
@@ -369,7 +370,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 			fresh++
 		}
 	}
-	if fresh > possible && !j.crashed {
+	if fresh > possible && len(j.crashes) == 0 {
 		j.violation(Unexplained, c.id, c.queue, fmt.Sprintf("%d first deliveries of %d publishes", fresh, possible))
 	}
 	if again := len(l.deliveries) - possible; again > 0 {
@@ -388,10 +389,16 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 // returned tells whether a delivery gives a reason for the next one: because
 // it was requeued, or its session was lost, also if it had been acknowledged,
 // for the broker may not have heard of that. The broker may know of a lost session long
-// before the client, but not of one that is closed.
+// before the client, but not of one that is closed. A crash may take an acknowledgement with it
+// though the session goes on: that of the leader of a queue, say, at another node.
 func (j *judge) returned(d, next *Event) bool {
 	if s, settled := j.settled[d.Delivery]; settled && s.Outcome == adapters.Requeue {
 		return true
+	}
+	for _, crash := range j.crashes {
+		if d.At < crash+grace && crash < next.At {
+			return true
+		}
 	}
 	end, ended := j.ended[d.Session]
 	return ended && (errors.Is(end.Err, adapters.ErrSessionLost) || end.At < next.At+grace)

@@ -130,6 +130,9 @@ func TestCheckerFinds(t *testing.T) {
 		"first delivery again after a crash": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "in hand").event(Event{Op: Crash}).lost(1).delivered("a", 2, false, "ack")
 		}, none},
+		"acknowledged to one that crashed, in a session that goes on": {func(s script) script {
+			return s.sent("a").delivered("a", 1, false, "ack").event(Event{Op: Crash}).delivered("a", 1, true, "ack")
+		}, none},
 		"no binding, no copy": {func(s script) script { return s.publish("a", PublishOK, topic, "x.y") }, none},
 		"unknown while unbound, sent again once bound": {func(s script) script {
 			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).event(Event{Op: Unbind, To: fanout, Queue: "q"})
@@ -172,6 +175,14 @@ func TestCheckerFinds(t *testing.T) {
 			s = s.sent("a").delivered("a", 1, false, "ack").delivered("a", 1, true, "ack")
 			s.start = s.start.Add(-time.Hour)
 			return s.event(Event{Op: SessionEnd, Session: 1, Err: adapters.ErrClosed})
+		}, Resurrected},
+		"again after its ack, long after a crash": {func(s script) script {
+			s = s.event(Event{Op: Crash}).sent("a")
+			s.start = s.start.Add(-time.Hour)
+			return s.delivered("a", 1, false, "ack").delivered("a", 1, true, "ack")
+		}, Resurrected},
+		"again after its ack, before a crash": {func(s script) script {
+			return s.sent("a").delivered("a", 1, false, "ack").delivered("a", 1, true, "ack").event(Event{Op: Crash})
 		}, Resurrected},
 		"back too late": {func(s script) script {
 			return s.event(Event{Op: Returned, Call: "Publish", Over: grace + time.Millisecond})

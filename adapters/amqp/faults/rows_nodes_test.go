@@ -122,6 +122,7 @@ func partition(x *trial) {
 		x.flowing("messages flow", 100, m, f)
 		x.h.Add(history.Event{Op: history.Crash}) // a leader that is cut off may have sent what it cannot have acknowledged
 		x.must(r.nodes[2].Isolate(x.soon()), "cutting off a node")
+		x.h.Add(history.Event{Op: history.Crash}) // it took a while
 		for i := range 4 {
 			err := x.within(time.Second, "Publish to the node that is cut off", func(ctx context.Context) error {
 				return few.Publish(ctx, toQueue("jobs"), text(fmt.Sprintf("lonely-%d-%d", leader, i), 100))
