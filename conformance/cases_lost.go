@@ -138,8 +138,9 @@ var lostCases = []Case{
 				same(t, []string{letter.Value, letter.Headers[patterns.HeaderReason], letter.Headers[patterns.HeaderLosses], letter.Headers[patterns.HeaderAttempts]},
 					[]string{"bad", "its worker was lost 5 times", "5", "1"}, "the letter, and what it says")
 			}
-			// What was lost beside another that was bad counts until it is suspected.
-			if lost != 5 {
+			// A worker that is lost between sending the copy with the count and acknowledging the
+			// message leaves two of them.
+			if lost < 5 || lost > 2*5 {
 				t.errorf("%d workers were lost", lost)
 			}
 		},

@@ -27,7 +27,7 @@ func TestBrokenDriversAreFound(t *testing.T) {
 		"honours late acks":                  {func(d full) full { return &broken{full: d, honourStale: true} }, staleAck, history.WrongAck},
 		"confirms what it did not send":      {func(d full) full { return &broken{full: d, drop: true} }, resetWhileIdle, history.Lost},
 		"sends twice":                        {func(d full) full { return &broken{full: d, twice: true} }, resetWhileIdle, history.Unexplained},
-		"forgets an ack":                     {func(d full) full { return &broken{full: d, forgetAck: true} }, queueDeleted, history.Resurrected},
+		"forgets an ack":                     {func(d full) full { return &broken{full: d, forgetAck: true} }, steadyWork, history.Resurrected},
 		"hands out nothing as a message":     {func(d full) full { return &broken{full: d, phantom: true} }, queueDeleted, history.Phantom},
 		"invents a message":                  {func(d full) full { return &broken{full: d, invent: true} }, queueDeleted, history.Unexpected},
 		"heeds no ctx":                       {func(d full) full { return &broken{full: d, deaf: true} }, halfOpen, history.Overdue},
@@ -42,6 +42,18 @@ func TestBrokenDriversAreFound(t *testing.T) {
 				t.Errorf("the row found %q, want it to be %s", x.problems, c.want)
 			}
 		})
+	}
+}
+
+// steadyWork is a session that goes on for long after its first message: what comes again then
+// does so for no reason.
+func steadyWork(x *trial) {
+	site := x.shared()
+	x.consume(x.subscribe(site.connect("consumer"), from("jobs", 20)), 2, nil)
+	publisher := site.connect("publisher")
+	for start, i := time.Now(), 0; time.Since(start) < 3*time.Second; i++ {
+		x.publish(publisher, toQueue("jobs"), text(id("job", i), 10))
+		x.await("it is handled", func() bool { return x.h.Open() == 0 })
 	}
 }
 
