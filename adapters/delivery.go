@@ -50,6 +50,10 @@ type Delivery struct {
 	// where it came back and the broker does not count how often.
 	Returned int
 
+	// Died says that the broker itself made a dead letter of the message since it was published, however
+	// it came from there to here: what its Attempt and Lost counted is over.
+	Died bool
+
 	Properties // Attempt is at least 1
 
 	Settler Settler

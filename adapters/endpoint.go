@@ -62,7 +62,12 @@ const (
 // again as it was received. The zero value is a plain durable message, to be
 // tried for the first time.
 type Properties struct {
-	ContentType   string // media type of the payload
+	ContentType     string // media type of the payload
+	ContentEncoding string // how the payload is encoded beyond that, as "gzip"; "" = it is not
+
+	Type  string // what kind of message it is, in its publisher's words
+	AppID string // the program that published it, by its own account
+
 	CorrelationID string // ties an answer to its call; at most 255 bytes
 	ReplyTo       string // where to answer: the Address of a Reply subscription, or from a ReplyReceiver
 
@@ -91,6 +96,13 @@ type Properties struct {
 	// affair. The receiver is told the Priority as it was given, in any case. Needs
 	// CanPrioritize if not 0.
 	Priority uint8
+
+	// Foreign is what else the message came with, where somebody else's client published it, for
+	// the adapter that delivered it alone to read. Published with it, the message goes on as it came
+	// in all that these fields and its metadata do not change: its own properties, types of headers,
+	// no Timestamp where there was none. It is nil for what an adapter published, and others carry or
+	// ignore it.
+	Foreign any
 }
 
 // Publication says where a message goes, and how.
@@ -112,6 +124,10 @@ type Publication struct {
 	Delay time.Duration
 
 	Mandatory bool // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
+
+	// Lasting keeps the message from being dropped at the end of its TTL, which its receiver is told:
+	// it counts again when the message is sent on from where it is kept.
+	Lasting bool
 }
 
 // Needs returns the abilities without which an adapter must refuse p.
@@ -158,13 +174,26 @@ func (p Publication) Validate() error {
 	if err := checkText("key", p.Key, MaxKeyBytes); err != nil {
 		return err
 	}
-	if err := checkText("content type", p.ContentType, MaxNameBytes); err != nil {
-		return err
+	return p.Properties.validate()
+}
+
+func (p *Properties) validate() error {
+	for _, text := range [...]struct{ what, value string }{
+		{"content type", p.ContentType},
+		{"content encoding", p.ContentEncoding},
+		{"type", p.Type},
+		{"app id", p.AppID},
+		{"correlation id", p.CorrelationID},
+		{"reply address", p.ReplyTo},
+	} {
+		if p.Foreign != nil && len(text.value) <= MaxNameBytes {
+			continue // as the broker had it
+		}
+		if err := checkText(text.what, text.value, MaxNameBytes); err != nil {
+			return err
+		}
 	}
-	if err := checkText("correlation id", p.CorrelationID, MaxNameBytes); err != nil {
-		return err
-	}
-	return checkText("reply address", p.ReplyTo, MaxNameBytes)
+	return nil
 }
 
 // Overflow tells what a full queue does.

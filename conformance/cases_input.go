@@ -75,13 +75,14 @@ var inputCases = []Case{
 	},
 	{
 		ID:   "input/keys",
-		Rule: "The key, content type, correlation id and reply address of a message arrive as they are, or are refused as ErrInvalid, and the client lives on.",
+		Rule: "The key, content type and encoding, type, app id, correlation id and reply address of a message arrive as they are, or are refused as ErrInvalid, and the client lives on.",
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 100)
 			sub := t.subscribe(d, s)
 			for i, text := range slices.Concat(odd, lengths()) {
 				p := to(s)
 				p.Key, p.ContentType, p.CorrelationID, p.ReplyTo = text, text, text, text
+				p.ContentEncoding, p.Type, p.AppID = text, text, text
 				m := message.NewMessage(fmt.Sprintf("m-%d", i), nil)
 				err := d.Publish(t.soon(), p, m)
 				if err != nil || p.Validate() != nil {
@@ -90,7 +91,10 @@ var inputCases = []Case{
 				}
 				got := t.receive(sub)
 				t.settle(got, adapters.Ack)
-				for what, value := range map[string]string{"key": got.Key, "content type": got.ContentType, "correlation id": got.CorrelationID, "reply address": got.ReplyTo} {
+				for what, value := range map[string]string{
+					"key": got.Key, "content type": got.ContentType, "content encoding": got.ContentEncoding, "type": got.Type, "app id": got.AppID,
+					"correlation id": got.CorrelationID, "reply address": got.ReplyTo,
+				} {
 					if value != text {
 						t.errorf("the %s %.40q came as %.40q", what, text, value)
 					}

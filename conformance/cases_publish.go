@@ -41,16 +41,19 @@ var publishCases = []Case{
 			p := to(s)
 			p.Key = "a.key"
 			p.Properties = adapters.Properties{
-				ContentType: "application/json", CorrelationID: "a-call", ReplyTo: "an-address",
+				ContentType: "application/json", ContentEncoding: "identity", Type: "an-order", AppID: "till",
+				CorrelationID: "a-call", ReplyTo: "an-address",
 				Timestamp: time.Unix(1_700_000_000, 0), Attempt: 7,
 			}
 			t.must(d.Publish(t.soon(), p, m), "publishing")
 			got := t.receive(sub)
 			t.settle(got, adapters.Ack)
 			t.sameMessage(got.Message, m, "")
-			same(t, []string{got.Key, got.ContentType, got.CorrelationID, got.ReplyTo, fmt.Sprint(got.Attempt), got.Timestamp.UTC().String()},
-				[]string{p.Key, p.ContentType, p.CorrelationID, p.ReplyTo, fmt.Sprint(p.Attempt), p.Timestamp.UTC().String()},
-				"key, content type, correlation id, reply address, attempt and timestamp")
+			properties := func(key string, p adapters.Properties) []string {
+				return []string{key, p.ContentType, p.ContentEncoding, p.Type, p.AppID, p.CorrelationID, p.ReplyTo, fmt.Sprint(p.Attempt), p.Timestamp.UTC().String()}
+			}
+			same(t, properties(got.Key, got.Properties), properties(p.Key, p.Properties),
+				"key, content type and encoding, type, app id, correlation id, reply address, attempt and timestamp")
 
 			t.publish(d, to(s), "plain")
 			got = t.receive(sub)
@@ -181,6 +184,9 @@ var publishCases = []Case{
 				"a long content type":   func(p *adapters.Publication) { p.ContentType = strings.Repeat("t", adapters.MaxNameBytes+1) },
 				"a long correlation id": func(p *adapters.Publication) { p.CorrelationID = strings.Repeat("c", adapters.MaxNameBytes+1) },
 				"a long reply address":  func(p *adapters.Publication) { p.ReplyTo = strings.Repeat("r", adapters.MaxNameBytes+1) },
+				"a long type":           func(p *adapters.Publication) { p.Type = strings.Repeat("t", adapters.MaxNameBytes+1) },
+				"a long app id":         func(p *adapters.Publication) { p.AppID = strings.Repeat("a", adapters.MaxNameBytes+1) },
+				"a long encoding":       func(p *adapters.Publication) { p.ContentEncoding = strings.Repeat("e", adapters.MaxNameBytes+1) },
 			} {
 				p := to(s)
 				change(&p)

@@ -15,10 +15,9 @@ var inputMutants = []mutant{
 	{"takes names of two lines", "input/names", renaming(func(name string) string { return strings.ReplaceAll(name, "\n", " ") })},
 	{"trims the keys of messages", "input/keys", receiving(func(d *adapters.Delivery) { d.Key = strings.TrimSpace(d.Key) })},
 	{"cuts correlation ids at a NUL, as C does", "input/keys", changing(func(p *adapters.Publication) {
-		p.CorrelationID, _, _ = strings.Cut(p.CorrelationID, "\x00")
-		p.Key, _, _ = strings.Cut(p.Key, "\x00")
-		p.ContentType, _, _ = strings.Cut(p.ContentType, "\x00")
-		p.ReplyTo, _, _ = strings.Cut(p.ReplyTo, "\x00")
+		for _, s := range []*string{&p.Key, &p.ContentType, &p.ContentEncoding, &p.Type, &p.AppID, &p.CorrelationID, &p.ReplyTo} {
+			*s, _, _ = strings.Cut(*s, "\x00")
+		}
 	})},
 	{"mends text that is not UTF-8", "input/ids-and-metadata", receiving(func(d *adapters.Delivery) {
 		for name, value := range d.Message.Metadata {

@@ -21,6 +21,7 @@ var publishMutants = []mutant{
 	}},
 	{"counts attempts by itself", "publish/whole", changing(func(p *adapters.Publication) { p.Attempt++ })},
 	{"loses the key of what is sent to a queue", "publish/whole", changing(func(p *adapters.Publication) { p.Key = "" })},
+	{"loses what a message says of its type and its publisher", "publish/whole", changing(func(p *adapters.Publication) { p.Type, p.AppID = "", "" })},
 	{"loses the time of publishing", "publish/whole", receiving(func(d *adapters.Delivery) { d.Timestamp = d.Timestamp.AddDate(1, 0, 0) })},
 	{"adds metadata of its own", "publish/whole", receiving(func(d *adapters.Delivery) { d.Message.Metadata.Set("x-internal", "1") })},
 	{"says nothing when a mandatory message is dropped", "publish/unroutable", changing(func(p *adapters.Publication) { p.Mandatory = false })},

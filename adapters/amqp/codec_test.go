@@ -62,7 +62,9 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 	if err != nil {
 		return outgoing{}, err
 	}
-	return (&Driver{cfg: cfg}).outgoing(&r, m)
+	d := &Driver{cfg: cfg}
+	d.publishing = newLink(d, "publish")
+	return d.outgoing(&r, m)
 }
 
 // received is what comes of a message at the other side.

@@ -13,13 +13,6 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// What a dead letter tells in its metadata, as in package memory.
-const (
-	metadataDeaths           = "x-death" // newest first: "orders rejected 2, retry expired 1"
-	metadataFirstDeathReason = "x-first-death-reason"
-	metadataFirstDeathQueue  = "x-first-death-queue"
-)
-
 // What queues count, see decoding.returned.
 const (
 	headerDeliveries = "x-delivery-count"
@@ -28,41 +21,30 @@ const (
 
 // decode reads what came in.
 func (h *handed) decode(out *adapters.Delivery) {
-	f := fields{h.text}
-	exchange, key := f.short(), f.short()
-	flags := uint16(f.uint(2))
-	text := func(flag uint16) string {
-		if flags&flag == 0 {
-			return ""
-		}
-		return f.short()
-	}
-	number := func(flag uint16, n int) uint64 {
-		if flags&flag == 0 {
-			return 0
-		}
-		return f.uint(n)
-	}
 	d := decoding{m: &h.message, out: out}
-	out.Message, out.Redelivered = d.m, h.redelivered
-	out.Attempt = 1
-	out.ContentType = text(flagContentType)
-	text(flagEncoding)
-	headers := fields{}
-	if flags&flagHeaders != 0 {
-		headers.s = f.long()
+	out.Redelivered = h.redelivered
+	d.read(h.text)
+}
+
+// read reads exchange, routing key and properties.
+func (d *decoding) read(text string) {
+	f := fields{text}
+	exchange, key := f.short(), f.short()
+	p := f.properties()
+	ttl, exact := expiration(p.expiration)
+	d.out.Message = d.m
+	d.out.Properties = adapters.Properties{
+		ContentType: p.contentType, ContentEncoding: p.contentEncoding, Type: p.kind, AppID: p.appID,
+		CorrelationID: p.correlationID, ReplyTo: p.replyTo,
+		Attempt: 1, TTL: ttl, Priority: p.priority, Transient: p.deliveryMode != amqp091.Persistent,
 	}
-	out.Transient = number(flagDeliveryMode, 1) != uint64(amqp091.Persistent)
-	out.Priority = uint8(number(flagPriority, 1))
-	out.CorrelationID = text(flagCorrelation)
-	out.ReplyTo = text(flagReplyTo)
-	out.TTL = expiration(text(flagExpiration))
-	d.m.UUID = text(flagMessageID)
-	if flags&flagTimestamp != 0 {
-		out.Timestamp = time.Unix(int64(f.uint(8)), 0)
+	if p.flags&flagTimestamp != 0 {
+		d.out.Timestamp = time.Unix(int64(p.timestamp), 0)
 	}
+	d.foreign = p.foreign() || !exact
+	d.m.UUID = p.messageID
 	d.m.Metadata = make(message.Metadata)
-	for len(headers.s) > 0 {
+	for headers := (fields{p.headers}); len(headers.s) > 0; {
 		name, kind := headers.field()
 		if kind == 'S' {
 			d.header(name, headers.long())
@@ -71,6 +53,9 @@ func (h *handed) decode(out *adapters.Delivery) {
 		}
 	}
 	d.finish(exchange, key)
+	if d.foreign {
+		d.out.Foreign = original(text)
+	}
 }
 
 // decode fills in what amqp091 received, all but the Settler.
@@ -80,15 +65,19 @@ func decode(from *amqp091.Delivery, m *message.Message, out *adapters.Delivery) 
 	m.Metadata = make(message.Metadata, len(from.Headers))
 	out.Message = m
 	out.Redelivered = from.Redelivered
+	ttl, _ := expiration(from.Expiration)
 	out.Properties = adapters.Properties{
-		ContentType:   from.ContentType,
-		CorrelationID: from.CorrelationId,
-		ReplyTo:       from.ReplyTo,
-		Timestamp:     from.Timestamp,
-		Attempt:       1,
-		TTL:           expiration(from.Expiration),
-		Priority:      from.Priority,
-		Transient:     from.DeliveryMode != amqp091.Persistent,
+		ContentType:     from.ContentType,
+		ContentEncoding: from.ContentEncoding,
+		Type:            from.Type,
+		AppID:           from.AppId,
+		CorrelationID:   from.CorrelationId,
+		ReplyTo:         from.ReplyTo,
+		Timestamp:       from.Timestamp,
+		Attempt:         1,
+		TTL:             ttl,
+		Priority:        from.Priority,
+		Transient:       from.DeliveryMode != amqp091.Persistent,
 	}
 	for name, value := range from.Headers {
 		d.odd(name, value)
@@ -99,11 +88,12 @@ func decode(from *amqp091.Delivery, m *message.Message, out *adapters.Delivery) 
 // decoding is a message whose headers are being read. Nothing that somebody
 // else put into one is a reason to refuse it.
 type decoding struct {
-	m      *message.Message
-	out    *adapters.Delivery
-	key    string // as a header says it
-	deaths []any
-	again  bool // its publisher sent it again, which is nothing that the queue counts
+	m       *message.Message
+	out     *adapters.Delivery
+	key     string // as a header says it
+	deaths  deaths
+	again   bool // its publisher sent it again, which is nothing that the queue counts
+	foreign bool // there is more than is made known of it
 
 	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
 	// that came back, with the other what came back for the loss of a session; before, the other
@@ -117,10 +107,11 @@ func (d *decoding) odd(name string, value any) {
 	case name == headerAcquired, name == headerDeliveries:
 		d.returned = max(d.returned, count(value))
 	case name == metadataDeaths:
-		d.deaths, _ = value.([]any)
+		d.deaths.list, _ = value.([]any)
 	case name == headerKey && !isText: // not ours
 	default:
 		if !isText {
+			d.foreign = true
 			s = text(value)
 		}
 		d.header(name, s)
@@ -135,6 +126,7 @@ func (d *decoding) header(name, text string) {
 	}
 	switch name {
 	case headerUUID:
+		d.foreign = true // it may be all that has the id
 		if d.m.UUID == "" {
 			d.m.UUID = text
 		}
@@ -147,23 +139,24 @@ func (d *decoding) header(name, text string) {
 	case headerPriority:
 		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 			d.out.Priority = uint8(n)
+		} else {
+			d.foreign = true // it came without one
 		}
 	case headerTTL:
-		d.out.TTL = expiration(text)
+		ttl, exact := expiration(text)
+		d.out.TTL, d.foreign = ttl, d.foreign || !exact
 	case headerKey:
 		d.key = text
 	case headerLost:
 		if n, err := strconv.Atoi(text); err == nil && n > 0 {
 			d.out.Lost = n
 		}
-	case headerSeq, headerDeliveries, headerAcquired, metadataDeaths,
-		metadataFirstDeathReason, metadataFirstDeathQueue, "x-first-death-exchange",
-		"x-last-death-reason", "x-last-death-queue", "x-last-death-exchange":
 	default:
-		if plain, ok := strings.CutPrefix(name, headerEscape); ok {
-			d.m.Metadata[plain] = text
-		} else if !strings.HasPrefix(name, headerDelay) {
-			d.m.Metadata[name] = text
+		if key, ok := metadataKey(name); ok {
+			d.m.Metadata[key] = text
+			d.foreign = d.foreign || escape(key) != name
+		} else {
+			d.deaths.header(name, text)
 		}
 	}
 }
@@ -185,28 +178,6 @@ func (d *decoding) finish(exchange, key string) {
 	}
 }
 
-// readDeaths makes of x-death what it says, without the steps of a delay,
-// which nobody died of.
-func (d *decoding) readDeaths(exchange string) {
-	var texts []string
-	for _, item := range d.deaths {
-		death, _ := item.(amqp091.Table)
-		queue, reason := text(death["queue"]), text(death["reason"])
-		if strings.HasPrefix(queue, ladder) {
-			continue
-		}
-		texts = append(texts, queue+" "+reason+" "+text(death["count"]))
-		// The last one is the oldest.
-		d.m.Metadata[metadataFirstDeathReason], d.m.Metadata[metadataFirstDeathQueue] = reason, queue
-		if keys, ok := death["routing-keys"].([]any); ok && len(keys) > 0 && text(death["exchange"]) != "" && exchange == "" {
-			d.out.Key = text(keys[0]) // a dead letter keeps the key that it first came with
-		}
-	}
-	if texts != nil {
-		d.m.Metadata[metadataDeaths] = strings.Join(texts, ", ")
-	}
-}
-
 // count reads a header that is a number; what is none, or a negative one, is 0.
 func count(value any) int {
 	n, err := strconv.ParseInt(text(value), 10, 32)
@@ -216,16 +187,18 @@ func count(value any) int {
 	return int(n)
 }
 
-// expiration reads a time to live in milliseconds; what is none is no limit.
-func expiration(s string) time.Duration {
+// expiration reads a time to live in milliseconds; what is none is no limit. exact is false where
+// the time would be written in another way.
+func expiration(s string) (ttl time.Duration, exact bool) {
 	if s == "" {
-		return 0
+		return 0, true
 	}
-	n, err := strconv.ParseUint(s, 10, 32)
+	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return time.Duration(n) * time.Millisecond
+	const most = uint64(adapters.MaxTTL / time.Millisecond)
+	return time.Duration(min(n, most)) * time.Millisecond, n <= most && s[0] != '0'
 }
 
 // text renders any value that a header can have.

@@ -92,10 +92,8 @@ func lastStep(destination string) string {
 	return fmt.Sprintf("%s%x", ladder, sha256.Sum256([]byte(destination)))
 }
 
-// climb appends the headers that lead a message over the ladder. Its time to
-// live would cut the delay short, and cannot be given back to it afterwards: it is only
-// told to the receiver.
-func (r *route) climb(b []byte, ttl string) []byte {
+// climb appends the headers that lead a message over the ladder.
+func (r *route) climb(b []byte) []byte {
 	for steps := r.steps; steps != 0; steps &= steps - 1 {
 		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
@@ -105,9 +103,6 @@ func (r *route) climb(b []byte, ttl string) []byte {
 		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(nowhere)))
 		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(nowhere)))
 		b = append(b, nowhere...)
-	}
-	if ttl != "" {
-		b = appendHeader(b, headerTTL, ttl)
 	}
 	return b
 }

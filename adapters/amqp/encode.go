@@ -31,11 +31,12 @@ const (
 // outgoing is a message as it goes to the broker.
 type outgoing struct {
 	*route
-	message    *message.Message
-	expiration string
-	timestamp  time.Time
-	twice      bool // the id also in a header
-	again      bool // it was sent before, and may be in a queue
+	message   *message.Message
+	timestamp time.Time
+	came      *came // as which it was received, if that is more than the rest says
+	user      string
+	twice     bool // the id also in a header
+	again     bool // it was sent before, and may be in a queue
 }
 
 // outgoing prepares m, or says why m cannot be sent.
@@ -48,17 +49,23 @@ func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) 
 	case len(m.UUID) > adapters.MaxNameBytes:
 		return o, invalid("message id of %d bytes, at most %d fit", len(m.UUID), adapters.MaxNameBytes)
 	}
-	for key := range m.Metadata {
-		if len(key) > adapters.MaxNameBytes || meaningful(key) && len(headerEscape)+len(key) > adapters.MaxNameBytes {
+	if was, ok := r.p.Foreign.(original); ok {
+		o.came = was.read()
+		if s := d.publishing.now(); s != nil {
+			o.user = s.user()
+		}
+	}
+	for key, value := range m.Metadata {
+		if len(key) <= adapters.MaxNameBytes && (!meaningful(key) || len(headerEscape)+len(key) <= adapters.MaxNameBytes) {
+			continue
+		}
+		if o.came == nil || !o.came.has(key, value) {
 			return o, invalid("metadata key of %d bytes", len(key))
 		}
 	}
-	o = outgoing{route: r, message: m, timestamp: r.p.Timestamp, twice: d.cfg.WatermillUUID}
+	o.route, o.message, o.timestamp, o.twice = r, m, r.p.Timestamp, d.cfg.WatermillUUID
 	if o.timestamp.IsZero() {
 		o.timestamp = time.Now()
-	}
-	if r.p.TTL > 0 {
-		o.expiration = strconv.FormatInt(milliseconds(r.p.TTL), 10)
 	}
 	return o, nil
 }
@@ -78,16 +85,6 @@ const (
 	methodNack       = classBasic<<16 | 120
 	methodClose      = 20<<16 | 40 // of a channel
 	methodConnClose  = 10<<16 | 50
-	flagContentType  = 1 << 15
-	flagEncoding     = 1 << 14
-	flagHeaders      = 1 << 13
-	flagDeliveryMode = 1 << 12
-	flagPriority     = 1 << 11
-	flagCorrelation  = 1 << 10
-	flagReplyTo      = 1 << 9
-	flagExpiration   = 1 << 8
-	flagMessageID    = 1 << 7
-	flagTimestamp    = 1 << 6
 )
 
 // appendTo appends the frames of a publish on a channel to b. seq is a header
@@ -126,50 +123,69 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 	return b, nil
 }
 
-// appendProperties appends those that are not zero, and the priority in any case, after the flags that say
-// which they are.
-func (o *outgoing) appendProperties(b []byte, seq string) []byte {
+// properties are those that o is sent with, but the headers.
+func (o *outgoing) properties() properties {
+	if o.came != nil {
+		return o.came.properties(o)
+	}
 	p := &o.p
-	at, flags := len(b), uint16(flagDeliveryMode|flagPriority|flagTimestamp)
-	b = append(b, 0, 0)
-	text := func(flag uint16, s string) {
-		if s != "" {
-			flags |= flag
-			b = appendShort(b, s)
-		}
+	now := properties{
+		flags: flagDeliveryMode | flagPriority | flagTimestamp, deliveryMode: deliveryMode(p.Transient),
+		priority: o.level, timestamp: uint64(o.timestamp.Unix()),
 	}
-	text(flagContentType, p.ContentType)
-	before := len(b)
-	if b = o.appendHeaders(b, seq); len(b) > before {
-		flags |= flagHeaders
+	now.set(flagContentType, &now.contentType, p.ContentType)
+	now.set(flagEncoding, &now.contentEncoding, p.ContentEncoding)
+	now.set(flagCorrelation, &now.correlationID, p.CorrelationID)
+	now.set(flagReplyTo, &now.replyTo, p.ReplyTo)
+	now.set(flagMessageID, &now.messageID, o.message.UUID)
+	now.set(flagType, &now.kind, p.Type)
+	now.set(flagAppID, &now.appID, p.AppID)
+	if o.expires() {
+		now.set(flagExpiration, &now.expiration, o.ttl())
 	}
-	mode := byte(amqp091.Persistent)
-	if p.Transient {
-		mode = amqp091.Transient
+	return now
+}
+
+func deliveryMode(transient bool) uint8 {
+	if transient {
+		return amqp091.Transient
 	}
-	b = append(b, mode)
-	b = append(b, o.level)
-	text(flagCorrelation, p.CorrelationID)
-	text(flagReplyTo, p.ReplyTo)
-	if o.steps == 0 { // else it would cut the delay short
-		text(flagExpiration, o.expiration)
+	return amqp091.Persistent
+}
+
+// ttl is the time to live in AMQP's words, "" for no limit.
+func (o *outgoing) ttl() string {
+	switch {
+	case o.came != nil && o.p.TTL == o.came.made.TTL:
+		return o.came.ttl
+	case o.p.TTL == 0:
+		return ""
 	}
-	text(flagMessageID, o.message.UUID)
-	b = binary.BigEndian.AppendUint64(b, uint64(o.timestamp.Unix()))
-	binary.BigEndian.PutUint16(b[at:], flags)
-	return b
+	return strconv.FormatInt(milliseconds(o.p.TTL), 10)
+}
+
+// expires reports whether the broker is to know of it. It would cut a delay short, and cannot be
+// given back to the message afterwards: then it is only told to the receiver.
+func (o *outgoing) expires() bool { return o.p.TTL > 0 && o.steps == 0 && !o.p.Lasting }
+
+// appendProperties appends them after the flags that say which they are.
+func (o *outgoing) appendProperties(b []byte, seq string) []byte {
+	p := o.properties()
+	return p.appendTo(b, func(b []byte) []byte { return o.appendHeaders(b, &p, seq) })
 }
 
 // appendHeaders appends nothing if there are none: the broker takes a tenth
 // longer over a message with one.
-func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
-	p, at := &o.p, len(b)
+func (o *outgoing) appendHeaders(b []byte, now *properties, seq string) []byte {
+	p, at, metadata := &o.p, len(b), o.message.Metadata
 	b = append(b, 0, 0, 0, 0)
-	for key, value := range o.message.Metadata {
-		b = appendHeader(b, escape(key), value)
-	}
-	if o.twice {
+	if o.came != nil {
+		b, metadata = o.came.appendHeaders(b, o)
+	} else if o.twice {
 		b = appendHeader(b, headerUUID, o.message.UUID)
+	}
+	for key, value := range metadata {
+		b = appendHeader(b, escape(key), value)
 	}
 	if p.Attempt > 1 {
 		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
@@ -180,8 +196,10 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	if o.again {
 		b = appendHeader(b, headerAgain, "1")
 	}
-	if p.Priority != o.level {
+	if told := now.flags&flagPriority != 0; told && p.Priority != now.priority {
 		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
+	} else if told && o.came != nil && o.came.with.flags&flagPriority == 0 {
+		b = appendHeader(b, headerPriority, "")
 	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
 		b = appendHeader(b, headerKey, p.Key)
@@ -189,8 +207,11 @@ func (o *outgoing) appendHeaders(b []byte, seq string) []byte {
 	if seq != "" {
 		b = appendHeader(b, headerSeq, seq)
 	}
+	if ttl := o.ttl(); ttl != "" && !o.expires() {
+		b = appendHeader(b, headerTTL, ttl)
+	}
 	if o.steps > 0 {
-		b = o.climb(b, o.expiration)
+		b = o.climb(b)
 	}
 	n := len(b) - at - 4
 	if n == 0 {

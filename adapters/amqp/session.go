@@ -72,6 +72,14 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 	return s
 }
 
+// user is who the session logged in as, or "" if a certificate says that.
+func (s *session) user() string {
+	if p, ok := s.conn.Config.SASL[0].(*plain); ok {
+		return p.Username
+	}
+	return ""
+}
+
 // controls is how many channels, of so many, are kept free for what is done in
 // passing.
 func controls(channels int) int { return max(1, min(8, channels/4)) }

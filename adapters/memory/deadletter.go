@@ -56,11 +56,13 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
 		return
 	}
-	r.props.TTL = 0 // or it would die there for the same reason
+	if !r.lasting {
+		r.props.TTL = 0 // or it would die there for the same reason
+	}
 	if r.metadata = maps.Clone(r.metadata); r.metadata == nil {
 		r.metadata = make(map[string]string)
 	}
-	if len(d.entry.deaths) == 0 {
+	if _, before := r.metadata[MetadataFirstDeathQueue]; !before {
 		r.metadata[MetadataFirstDeathReason] = d.reason
 		r.metadata[MetadataFirstDeathQueue] = from.name
 	}

@@ -52,6 +52,7 @@ func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	d.message.SetContext(c.ctx)
 	out.Message, out.Settler = &d.message, d
 	out.Key, out.Redelivered, out.Returned, out.Properties = e.key, t.redelivered, t.returns, e.props
+	out.Died = len(e.deaths) > 0
 	return out
 }
 

@@ -19,12 +19,13 @@ type record struct {
 	key      string
 	props    adapters.Properties
 	deaths   []death // newest first
+	lasting  bool    // its TTL does not count
 	priority uint8   // that RabbitMQ would be told, where props have what the publisher said
 }
 
 // set makes r the record of m, with payload as its copy of m's.
 func (r *record) set(p *adapters.Publication, priority uint8, m *message.Message, payload []byte, c *clock) {
-	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties, priority: priority}
+	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties, priority: priority, lasting: p.Lasting}
 	if len(m.Metadata) > 0 {
 		r.metadata = maps.Clone(m.Metadata)
 	}
@@ -34,6 +35,14 @@ func (r *record) set(p *adapters.Publication, priority uint8, m *message.Message
 	if r.props.Attempt == 0 {
 		r.props.Attempt = 1
 	}
+}
+
+// ttl is the message's own, as far as it counts.
+func (r *record) ttl() time.Duration {
+	if r.lasting {
+		return 0
+	}
+	return r.props.TTL
 }
 
 // entry is a message in one queue, under the lock of the queue; only its

@@ -52,7 +52,7 @@ func (q *queue) unlock() {
 // put adds a new entry at the tail. It returns ErrNacked if there is no room for it,
 // and ErrUnroutable if the queue was deleted since it was looked up.
 func (q *queue) put(e *entry) error {
-	if ttl := shorter(e.props.TTL, q.spec.MessageTTL); ttl > 0 {
+	if ttl := shorter(e.ttl(), q.spec.MessageTTL); ttl > 0 {
 		e.expires = q.broker.clock.after(ttl)
 	}
 	q.mu.Lock()

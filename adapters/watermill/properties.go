@@ -15,17 +15,21 @@ import (
 // properties of a message travel, those that are set. Receivers of the driver do not see
 // them, and publishers must not use them.
 const (
-	MetadataKey           = "motif-key"
-	MetadataContentType   = "motif-content-type"
-	MetadataCorrelationID = "motif-correlation-id"
-	MetadataReplyTo       = "motif-reply-to"
-	MetadataTimestamp     = "motif-timestamp" // RFC 3339 in UTC, with nanoseconds
-	MetadataAttempt       = "motif-attempt"   // decimal; absent for 1
-	MetadataTransient     = "motif-transient" // "true"
+	MetadataKey             = "motif-key"
+	MetadataContentType     = "motif-content-type"
+	MetadataContentEncoding = "motif-content-encoding"
+	MetadataType            = "motif-type"
+	MetadataAppID           = "motif-app-id"
+	MetadataCorrelationID   = "motif-correlation-id"
+	MetadataReplyTo         = "motif-reply-to"
+	MetadataTimestamp       = "motif-timestamp" // RFC 3339 in UTC, with nanoseconds
+	MetadataAttempt         = "motif-attempt"   // decimal; absent for 1
+	MetadataTransient       = "motif-transient" // "true"
 )
 
 var metadataKeys = [...]string{
-	MetadataKey, MetadataContentType, MetadataCorrelationID, MetadataReplyTo, MetadataTimestamp, MetadataAttempt, MetadataTransient,
+	MetadataKey, MetadataContentType, MetadataContentEncoding, MetadataType, MetadataAppID,
+	MetadataCorrelationID, MetadataReplyTo, MetadataTimestamp, MetadataAttempt, MetadataTransient,
 }
 
 // pack returns a copy of m that the pair may keep, with p in its metadata. ok
@@ -45,6 +49,9 @@ func pack(m *message.Message, p *adapters.Publication, now time.Time) (packed *m
 	}
 	set(MetadataKey, p.Key)
 	set(MetadataContentType, p.ContentType)
+	set(MetadataContentEncoding, p.ContentEncoding)
+	set(MetadataType, p.Type)
+	set(MetadataAppID, p.AppID)
 	set(MetadataCorrelationID, p.CorrelationID)
 	set(MetadataReplyTo, p.ReplyTo)
 	if !p.Timestamp.IsZero() {
@@ -73,6 +80,9 @@ func unpack(m *message.Message) (plain *message.Message, key string, p adapters.
 	}
 	key = take(MetadataKey)
 	p.ContentType = take(MetadataContentType)
+	p.ContentEncoding = take(MetadataContentEncoding)
+	p.Type = take(MetadataType)
+	p.AppID = take(MetadataAppID)
 	p.CorrelationID = take(MetadataCorrelationID)
 	p.ReplyTo = take(MetadataReplyTo)
 	if t, err := time.Parse(time.RFC3339Nano, take(MetadataTimestamp)); err == nil {

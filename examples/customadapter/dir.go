@@ -164,6 +164,7 @@ func (d *driver) publish(ctx context.Context, p adapters.Publication, m *message
 	f, err := os.Create(d.path("unfinished"))
 	if err == nil {
 		content := adapters.Delivery{Message: m, Key: p.Key, Properties: p.Properties}
+		content.Foreign = nil // another adapter's
 		err = errors.Join(gob.NewEncoder(f).Encode(content), f.Sync(), f.Close())
 	}
 	if err == nil {

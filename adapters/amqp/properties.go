@@ -1,0 +1,128 @@
+package amqp
+
+import (
+	"encoding/binary"
+)
+
+// Flags of the properties that a message has, in the order in which these follow.
+const (
+	flagContentType = 1 << (15 - iota)
+	flagEncoding
+	flagHeaders
+	flagDeliveryMode
+	flagPriority
+	flagCorrelation
+	flagReplyTo
+	flagExpiration
+	flagMessageID
+	flagTimestamp
+	flagType
+	flagUserID
+	flagAppID
+	flagClusterID
+)
+
+// properties are those of a message as AMQP has them. What has no flag is zero.
+type properties struct {
+	flags           uint16
+	contentType     string
+	contentEncoding string
+	headers         string // the fields of their table
+	deliveryMode    uint8
+	priority        uint8
+	correlationID   string
+	replyTo         string
+	expiration      string
+	messageID       string
+	timestamp       uint64
+	kind            string // which AMQP calls type
+	userID          string
+	appID           string
+	clusterID       string
+
+	odd bool // there is a text that adapters.Properties would not have so
+}
+
+// properties reads those of a message.
+func (r *fields) properties() (p properties) {
+	p.flags = uint16(r.uint(2))
+	text := func(flag uint16) string {
+		if p.flags&flag == 0 {
+			return ""
+		}
+		s := r.short()
+		p.odd = p.odd || s == "" || flag != flagMessageID && !isPlain(s)
+		return s
+	}
+	number := func(flag uint16, n int) uint64 {
+		if p.flags&flag == 0 {
+			return 0
+		}
+		return r.uint(n)
+	}
+	p.contentType, p.contentEncoding = text(flagContentType), text(flagEncoding)
+	if p.flags&flagHeaders != 0 {
+		p.headers = r.long()
+	}
+	p.deliveryMode, p.priority = uint8(number(flagDeliveryMode, 1)), uint8(number(flagPriority, 1))
+	p.correlationID, p.replyTo = text(flagCorrelation), text(flagReplyTo)
+	p.expiration, p.messageID = text(flagExpiration), text(flagMessageID)
+	p.timestamp = number(flagTimestamp, 8)
+	p.kind, p.userID, p.appID, p.clusterID = text(flagType), text(flagUserID), text(flagAppID), text(flagClusterID)
+	return p
+}
+
+// isPlain reports whether s is a text that adapters.Publication takes.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// set sets a text, or takes it away.
+func (p *properties) set(flag uint16, field *string, s string) {
+	*field = s
+	if p.flags |= flag; s == "" {
+		p.flags &^= flag
+	}
+}
+
+// appendTo appends p, with the headers that are appended by a function of its own.
+func (p *properties) appendTo(b []byte, appendHeaders func([]byte) []byte) []byte {
+	at := len(b)
+	b = append(b, 0, 0)
+	text := func(flag uint16, s string) {
+		if p.flags&flag != 0 {
+			b = appendShort(b, s)
+		}
+	}
+	text(flagContentType, p.contentType)
+	text(flagEncoding, p.contentEncoding)
+	before := len(b)
+	p.flags &^= flagHeaders
+	if b = appendHeaders(b); len(b) > before {
+		p.flags |= flagHeaders
+	}
+	if p.flags&flagDeliveryMode != 0 {
+		b = append(b, p.deliveryMode)
+	}
+	if p.flags&flagPriority != 0 {
+		b = append(b, p.priority)
+	}
+	text(flagCorrelation, p.correlationID)
+	text(flagReplyTo, p.replyTo)
+	text(flagExpiration, p.expiration)
+	text(flagMessageID, p.messageID)
+	if p.flags&flagTimestamp != 0 {
+		b = binary.BigEndian.AppendUint64(b, p.timestamp)
+	}
+	text(flagType, p.kind)
+	text(flagUserID, p.userID)
+	text(flagAppID, p.appID)
+	text(flagClusterID, p.clusterID)
+	binary.BigEndian.PutUint16(b[at:], p.flags)
+	return b
+}
