@@ -364,8 +364,9 @@
 //
 //   - input/names: A queue's name is used byte by byte as it is, or refused as ErrInvalid; no two
 //     names mean the same queue.
-//   - input/keys: The key, content type, correlation id and reply address of a message arrive as
-//     they are, or are refused as ErrInvalid, and the client lives on.
+//   - input/keys: The key, content type and encoding, type, app id, correlation id and reply
+//     address of a message arrive as they are, or are refused as ErrInvalid, and the client lives
+//     on.
 //   - input/ids-and-metadata: Ids and metadata arrive byte by byte as they are, or the message is
 //     refused as ErrInvalid, and the client lives on.
 //   - input/payloads: A payload arrives byte by byte as it was, whatever is in it; none at all
