@@ -22,7 +22,7 @@ const (
 // it comes again after park.
 func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, park time.Duration, reason error) error {
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: deadLetter}, Key: d.Key, Properties: d.Properties}
-	p.Attempt, p.Lost, p.TTL = 0, 0, 0
+	p.Attempt, p.Lost, p.Lasting = 0, 0, true
 	if deadLetter == queue {
 		p.Delay = park
 		if limit := b.features.MaxDelay; limit > 0 {

@@ -95,8 +95,8 @@ func (Bytes) Decode(data []byte, v any) error {
 }
 
 // Raw is a payload as it came, whatever its content type: for a queue whose
-// messages nobody knows the type of, as dead letters may be. It is for
-// receiving only.
+// messages nobody knows the type of, as dead letters may be. It is sent with
+// [AsReceived] only, which says what it is.
 type Raw []byte
 
 // codecs finds the codec for a content type.
@@ -120,21 +120,25 @@ func newCodecs(encode Codec, others []Codec, max int) (*codecs, error) {
 
 func (c *codecs) marshal(v any) ([]byte, error) {
 	if _, raw := v.(Raw); raw {
-		return nil, fmt.Errorf("%w: Raw is for receiving: its content type is not known", ErrCodec)
+		return nil, fmt.Errorf("%w: Raw is sent with AsReceived only: its content type is not known", ErrCodec)
 	}
 	data, err := c.encode.Encode(v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding %T: %w", ErrCodec, v, err)
 	}
-	if len(data) > c.max {
-		return nil, fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(data), c.max)
+	return data, c.fits(data)
+}
+
+func (c *codecs) fits(payload []byte) error {
+	if len(payload) > c.max {
+		return fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(payload), c.max)
 	}
-	return data, nil
+	return nil
 }
 
 func (c *codecs) unmarshal(contentType string, data []byte, v any) error {
-	if len(data) > c.max {
-		return fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(data), c.max)
+	if err := c.fits(data); err != nil {
+		return err
 	}
 	if raw, ok := v.(*Raw); ok {
 		*raw = slices.Clone(data)

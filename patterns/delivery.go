@@ -21,9 +21,16 @@ type Delivery struct {
 	Lost        int    // how often its worker was lost before, as far as that was counted; see LossLimit
 	Priority    uint8
 	ContentType string
-	PublishedAt time.Time         // as the publisher's clock had it
+
+	ContentEncoding string // how Payload is compressed, or ""
+
+	Type        string            // what kind of message it is, as its publisher named it
+	AppID       string            // the program that published it, by its own account
+	PublishedAt time.Time         // as the publisher's clock had it; zero where it did not say
 	Headers     map[string]string // the caller's own copy
 	Payload     []byte            // as it came, encoded; not to be modified
+
+	from *adapters.Delivery // for AsReceived
 }
 
 // DeliveryFrom returns the delivery that ctx, or the ctx it was derived from,
@@ -58,6 +65,7 @@ func (c *deliveryContext) public() Delivery {
 	return Delivery{
 		ID: m.UUID, Queue: c.queue, Key: c.d.Key, Attempt: c.d.Attempt, Redelivered: c.d.Redelivered,
 		Lost: c.d.Lost, Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload,
+		ContentEncoding: c.d.ContentEncoding, Type: c.d.Type, AppID: c.d.AppID, from: &c.d,
 	}
 }
 

@@ -122,6 +122,7 @@ func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
 }
 
 func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
+	afresh(&d)
 	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
 	if err := q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)

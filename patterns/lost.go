@@ -162,7 +162,7 @@ func (w *worker) keepRoom() (stop func()) {
 
 // fetchAhead receives a message before its turn.
 func (w *worker) fetchAhead(ctx context.Context) error {
-	d, err := w.s.driver.Receive(ctx)
+	d, err := w.s.receive(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (s *Subscription) giveBackSuspects() {
 	defer cancel()
 	for range 2 * s.prefetch { // what is given back may come again
 		ctx, cancel := context.WithTimeout(all, soon)
-		d, err := s.driver.Receive(ctx)
+		d, err := s.receive(ctx)
 		cancel()
 		if err != nil {
 			return
@@ -221,7 +221,13 @@ func (w *worker) next() (adapters.Delivery, error) {
 			return d, nil
 		}
 	}
-	return w.s.driver.Receive(w.s.fetching)
+	return w.s.receive(w.s.fetching)
+}
+
+func (s *Subscription) receive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.driver.Receive(ctx)
+	afresh(&d)
+	return d, err
 }
 
 func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {

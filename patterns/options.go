@@ -107,6 +107,7 @@ type publishConfig struct {
 	p        adapters.Publication
 	id       string
 	headers  map[string]string
+	received *Delivery // what it is to be sent as, or nil
 	holdBack bool
 }
 

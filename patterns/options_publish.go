@@ -31,6 +31,17 @@ func Priority(p uint8) PublishOption {
 	return publishOption(func(c *publishConfig) error { c.p.Priority = p; return nil })
 }
 
+// Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's property
+// type, at most 255 bytes. Motif itself goes by the queue.
+func Type(name string) PublishOption {
+	return publishOption(func(c *publishConfig) error { c.p.Type = name; return nil })
+}
+
+// AppID says which program published the message: AMQP's property app_id, at most 255 bytes.
+func AppID(id string) PublishOption {
+	return publishOption(func(c *publishConfig) error { c.p.AppID = id; return nil })
+}
+
 // Transient lets the broker keep the message in memory only: it may be lost
 // when the broker restarts.
 func Transient() PublishOption {

@@ -53,6 +53,9 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 	if s.source.Name != "" && !s.source.Passive && s.source.Queue.MaxPriority == 0 && cfg.p.Priority > 0 {
 		return cfg, invalid("Priority(%d) to queue %q, which has no MaxPriority: it would overtake nothing", cfg.p.Priority, clip(s.source.Name, 64))
 	}
+	if cfg.received != nil {
+		cfg.adopt()
+	}
 	if err := cfg.p.Validate(); err != nil {
 		return cfg, err
 	}
@@ -61,6 +64,9 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 
 // encode makes the message for a value.
 func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
+	if cfg.received != nil {
+		return s.bus.encodeReceived(cfg, v)
+	}
 	payload, err := s.bus.codecs.marshal(v)
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func (d *decoding) read(text string) {
 		}
 	}
 	d.finish(exchange, key)
-	if d.foreign {
+	if d.foreign || d.out.Priority > 0 && (d.delayed || d.out.Priority == p.priority) { // which goes on as it is, whatever the queue
 		d.out.Foreign = original(text)
 	}
 }
@@ -93,6 +93,7 @@ type decoding struct {
 	key     string // as a header says it
 	deaths  deaths
 	again   bool // its publisher sent it again, which is nothing that the queue counts
+	delayed bool // it waited, with no priority
 	foreign bool // there is more than is made known of it
 
 	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
@@ -157,6 +158,7 @@ func (d *decoding) header(name, text string) {
 			d.foreign = d.foreign || escape(key) != name
 		} else {
 			d.deaths.header(name, text)
+			d.delayed = d.delayed || name == headerTo
 		}
 	}
 }
@@ -193,12 +195,12 @@ func expiration(s string) (ttl time.Duration, exact bool) {
 	if s == "" {
 		return 0, true
 	}
-	n, err := strconv.ParseUint(s, 10, 64)
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, 64)
 	if err != nil {
 		return 0, false
 	}
 	const most = uint64(adapters.MaxTTL / time.Millisecond)
-	return time.Duration(min(n, most)) * time.Millisecond, n <= most && s[0] != '0'
+	return time.Duration(min(n, most)) * time.Millisecond, n <= most && s[0] > '0'
 }
 
 // text renders any value that a header can have.

@@ -37,8 +37,7 @@ func (p *properties) foreign() bool {
 		always = flagDeliveryMode | flagPriority | flagTimestamp
 		never  = flagUserID | flagClusterID
 	)
-	return p.flags&(always|never) != always || p.deliveryMode != amqp091.Transient && p.deliveryMode != amqp091.Persistent ||
-		p.priority > 0 || p.odd // a priority goes on as it is, whatever the queue
+	return p.flags&(always|never) != always || p.deliveryMode != amqp091.Transient && p.deliveryMode != amqp091.Persistent || p.odd
 }
 
 // came is an original that is read.
@@ -68,6 +67,9 @@ func (o original) read() *came {
 	f.short()
 	c := &came{with: f.properties(), made: out.Properties, uuid: d.m.UUID}
 	c.ttl = c.with.expiration
+	if d.delayed {
+		c.with.priority = c.made.Priority
+	}
 	for f = (fields{c.with.headers}); len(f.s) > 0; {
 		name, rest := f.short(), f.s
 		value := text(f.value(byte(f.uint(1)), 0))
@@ -103,7 +105,7 @@ func (c *came) properties(o *outgoing) properties {
 	if p.Transient != was.Transient {
 		now.flags, now.deliveryMode = now.flags|flagDeliveryMode, deliveryMode(p.Transient)
 	}
-	if now.priority = p.Priority; p.Priority != was.Priority || p.Delay > 0 {
+	if p.Priority != was.Priority || p.Delay > 0 {
 		now.flags, now.priority = now.flags|flagPriority, o.level
 	}
 	if p.CorrelationID != was.CorrelationID {

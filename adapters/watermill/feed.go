@@ -163,7 +163,9 @@ func (f *feed) nacked(d adapters.Delivery) {
 // sendAgain puts a copy of d into the queue, to wait there, and settles d.
 func (f *feed) sendAgain(d adapters.Delivery) {
 	p := adapters.Publication{To: f.queue, Key: d.Key, Properties: d.Properties, Delay: f.cfg.NackDelay}
-	p.Attempt++
+	if p.Attempt++; d.Died {
+		p.Attempt = 2 // what was counted before is over
+	}
 	ctx, cancel := context.WithTimeout(f.settling, resendTimeout)
 	defer cancel()
 	err := f.driver.Publish(ctx, p, d.Message)
