@@ -75,16 +75,16 @@ const (
 	frameMethod, frameHeader, frameBody = 1, 2, 3
 	frameHead, frameEnd                 = 7, 0xce // the length of what comes first, and the last byte
 
-	classBasic       = 60
-	methodPublish    = classBasic<<16 | 40
-	methodReturn     = classBasic<<16 | 50
-	methodConsume    = classBasic<<16 | 20
-	methodCancel     = classBasic<<16 | 30
-	methodDeliver    = classBasic<<16 | 60
-	methodAck        = classBasic<<16 | 80
-	methodNack       = classBasic<<16 | 120
-	methodClose      = 20<<16 | 40 // of a channel
-	methodConnClose  = 10<<16 | 50
+	classBasic      = 60
+	methodPublish   = classBasic<<16 | 40
+	methodReturn    = classBasic<<16 | 50
+	methodConsume   = classBasic<<16 | 20
+	methodCancel    = classBasic<<16 | 30
+	methodDeliver   = classBasic<<16 | 60
+	methodAck       = classBasic<<16 | 80
+	methodNack      = classBasic<<16 | 120
+	methodClose     = 20<<16 | 40 // of a channel
+	methodConnClose = 10<<16 | 50
 )
 
 // appendTo appends the frames of a publish on a channel to b. seq is a header

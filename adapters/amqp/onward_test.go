@@ -154,7 +154,7 @@ func send(t testing.TB, ch *amqp091.Channel, exchange, key string, p amqp091.Pub
 	}
 }
 
-// look takes the next message of a queue with a plain client.
+// look takes the next message of a queue with a plain client, and has it in hand.
 func look(t testing.TB, ch *amqp091.Channel, queue string) amqp091.Delivery {
 	t.Helper()
 	for wait := soon(t); wait.Err() == nil; time.Sleep(5 * time.Millisecond) {
@@ -260,6 +260,9 @@ func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 	for range messages {
 		d := look(t, p.plain, p.as[0])
 		want[string(d.Body)] = withoutOurs(d)
+		if err := d.Ack(false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	check := func(where string, got amqp091.Publishing, want amqp091.Publishing) {
 		t.Helper()
@@ -273,7 +276,7 @@ func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 		came.Expiration = "" // or it would end there
 		check("the dead letter is", letter, came)
 	}
-	if err := p.plain.Nack(0, true, true); err != nil { // all of them
+	if err := p.plain.Nack(0, true, true); err != nil {
 		t.Fatal(err)
 	}
 	for range messages {
@@ -294,7 +297,7 @@ func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 		d := look(t, p.plain, p.back[0])
 		check("it was sent back as", withoutOurs(d), want[string(d.Body)])
 	}
-	if err := p.plain.Ack(0, true); err != nil {
+	if err := p.plain.Ack(0, true); err != nil { // all of them
 		t.Fatal(err)
 	}
 	asCame, asSent := p.read(t, p.as[1], len(messages)), p.read(t, p.back[1], len(messages))
@@ -343,12 +346,9 @@ func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
 
 // FuzzForeignMessages is that for any message.
 func FuzzForeignMessages(f *testing.F) {
-	var p *passage
+	p := newPassage(f, Quorum)
 	f.Add(uint64(1), uint64(2))
 	f.Fuzz(func(t *testing.T, a, b uint64) {
-		if p == nil {
-			p = newPassage(f, Quorum)
-		}
 		g := anybody{rand.New(rand.NewPCG(a, b))}
 		var messages []amqp091.Publishing
 		for i := range 50 {
@@ -357,4 +357,3 @@ func FuzzForeignMessages(f *testing.F) {
 		p.pass(t, messages)
 	})
 }
-

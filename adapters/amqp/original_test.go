@@ -100,4 +100,3 @@ func FuzzSentOn(f *testing.F) {
 		}
 	})
 }
-

@@ -16,30 +16,58 @@ import (
 	"time"
 )
 
-// python is the system's, for which there is a package of pika.
+// python is the system's, for which there are packages of its modules.
 const python = "/usr/bin/python3"
 
-// findPika returns nil if the system's Python has pika. Where tests may not be
+// module is one of Python's that tests need.
+type module struct {
+	name, debian string
+	find         func() error
+}
+
+var (
+	pika   = newModule("pika", "python3-pika")
+	celery = newModule("celery", "python3-celery")
+)
+
+func newModule(name, debian string) *module {
+	m := &module{name: name, debian: debian}
+	m.find = sync.OnceValue(m.findNow)
+	return m
+}
+
+// need skips the test if the module is missing, or fails it where tests may not be skipped.
+func (m *module) need(t *testing.T) {
+	t.Helper()
+	if err := m.find(); err != nil {
+		if !required() {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+}
+
+// findNow returns nil if the system's Python has the module. Where tests may not be
 // skipped, as root and on Debian, it installs it.
-var findPika = sync.OnceValue(func() error {
-	has := func() error { return exec.Command(python, "-c", "import pika").Run() }
+func (m *module) findNow() error {
+	has := func() error { return exec.Command(python, "-c", "import "+m.name).Run() }
 	err := has()
 	if err == nil {
 		return nil
 	}
-	const install = "apt-get install --no-install-recommends python3-pika"
-	missing := fmt.Errorf("Python's pika is not installed here (%w): run as root: %s", err, install)
+	install := "apt-get install --no-install-recommends " + m.debian
+	missing := fmt.Errorf("Python's %s is not installed here (%w): run as root: %s", m.name, err, install)
 	if !required() || os.Geteuid() != 0 {
 		return missing
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	const command = "export DEBIAN_FRONTEND=noninteractive; try() { " + install + " -y -q -o DPkg::Lock::Timeout=120; }; try || { apt-get update -q; try; }"
+	command := "export DEBIAN_FRONTEND=noninteractive; try() { " + install + " -y -q -o DPkg::Lock::Timeout=120; }; try || { apt-get update -q; try; }"
 	if out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w, which failed: %w\n%s", missing, err, out)
 	}
 	return has()
-})
+}
 
 // required tells whether a missing peer is a failure, as it is for a missing
 // broker.
@@ -53,12 +81,7 @@ type peer struct {
 
 func newPeer(t *testing.T, url string) *peer {
 	t.Helper()
-	if err := findPika(); err != nil {
-		if !required() {
-			t.Skip(err)
-		}
-		t.Fatal(err)
-	}
+	pika.need(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	cmd := exec.CommandContext(ctx, python, "testdata/peer.py", url)
 	cmd.Stderr = t.Output()

@@ -201,7 +201,7 @@ func TestExchangesOfPika(t *testing.T) {
 	}
 }
 
-// Values that headers can have come as text, once, whatever they are.
+// Values that headers can have come as text, whatever they are, and go on as they came.
 func TestOddHeaders(t *testing.T) {
 	want := map[string]string{
 		"int": "42", "negative": "-1", "big": "1099511627776", "float": "1.5", "true": "true", "false": "false",
@@ -232,6 +232,9 @@ func TestOddHeaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.publish(t, "", queue, padThai, with{"headers": "odd"})
+			mirror := unique(t)
+			p.do(t, "queue_declare", with{"queue": mirror, "durable": true})
+			p.publish(t, "", mirror, padThai, with{"headers": "odd"})
 			for attempt := range 2 {
 				select {
 				case d := <-got:
@@ -242,11 +245,14 @@ func TestOddHeaders(t *testing.T) {
 					t.Fatal("nothing came")
 				}
 			}
-			dead := p.get(t, orders.Dead().Name())
-			for key, value := range want {
-				if key != "bytes" && dead.Properties.Headers[key] != value { // those are no text
-					t.Errorf("the dead letter has %s=%q, want %q", key, dead.Properties.Headers[key], value)
+			dead, sent := p.get(t, orders.Dead().Name()), p.get(t, mirror)
+			for key, value := range sent.Properties.Headers {
+				if got := dead.Properties.Headers[key]; !reflect.DeepEqual(got, value) {
+					t.Errorf("the dead letter has %s=%v, want %v", key, got, value)
 				}
+			}
+			if len(sent.Properties.Headers) != len(want) {
+				t.Errorf("sent with %v", sent.Properties.Headers)
 			}
 			stop()
 			if err := sub.Wait(); err != nil {

@@ -295,6 +295,10 @@ func TestFromTheWire(t *testing.T) {
 	if !got.Timestamp.Equal(want.Timestamp) {
 		t.Errorf("timestamp %v", got.Timestamp)
 	}
+	if got.Foreign == nil {
+		t.Error("nothing says that it was not published by Motif")
+	}
+	got.Foreign = nil
 	if got.Timestamp = want.Timestamp; got.Properties != want || got.Key != "a.key" {
 		t.Errorf("received %+v with key %q, want %+v", got.Properties, got.Key, want)
 	}
