@@ -15,6 +15,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -170,7 +171,7 @@ func look(t testing.TB, ch *amqp091.Channel, queue string) amqp091.Delivery {
 	return amqp091.Delivery{}
 }
 
-// own takes away what Motif or the broker added.
+// withoutOurs takes away what Motif or the broker added.
 func withoutOurs(d amqp091.Delivery) amqp091.Publishing {
 	headers := amqp091.Table{}
 	for name, value := range d.Headers {
@@ -192,6 +193,7 @@ func onTheWire(d adapters.Delivery) string {
 	f.short()
 	p := f.properties()
 	headers := slices.DeleteFunc(headersOf(p.headers), func(h string) bool { return strings.HasPrefix(h, `"motif-`) })
+	slices.Sort(headers) // as RabbitMQ (3.10) does with those of what waited
 	if p.headers = strings.Join(headers, "\n"); len(headers) == 0 {
 		p.flags &^= flagHeaders
 	}
@@ -342,6 +344,84 @@ func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
 			newPassage(t, queueType).pass(t, messages)
 		})
 	}
+}
+
+// TestForeignMessagesGoOnWhereTheBrokerWouldAct: what would be copied again, refused, or end at once if it
+// went on as it came, keeps that in headers of ours.
+func TestForeignMessagesGoOnWhereTheBrokerWouldAct(t *testing.T) {
+	vhost := rabbitmqtest.Shared(t)
+	brokerURLs.Store(t, vhost.URL)
+	defer brokerURLs.Delete(t)
+	p := newPassage(t, Quorum)
+	for _, err := range []error{vhost.AddUser(ctx, "eve", "secret"), vhost.SetPermissions(ctx, "eve", ".*", ".*", ".*")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	eve := plainClient(t, vhost.URLFor("eve", "secret"))
+	copies := unique(t) + ".copies"
+	declare(t, p.d, fromQueue(copies, 1))
+	cc := []any{copies}
+	for _, c := range []struct {
+		name  string
+		by    *amqp091.Channel
+		is    amqp091.Publishing
+		want  amqp091.Publishing
+		extra amqp091.Table
+	}{
+		{
+			"CC", p.plain, amqp091.Publishing{Headers: amqp091.Table{"CC": cc, "a": int32(1)}},
+			amqp091.Publishing{Headers: amqp091.Table{"a": int32(1)}}, amqp091.Table{"motif-metadata-CC": cc},
+		},
+		{"somebody else's user_id", eve, amqp091.Publishing{UserId: "eve", AppId: "app"}, amqp091.Publishing{AppId: "app"}, amqp091.Table{"motif-user-id": "eve"}},
+		{"an expiration at once", p.plain, amqp091.Publishing{Expiration: "0", Type: "t"}, amqp091.Publishing{Type: "t"}, amqp091.Table{"motif-ttl": "0"}},
+		{
+			"headers of the broker's", p.plain,
+			amqp091.Publishing{Headers: amqp091.Table{"x-delivery-count": int64(7), "x-death": []any{}, "x-first-death-queue": "q"}, Type: "t"}, amqp091.Publishing{Type: "t"}, nil,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.is.Body, c.want.Body = []byte(c.name), []byte(c.name)
+			if c.want.Headers == nil {
+				c.want.Headers = amqp091.Table{}
+			}
+			send(t, c.by, "", p.jobs.Name(), c.is)
+			letter, err := p.jobs.Dead().Get(soon(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := patterns.NewWorkQueue[patterns.Raw](p.bus, p.back[0], patterns.Passive())
+			for range 2 { // once more, as it was sent back
+				if err := back.Send(soon(t), letter.Value, patterns.AsReceived(letter.Delivery)); err != nil {
+					t.Fatal(err)
+				}
+				if err := letter.Ack(soon(t)); err != nil {
+					t.Fatal(err)
+				}
+				if letter, err = back.Get(soon(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := letter.Requeue(soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			got := look(t, p.plain, p.back[0])
+			if err := got.Ack(false); err != nil {
+				t.Fatal(err)
+			}
+			if plainly := withoutOurs(got); !reflect.DeepEqual(plainly, c.want) {
+				t.Errorf("sent back as\n%#v, want\n%#v", plainly, c.want)
+			}
+			for name, value := range c.extra {
+				if !reflect.DeepEqual(got.Headers[name], value) {
+					t.Errorf("header %s is %v, want %v", name, got.Headers[name], value)
+				}
+			}
+		})
+	}
+	sub := subscribe(t, p.d, fromQueue(copies, 10))
+	settle(t, receive(t, sub, ""), adapters.Ack)
+	nothing(t, sub)
 }
 
 // FuzzForeignMessages is that for any message.
