@@ -132,7 +132,7 @@ var ackCases = []Case{
 	},
 	{
 		ID:    "ack/reject-to-dead-letters",
-		Rule:  "A message that is rejected goes to the dead-letter queue as it was, with its key.",
+		Rule:  "A message that is rejected goes to the dead-letter queue as it was, with its key, and says there that it died; once it is sent again it does not.",
 		Needs: adapters.CanDeadLetter,
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 1)
@@ -144,8 +144,15 @@ var ackCases = []Case{
 			p.Key, p.ContentType, p.Attempt = "a.key", "text/plain", 2
 			t.must(d.Publish(t.soon(), p, want), "publishing")
 			t.settle(t.receive(sub), adapters.Reject)
-			got := t.receive(t.subscribe(d, queue(s.Queue.DeadLetter, 1)))
+			letters := t.subscribe(d, queue(s.Queue.DeadLetter, 1))
+			got := t.receive(letters)
 			t.settle(got, adapters.Ack)
+			again := to(queue(s.Queue.DeadLetter, 1))
+			again.Key, again.Properties = got.Key, got.Properties
+			t.must(d.Publish(t.soon(), again, got.Message), "publishing the dead letter again")
+			second := t.receive(letters)
+			t.settle(second, adapters.Ack)
+			same(t, []bool{got.Died, second.Died}, []bool{true, false}, "whether the dead letter says that it died, and sent again")
 			for name := range got.Message.Metadata { // a dead letter may tell what it died of
 				if name != "name" {
 					delete(got.Message.Metadata, name)

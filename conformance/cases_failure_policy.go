@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -233,6 +234,58 @@ var policyCases = []Case{
 			work(t, q.Dead(), repair, patterns.Retry(patterns.RetryPolicy{Attempts: 1, Min: 100 * time.Millisecond, Max: 100 * time.Millisecond}))
 			same(t, []string{wait(t, headers, "the dead letter is handled")}, []string{errBroken.Error() + "; "}, "what it says")
 			same(t, []string{wait(t, headers, "it comes again")}, []string{errBroken.Error() + "; no spare parts"}, "what it says then")
+		},
+	},
+	{
+		ID:    "failure/sent-back",
+		Rule:  "A dead letter that is sent back as it was received is the message that it was, with all its tries before it.",
+		Needs: failureNeeds | adapters.CanExpire,
+		run: func(t *trial) {
+			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
+			h, tries := handler(func(_ context.Context, d try) error { return errBroken })
+			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond}))
+			t.must(q.Send(t.soon(), "x", patterns.MessageID("the-id"), patterns.Header("name", "value"), patterns.Type("an-order"),
+				patterns.AppID("till"), patterns.TTL(time.Hour)), "sending")
+			sends := patterns.NewWorkQueue[patterns.Raw](t.bus(), q.Name())
+			for range 2 {
+				letter, err := sends.Dead().Get(t.soon())
+				t.must(err, "taking the dead letter")
+				same(t, []string{letter.Headers[patterns.HeaderAttempts]}, []string{"2"}, "the letter's number of tries")
+				t.must(sends.Send(t.soon(), letter.Value, patterns.AsReceived(letter.Delivery)), "sending it back")
+				t.must(letter.Ack(t.soon()), "acknowledging the dead letter")
+			}
+			first := wait(t, tries, "the first try")
+			for _, attempt := range []int{2, 1, 2, 1, 2} {
+				d := wait(t, tries, "the next try")
+				if d.Attempt != attempt || d.value != "x" || d.ID != "the-id" || d.Type != "an-order" || d.AppID != "till" || d.ContentType != first.ContentType ||
+					!d.PublishedAt.Equal(first.PublishedAt) || !maps.Equal(d.Headers, map[string]string{"name": "value"}) {
+					t.errorf("attempt %d came as %q %+v, after %+v", attempt, d.value, d.Delivery, first.Delivery)
+				}
+			}
+		},
+	},
+	{
+		ID:    "failure/dead-at-the-broker",
+		Rule:  "A message that the broker itself made a dead letter of has all its tries before it, wherever it is handled next.",
+		Needs: failureNeeds | adapters.CanPassive,
+		run: func(t *trial) {
+			b, s := t.bus(), queue(t.name("orders"), 1)
+			s.Queue.DeadLetter = t.name("parked")
+			t.must(b.Driver().Declare(t.soon(), s), "declaring a queue with dead letters of the broker's")
+			policy := patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond})
+			h, tries := handler(func(context.Context, try) error { return errBroken })
+			q := patterns.NewWorkQueue[string](b, s.Name, patterns.Passive())
+			work(t, q, h, policy)
+			next, later := handler(func(_ context.Context, d try) error {
+				if d.Attempt == 1 {
+					return errBroken
+				}
+				return nil
+			})
+			work(t, patterns.NewWorkQueue[string](b, s.Queue.DeadLetter, patterns.Passive()), next, policy)
+			t.must(q.Send(t.soon(), "x"), "sending")
+			same(t, t.tried(tries, 2), []string{"x 1", "x 2"}, "its tries")
+			same(t, t.tried(later, 2), []string{"x 1", "x 2"}, "those of the dead letter")
 		},
 	},
 	{

@@ -66,6 +66,30 @@ var limitCases = []Case{
 		},
 	},
 	{
+		ID:    "limit/lasting",
+		Rule:  "A lasting message does not expire, and its time to live counts again when it is sent on as it was received.",
+		Needs: adapters.CanExpire,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 10)
+			sub := t.subscribe(d, s)
+			other := queue(t.name("other"), 10)
+			t.declare(d, other)
+			p := to(other)
+			p.TTL, p.Lasting = brief, true
+			t.publish(d, p, "m")
+			t.pass(2 * brief)
+			kept := t.subscribe(d, other)
+			got := t.receive(kept)
+			t.settle(got, adapters.Ack)
+			same(t, []time.Duration{got.TTL}, []time.Duration{brief}, "the time to live that the receiver is told")
+			t.must(sub.Stop(), "stopping")
+			t.must(d.Publish(t.soon(), adapters.Publication{To: s.Endpoint, Properties: got.Properties}, got.Message), "sending it on")
+			t.pass(2 * brief)
+			t.publish(d, to(s), "marker")
+			same(t, t.take(t.subscribe(d, s), 1), []string{"marker"}, "what is in the queue that it was sent on to")
+		},
+	},
+	{
 		ID:    "limit/expired-to-dead-letters",
 		Rule:  "A message that expires goes to the dead-letter queue, and does not expire there.",
 		Needs: adapters.CanExpire | adapters.CanDeadLetter,

@@ -113,7 +113,7 @@
 //     came after it.
 //   - ack/reject: A message that is rejected where there are no dead letters is gone.
 //   - ack/reject-to-dead-letters: A message that is rejected goes to the dead-letter queue as it
-//     was, with its key.
+//     was, with its key, and says there that it died; once it is sent again it does not.
 //   - ack/stale: What was delivered before the session was lost is not settled any more: that is
 //     ErrStaleDelivery, and touches nothing that was delivered since.
 //   - ack/given-back: What a client holds when it is closed comes to another one, in order and
@@ -286,6 +286,10 @@
 //     when the policy says, and goes on.
 //   - failure/parked: A dead letter whose handler fails stays among the dead letters, with what it
 //     died of, and comes again later.
+//   - failure/sent-back: A dead letter that is sent back as it was received is the message that it
+//     was, with all its tries before it.
+//   - failure/dead-at-the-broker: A message that the broker itself made a dead letter of has all
+//     its tries before it, wherever it is handled next.
 //   - failure/no-letters: What is given up in a queue without dead letters is told to OnDrop and
 //     gone, and the queue goes on.
 //
@@ -311,6 +315,8 @@
 //     affected.
 //   - limit/ttl-of-a-queue: A queue's MessageTTL holds for every message in it, and the shorter of
 //     the two counts.
+//   - limit/lasting: A lasting message does not expire, and its time to live counts again when it
+//     is sent on as it was received.
 //   - limit/expired-to-dead-letters: A message that expires goes to the dead-letter queue, and does
 //     not expire there.
 //   - limit/delay: A delayed message is not delivered before its time.

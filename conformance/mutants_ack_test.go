@@ -90,6 +90,10 @@ var ackMutants = []mutant{
 			d.Message.Payload = nil
 		}
 	})},
+	{"does not say which messages died", "ack/reject-to-dead-letters", receiving(func(d *adapters.Delivery) { d.Died = false })},
+	{"takes a message for a dead letter that was one before it was sent again", "ack/reject-to-dead-letters", receiving(func(d *adapters.Delivery) {
+		d.Died = d.Message.Metadata["x-death"] != ""
+	})},
 	{"loses the key of a dead letter", "ack/reject-to-dead-letters", receiving(func(d *adapters.Delivery) {
 		if d.Message.Metadata["x-death"] != "" {
 			d.Key = ""

@@ -122,6 +122,12 @@ var failureMutants = []mutant{
 	{"keeps what a receiver writes into a message", "failure/middleware", sharing},
 	{"delivers again what a private subscription rejects", "failure/private", settling(adapters.Reject, adapters.Requeue)},
 	{"loses what is delayed on its way to the dead letters", "failure/parked", dropping(func(p adapters.Publication) bool { return isLetter(p) && p.Delay > 0 })},
+	{"loses the app id of what is published again", "failure/sent-back", changing(func(p *adapters.Publication) {
+		if isAgain(*p) || isLetter(*p) {
+			p.AppID = ""
+		}
+	})},
+	{"does not say which messages died", "failure/dead-at-the-broker", receiving(func(d *adapters.Delivery) { d.Died = false })},
 	{"delivers again what is rejected", "failure/no-letters", settling(adapters.Reject, adapters.Requeue)},
 }
 

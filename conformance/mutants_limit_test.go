@@ -12,6 +12,12 @@ import (
 )
 
 var limitMutants = []mutant{
+	{"lets lasting messages expire", "limit/lasting", changing(func(p *adapters.Publication) { p.Lasting = false })},
+	{"forgets the time to live of lasting messages", "limit/lasting", changing(func(p *adapters.Publication) {
+		if p.Lasting {
+			p.TTL = 0
+		}
+	})},
 	{"takes no notice of a message's time to live", "limit/ttl", changing(func(p *adapters.Publication) { p.TTL = 0 })},
 	{"has every message expire when the first one does", "limit/ttl", changing(func(p *adapters.Publication) {
 		if p.TTL > 0 {
