@@ -116,7 +116,8 @@ func (f *feed) message(d adapters.Delivery) (m *message.Message, release func())
 		m.Metadata = message.Metadata{}
 	}
 	session := d.Message.Context()
-	ctx, cancel := context.WithCancelCause(context.WithValue(f.ctx, deliveryKey{}, Delivery{d.Key, d.Redelivered, d.Properties}))
+	came := &arrival{Delivery{d.Key, d.Redelivered, d.Properties}, m.UUID, m.Payload}
+	ctx, cancel := context.WithCancelCause(context.WithValue(f.ctx, deliveryKey{}, came))
 	follow := func() { cancel(context.Cause(session)) }
 	unhook := context.AfterFunc(session, follow)
 	m.SetContext(ctx)
@@ -202,6 +203,9 @@ type deliveryKey struct{}
 // DeliveryFrom returns what came with the message of a [Subscriber] whose
 // context is ctx, or what ctx was derived from.
 func DeliveryFrom(ctx context.Context) (Delivery, bool) {
-	d, ok := ctx.Value(deliveryKey{}).(Delivery)
-	return d, ok
+	came, ok := ctx.Value(deliveryKey{}).(*arrival)
+	if !ok {
+		return Delivery{}, false
+	}
+	return came.Delivery, true
 }

@@ -12,6 +12,10 @@ import (
 // Publisher is a driver as watermill's message.Publisher. It is safe for
 // concurrent use.
 //
+// A message that came from a [Subscriber] and is published as it is, with the id and the payload that
+// it came with, goes on with all that its publisher gave it, as far as the function does not say otherwise:
+// content type, type, time and so on, and what clients other than Motif's put there.
+//
 // To a queue that does not exist it fails with ErrUnroutable, where the
 // adapter can tell (CanReturn); [Subscriber] is what declares queues.
 type Publisher struct {
@@ -57,10 +61,16 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 func (p *Publisher) publish(where adapters.Publication, msgs []*message.Message) error {
 	var failed []adapters.FailedMessage
 	for start, end := 0, 0; start < len(msgs); start = end {
-		ctx := msgs[start].Context()
-		for end = start + 1; end < len(msgs) && msgs[end].Context().Done() == ctx.Done(); end++ {
+		ctx, to := msgs[start].Context(), where
+		end = start + 1
+		if came := arrivalOf(msgs[start]); came != nil {
+			to = came.forwarding(where, p.driver.Features().Ability)
+		} else {
+			for end < len(msgs) && msgs[end].Context().Done() == ctx.Done() && arrivalOf(msgs[end]) == nil {
+				end++
+			}
 		}
-		err := p.driver.Publish(ctx, where, msgs[start:end]...)
+		err := p.driver.Publish(ctx, to, msgs[start:end]...)
 		if err != nil && end-start == len(msgs) {
 			return err
 		}

@@ -8,8 +8,12 @@ import (
 	"testing"
 	"time"
 
+	wm "github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/watermill"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
@@ -262,6 +266,57 @@ func TestOddHeaders(t *testing.T) {
 				t.Errorf("it came again: %+v", <-got)
 			}
 		})
+	}
+}
+
+// TestForwardedThroughTheDoor: a watermill Router that passes messages on passes on all that they came with.
+func TestForwardedThroughTheDoor(t *testing.T) {
+	url := rabbitmqtest.URL(t)
+	p := newPeer(t, url)
+	d := connect(t, url, "")
+	in, out := unique(t)+".in", unique(t)+".out"
+	sub := watermill.NewSubscriber(d, watermill.SubscriberConfig{From: watermill.FromQueue})
+	for _, topic := range []string{in, out} {
+		if err := sub.SubscribeInitialize(topic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	router, err := message.NewRouter(message.RouterConfig{}, wm.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	router.AddHandler("forward", in, sub, out, watermill.NewPublisher(d, watermill.ToQueue), message.PassthroughHandler)
+	ran := make(chan error)
+	go func() { ran <- router.Run(t.Context()) }()
+	<-router.Running()
+	mirror := unique(t)
+	p.do(t, "queue_declare", with{"queue": mirror, "durable": true})
+	for _, properties := range []with{
+		nil,
+		{"headers": "odd"},
+		{
+			"headers": "odd", "content_type": "text/plain", "content_encoding": "gzip", "type": "order", "app_id": "till", "user_id": "guest",
+			"cluster_id": "c", "correlation_id": "c", "reply_to": "r", "message_id": "m", "timestamp": 1767323045, "priority": 3, "expiration": "60000",
+			"delivery_mode": 2,
+		},
+	} {
+		for _, queue := range []string{in, mirror} {
+			p.publish(t, "", queue, "\x00body", properties)
+		}
+		got, want := p.get(t, out), p.get(t, mirror)
+		got.Key = want.Key
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%v was forwarded as\n%+v, want\n%+v", properties, got, want)
+		}
+	}
+	if err := router.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if err := sub.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
