@@ -39,14 +39,14 @@ ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/.
 RACE = $(GO) test -race -shuffle=on -p 2 -timeout 15m
 
 # What is tested on older versions, too: where they differ.
-VERSIONED = TestConformance|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestModel|TestTopics
+VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestModel|TestTopics
 
 .PHONY: test
 test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet ./...
 	$(BENCH) vet ./...
 	$(call each,$(NEWEST),$(RACE) ./...)
-	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/model)
+	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./adapters/amqp/interop ./internal/model)
 	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 

@@ -36,7 +36,8 @@ func ExampleWorkQueue_Dead() {
 		log.Fatal(err)
 	}
 	fmt.Println(letter.Value, letter.Headers[patterns.HeaderReason], letter.Headers[patterns.HeaderAttempts])
-	if err := orders.Send(ctx, repaired(letter.Value)); err != nil {
+	// Sent as it was received: with its id, headers and properties.
+	if err := orders.Send(ctx, repaired(letter.Value), patterns.AsReceived(letter.Delivery)); err != nil {
 		log.Fatal(err) // the letter goes back when the bus is closed
 	}
 	if err := letter.Ack(ctx); err != nil {

@@ -120,12 +120,16 @@
 //	motif-key                 Publication.Key of a message that is sent to a queue
 //	motif-again               of a message that may be in the queue already
 //	motif-seq                 of a mandatory message, while another of its id is in flight
-//	motif-delay-..., motif-ttl    of a message that was delayed
+//	motif-delay-...           of a message that was delayed
+//	motif-ttl                 Properties.TTL of one that was delayed, or is Lasting
+//	motif-user-id             the user_id of a message of another user's that is sent on
 //	motif-metadata-...        metadata whose own name would mean something: x-..., CC, BCC, and the names above
 //
 // What others send is taken as it is: without a message-id the UUID is that of
 // watermill-amqp, or "", and headers of other types are rendered as text, tables and
-// arrays as JSON. x-death tells where a message died, as in package memory. Messages that wait for
+// arrays as JSON. Published again with its Properties it goes on as it came, byte by byte, in all that was not
+// changed: Properties.Foreign has the rest. What the broker would act on again does not (CC, x-death,
+// another user's user_id). x-death tells where a message died, as in package memory. Messages that wait for
 // their Delay are in quorum queues motif.delay.00 to 24, whatever the QueueType, and then in one
 // for each destination, motif.delay.queue.NAME or motif.delay.exchange.NAME. They are
 // declared when they are first needed, together with exchanges; nothing deletes them.

@@ -50,7 +50,7 @@
 //     priority.
 //   - A dead letter has the metadata [MetadataFirstDeathReason],
 //     [MetadataFirstDeathQueue] and [MetadataDeaths], keeps its key and
-//     properties, and loses its own TTL. One that comes back to a queue where it
+//     properties, and loses its own TTL unless it is Lasting. One that comes back to a queue where it
 //     was, without anybody having rejected it since, is dropped.
 //   - A message that waits for its Delay is in no queue. It is routed when its time
 //     comes, and dropped if there is nowhere to route it then. A queue that is
