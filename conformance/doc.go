@@ -377,8 +377,8 @@
 //     refused as ErrInvalid, and the client lives on.
 //   - input/payloads: A payload arrives byte by byte as it was, whatever is in it; none at all
 //     arrives as an empty one.
-//   - input/much-metadata: Much metadata arrives whole, or the message is refused as ErrInvalid or
-//     ErrTooLarge, and the client lives on.
+//   - input/much-metadata: Metadata of 64 KiB, keys and values together, arrives whole; with a byte
+//     more the message is refused as ErrInvalid, and the client lives on.
 //   - input/metadata-does-nothing: Metadata is carried and means nothing: whatever its names, it
 //     comes back as it was or is refused as ErrInvalid, and steers nothing.
 //   - input/reserved-names: Names that belong to the broker are ErrInvalid.

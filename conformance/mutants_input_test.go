@@ -60,6 +60,11 @@ var inputMutants = []mutant{
 			}
 		}
 	})},
+	{"takes more metadata than others do", "input/much-metadata", rewriting(func(_ adapters.Publication, m *message.Message) {
+		if adapters.ValidateMessage(m) != nil && len(m.Metadata) == 1 && len(m.UUID) <= adapters.MaxNameBytes {
+			m.Metadata["name-0"] = m.Metadata["name-0"][:min(len(m.Metadata["name-0"]), adapters.MaxMetadataBytes-len("name-0"))]
+		}
+	})},
 	{"sends copies to where metadata says", "input/metadata-does-nothing", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {

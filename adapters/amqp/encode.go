@@ -41,13 +41,11 @@ type outgoing struct {
 
 // outgoing prepares m, or says why m cannot be sent.
 func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) {
-	switch {
-	case m == nil:
-		return o, invalid("nil message")
-	case len(m.Payload) > d.cfg.MaxBody:
+	if err := adapters.ValidateMessage(m); err != nil {
+		return o, fmt.Errorf("amqp: %w", err)
+	}
+	if len(m.Payload) > d.cfg.MaxBody {
 		return o, fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
-	case len(m.UUID) > adapters.MaxNameBytes:
-		return o, invalid("message id of %d bytes, at most %d fit", len(m.UUID), adapters.MaxNameBytes)
 	}
 	if was, ok := r.p.Foreign.(original); ok {
 		o.came = was.read()
