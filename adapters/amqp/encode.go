@@ -37,6 +37,7 @@ type outgoing struct {
 	user      string
 	twice     bool // the id also in a header
 	again     bool // it was sent before, and may be in a queue
+	alone     bool // it has to go alone
 }
 
 // outgoing prepares m, or says why m cannot be sent.
@@ -78,6 +79,7 @@ const (
 	methodReturn    = classBasic<<16 | 50
 	methodConsume   = classBasic<<16 | 20
 	methodCancel    = classBasic<<16 | 30
+	methodCancelOk  = classBasic<<16 | 31
 	methodDeliver   = classBasic<<16 | 60
 	methodAck       = classBasic<<16 | 80
 	methodNack      = classBasic<<16 | 120

@@ -297,12 +297,22 @@ func (f *frames) end(why error) {
 	}
 }
 
-// closeReason is what the broker says when it closes a channel or the
-// connection.
-func closeReason(frame []byte) error {
-	e := &amqp091.Error{Server: true}
-	if b := frame[frameHead+4:]; len(b) > 3 && len(b) > 3+int(b[2]) {
-		e.Code, e.Reason = int(binary.BigEndian.Uint16(b)), string(b[3:3+int(b[2])])
-	}
-	return e
+// closing is what the broker says when it closes a channel or the connection.
+type closing struct {
+	err     *amqp091.Error
+	method  uint32 // class and method of what it did not like, or 0
+	channel bool   // and not the connection
+}
+
+func (c *closing) Error() string { return c.err.Error() }
+
+func (c *closing) Unwrap() error { return c.err }
+
+func closeReason(frame []byte) *closing {
+	r := fields{string(frame[min(frameHead+4, len(frame)-1) : len(frame)-1])}
+	c := &closing{err: &amqp091.Error{Server: true}, channel: method(frame) == methodClose}
+	c.err.Code = int(r.uint(2))
+	c.err.Reason = r.short()
+	c.method = uint32(r.uint(4))
+	return c
 }

@@ -40,7 +40,11 @@ func newScript(t *testing.T) (*frames, *pipe, *io.PipeWriter, *scripted) {
 	s := &scripted{fakeSocket: newFakeSocket(), in: in}
 	f := newFrames(newWire(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
-	p := &pipe{d: d, frames: f, number: 3, most: 4096, opened: time.Now(), oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}}
+	p := &pipe{
+		d: d, s: new(session), frames: f, number: 3, most: 4096, opened: time.Now(),
+		oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}, taken: map[string]struct{}{"": {}},
+	}
+	p.s.largest.Store(1 << 20)
 	if err := f.attach(p.number, p); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +83,7 @@ func answers(t *testing.T, p *pipe, id func(i int) string, n int) []chan error {
 			t.Fatal(err)
 		}
 		o := outgoing{route: &r, message: &message.Message{UUID: id(i), Payload: []byte("body")}}
-		if err := p.send(&o, func(err error) { all[i] <- err }); err != nil {
+		if err := p.send(ctx, &o, func(err error) { all[i] <- err }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,31 +181,70 @@ func TestReturnOfOneOfTwins(t *testing.T) {
 	}
 }
 
-// TestPipeEnds: when the broker closes the channel, what has no answer is
-// unconfirmed, with the broker's reason, and nothing more is sent.
+// TestPipeEnds: when the broker closes the channel, nothing more is sent, and each message that has
+// no answer is told apart: the one that the channel was closed for, those before it, which may be
+// stored, and those after it, which are not.
 func TestPipeEnds(t *testing.T) {
-	f, p, broker, _ := newScript(t)
-	all := answers(t, p, func(i int) string { return string(rune('a' + i)) }, 2)
-	closing := frame(frameMethod, 3, u32(methodClose), []byte{404 >> 8, 404 & 0xff}, appendShort(nil, "no exchange"), make([]byte, 4))
-	go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), closing)) }()
-	got := make([]byte, len(closing))
-	if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, closing) {
-		t.Fatalf("amqp091 does not hear of it: %x, %v", got, err)
-	}
-	if err, ok := answered(all[0]); !ok || err != nil {
-		t.Errorf("confirmed: %v, %v", err, ok)
-	}
-	err, _ := answered(all[1])
-	if e, ok := errors.AsType[*amqp091.Error](err); !errors.Is(err, adapters.ErrUnconfirmed) || !ok || e.Code != 404 || e.Reason != "no exchange" {
-		t.Errorf("not confirmed: %v", err)
-	}
-	r, err := new(Config).routeOf(new(toQueue("q")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := outgoing{route: &r, message: msg("late")}
-	if err := p.send(&o, func(error) { t.Error("called") }); !errors.Is(err, errPipeOver) {
-		t.Errorf("sent after the end: %v", err)
+	const three = 3 // in flight to the same exchange; the second is larger than the first, and the third than that
+	for _, c := range []struct {
+		name    string
+		code    uint16
+		reason  string
+		flights int
+		want    []error
+		also    error
+	}{
+		{"no exchange, and one is in flight", 404, "no exchange", 1, []error{errUntaken}, adapters.ErrNotFound},
+		{"no exchange", 404, "no exchange", three, []error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, nil},
+		{
+			"too large", 406, "message size 3 is larger than configured max size 2", three,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrTooLarge}, nil,
+		},
+		{
+			"the first of those that are too large", 406, "message size 2 is larger than max size 1", three,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrTooLarge, errUntaken}, nil,
+		},
+		{"no right", 403, "write access to exchange 'amq.default' refused", 1, []error{ErrAccess}, nil},
+		{
+			"no right to another exchange", 403, "write access to exchange 'x' refused", three,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, nil,
+		},
+		{"another reason", 406, "user_id property", 1, []error{adapters.ErrInvalid}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, p, broker, _ := newScript(t)
+			all := answers(t, p, func(i int) string { return string(rune('a' + i)) }, 1+c.flights)
+			for i := range c.flights {
+				p.at(uint64(2 + i)).size = 1 + i
+			}
+			closing := frame(frameMethod, 3, u32(methodClose), binary.BigEndian.AppendUint16(nil, c.code), appendShort(nil, c.reason), make([]byte, 4))
+			go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), closing)) }()
+			got := make([]byte, len(closing))
+			if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, closing) {
+				t.Fatalf("amqp091 does not hear of it: %x, %v", got, err)
+			}
+			if err, ok := answered(all[0]); !ok || err != nil {
+				t.Errorf("confirmed: %v, %v", err, ok)
+			}
+			for i, want := range c.want {
+				err, _ := answered(all[1+i])
+				e, ok := errors.AsType[*amqp091.Error](err)
+				if !errors.Is(err, want) || c.also != nil && !errors.Is(err, c.also) || !ok || e.Code != int(c.code) || e.Reason != c.reason {
+					t.Errorf("message %d: %v, want %v", i, err, want)
+				}
+				if errors.Is(err, adapters.ErrUnconfirmed) != errors.Is(want, adapters.ErrUnconfirmed) {
+					t.Errorf("message %d is both certain and not: %v", i, err)
+				}
+			}
+			r, err := new(Config).routeOf(new(toQueue("q")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := outgoing{route: &r, message: msg("late")}
+			if err := p.send(ctx, &o, func(error) { t.Error("called") }); !errors.Is(err, errPipeOver) {
+				t.Errorf("sent after the end: %v", err)
+			}
+		})
 	}
 }
 
@@ -226,7 +269,7 @@ func TestPipeWearsOut(t *testing.T) {
 			}
 			p.age()
 			p.answered(2, false, false)
-			if err := p.send(&late, func(error) { t.Error("called") }); !p.isOver() || !errors.Is(err, errPipeOver) {
+			if err := p.send(ctx, &late, func(error) { t.Error("called") }); !p.isOver() || !errors.Is(err, errPipeOver) {
 				t.Errorf("sent after a refusal: %v", err)
 			}
 			ended, cancel := context.WithCancel(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 // same time, and each publish gets an answer of its own.
 type pipe struct {
 	d      *Driver
+	s      *session
 	ch     *amqp091.Channel
 	frames *frames
 	number uint16
@@ -26,7 +26,11 @@ type pipe struct {
 
 	mu     sync.Mutex
 	over   error         // why nothing more is sent
-	worn   chan struct{} // not nil: nothing more is sent either; closed when all have their answers
+	worn   bool          // nothing more is sent either, and the channel is left when all have their answers
+	empty  chan struct{} // closed when nothing is in flight; nil if nobody waits for that
+	solo   chan struct{} // closed when others may send again; nil if they may: see solo.go
+	sent   flight              // what went alone last
+	taken  map[string]struct{} // exchanges that have taken something
 	buf    []byte        // what is being sent
 	oldest uint64        // the lowest tag without an answer; tags count from 1
 	next   uint64        // the tag of the next publish
@@ -50,6 +54,9 @@ const wornAfter = 2 * time.Second
 // number of places.
 type flight struct {
 	done      func(error) // nil: it has its answer
+	exchange  string
+	key       string
+	size      int // of the payload
 	ticket    ticket
 	mandatory bool
 	returned  bool
@@ -79,8 +86,8 @@ func (s *session) newPipe() (*pipe, error) {
 		return nil, err
 	}
 	p := &pipe{
-		d: s.link.d, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize, opened: time.Now(),
-		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int),
+		d: s.link.d, s: s, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize, opened: time.Now(),
+		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int), taken: make(map[string]struct{}),
 	}
 	if p.number, err = s.frames.number(ch); err == nil {
 		if err = ch.Confirm(false); err == nil {
@@ -102,42 +109,76 @@ func (p *pipe) close() {
 func (p *pipe) isOver() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.over != nil || p.worn != nil
+	return p.over != nil || p.worn
 }
 
 // allLanded waits until the flights of a channel that is over have their answers, so
 // that what is sent through the next one comes after them.
 func (p *pipe) allLanded(ctx context.Context) error {
 	p.mu.Lock()
-	worn := p.worn
+	empty := p.landing()
 	p.mu.Unlock()
-	if worn == nil {
-		return nil // then the channel is gone
+	if empty == nil {
+		return nil
 	}
 	select {
-	case <-worn:
+	case <-empty:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
+// landing returns a channel that is closed when nothing is in flight, or nil if nothing is. The
+// lock is held, and nothing more must be sent.
+func (p *pipe) landing() <-chan struct{} {
+	if p.oldest == p.next {
+		return nil
+	}
+	if p.empty == nil {
+		p.empty = make(chan struct{})
+	}
+	return p.empty
+}
+
+// hasLanded lets those go on who wait until nothing is in flight. The lock is held.
+func (p *pipe) hasLanded() {
+	if p.empty != nil && p.oldest == p.next {
+		close(p.empty)
+		p.empty = nil
+	}
+}
+
 // send hands a message to the broker, and has done called with its answer: once,
 // by the goroutine that reads. An error means that the broker does not have it, for what
-// was sent of it is not whole, and that done is not called.
-func (p *pipe) send(o *outgoing, done func(error)) error {
+// was sent of it is not whole, and that done is not called. It waits, as long as ctx allows, while
+// another goes alone, or to go alone itself.
+func (p *pipe) send(ctx context.Context, o *outgoing, done func(error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over != nil || p.worn != nil {
-		return fmt.Errorf("amqp: %w: %w", adapters.ErrUnavailable, errPipeOver)
+	alone, err := p.turn(ctx, o)
+	if err != nil {
+		return err
 	}
-	f := flight{done: done, mandatory: o.p.Mandatory}
+	if err := p.write(o, done, alone); err != nil {
+		p.othersToo(alone)
+		return err
+	}
+	return nil
+}
+
+// write is send once it is o's turn. The lock is held.
+func (p *pipe) write(o *outgoing, done func(error), alone bool) error {
+	f := flight{done: done, exchange: o.exchange, key: o.key, size: len(o.message.Payload), mandatory: o.p.Mandatory}
 	if f.mandatory {
 		f.ticket = p.ticket(o.message.UUID)
 	}
 	buf, err := o.appendTo(p.buf[:0], p.number, f.ticket.seq, p.most)
 	if err != nil {
 		return err
+	}
+	if alone {
+		buf, p.sent = appendPing(buf, p.number), f
 	}
 	if p.buf = buf; cap(buf) > pipeKeep {
 		p.buf = nil
@@ -198,6 +239,9 @@ func (p *pipe) deal(frame []byte) bool {
 		}
 		p.answered(binary.BigEndian.Uint64(frame[at:]), frame[at+8]&1 != 0, m == methodAck)
 		return true
+	case methodCancelOk: // it can only be ours
+		p.pong()
+		return true
 	}
 	return false
 }
@@ -222,8 +266,8 @@ func (p *pipe) answered(tag uint64, multiple, ack bool) {
 		return
 	}
 	flying := p.oldest < p.next
-	if !ack && flying && p.worn == nil && time.Since(p.opened) > wornAfter {
-		p.worn = make(chan struct{})
+	if !ack && flying && time.Since(p.opened) > wornAfter {
+		p.worn = true
 	}
 	from := tag
 	if multiple {
@@ -242,9 +286,7 @@ func (p *pipe) answered(tag uint64, multiple, ack bool) {
 	for p.oldest < p.next && p.at(p.oldest).done == nil {
 		p.oldest++
 	}
-	if flying && p.worn != nil && p.oldest == p.next {
-		close(p.worn)
-	}
+	p.hasLanded()
 	p.mu.Unlock()
 	p.tell()
 }
@@ -276,7 +318,8 @@ func (p *pipe) tell() {
 	p.landed = p.landed[:0]
 }
 
-// end lets nothing more be sent. What has no answer yet is unconfirmed.
+// end lets nothing more be sent. What has no answer yet is unconfirmed, unless it is certain that the
+// broker did not take it.
 func (p *pipe) end(why error) {
 	if p.d.ctx.Err() != nil {
 		why = adapters.ErrClosed
@@ -287,6 +330,7 @@ func (p *pipe) end(why error) {
 		return
 	}
 	p.over = why
+	refused := p.refused(why)
 	var landed []landing
 	for tag := p.oldest; tag < p.next; tag++ {
 		f := p.at(tag)
@@ -295,14 +339,13 @@ func (p *pipe) end(why error) {
 		case f.returned:
 			landed = append(landed, landing{f.done, adapters.ErrUnroutable})
 		default:
-			landed = append(landed, landing{f.done, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)})
+			landed = append(landed, landing{f.done, refused.answer(tag, why)})
 		}
-	}
-	if p.worn != nil && p.oldest < p.next {
-		close(p.worn)
 	}
 	p.flying, p.ids = nil, nil
 	p.oldest = p.next
+	p.hasLanded()
+	p.othersToo(p.solo != nil)
 	p.mu.Unlock()
 	for _, l := range landed {
 		l.done(l.err)

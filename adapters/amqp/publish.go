@@ -48,8 +48,22 @@ func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) erro
 	return err
 }
 
+// mostUntaken is how often a message is sent again whose channel is closed for another one. From the
+// second time on it goes alone, and only an exchange that is deleted again and again is in the way.
+const mostUntaken = 3
+
 // once publishes and waits for the answer.
-func (d *Driver) once(ctx context.Context, o *outgoing) error {
+func (d *Driver) once(ctx context.Context, o *outgoing) (err error) {
+	for range mostUntaken {
+		if err = d.onceOnly(ctx, o); !errors.Is(err, errUntaken) {
+			break
+		}
+		o.alone = true
+	}
+	return err
+}
+
+func (d *Driver) onceOnly(ctx context.Context, o *outgoing) error {
 	if err := d.takeOff(ctx); err != nil {
 		return err
 	}
@@ -287,6 +301,9 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 		if err != nil {
 			return err
 		}
+		if err := s.refusals.of(o); err != nil {
+			return err
+		}
 		p, err := s.pipe(ctx, o.exchange) // first: it finds out that something may be gone
 		if err == nil {
 			err = s.arrange(ctx, o.route)
@@ -312,7 +329,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 // room: all that had found room could be too many for a broker that stands still.
 func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(error)) error {
 	if len(o.message.Payload) < wireLarge {
-		return p.send(o, done)
+		return p.send(ctx, o, done)
 	}
 	select {
 	case s.large <- struct{}{}:
@@ -331,7 +348,7 @@ func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(erro
 			return ctx.Err()
 		}
 	}
-	return p.send(o, done)
+	return p.send(ctx, o, done)
 }
 
 // retry tells whether what failed with err in session s is to be tried again.

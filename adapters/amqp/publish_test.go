@@ -189,9 +189,9 @@ func TestPublishAsync(t *testing.T) {
 	wantErr(t, "nil", d.PublishAsync(ctx, toQueue(q), nil, func(error) { t.Error("called") }), adapters.ErrInvalid)
 }
 
-// TestExchangeDeleted: what is under way when the broker closes the channel is
-// unconfirmed, and the next publish declares the exchange again. Other
-// exchanges and the queues do not notice.
+// TestExchangeDeleted: the publish that the broker closes the channel for, because somebody deleted
+// its exchange, was certainly not taken. The exchange is declared again, and the message sent again.
+// Other exchanges and the queues do not notice.
 func TestExchangeDeleted(t *testing.T) {
 	d := connect(t)
 	q := unique(t)
@@ -205,13 +205,7 @@ func TestExchangeDeleted(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		all.Go(func() { publish(t, d, mandatory(q), "b") })
-		all.Go(func() {
-			err := d.Publish(ctx, adapters.Publication{To: x}, msg("lost"))
-			wantErr(t, "to a deleted exchange", err, adapters.ErrUnconfirmed)
-			if e, ok := errors.AsType[*amqp091.Error](err); !ok || e.Code != amqp091.NotFound {
-				t.Errorf("the cause is not there: %v", err)
-			}
-		})
+		all.Go(func() { publish(t, d, adapters.Publication{To: x}, "not lost") })
 		all.Wait()
 		publish(t, d, adapters.Publication{To: x}, "c")
 		receiveAll(t, sub, "b")

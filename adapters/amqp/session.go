@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -31,6 +32,9 @@ type session struct {
 
 	ctx    context.Context // ends with the session
 	cancel context.CancelCauseFunc
+
+	largest  atomic.Int64 // bytes of a payload that the broker has taken
+	refusals refusals
 
 	mu        sync.Mutex
 	unblocked chan struct{} // closed when the broker takes publishes again; nil if it does

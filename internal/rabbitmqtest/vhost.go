@@ -75,3 +75,10 @@ func (v *VHost) SetPermissions(ctx context.Context, user, configure, write, read
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_permissions(%s, %s, %s, %s, %s, <<"test">>)`,
 		bin(user), bin(v.Name), bin(configure), bin(write), bin(read))
 }
+
+// SetTopicPermissions says with which keys a user may publish to a topic exchange, and which it may
+// bind, as regular expressions.
+func (v *VHost) SetTopicPermissions(ctx context.Context, user, exchange, write, read string) error {
+	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_topic_permissions(%s, %s, %s, %s, %s, <<"test">>)`,
+		bin(user), bin(v.Name), bin(exchange), bin(write), bin(read))
+}

@@ -1,0 +1,194 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// errUntaken is in the error of a publish that the broker has certainly not taken, and that may
+// be sent again.
+var errUntaken = errors.New("not taken")
+
+// refusal is which of the publishes in flight the broker closed their channel for. A channel takes
+// them in order, and none after the one that it refuses: those behind it are certainly not
+// stored. Those before it are under way to their queues, and may be.
+type refusal struct {
+	first, last uint64 // tags of those that it may have been for
+	err         error  // of the one, if it is one
+}
+
+// refused finds out which publish the channel was closed for, or returns nil if it was for none. The
+// lock is held.
+func (p *pipe) refused(why error) *refusal {
+	var c *closing
+	if !errors.As(why, &c) || !c.channel {
+		return nil
+	}
+	r := p.suspects(func(f *flight) bool { return isAbout(c.err, f) })
+	if r == nil { // the broker does not say, or cuts it short
+		r = p.suspects(func(*flight) bool { return true })
+	}
+	if r == nil {
+		return nil
+	}
+	limit := sizeLimit(c.err)
+	if r.first == r.last || limit > 0 { // each of those that are too large would have been refused: it was the first
+		r.last = r.first
+		r.err = refusedBecause(c)
+	}
+	p.s.refusals.learn(c.err, limit, p.at(r.first), r.err != nil)
+	return r
+}
+
+// suspects returns the first and the last flight that are so, or nil if none is.
+func (p *pipe) suspects(is func(*flight) bool) (r *refusal) {
+	for tag := p.oldest; tag < p.next; tag++ {
+		if f := p.at(tag); f.done != nil && is(f) {
+			if r == nil {
+				r = &refusal{first: tag}
+			}
+			r.last = tag
+		}
+	}
+	return r
+}
+
+// answer is the error of a flight.
+func (r *refusal) answer(tag uint64, why error) error {
+	switch {
+	case r != nil && tag > r.last:
+		return fmt.Errorf("amqp: %w: %w: the channel was closed for another message: %w", adapters.ErrUnavailable, errUntaken, why)
+	case r != nil && tag == r.first && r.err != nil:
+		return r.err
+	}
+	return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)
+}
+
+// refusedBecause is the error of the publish that a channel was closed for.
+func refusedBecause(c *closing) error {
+	switch {
+	case sizeLimit(c.err) > 0:
+		return fmt.Errorf("amqp: %w: %w", adapters.ErrTooLarge, c)
+	case c.err.Code == amqp091.AccessRefused:
+		return fmt.Errorf("amqp: %w: %w", ErrAccess, c)
+	case c.err.Code == amqp091.NotFound: // the exchange was deleted, and is declared again
+		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrNotFound, errUntaken, c)
+	}
+	return fmt.Errorf("amqp: %w: %w", adapters.ErrInvalid, c)
+}
+
+// isAbout reports whether the broker may mean a flight.
+func isAbout(e *amqp091.Error, f *flight) bool {
+	if limit := sizeLimit(e); limit > 0 {
+		return f.size > limit
+	}
+	if key, ok := refusedTopic(e); ok && key != f.key {
+		return false
+	}
+	name := f.exchange
+	if name == "" {
+		name = "amq.default"
+	}
+	return strings.Contains(e.Reason, "exchange '"+name+"'")
+}
+
+// sizeLimit is the size of payloads that the broker names as the largest that it takes, or 0.
+func sizeLimit(e *amqp091.Error) int {
+	const before = "max size "
+	at := strings.LastIndex(e.Reason, before)
+	if e.Code != amqp091.PreconditionFailed || at < 0 || !strings.Contains(e.Reason, "message size ") {
+		return 0
+	}
+	digits := e.Reason[at+len(before):]
+	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = digits[:end]
+	}
+	limit, _ := strconv.Atoi(digits) // if it is none, there is no limit that could be learned
+	return limit
+}
+
+// refusedTopic is the key that there is no right to publish with to a topic exchange.
+func refusedTopic(e *amqp091.Error) (key string, ok bool) {
+	if e.Code != amqp091.AccessRefused {
+		return "", false
+	}
+	_, key, ok = strings.Cut(e.Reason, "access to topic '")
+	if end := strings.LastIndex(key, "' in exchange '"); ok && end >= 0 {
+		return key[:end], true
+	}
+	return "", false
+}
+
+// refusals are what the broker has refused in a session, and would refuse again, each time at the
+// price of a channel.
+type refusals struct {
+	any atomic.Bool
+
+	mu    sync.Mutex
+	limit int                 // bytes of a payload; 0: none is known
+	right map[access]withheld // to write
+}
+
+// access is to an exchange, or to one with a key.
+type access struct {
+	exchange string
+	topic    bool
+	key      string
+}
+
+type withheld struct {
+	err   error
+	until time.Time
+}
+
+// withheldFor is how long the broker is not asked again for a right that it refused: an operator
+// may grant it.
+const withheldFor = 10 * time.Second
+
+func (r *refusals) learn(e *amqp091.Error, limit int, f *flight, certain bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case limit > 0:
+		r.limit = limit
+	case e.Code == amqp091.AccessRefused && (certain || isAbout(e, f)):
+		at := access{exchange: f.exchange}
+		if _, ok := refusedTopic(e); ok {
+			at = access{f.exchange, true, f.key}
+		}
+		if r.right == nil || len(r.right) >= maxKnown {
+			r.right = make(map[access]withheld)
+		}
+		r.right[at] = withheld{fmt.Errorf("amqp: %w: %w", ErrAccess, e), time.Now().Add(withheldFor)}
+	default:
+		return
+	}
+	r.any.Store(true)
+}
+
+// of says why o would be refused, or returns nil.
+func (r *refusals) of(o *outgoing) error {
+	if !r.any.Load() { // nearly always
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if size := len(o.message.Payload); r.limit > 0 && size > r.limit {
+		return fmt.Errorf("amqp: %w: payload of %d bytes, the broker takes %d", adapters.ErrTooLarge, size, r.limit)
+	}
+	for _, at := range []access{{exchange: o.exchange}, {o.exchange, true, o.key}} {
+		if w, ok := r.right[at]; ok && time.Now().Before(w.until) {
+			return w.err
+		}
+	}
+	return nil
+}
