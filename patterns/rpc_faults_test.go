@@ -225,3 +225,36 @@ func TestCallsBeyondMaxCallsWaitForTheirTurn(t *testing.T) {
 		}
 	}, patterns.MaxCalls(2))
 }
+
+// narrowDriver says that it takes everything, and does not.
+type narrowDriver struct{ *memory.Client }
+
+func (d narrowDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if len(m.Payload) > 100 {
+		done(adapters.ErrTooLarge)
+		return nil
+	}
+	return d.Client.PublishAsync(ctx, p, m, done)
+}
+
+// Only the broker knew that the answer is too large. The caller need not wait for its deadline.
+func TestCallerIsToldThatTheBrokerFindsItsAnswerTooLarge(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		server := patterns.New(narrowDriver{broker.Connect()})
+		defer server.Close(t.Context())
+		_, err := patterns.NewRPC[int, string](server, "f").Serve(t.Context(), func(_ context.Context, n int) (string, error) {
+			return strings.Repeat("x", n), nil
+		})
+		must(t, err)
+		start := time.Now()
+		rpc := patterns.NewRPC[int, string](bus, "f")
+		err = second(rpc.Call(t.Context(), 1000))
+		if got, ok := errors.AsType[*patterns.RemoteError](err); !ok || got.Code != patterns.CodeTooLarge || time.Since(start) > 0 {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		must(t, second(rpc.Call(t.Context(), 1)))
+		if s := server.Stats(); s.LostReplies != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}

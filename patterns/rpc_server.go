@@ -159,7 +159,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	var m *message.Message
 	if err != nil {
-		m = c.bus.message("", nil, message.Metadata{HeaderErrorCode: c.bus.codeOf(err), HeaderError: clip(err.Error(), maxReason)})
+		m = c.bus.failure(err)
 		w.s.warn(d, "call failed", err)
 	} else {
 		m = produced[0]
@@ -178,6 +178,11 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	} else if err := async.PublishAsync(ctx, p, m, a.done); err != nil {
 		a.done(err)
 	}
+}
+
+// failure is the answer that says why there is none.
+func (b *Bus) failure(err error) *message.Message {
+	return b.message("", nil, message.Metadata{HeaderErrorCode: b.codeOf(err), HeaderError: clip(err.Error(), maxReason)})
 }
 
 // answering is an answer on its way. The request is acknowledged once the broker has
@@ -214,10 +219,16 @@ func (a *answering) settled() bool {
 }
 
 // finishSlowly is for when something went wrong. Of an answer whose confirm was lost
-// another copy is sent: the caller takes one. One that cannot be delivered is the
+// another copy is sent: the caller takes one. In place of one that the broker finds too large
+// the caller is told so. One that cannot be delivered is the
 // caller's loss alone: it is counted, and the request is done with.
 func (a *answering) finishSlowly(err error) {
 	if errors.Is(err, adapters.ErrUnconfirmed) {
+		err = a.sendAgain()
+	}
+	if errors.Is(err, adapters.ErrTooLarge) {
+		a.s.warn(&a.request, "call failed", err)
+		a.answer = a.s.bus.failure(err)
 		err = a.sendAgain()
 	}
 	if err != nil {

@@ -166,7 +166,7 @@ func TestRefusedTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := adapters.Endpoint{Kind: adapters.Topic, Name: "x"}
-	declare(t, connectTo(t, v.URL), adapters.Source{Endpoint: x})
+	declare(t, connectTo(t, v.URL), adapters.Source{Endpoint: x, Group: "g", Keys: []string{"k"}})
 	if err := v.SetTopicPermissions(ctx, t.Name(), "x", "^allowed", ".*"); err != nil {
 		t.Fatal(err)
 	}
