@@ -56,6 +56,8 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, context.Cause(ctx))
 	case refusedLogin(err), errors.Is(err, amqp091.ErrSASL):
 		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, ErrAccess, err)
+	case errors.Is(sentinel(err), ErrLimit):
+		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, ErrLimit, err)
 	}
 	return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
 }

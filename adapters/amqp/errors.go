@@ -14,6 +14,16 @@ import (
 // Trying again does not help until an operator has changed something.
 var ErrAccess = fmt.Errorf("%w: access refused", adapters.ErrInvalid)
 
+// What passes by itself, and is tried again where nobody waits for an answer.
+var (
+	// ErrInUse: somebody else consumes the queue exclusively, or owns it.
+	ErrInUse = fmt.Errorf("%w: in use by another", adapters.ErrUnavailable)
+
+	// ErrLimit: an operator has limited the connections, channels or queues of a user, a vhost or a
+	// node, and there are so many.
+	ErrLimit = fmt.Errorf("%w: a limit is reached", adapters.ErrUnavailable)
+)
+
 // classify wraps what amqp091 returned for an operation on topology with the
 // sentinel that it means.
 func classify(err error) error {
@@ -33,12 +43,21 @@ func sentinel(err error) error {
 		switch {
 		case strings.Contains(e.Reason, "invalid arg '"), isDeprecated(e):
 			return adapters.ErrUnsupported
-		case strings.Contains(e.Reason, "queue limit in "): // which an operator has set, for so many queues
-			return adapters.ErrUnavailable
+		case isLimit(e):
+			return ErrLimit
 		}
 		return adapters.ErrMismatch
 	case amqp091.ResourceLocked:
-		return adapters.ErrMismatch
+		return ErrInUse
+	case amqp091.NotAllowed, amqp091.ChannelError: // the latter also from amqp091, which has no more channels
+		if isLimit(e) {
+			return ErrLimit
+		}
+		return adapters.ErrInvalid
+	case amqp091.FrameError, amqp091.SyntaxError, amqp091.CommandInvalid, amqp091.UnexpectedFrame:
+		if e.Server { // else amqp091 calls any end of the connection so
+			return adapters.ErrInvalid
+		}
 	case amqp091.NotImplemented:
 		return adapters.ErrUnsupported
 	case amqp091.InternalError:
@@ -52,6 +71,9 @@ func sentinel(err error) error {
 		}
 		return adapters.ErrNotFound
 	case amqp091.AccessRefused:
+		if strings.Contains(unquoted(e.Reason), "in exclusive use") {
+			return ErrInUse
+		}
 		return ErrAccess
 	}
 	return adapters.ErrUnavailable
@@ -63,11 +85,28 @@ func isDeprecated(e *amqp091.Error) bool {
 	return strings.Contains(e.Reason, "is deprecated") || strings.Contains(e.Reason, "feature flag is disabled")
 }
 
+// isLimit reports whether there are as many connections, channels, queues or exchanges as there may be.
+func isLimit(e *amqp091.Error) bool {
+	says := unquoted(e.Reason)
+	return e == amqp091.ErrChannelMax || strings.Contains(says, "limit") && strings.Contains(says, "reached")
+}
+
+// unquoted is what the broker says itself in a reason: names, which others choose, are in quotes there.
+func unquoted(reason string) string {
+	var b strings.Builder
+	for i, part := range strings.Split(reason, "'") {
+		if i%2 == 0 {
+			b.WriteString(part)
+		}
+	}
+	return b.String()
+}
+
 // isFinal reports whether err costs the connection, and would cost the next one too.
 func isFinal(err error) bool { return errors.Is(sentinel(err), adapters.ErrUnsupported) }
 
-// refusedLogin tells whether the broker was reached but will not have us.
+// refusedLogin reports whether the broker was reached but will not have us.
 func refusedLogin(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
-	return errors.Is(err, ErrAccess) || ok && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
+	return errors.Is(err, ErrAccess) || ok && !isLimit(e) && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
 }

@@ -46,7 +46,7 @@ func (s *session) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) erro
 // isBeginning reports whether a queue was said to be down in its first moments, as RabbitMQ (4.3) says
 // of one that another process is declaring. It waits for it, and believes it the third time.
 func (s *session) isBeginning(queue string, err error) bool {
-	if err == nil || !errors.Is(sentinel(err), adapters.ErrUnavailable) || !s.alive() {
+	if err == nil || sentinel(err) != adapters.ErrUnavailable || !s.alive() { //nolint:errorlint // what wraps it has another reason
 		return false
 	}
 	s.mu.Lock()

@@ -21,8 +21,9 @@ type lane struct {
 
 var laneSeed = maphash.MakeSeed()
 
-// lanesOf is how many of so many channels are for publishing.
-func lanesOf(channels int) int { return min(maxLanes, max(2, channels-2*controls(channels))) }
+// lanesOf is how many of so many channels are for publishing. Where there is one channel in all, it is lent
+// for what is done in passing.
+func lanesOf(channels int) int { return min(maxLanes, max(1, channels-2*controls(channels))) }
 
 // lane returns the lane for an exchange.
 func (s *session) lane(exchange string) *lane {
@@ -39,6 +40,8 @@ func (s *session) lane(exchange string) *lane {
 	case len(s.laneList) < s.maxLanes:
 		l = &lane{opening: make(chan struct{}, 1)}
 		s.laneList = append(s.laneList, l)
+	case s.maxLanes == 1:
+		l = s.laneList[0]
 	default:
 		l = s.laneList[1+maphash.String(laneSeed, exchange)%uint64(s.maxLanes-1)]
 	}
@@ -83,4 +86,28 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 		l.pipe.Store(p)
 	}
 	return p, err
+}
+
+// lend closes the only channel that there may be, once what is in flight there has its answers, and
+// keeps others from opening it again until it is given back.
+func (s *session) lend(ctx context.Context) (giveBack func(), err error) {
+	l := s.lane("")
+	select {
+	case l.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	giveBack = func() { <-l.opening }
+	p := l.pipe.Load()
+	if p == nil {
+		return giveBack, nil
+	}
+	p.leave()
+	if err := p.allLanded(ctx); err != nil {
+		giveBack()
+		return nil, err
+	}
+	p.close()
+	l.pipe.Store(nil) // what was found out on it is still true
+	return giveBack, nil
 }

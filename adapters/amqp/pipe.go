@@ -112,6 +112,13 @@ func (p *pipe) isOver() bool {
 	return p.over != nil || p.worn
 }
 
+// leave lets nothing more be sent. What is in flight still gets its answers.
+func (p *pipe) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.worn = true
+}
+
 // allLanded waits until the flights of a channel that is over have their answers, so
 // that what is sent through the next one comes after them.
 func (p *pipe) allLanded(ctx context.Context) error {

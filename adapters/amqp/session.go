@@ -183,6 +183,13 @@ func (s *session) briefly(ctx context.Context, f func(*amqp091.Channel) error) e
 	}
 	_, err := await(ctx, s.link.d, func() (struct{}, error) {
 		defer func() { <-s.control }()
+		if s.conn.Config.ChannelMax == 1 {
+			giveBack, err := s.lend(ctx)
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer giveBack()
+		}
 		ch, err := s.conn.Channel()
 		if err != nil {
 			return struct{}{}, err

@@ -45,6 +45,7 @@ func (c *consumer) cancelled() bool {
 		return false
 	}
 	c.ledger.end(errSettled)
+	c.close()              // there may be no other channel to ask with
 	ctx := c.sub.d.ctx     // also while a subscription that was stopped has something in hand
 	sleep(ctx, 2*deletion) // or a queue that is going would still be found
 	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
@@ -58,7 +59,6 @@ func (c *consumer) cancelled() bool {
 	default: // whatever it was, all is back in the queue now
 		c.lose(nil)
 	}
-	c.close()
 	return true
 }
 

@@ -93,20 +93,52 @@ func TestKnownBroker(t *testing.T) {
 	}
 }
 
-// TestRefusals: what the broker says decides which error it is.
-func TestRefusals(t *testing.T) {
-	for reason, want := range map[string]error{
-		"PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q'":                               adapters.ErrMismatch,
-		"PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type x":     adapters.ErrUnsupported,
-		"PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (10) is reached":          adapters.ErrUnavailable,
-		"PRECONDITION_FAILED - Feature `transient_nonexcl_queues` is deprecated. By default, not permitted": adapters.ErrUnsupported,
+// TestReasons: what the broker says decides which error it is, and not its number alone.
+func TestReasons(t *testing.T) {
+	const (
+		invalidArg   = "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type x"
+		transient    = "PRECONDITION_FAILED - Feature `transient_nonexcl_queues` is deprecated. By default, not permitted"
+		locked       = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on another connection"
+		userChannels = "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (1)"
+		nodeChannels = "NOT_ALLOWED - number of channels opened on node 'n' has reached the maximum allowed limit of (1)"
+	)
+	for _, c := range []struct {
+		code   int
+		reason string
+		want   error
+	}{
+		{406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q'", adapters.ErrMismatch},
+		{406, "PRECONDITION_FAILED - inequivalent arg 'x' for queue 'limit is reached'", adapters.ErrMismatch},
+		{406, invalidArg, adapters.ErrUnsupported},
+		{406, transient, adapters.ErrUnsupported},
+		{406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (10) is reached", ErrLimit},
+		{530, "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached", ErrLimit},
+		{530, "NOT_ALLOWED - connection refused for user 'u': user connection limit (1) is reached", ErrLimit},
+		{530, userChannels, ErrLimit},
+		{530, nodeChannels, ErrLimit},
+		{530, "NOT_ALLOWED - attempt to reuse consumer tag 'limit reached'", adapters.ErrInvalid},
+		{504, "channel id space exhausted", adapters.ErrInvalid},
+		{403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", ErrInUse},
+		{403, "ACCESS_REFUSED - access to queue 'in exclusive use' in vhost '/' refused for user 'u'", ErrAccess},
+		{405, locked, ErrInUse},
+		{404, "NOT_FOUND - no queue 'q' in vhost '/'", adapters.ErrNotFound},
+		{540, "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'q' in vhost '/'", adapters.ErrUnsupported},
+		{541, "INTERNAL_ERROR", adapters.ErrUnavailable},
+		{320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", adapters.ErrUnavailable},
+		{501, "FRAME_ERROR", adapters.ErrInvalid},
 	} {
-		err := classify(&amqp091.Error{Code: amqp091.PreconditionFailed, Reason: reason})
-		wantErr(t, reason, err, want)
-		if !strings.Contains(err.Error(), reason) {
-			t.Errorf("%v does not say %s", err, reason)
+		err := classify(&amqp091.Error{Code: c.code, Reason: c.reason, Server: true})
+		wantErr(t, c.reason, err, c.want)
+		if !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%v does not say %s", err, c.reason)
+		}
+		passes := errors.Is(c.want, adapters.ErrUnavailable)
+		if errors.Is(err, adapters.ErrUnavailable) != passes || errors.Is(err, adapters.ErrInvalid) == passes && c.code == 403 {
+			t.Errorf("it passes, or does not: %v", err)
 		}
 	}
+	wantErr(t, "of amqp091", classify(amqp091.ErrChannelMax), ErrLimit)
+	wantErr(t, "the end of a connection, as amqp091 has it", classify(&amqp091.Error{Code: 501, Reason: "EOF"}), adapters.ErrUnavailable)
 	disabled := &amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR - Cannot declare a queue 'q' of type 'quorum' on node 'n': the corresponding feature flag is disabled"}
 	if !isFinal(disabled) || isFinal(&amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR"}) {
 		t.Error("a type of queue that is disabled, and one that is new")

@@ -132,8 +132,8 @@ func TestQueueOfPika(t *testing.T) {
 		mine := unique(t)
 		p.do(t, "queue_declare", with{"queue": mine, "exclusive": true})
 		_, err := patterns.NewWorkQueue[order](patterns.New(connect(t, url, amqp.Quorum)), mine, patterns.Passive()).Get(soon(t))
-		if !errors.Is(err, adapters.ErrMismatch) {
-			t.Errorf("a queue that is pika's alone: %v, want ErrMismatch", err)
+		if !errors.Is(err, amqp.ErrInUse) {
+			t.Errorf("a queue that is pika's alone: %v, want ErrInUse", err)
 		}
 	})
 }
