@@ -82,3 +82,14 @@ func (v *VHost) SetTopicPermissions(ctx context.Context, user, exchange, write, 
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_topic_permissions(%s, %s, %s, %s, %s, <<"test">>)`,
 		bin(user), bin(v.Name), bin(exchange), bin(write), bin(read))
 }
+
+// LimitUser sets a limit of a user: "max-connections" or "max-channels". Those who are there may stay.
+func (n *Node) LimitUser(ctx context.Context, user, limit string, most int) error {
+	return n.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_user_limits(%s, %s, <<"test">>)`,
+		bin(user), bin(fmt.Sprintf("{%q:%d}", limit, most)))
+}
+
+// Limit sets a limit of the virtual host: "max-connections" or "max-queues". What there is may stay.
+func (v *VHost) Limit(ctx context.Context, limit string, most int) error {
+	return v.node.Eval(ctx, nil, `ok = rabbit_vhost_limit:parse_set(%s, %s, <<"test">>)`, bin(v.Name), bin(fmt.Sprintf("{%q:%d}", limit, most)))
+}
