@@ -87,8 +87,8 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 // that does not take them.
 func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 	switch {
-	case src.Passive:
-		return nil
+	case src.Passive: // 0 is what a consumer has that says nothing, and a stream, which cannot be worked, refuses it
+		return amqp091.Table{"x-priority": int32(0)}
 	case src.Private() || c.session.kind(c.queue, src.Queue) == Classic:
 		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
 		// is gone, and drops what it delivers from there. Quorum queues do not take it.

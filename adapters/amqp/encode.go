@@ -81,6 +81,9 @@ const (
 	methodCancel    = classBasic<<16 | 30
 	methodCancelOk  = classBasic<<16 | 31
 	methodDeliver   = classBasic<<16 | 60
+	methodGet       = classBasic<<16 | 70
+	methodGetOk     = classBasic<<16 | 71
+	methodGetEmpty  = classBasic<<16 | 72
 	methodAck       = classBasic<<16 | 80
 	methodNack      = classBasic<<16 | 120
 	methodClose     = 20<<16 | 40 // of a channel

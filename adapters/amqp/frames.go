@@ -264,8 +264,9 @@ func (f *frames) deal(b []byte) bool {
 	return true
 }
 
-// maxFrame is more than a broker may send.
-const maxFrame = 1 << 20
+// maxFrame is more than a broker sends, which does not split headers: those of a publisher whose
+// frames may be larger than ours come in one that is larger.
+const maxFrame = 16 << 20
 
 func (f *frames) dealer(channel uint16) dealer {
 	f.mu.Lock()

@@ -2,12 +2,13 @@ package amqp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
@@ -49,10 +50,10 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 
 // taken is a message that was got, together with its channel.
 type taken struct {
-	message  message.Message
 	delivery adapters.Delivery
 	session  *session
 	ch       *amqp091.Channel
+	intake   *intake
 	tag      uint64
 	settled  atomic.Bool
 	release  func()
@@ -61,32 +62,97 @@ type taken struct {
 
 func (s *session) get(ctx context.Context, src adapters.Source, release func()) (*taken, error) {
 	return await(ctx, s.link.d, func() (*taken, error) {
+		if err := s.checkGives(src); err != nil {
+			return nil, err
+		}
 		ch, err := s.conn.Channel()
 		if err != nil {
 			return nil, err
 		}
+		in := &intake{frames: s.frames, arrived: make(chan *handed, 1), none: make(chan struct{}, 1)}
+		var h *handed
 		if err = s.declare(ch, src, true); err == nil {
-			var d amqp091.Delivery
-			var ok bool
-			if d, ok, err = ch.Get(src.QueueName(), false); ok {
-				t := &taken{session: s, ch: ch, tag: d.DeliveryTag, release: release}
-				t.forget = context.AfterFunc(s.ctx, release)
-				decode(&d, &t.message, &t.delivery)
-				t.message.SetContext(s.ctx)
-				t.delivery.Settler = t
-				return t, nil
-			}
-			if err == nil {
-				err = adapters.ErrEmpty
-			}
+			h, err = in.get(ch, src.QueueName())
 		}
-		_ = ch.Close()
-		return nil, err
+		if err != nil {
+			in.close(ch)
+			return nil, err
+		}
+		t := &taken{session: s, ch: ch, intake: in, tag: h.tag, release: release}
+		t.forget = context.AfterFunc(s.ctx, release)
+		h.decode(&t.delivery)
+		h.message.SetContext(s.ctx)
+		t.delivery.Settler = t
+		return t, nil
 	}, (*taken).close) // which gives the message back
 }
 
+// get asks for one message. As those of a consumer it does not come through amqp091, which takes no
+// frames that are larger than negotiated: the broker sends some, for what it has added to headers.
+func (in *intake) get(ch *amqp091.Channel, queue string) (*handed, error) {
+	closes := ch.NotifyClose(make(chan *amqp091.Error, 1))
+	var err error
+	if in.number, err = in.frames.number(ch); err != nil {
+		return nil, err
+	}
+	if err = in.frames.attach(in.number, in); err != nil {
+		return nil, err
+	}
+	b, at := beginFrame(nil, frameMethod, in.number)
+	b = binary.BigEndian.AppendUint32(b, methodGet)
+	b = appendShort(append(b, 0, 0), queue)
+	if err = in.write(endFrame(append(b, 0), at)); err != nil { // to be acknowledged
+		return nil, err
+	}
+	select {
+	case h := <-in.arrived:
+		return h, nil
+	case <-in.none:
+		return nil, adapters.ErrEmpty
+	case e := <-closes:
+		if e == nil {
+			return nil, amqp091.ErrClosed
+		}
+		return nil, e
+	}
+}
+
+// checkGives refuses a queue that gives no single messages, as a stream: to ask it for one would cost
+// the connection, and all others on it. RabbitMQ does not tell the type of a queue, but of an argument that a consumer cannot
+// have it says whether it is wrong for all queues or for those of the type.
+func (s *session) checkGives(src adapters.Source) error {
+	queue := src.QueueName()
+	s.mu.Lock()
+	_, known := s.gives[queue]
+	s.mu.Unlock()
+	if known || !src.Passive { // another is of a type that this package declares
+		return nil
+	}
+	ch, err := s.conn.Channel()
+	if err != nil {
+		return err
+	}
+	defer ch.Close() //nolint:errcheck // it is lost
+	_, err = ch.Consume(queue, newTag(), false, false, false, false, amqp091.Table{"x-priority": "none"})
+	e, ok := errors.AsType[*amqp091.Error](err)
+	switch {
+	case err == nil: // some other broker
+	case !ok || e.Code != amqp091.PreconditionFailed:
+		return err
+	case strings.Contains(unquoted(e.Reason), "of queue type"):
+		return fmt.Errorf("it gives no single messages, as streams do not: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.gives) >= maxKnown {
+		clear(s.gives)
+	}
+	s.gives[queue] = struct{}{}
+	return nil
+}
+
 func (t *taken) close() {
-	_ = t.ch.Close()
+	t.intake.close(t.ch)
 	t.forget()
 	t.release()
 }
@@ -108,9 +174,9 @@ func (t *taken) Settle(_ context.Context, o adapters.Outcome) error {
 	}
 	var err error
 	if o == adapters.Ack {
-		err = t.ch.Ack(t.tag, false)
+		err = t.intake.Ack(t.tag, false)
 	} else {
-		err = t.ch.Nack(t.tag, false, o == adapters.Requeue)
+		err = t.intake.Nack(t.tag, false, o == adapters.Requeue)
 	}
 	if !t.session.link.d.spawn(t.close) {
 		return adapters.ErrClosed

@@ -20,7 +20,8 @@ type intake struct {
 	// It is never closed.
 	arrived chan *handed
 
-	direct *replies // what takes messages in place of arrived, or nil
+	none   chan struct{} // of one that gets: has room for the word that there is nothing
+	direct *replies      // what takes messages in place of arrived, or nil
 
 	// Of the goroutine that reads: a message of which not all is here.
 	coming *handed
@@ -74,7 +75,10 @@ func (in *intake) settle(method uint32, tag uint64, flags byte) error {
 	b, at := beginFrame(space[:0], frameMethod, in.number)
 	b = binary.BigEndian.AppendUint32(b, method)
 	b = binary.BigEndian.AppendUint64(b, tag)
-	b = endFrame(append(b, flags), at)
+	return in.write(endFrame(append(b, flags), at))
+}
+
+func (in *intake) write(b []byte) error {
 	in.mu.Lock() // until it is written: behind the end of a channel it would cost the connection
 	defer in.mu.Unlock()
 	if in.over != nil {
@@ -90,7 +94,17 @@ func (in *intake) deal(frame []byte) bool {
 	content := frame[frameHead : len(frame)-1]
 	switch h := in.coming; {
 	case frame[0] == frameMethod && method(frame) == methodDeliver:
+		b := content[4:]
+		in.begin(b[min(1+int(b[0]), len(b)):]) // without the tag of the consumer, which is the only one
+		return true
+	case frame[0] == frameMethod && method(frame) == methodGetOk:
 		in.begin(content[4:])
+		return true
+	case frame[0] == frameMethod && method(frame) == methodGetEmpty:
+		select {
+		case in.none <- struct{}{}:
+		default:
+		}
 		return true
 	case h == nil:
 		return false
@@ -98,7 +112,7 @@ func (in *intake) deal(frame []byte) bool {
 		in.size = binary.BigEndian.Uint64(content[4:])
 		in.text = append(in.text, content[12:]...)
 		h.text = string(in.text)
-		h.message.Payload = make([]byte, 0, min(in.size, maxFrame)) // for more, once it comes
+		h.message.Payload = make([]byte, 0, min(in.size, 1<<20)) // for more, once it comes
 	case frame[0] == frameBody:
 		h.message.Payload = append(h.message.Payload, content...)
 	default:
@@ -110,9 +124,8 @@ func (in *intake) deal(frame []byte) bool {
 	return true
 }
 
-// begin reads what comes first of a delivery.
+// begin reads what comes first of a message.
 func (in *intake) begin(b []byte) {
-	b = b[min(1+int(b[0]), len(b)):] // the tag of the consumer, which is the only one
 	if len(b) < 9 {
 		return
 	}

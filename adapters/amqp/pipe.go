@@ -25,15 +25,15 @@ type pipe struct {
 	opened time.Time
 
 	mu     sync.Mutex
-	over   error         // why nothing more is sent
-	worn   bool          // nothing more is sent either, and the channel is left when all have their answers
-	empty  chan struct{} // closed when nothing is in flight; nil if nobody waits for that
-	solo   chan struct{} // closed when others may send again; nil if they may: see solo.go
+	over   error               // why nothing more is sent
+	worn   bool                // nothing more is sent either, and the channel is left when all have their answers
+	empty  chan struct{}       // closed when nothing is in flight; nil if nobody waits for that
+	solo   chan struct{}       // closed when others may send again; nil if they may: see solo.go
 	sent   flight              // what went alone last
 	taken  map[string]struct{} // exchanges that have taken something
-	buf    []byte        // what is being sent
-	oldest uint64        // the lowest tag without an answer; tags count from 1
-	next   uint64        // the tag of the next publish
+	buf    []byte              // what is being sent
+	oldest uint64              // the lowest tag without an answer; tags count from 1
+	next   uint64              // the tag of the next publish
 	flying []flight
 	ids    map[string]int // mandatory publishes in flight, by message id
 	seq    uint64

@@ -14,7 +14,9 @@ import (
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
-func ofSize(id string, n int) *message.Message { return message.NewMessage(id, bytes.Repeat([]byte("x"), n)) }
+func ofSize(id string, n int) *message.Message {
+	return message.NewMessage(id, bytes.Repeat([]byte("x"), n))
+}
 
 // neighbours publish to q, in all ways, and report each error, until they are stopped.
 func neighbours(t *testing.T, d *Driver, p adapters.Publication) (stop func()) {

@@ -43,6 +43,7 @@ type session struct {
 	foreign   map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
 	down      map[string]int                 // queues that were said to be down, and how often
 	otherwise map[string]struct{}            // queues with priorities that are of the other type
+	gives     map[string]struct{}            // queues of others that give single messages
 	rungs     int                            // of the ladder, that exist
 	lanes     map[string]*lane
 	laneList  []*lane
@@ -66,6 +67,7 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		lanes:    make(map[string]*lane),
 
 		down:      make(map[string]int),
+		gives:     make(map[string]struct{}),
 		otherwise: make(map[string]struct{}),
 	}
 	s.brokerName, s.broker = brokerOf(conn.Properties)
