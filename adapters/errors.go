@@ -18,6 +18,10 @@ var (
 	// ErrInvalid: an argument breaks a rule; nothing was sent.
 	ErrInvalid = errors.New("motif: invalid")
 
+	// ErrAccess: the broker refuses this user, or refuses it this operation; nothing was stored.
+	// Trying again does not help until an operator has changed something. It wraps ErrInvalid.
+	ErrAccess = fmt.Errorf("%w: access refused", ErrInvalid)
+
 	// ErrUnsupported: the adapter cannot do it. See [UnsupportedError].
 	ErrUnsupported = errors.New("motif: unsupported")
 

@@ -17,6 +17,69 @@ const (
 	maxReason     = 1 << 10          // bytes of an error's text that travel in a header
 )
 
+// giveUp sends the message to the dead letters and acknowledges it, or drops
+// it where there are none.
+func (w *worker) giveUp(d *adapters.Delivery, err error) {
+	s := w.s
+	if s.deadLetter == "" {
+		defer w.tell(d, adapters.Reject) // also if OnDrop calls runtime.Goexit
+		w.drop(d, err)
+		return
+	}
+	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
+		if s.brokerBuries && s.bus.canReject(s.settling, s.deadLetter, sendErr) {
+			s.bus.counters.deadLettered.Add(1)
+			w.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
+			w.tell(d, adapters.Reject)
+		} else {
+			w.sendFailed(d, sendErr)
+		}
+		return
+	}
+	if s.deadLetter == s.queue {
+		w.warn(d, "dead letter not repaired, it comes again", err)
+	} else {
+		s.bus.counters.deadLettered.Add(1)
+		w.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+	}
+	w.tell(d, adapters.Ack)
+}
+
+// drop gives the message up with nowhere to go.
+func (w *worker) drop(d *adapters.Delivery, err error) {
+	w.s.bus.counters.dropped.Add(1)
+	w.warn(d, "dropped", err)
+	if f := w.s.cfg.onDrop; f != nil {
+		defer func() {
+			if v := recover(); v != nil {
+				w.warn(d, "OnDrop panicked", &PanicError{Value: v})
+			}
+		}()
+		c := deliveryContext{d: *d, queue: w.s.queue}
+		f(c.public(), err)
+	}
+}
+
+// canReject reports whether the broker itself is to make a dead letter, as it came, of a message
+// that could not be sent there: where trying again would not help. A dead-letter queue that
+// is gone would have it dropped.
+func (b *Bus) canReject(ctx context.Context, deadLetter string, sendErr error) bool {
+	if !unsendable(sendErr) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, resendTimeout)
+	defer cancel()
+	src := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: deadLetter}}
+	if b.features.Ability.Has(adapters.CanPassive) {
+		asItStands := src
+		asItStands.Passive = true
+		if b.driver.Declare(ctx, asItStands) == nil {
+			return true
+		}
+	}
+	return b.driver.Declare(ctx, src) == nil
+}
+
 // bury sends a message that died in queue to its dead letters, with the
 // reason. A queue that is its own dead-letter queue parks the message instead:
 // it comes again after park.

@@ -19,7 +19,7 @@ type Bus struct {
 	driver     adapters.Driver
 	features   adapters.Features
 	codecs     *codecs
-	log        *slog.Logger
+	given      *slog.Logger // nil = slog.Default()
 	middleware []message.HandlerMiddleware
 	errorCodes []errorCode
 	err        error // of its options
@@ -40,10 +40,10 @@ type Bus struct {
 // New returns a bus on d. From now on d is the bus's to close. A nil driver
 // or an option that makes no sense is reported by the first verb.
 func New(d adapters.Driver, opts ...BusOption) *Bus {
-	cfg := busConfig{codec: JSON{}, logger: slog.New(slog.DiscardHandler), maxInFlight: 1024, maxCalls: 4096, maxPayload: 16 << 20}
+	cfg := busConfig{codec: JSON{}, maxInFlight: 1024, maxCalls: 4096, maxPayload: 16 << 20}
 	err := apply(opts, func(o BusOption) error { return o.applyBus(&cfg) })
 	b := &Bus{
-		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
+		driver: d, given: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		lastTry:       make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
@@ -116,12 +116,21 @@ func (b *Bus) Close(ctx context.Context) error {
 // bus's to close.
 func (b *Bus) Driver() adapters.Driver { return b.driver }
 
+// logger is asked for at every line, for a program may set its default logger after it has made its bus.
+func (b *Bus) logger() *slog.Logger {
+	if b.given != nil {
+		return b.given
+	}
+	return slog.Default()
+}
+
 // Stats counts what went otherwise than straight, since the bus was made.
 type Stats struct {
 	Retried      uint64 // failed and sent to be tried again
 	DeadLettered uint64 // given up, to a dead-letter queue
 	Dropped      uint64 // given up, with nowhere to go
 	Requeued     uint64 // given back to the queue unfinished, by a shutdown or for a broker's failure
+	Skipped      uint64 // acknowledged with nothing done, see Skip
 	Lost         uint64 // came back because a worker was lost, and counted for it, see LossLimit
 	TimedOut     uint64 // taken back by the broker, for they were held too long
 	Stale        uint64 // handled, but settled too late: the broker delivers it again
@@ -130,7 +139,7 @@ type Stats struct {
 }
 
 type counters struct {
-	retried, deadLettered, dropped, requeued, lost, timedOut, stale, lateReplies, lostReplies atomic.Uint64
+	retried, deadLettered, dropped, requeued, skipped, lost, timedOut, stale, lateReplies, lostReplies atomic.Uint64
 }
 
 // Stats returns the counts so far.
@@ -138,7 +147,7 @@ func (b *Bus) Stats() Stats {
 	c := &b.counters
 	return Stats{
 		Retried: c.retried.Load(), DeadLettered: c.deadLettered.Load(), Dropped: c.dropped.Load(), Requeued: c.requeued.Load(),
-		Lost: c.lost.Load(), TimedOut: c.timedOut.Load(), Stale: c.stale.Load(), LateReplies: c.lateReplies.Load(), LostReplies: c.lostReplies.Load(),
+		Skipped: c.skipped.Load(), Lost: c.lost.Load(), TimedOut: c.timedOut.Load(), Stale: c.stale.Load(), LateReplies: c.lateReplies.Load(), LostReplies: c.lostReplies.Load(),
 	}
 }
 

@@ -81,12 +81,13 @@ func contentType(m *message.Message) string {
 // Headers that Motif itself sets, all with the reserved prefix. A message in a
 // dead-letter queue says with them what it died of.
 const (
-	HeaderReason   = "motif-reason"   // why: the last error, at most 1 KiB of it
-	HeaderAttempts = "motif-attempts" // how many times it was tried
-	HeaderLosses   = "motif-losses"   // how many times its worker was lost, where it was
-	HeaderQueue    = "motif-queue"    // the queue it died in
-	HeaderDiedAt   = "motif-died-at"  // when, RFC 3339 in UTC
-	HeaderRepair   = "motif-repair"   // why it could not be repaired: the last error of a handler of dead letters
+	HeaderReason    = "motif-reason"     // why: the last error, at most 1 KiB of it
+	HeaderAttempts  = "motif-attempts"   // how many times it was tried
+	HeaderLosses    = "motif-losses"     // how many times its worker was lost, where it was
+	HeaderQueue     = "motif-queue"      // the queue it died in
+	HeaderDiedAt    = "motif-died-at"    // when, RFC 3339 in UTC
+	HeaderNotBefore = "motif-not-before" // of a message that waits for longer than the broker can delay it: its next try, RFC 3339
+	HeaderRepair    = "motif-repair"     // why it could not be repaired: the last error of a handler of dead letters
 
 	HeaderErrorCode = "motif-error-code" // of an RPC answer: the code of a RemoteError
 	HeaderError     = "motif-error"      // of an RPC answer: its text

@@ -27,14 +27,23 @@
 //	nil                                      acknowledged
 //	Reject(err), or the payload is no T      to the dead-letter queue now, with the reason
 //	RetryAfter(d, err)                       again after d
+//	Requeue(err)                             back to its place after a pause, not counted as a try
+//	Skip(err)                                acknowledged, logged and counted in Stats
 //	any other error, or a panic              again when the RetryPolicy says, then to the dead-letter queue
 //	ctx ended by shutdown, or session lost   back to the queue, not counted as a try
+//
+// [Classify] says for a whole subscription which errors mean which of these.
 //
 // A message that waits for its next try waits at the broker, in its own time:
 // it holds no worker, and one that waits an hour is in nobody's way. Private
 // subscriptions (without [Group]) have no lasting queue: there the worker
 // itself waits, and a message that is given up is logged and passed to [OnDrop].
 // [AckOnReceive] chooses at most once in place of all this.
+//
+// A message that cannot be sent on is not lost for it. What passes, as a broker that is away, lets
+// it go back to its queue, after a pause. Where its user may not send, the worker itself waits for the next try, as many
+// as the policy has; a dead letter that cannot be sent is left to the broker's own dead-letter
+// setting where Motif declared it, and stays in its queue otherwise. The log says why.
 //
 // # Guarantees
 //

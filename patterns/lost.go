@@ -99,7 +99,7 @@ func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 	}
 	s.suspicious.Store(true)
 	s.bus.counters.lost.Add(1)
-	s.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
+	w.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
 	wait := time.Duration(0)
 	if d.Lost > suspect { // for its own sake: leave time to whoever has to start again
 		wait = s.retryWait(d.Lost-suspect, nil)
@@ -120,11 +120,11 @@ func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) 
 		w.s.survivors.forget(d.Message.UUID)
 		w.tell(d, adapters.Ack)
 		return false
-	case unsendable(err) && losses >= w.s.cfg.lossLimit:
+	case unsendable(err) && losses >= w.s.cfg.lossLimit && w.s.deadLetter != "": // else it would be gone
 		w.giveUp(d, &lostError{losses})
 		return false
 	}
-	w.s.warn(d, "the count of its losses could not be sent on", err)
+	w.warn(d, "the count of its losses could not be sent on", err)
 	return true
 }
 

@@ -3,6 +3,7 @@ package patterns_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,7 +15,10 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // what a bus logs to that is told no other
+	goleak.VerifyTestMain(m)
+}
 
 type order struct {
 	ID   int    `json:"id"`

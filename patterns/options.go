@@ -87,6 +87,7 @@ type consumeConfig struct {
 	timeout      time.Duration
 	middleware   []message.HandlerMiddleware
 	onDrop       func(Delivery, error)
+	classify     func(error) error
 }
 
 type queueConfig struct {

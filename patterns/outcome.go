@@ -52,6 +52,53 @@ type retryError struct {
 func (e *retryError) Error() string { return e.err.Error() }
 func (e *retryError) Unwrap() error { return e.err }
 
+// Requeue returns an error that puts the message back to its place in the queue, for another worker
+// or another time; it is not counted as a try. The worker holds the message for as long as
+// the retry policy would have it wait first, longer each time it comes back to the same
+// subscription, a minute at most: so it does not spin, but a worker that waits so handles nothing else.
+// [RetryAfter] lets others pass, and is counted.
+func Requeue(err error) error {
+	if err == nil {
+		err = errors.New("requeued")
+	}
+	return &requeueError{err}
+}
+
+type requeueError struct{ err error }
+
+func (e *requeueError) Error() string { return e.err.Error() }
+func (e *requeueError) Unwrap() error { return e.err }
+
+// Skip returns an error that acknowledges the message though its handler did nothing with it: it
+// is logged with the reason, at level Info, and counted in [Stats].
+func Skip(reason error) error {
+	if reason == nil {
+		reason = errors.New("skipped")
+	}
+	return &skipError{reason}
+}
+
+type skipError struct{ err error }
+
+func (e *skipError) Error() string { return e.err.Error() }
+func (e *skipError) Unwrap() error { return e.err }
+
+// Classify says in one place what errors mean. f is given what the handler (or its middleware, or
+// the decoder, see [ErrCodec]) returned, or a [*PanicError], and what it returns counts instead: the
+// error as it is, or wrapped by [Reject], [RetryAfter], [Requeue] or [Skip], or nil to
+// acknowledge. f sees also the errors that a handler wrapped by these itself, and is called by several workers at a time.
+//
+// It is not asked about the errors of handlers that a shutdown or a lost session interrupts.
+func Classify(f func(err error) error) FailureOption {
+	return func(c *consumeConfig) error {
+		if f == nil {
+			return invalid("Classify with nil")
+		}
+		c.classify = f
+		return nil
+	}
+}
+
 // PanicError is what a handler's panic becomes; it is retried like any other
 // error.
 type PanicError struct {

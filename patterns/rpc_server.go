@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,13 +57,13 @@ func (c *callServer) listen(ctx context.Context) {
 		d, err := c.cancels.Receive(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				c.bus.log.Warn("motif: no longer told of calls that were given up", "error", err)
+				c.bus.logger().Warn("motif: no longer told of calls that were given up", "error", err)
 			}
 			return
 		}
 		c.cancel(d.CorrelationID)
 		if err := d.Settle(ctx, adapters.Ack); err != nil && ctx.Err() == nil {
-			c.bus.log.Debug("motif: acknowledging a cancellation", "error", err)
+			c.bus.logger().Debug("motif: acknowledging a cancellation", "error", err)
 		}
 	}
 }
@@ -160,7 +161,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	var m *message.Message
 	if err != nil {
 		m = c.bus.failure(err)
-		w.s.warn(d, "call failed", err)
+		w.warn(d, "call failed", err)
 	} else {
 		m = produced[0]
 	}
@@ -227,13 +228,13 @@ func (a *answering) finishSlowly(err error) {
 		err = a.sendAgain()
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
-		a.s.warn(&a.request, "call failed", err)
+		a.s.log(slog.LevelWarn, &a.request, "call failed", err)
 		a.answer = a.s.bus.failure(err)
 		err = a.sendAgain()
 	}
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
-		a.s.warn(&a.request, "answer not delivered", err)
+		a.s.log(slog.LevelWarn, &a.request, "answer not delivered", err)
 	}
 	if !a.s.cfg.ackOnReceive {
 		a.s.tell(a.s.handling, &a.request, adapters.Ack)

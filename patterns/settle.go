@@ -4,41 +4,66 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
 
-// failedPause comes before a message is requeued that could not be sent on.
-const failedPause = time.Second
-
 // settle decides, from what the handler returned, what becomes of the
-// message. d.Message is as it was received.
-func (w *worker) settle(d *adapters.Delivery, err error) {
+// message. d.Message is as it was received. It reports whether the worker is to
+// run the handler once more instead, and has waited for that.
+func (w *worker) settle(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	switch {
+	case err == nil:
+		if !s.cfg.ackOnReceive {
+			w.tell(d, adapters.Ack)
+		}
+		return false
 	case s.cfg.ackOnReceive:
-		if err != nil {
+		if err = s.classify(err); isA[*skipError](err) {
+			w.skipped(d, err)
+		} else if err != nil {
 			w.drop(d, err)
 		}
-	case err == nil:
-		w.tell(d, adapters.Ack)
+		return false
 	case isA[*ackedError](err):
 		defer w.tell(d, adapters.Ack) // also if OnDrop calls runtime.Goexit
 		w.drop(d, err)
+		return false
 	case w.sessionLost() && s.queue == "":
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
+		return false
 	case w.sessionLost():
 		w.lost(d) // it is delivered again: neither a try nor a dead letter
+		return false
+	}
+	decided := isA[*rejectError](err) || isA[*skipError](err)
+	if !decided && s.stopping(err) {
+		w.requeue(d)
+		return false
+	}
+	switch err = s.classify(err); {
+	case err == nil:
+		w.tell(d, adapters.Ack)
+	case isA[*skipError](err):
+		w.skipped(d, err)
+		w.tell(d, adapters.Ack)
 	case isA[*rejectError](err):
 		w.giveUp(d, err)
-	case s.stopping(err):
-		w.requeue(d)
-	case s.cfg.retry.InProcess || d.Attempt >= s.cfg.retry.Attempts:
+	case isA[*requeueError](err):
+		return w.requeueLater(d, err)
+	case d.Attempt >= s.cfg.retry.Attempts:
+		w.giveUp(d, err)
+	case !s.cfg.retry.InProcess:
+		return w.retry(d, err)
+	case errors.Is(err, errGoexit): // there is no goroutine left to run it in
 		w.giveUp(d, err)
 	default:
-		w.retry(d, err)
+		return w.retryHere(d, err, s.retryWait(d.Attempt, err))
 	}
+	return false
 }
 
 func isA[E error](err error) bool {
@@ -61,112 +86,35 @@ func (s *Subscription) stopping(err error) bool {
 	return s.fetching.Err() != nil && errors.Is(err, ErrShutdown) || errors.Is(context.Cause(s.handling), ErrShutdown)
 }
 
-// retryHere tells how long the worker itself is to wait before the next try,
-// and whether there is to be one.
-func (w *worker) retryHere(d *adapters.Delivery, err error) (time.Duration, bool) {
-	s := w.s
-	switch {
-	case err == nil, !s.cfg.retry.InProcess, s.cfg.ackOnReceive, d.Attempt >= s.cfg.retry.Attempts:
-		return 0, false
-	case isA[*ackedError](err), isA[*rejectError](err), w.ctx.Err() != nil:
-		return 0, false
-	}
-	s.bus.counters.retried.Add(1)
-	wait := s.retryWait(d.Attempt, err)
-	s.warn(d, "trying again in process", err, "in", wait)
-	return wait, true
+// skipped is for a message that its handler has no use for.
+func (w *worker) skipped(d *adapters.Delivery, err error) {
+	w.s.bus.counters.skipped.Add(1)
+	w.s.log(slog.LevelInfo, d, "skipped", err)
 }
 
-// pause waits for d, unless the subscription is being stopped or the session
-// is lost.
-func (w *worker) pause(d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-w.s.fetching.Done():
-		return ErrShutdown
-	case <-w.ctx.Done():
-		return context.Cause(w.ctx)
+// classify returns what the subscription's [Classify] makes of an error.
+func (s *Subscription) classify(err error) (as error) {
+	if s.cfg.classify == nil {
+		return err
 	}
-}
-
-func (s *Subscription) retryWait(attempt int, err error) time.Duration {
-	wait := s.cfg.retry.wait(attempt)
-	if after, ok := errors.AsType[*retryError](err); ok {
-		wait = after.after
-	}
-	if limit := s.bus.features.MaxDelay; limit > 0 && !s.cfg.retry.InProcess {
-		wait = min(wait, limit)
-	}
-	return wait
-}
-
-// retry sends the message to its queue again, to wait there, and then
-// acknowledges this delivery of it. If the process dies in between there are two.
-func (w *worker) retry(d *adapters.Delivery, err error) {
-	s := w.s
-	p := adapters.Publication{
-		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties,
-		Delay: s.retryWait(d.Attempt, err),
-	}
-	p.Attempt++
-	p.Mandatory = p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
-	if sendErr := s.bus.resend(s.settling, p, d.Message); sendErr != nil {
-		if unsendable(sendErr) {
-			w.giveUp(d, err)
-		} else {
-			w.sendFailed(d, sendErr)
+	defer func() {
+		if v := recover(); v != nil {
+			as = errors.Join(err, &PanicError{Value: v, Stack: debug.Stack()})
 		}
-		return
+	}()
+	as = s.cfg.classify(err)
+	if as != nil && !sound(as) {
+		return err
 	}
-	s.bus.counters.retried.Add(1)
-	s.survivors.forget(d.Message.UUID)
-	s.warn(d, "trying again", err, "in", p.Delay)
-	w.tell(d, adapters.Ack)
+	return as
 }
 
-// giveUp sends the message to the dead letters and acknowledges it, or drops
-// it where there are none.
-func (w *worker) giveUp(d *adapters.Delivery, err error) {
-	s := w.s
-	if s.deadLetter == "" {
-		defer w.tell(d, adapters.Reject) // also if OnDrop calls runtime.Goexit
-		w.drop(d, err)
-		return
-	}
-	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
-		if unsendable(sendErr) && s.brokerBuries {
-			s.bus.counters.deadLettered.Add(1)
-			s.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
-			w.tell(d, adapters.Reject)
-		} else {
-			w.sendFailed(d, sendErr)
-		}
-		return
-	}
-	if s.deadLetter == s.queue {
-		s.warn(d, "dead letter not repaired, it comes again", err)
-	} else {
-		s.bus.counters.deadLettered.Add(1)
-		s.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
-	}
-	w.tell(d, adapters.Ack)
-}
-
-// unsendable tells of a message that came from somebody else, with properties
-// or of a size that this side may not send: to try that again would not help.
-func unsendable(err error) bool {
-	return errors.Is(err, adapters.ErrInvalid) || errors.Is(err, adapters.ErrTooLarge)
-}
-
-// sendFailed gives the message back, after a pause: what cannot be sent on
-// now would fail at once again.
-func (w *worker) sendFailed(d *adapters.Delivery, err error) {
-	w.s.warn(d, "a failed message could not be sent on, back to the queue", err)
-	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
-	w.requeue(d)
+// requeueLater gives the message back to its place, as its handler wants it, but not before a
+// pause that grows: it would come again at once.
+func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
+	wait := min(w.s.cfg.retry.wait(1+w.s.survivors.of(d.Message.UUID)), longestHold)
+	w.warn(d, "back to its place, as its handler wants it", err, "in", wait)
+	return w.requeueAfter(d, wait)
 }
 
 func (w *worker) requeue(d *adapters.Delivery) {
@@ -229,28 +177,20 @@ func (s *Subscription) stale(d *adapters.Delivery, err error) {
 	} else {
 		s.survivors.note(d.Message.UUID)
 	}
-	s.warn(d, "not settled, it will be delivered again", err)
+	s.log(slog.LevelWarn, d, "not settled, it will be delivered again", err)
 }
 
-// drop gives the message up with nowhere to go.
-func (w *worker) drop(d *adapters.Delivery, err error) {
-	w.s.bus.counters.dropped.Add(1)
-	w.s.warn(d, "dropped", err)
-	if f := w.s.cfg.onDrop; f != nil {
-		defer func() {
-			if v := recover(); v != nil {
-				w.s.warn(d, "OnDrop panicked", &PanicError{Value: v})
-			}
-		}()
-		c := deliveryContext{d: *d, queue: w.s.queue}
-		f(c.public(), err)
-	}
+// warn logs what happened to a message.
+func (w *worker) warn(d *adapters.Delivery, what string, err error, more ...any) {
+	w.s.log(slog.LevelWarn, d, what, err, more...)
 }
 
-// warn logs what happened to a message: never its payload, of which a
-// decoder's error may quote a piece.
-func (s *Subscription) warn(d *adapters.Delivery, what string, err error, more ...any) {
-	if !s.bus.log.Enabled(context.Background(), slog.LevelWarn) {
+// log logs with the ctx that the message has, which its handler's middleware may have made, so that a
+// slog.Handler finds there what identifies a trace. It never logs a payload, of which a decoder's
+// error may quote a piece.
+func (s *Subscription) log(level slog.Level, d *adapters.Delivery, what string, err error, more ...any) {
+	ctx, log := d.Message.Context(), s.bus.logger()
+	if !log.Enabled(ctx, level) {
 		return
 	}
 	text := err.Error()
@@ -261,5 +201,5 @@ func (s *Subscription) warn(d *adapters.Delivery, what string, err error, more .
 	if panicked, ok := errors.AsType[*PanicError](err); ok && len(panicked.Stack) > 0 {
 		args = append(args, "stack", string(panicked.Stack))
 	}
-	s.bus.log.Warn("motif: "+what, args...)
+	log.Log(ctx, level, "motif: "+what, args...)
 }

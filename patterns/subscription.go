@@ -100,7 +100,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerBuries: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(p.handler, mw), wrapped: len(mw) > 0, calls: p.calls, prefetch: src.Prefetch,
+		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, calls: p.calls, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
@@ -176,7 +176,7 @@ func (s *Subscription) drain() {
 		s.giveBackSuspects()
 	}
 	if err := s.driver.Stop(); err != nil {
-		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
+		s.bus.logger().Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package patterns_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,5 +81,118 @@ func TestUnsendableTakenIsBuriedByTheBroker(t *testing.T) {
 	}
 	if s := bus.Stats(); s != (patterns.Stats{DeadLettered: 1}) {
 		t.Errorf("%+v", s)
+	}
+}
+
+// forbiddenDriver may not publish to some queues, as a user with few rights.
+type forbiddenDriver struct {
+	*memory.Client
+	forbidden func(adapters.Publication) bool
+}
+
+func (d *forbiddenDriver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+	if d.forbidden(p) {
+		return fmt.Errorf("test: %w: no right to write", adapters.ErrAccess)
+	}
+	return d.Client.Publish(ctx, p, msgs...)
+}
+
+// What may not be sent on is tried as often as the policy says, when it says so, and never lost: not
+// as a message that nobody could send elsewhere.
+func TestWhatMayNotBeSentOnIsNotLost(t *testing.T) {
+	everything := func(adapters.Publication) bool { return true }
+	retries := func(p adapters.Publication) bool { return p.To.Name == "orders" }
+	policy := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
+	rows := []struct {
+		name      string
+		forbidden func(adapters.Publication) bool
+		queue     []patterns.WorkQueueOption
+		result    func() error
+		tries     []time.Duration // up to a tenth later
+		dead      int
+		dropped   uint64
+	}{
+		{"error, retries forbidden", retries, nil, func() error { return errKitchen }, policy, 1, 0},
+		{"error, everything forbidden", everything, nil, func() error { return errKitchen }, policy, 1, 0},
+		{"panic, everything forbidden", everything, nil, func() error { panic("boom") }, policy, 1, 0},
+		{"reject, everything forbidden", everything, nil, func() error { return patterns.Reject(errKitchen) }, policy[:1], 1, 0},
+		{"error, NoDeadLetter", everything, []patterns.WorkQueueOption{patterns.NoDeadLetter()}, func() error { return errKitchen }, policy, 0, 1},
+		{"error, Passive", everything, []patterns.WorkQueueOption{patterns.Passive()}, func() error { return errKitchen }, policy, 0, 1},
+		{"RetryAfter", everything, nil, func() error { return patterns.RetryAfter(time.Minute, errKitchen) },
+			[]time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, 1, 0},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New()
+				defer broker.Close()
+				admin := broker.Connect()
+				must(t, admin.Declare(t.Context(), adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: "orders"}, Queue: spec(r.queue)}))
+				must(t, admin.Publish(t.Context(), adapters.Publication{
+					To:         adapters.Endpoint{Kind: adapters.Queue, Name: "orders"},
+					Properties: adapters.Properties{ContentType: "application/json"},
+				}, message.NewMessage("a", []byte(`"ramen"`))))
+				bus := patterns.New(&forbiddenDriver{Client: broker.Connect(), forbidden: r.forbidden})
+				defer bus.Close(context.Background())
+				q := patterns.NewWorkQueue[string](bus, "orders", r.queue...)
+				start, tries := time.Now(), []time.Duration{}
+				_, err := q.Work(t.Context(), func(context.Context, string) error {
+					tries = append(tries, time.Since(start))
+					return r.result()
+				})
+				must(t, err)
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				if !slices.EqualFunc(tries, r.tries, func(at, want time.Duration) bool { return want <= at && at <= want*11/10 }) {
+					t.Errorf("tried at %v, want %v", tries, r.tries)
+				}
+				if dead, _ := broker.Queue("orders.dead"); dead.Ready != r.dead || bus.Stats().Dropped != r.dropped {
+					t.Errorf("dead letters %+v, %+v", dead, bus.Stats())
+				}
+			})
+		})
+	}
+}
+
+// spec is how the queue of a row was declared by somebody else.
+func spec(opts []patterns.WorkQueueOption) (q adapters.QueueSpec) {
+	if opts == nil {
+		q.DeadLetter = "orders.dead"
+	}
+	return q
+}
+
+// Where the broker cannot bury it either, or the wait is too long to be held, the message stays.
+func TestWhatMayNotBeSentOnStaysInItsQueue(t *testing.T) {
+	for name, result := range map[string]error{
+		"no dead-letter queue of the broker's": patterns.Reject(errKitchen), "long wait": patterns.RetryAfter(time.Hour, errKitchen),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New()
+				defer broker.Close()
+				forbidden := false
+				bus := patterns.New(&forbiddenDriver{Client: broker.Connect(), forbidden: func(adapters.Publication) bool { return forbidden }})
+				defer bus.Close(context.Background())
+				q := patterns.NewWorkQueue[string](bus, "orders", patterns.DeadLetter("elsewhere"))
+				if name != "long wait" {
+					must(t, q.Declare(t.Context()))
+					q = patterns.NewWorkQueue[string](bus, "orders", patterns.Passive(), patterns.DeadLetter("elsewhere"))
+				}
+				must(t, q.Send(t.Context(), "ramen"))
+				forbidden = true
+				tries := 0
+				_, err := q.Work(t.Context(), func(context.Context, string) error { tries++; return result })
+				must(t, err)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if tries < 10 || tries > 3601 {
+					t.Errorf("%d tries in an hour", tries)
+				}
+				if info, _ := broker.Queue("orders"); info.Ready+info.Unacked != 1 || bus.Stats().Dropped > 0 {
+					t.Errorf("%+v, %+v", info, bus.Stats())
+				}
+			})
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -23,6 +24,7 @@ type worker struct {
 	session context.Context
 	release func()
 
+	suspects bool            // the message in hand is handled alone
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
@@ -86,46 +88,48 @@ func (w *worker) handle(d adapters.Delivery) {
 		if !now {
 			return
 		}
-		if alone {
+		if w.suspects = alone; alone {
 			defer s.alone.Unlock()
-			w.takeAlone(&d)
+			defer func() { w.suspects = false }()
 			if s.onTrial(&d) {
 				defer w.keepRoom()()
 			}
 		}
 	}
+	if wait := early(&d); wait > 0 && s.queue != "" && !s.cfg.ackOnReceive {
+		w.waitOn(&d, wait)
+		return
+	}
 	original := w.keep(d.Message)
 	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
 		return // it comes again: handling it now too would be twice
 	}
-	w.take(&d)
-	var err error
-	defer func() {
-		if w.leave() {
-			d.Message = original
-			w.settle(&d, err)
-		}
-		if w.session.Err() != nil { // else nobody asks for it
-			w.letGo()
-		}
-	}()
-	for {
-		err = errGoexit
-		var produced []*message.Message
-		if produced, err = w.call(w.ctx, &d); err == nil && len(produced) > 0 {
-			err = Reject(errors.New("the handler chain returned messages, which have no destination"))
-		}
-		wait, again := w.retryHere(&d, err)
-		if !again {
-			return
-		}
-		if stopped := w.pause(wait); stopped != nil {
-			err = stopped
-			return
-		}
+	for w.try(&d, original) {
 		d.Attempt++
 		d.Message = clone(original)
 	}
+}
+
+// try runs the handler once and settles the message. It reports whether the worker is to run it
+// once more instead, after a wait that is over.
+func (w *worker) try(d *adapters.Delivery, original *message.Message) (again bool) {
+	w.take(d)
+	err := errGoexit
+	defer func() {
+		if w.leave() {
+			original.SetContext(d.Message.Context()) // as middleware left it: what is logged may need it
+			d.Message = original
+			again = w.settle(d, err)
+		}
+		if !again && w.session.Err() != nil { // else nobody asks for it
+			w.letGo()
+		}
+	}()
+	var produced []*message.Message
+	if produced, err = w.call(w.ctx, d); err == nil && len(produced) > 0 {
+		err = Reject(errors.New("the handler chain returned messages, which have no destination"))
+	}
+	return false
 }
 
 // keep returns what the message is to be if it is sent again: middleware may
@@ -154,11 +158,6 @@ func clone(m *message.Message) *message.Message {
 // call runs the chain once, and honours an ack or nack that a middleware sent
 // on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
-	if t := w.s.cfg.timeout; t > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t)
-		defer cancel()
-	}
 	msg := d.Message
 	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue})
 	produced, err = protect(w.s.handler, msg)
@@ -169,6 +168,22 @@ func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*me
 		err = &ackedError{err}
 	}
 	return produced, err
+}
+
+// timed has the handler's ctx end after a time. It is inside all middleware, which may
+// wait for its turn first.
+func timed(handler message.HandlerFunc, after time.Duration) message.HandlerFunc {
+	if after == 0 {
+		return handler
+	}
+	return func(m *message.Message) ([]*message.Message, error) {
+		whole := m.Context()
+		ctx, cancel := context.WithTimeout(whole, after)
+		defer cancel()
+		m.SetContext(ctx)
+		defer m.SetContext(whole)
+		return handler(m)
+	}
 }
 
 // protect makes errors of panics.
@@ -209,14 +224,10 @@ func (w *worker) take(d *adapters.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.inHand, w.held = d.Settler, heldMessage{d.Message.UUID, d.Settler, w.session}
-}
-
-// takeAlone notes that what is in hand must not be given back as others are.
-func (w *worker) takeAlone(d *adapters.Delivery) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	copied := *d
-	w.suspected = &copied
+	if w.suspects { // it must not be given back as others are
+		copied := *d
+		w.suspected = &copied
+	}
 }
 
 // leave tells whether the message is still the worker's to settle.

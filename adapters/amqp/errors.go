@@ -10,9 +10,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// ErrAccess: the broker refuses this user, or refuses it this operation.
-// Trying again does not help until an operator has changed something.
-var ErrAccess = fmt.Errorf("%w: access refused", adapters.ErrInvalid)
+// ErrAccess is [adapters.ErrAccess]: the broker refuses this user, or refuses it this operation.
+var ErrAccess = adapters.ErrAccess
 
 // What passes by itself, and is tried again where nobody waits for an answer.
 var (

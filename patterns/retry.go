@@ -1,0 +1,174 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+const (
+	// failedPause comes before a message goes back to its queue that could not be sent on.
+	failedPause = time.Second
+
+	// longestHold is how long a worker holds a message at a time for a wait that is the broker's
+	// otherwise: a broker takes back what is held for too long.
+	longestHold = time.Minute
+)
+
+// pause waits for d, unless the subscription is being stopped or the session
+// is lost.
+func (w *worker) pause(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-w.s.fetching.Done():
+		return ErrShutdown
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+}
+
+func (s *Subscription) retryWait(attempt int, err error) time.Duration {
+	wait := s.cfg.retry.wait(attempt)
+	if after, ok := errors.AsType[*retryError](err); ok {
+		wait = after.after
+	}
+	return wait
+}
+
+// retry sends the message to its queue again, to wait there, and then
+// acknowledges this delivery of it. If the process dies in between there are two.
+//
+// A message that cannot be sent has not had its last try. What passes lets it go back to its
+// queue; where trying to send it again would not help the worker itself waits for the next try.
+func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
+	s := w.s
+	wait := s.retryWait(d.Attempt, err)
+	sendErr := s.sendAgain(d, d.Attempt+1, wait)
+	switch {
+	case sendErr == nil:
+		s.bus.counters.retried.Add(1)
+		s.survivors.forget(d.Message.UUID)
+		w.warn(d, "trying again", err, "in", wait)
+		w.tell(d, adapters.Ack)
+		return false
+	case ownFault(sendErr) && s.deadLetter != "":
+		w.giveUp(d, err)
+		return false
+	case passes(sendErr), errors.Is(err, errGoexit): // the latter leaves no goroutine to try again in
+		w.sendFailed(d, sendErr)
+		return false
+	case wait > longestHold:
+		w.warn(d, "its next try could not be sent to the queue: back there after a while", sendErr, "in", longestHold)
+		return w.requeueAfter(d, longestHold)
+	}
+	return w.retryHere(d, err, wait, "because", sendErr.Error())
+}
+
+// sendAgain sends the message to its queue, to be there after a time.
+func (s *Subscription) sendAgain(d *adapters.Delivery, attempt int, wait time.Duration) error {
+	p := adapters.Publication{
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties, Delay: wait,
+	}
+	p.Attempt = attempt
+	p.Mandatory = wait == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
+	m := d.Message
+	if limit := s.bus.features.MaxDelay; limit > 0 && wait > limit {
+		p.Delay, m = limit, clone(m)
+		m.Metadata[HeaderNotBefore] = time.Now().Add(wait).UTC().Format(time.RFC3339Nano)
+	}
+	return s.bus.resend(s.settling, p, m)
+}
+
+// early returns how long a message has still to wait that came before its time, for the broker
+// could not delay it for so long.
+func early(d *adapters.Delivery) time.Duration {
+	if d.Attempt <= 1 {
+		return 0
+	}
+	text, ok := d.Message.Metadata[HeaderNotBefore]
+	if !ok {
+		return 0
+	}
+	delete(d.Message.Metadata, HeaderNotBefore)
+	until, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0
+	}
+	return max(time.Until(until), 0)
+}
+
+// waitOn has a message wait on that came before its time.
+func (w *worker) waitOn(d *adapters.Delivery, wait time.Duration) {
+	if err := w.s.sendAgain(d, d.Attempt, wait); err != nil {
+		w.sendFailed(d, err)
+		return
+	}
+	w.tell(d, adapters.Ack)
+}
+
+// retryHere has the worker itself wait for the next try, and reports whether there is to be one.
+func (w *worker) retryHere(d *adapters.Delivery, err error, wait time.Duration, more ...any) (again bool) {
+	w.s.bus.counters.retried.Add(1)
+	w.warn(d, "trying again in process", err, append([]any{"in", wait}, more...)...)
+	stopped, mine := w.hold(d, wait)
+	if mine && stopped != nil {
+		return w.settle(d, stopped)
+	}
+	return mine
+}
+
+// hold keeps the message in hand for a time. It returns why that was cut short, and whether the
+// message is still the worker's to settle.
+func (w *worker) hold(d *adapters.Delivery, wait time.Duration) (stopped error, mine bool) {
+	w.take(d)
+	stopped = w.pause(wait)
+	return stopped, w.leave()
+}
+
+// requeueAfter holds the message for a time and then gives it back.
+func (w *worker) requeueAfter(d *adapters.Delivery, wait time.Duration) (again bool) {
+	switch stopped, mine := w.hold(d, wait); {
+	case !mine:
+		return false
+	case stopped != nil:
+		return w.settle(d, stopped)
+	}
+	w.requeue(d)
+	return false
+}
+
+// passes reports whether a message could not be sent on for a reason that may be gone soon.
+func passes(err error) bool {
+	for _, passing := range []error{
+		adapters.ErrUnavailable, adapters.ErrUnconfirmed, adapters.ErrUnroutable, adapters.ErrClosed,
+		context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownFault reports whether a message could not be sent on for what it is itself: to try that again
+// would not help, whoever tries.
+func ownFault(err error) bool {
+	return errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
+}
+
+// unsendable reports whether trying to send on a message again would not help before somebody has
+// changed something: the message, or the rights of its receiver.
+func unsendable(err error) bool { return ownFault(err) || errors.Is(err, adapters.ErrAccess) }
+
+// sendFailed gives the message back, after a pause: what cannot be sent on
+// now would fail at once again.
+func (w *worker) sendFailed(d *adapters.Delivery, err error) {
+	w.warn(d, "a failed message could not be sent on, back to the queue", err)
+	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
+	w.requeue(d)
+}
