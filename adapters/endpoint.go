@@ -389,7 +389,10 @@ func (s Source) validateQueue() error {
 	case q.DeadLetter == "":
 		return nil
 	}
-	return Endpoint{Queue, q.DeadLetter}.validate()
+	if err := (Endpoint{Queue, q.DeadLetter}).validate(); err != nil {
+		return fmt.Errorf("dead-letter queue of %q: %w", clip(s.QueueName()), err)
+	}
+	return nil
 }
 
 func (e Endpoint) validate() error {

@@ -147,6 +147,6 @@ func ExampleRegister() {
 	}
 	_ = sub.Wait()
 	// Output:
-	// motif: adapter tiny does not support delay
+	// work on work queue "greetings": motif: adapter tiny does not support delay
 	// hello, world
 }

@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +41,14 @@ type Bus struct {
 // New returns a bus on d. From now on d is the bus's to close. A nil driver
 // or an option that makes no sense is reported by the first verb.
 func New(d adapters.Driver, opts ...BusOption) *Bus {
-	cfg := busConfig{codec: JSON{}, maxInFlight: 1024, maxCalls: 4096, maxPayload: 16 << 20}
+	var cfg busConfig
 	err := apply(opts, func(o BusOption) error { return o.applyBus(&cfg) })
+	cfg.maxInFlight = cmp.Or(cfg.maxInFlight, 1024)
+	cfg.maxCalls = cmp.Or(cfg.maxCalls, 4096)
+	cfg.maxPayload = cmp.Or(cfg.maxPayload, 16<<20)
+	if cfg.codec == nil {
+		cfg.codec = JSON{}
+	}
 	b := &Bus{
 		driver: d, given: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
@@ -154,7 +161,7 @@ func (b *Bus) Stats() Stats {
 // ready returns the error that every verb of a pattern on b begins with.
 func (b *Bus) ready(ctx context.Context) error {
 	if b == nil {
-		return invalid("nil bus")
+		return invalid("no bus: patterns are made with their New functions, of a bus")
 	}
 	if b.err != nil {
 		return b.err

@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/motifmq/motif/adapters"
@@ -14,14 +15,33 @@ func newExchange[T any](b *Bus, kind adapters.Kind, name string) exchange[T] {
 	return exchange[T]{sender{bus: b, to: adapters.Endpoint{Kind: kind, Name: name}}}
 }
 
+// as returns e, or of a zero value, which does not know what it is, one that does for its errors.
+func (e *exchange[T]) as(kind adapters.Kind) *exchange[T] {
+	if e.bus != nil {
+		return e
+	}
+	return &exchange[T]{sender{to: adapters.Endpoint{Kind: kind, Name: e.to.Name}}}
+}
+
+// failed says for which group of e a verb failed with err.
+func (e *exchange[T]) failed(verb, group string, err error) error {
+	if err != nil && group != "" {
+		err = fmt.Errorf("group %q: %w", clip(group, 64), err)
+	}
+	return failed(verb+" "+patternNames[e.to.Kind], e.to.Name, err)
+}
+
 // configure turns the options of Subscribe and Declare into a plan.
-func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption) (plan, error) {
-	cfg := subscribeConfig{consumeConfig: defaultConsume()}
+func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption, declare bool) (plan, error) {
+	var cfg subscribeConfig
 	if err := e.bus.ready(ctx); err != nil {
 		return plan{}, err
 	}
 	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
 		return plan{}, err
+	}
+	if declare && cfg.handles {
+		return plan{}, invalid("Declare with options for handling messages, which it does not do")
 	}
 	for _, key := range keys {
 		if err := checkBinding(e.to.Kind, key); err != nil {
@@ -35,7 +55,7 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 	case cfg.queue.set:
 		return plan{}, invalid("queue options without Group: a private subscription has no lasting queue")
 	}
-	if err := cfg.queue.check(); err != nil {
+	if err := cfg.queue.check(p.source); err != nil {
 		return plan{}, err
 	}
 	if e.to.Kind.UsesKeys() && len(keys) == 0 {
@@ -48,30 +68,36 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 }
 
 func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Handler[T], opts []SubscribeOption) (*Subscription, error) {
-	p, err := e.configure(ctx, keys, opts)
-	if err != nil {
-		return nil, err
+	p, err := e.configure(ctx, keys, opts, false)
+	var sub *Subscription
+	switch {
+	case err != nil:
+	case handler == nil:
+		err = invalid("nil handler")
+	default:
+		p.handler = typed(e.bus, handler)
+		p.failed = func(err error) error { return e.failed("subscription to", p.source.Group, err) }
+		sub, err = e.bus.start(ctx, p)
 	}
-	if handler == nil {
-		return nil, invalid("nil handler")
-	}
-	p.handler = typed(e.bus, handler)
-	return e.bus.start(ctx, p)
+	return sub, e.failed("subscribe to", p.source.Group, err)
 }
 
 func (e *exchange[T]) declare(ctx context.Context, keys []string, opts []SubscribeOption) error {
-	p, err := e.configure(ctx, keys, opts)
-	if err != nil {
-		return err
+	p, err := e.configure(ctx, keys, opts, true)
+	if err == nil {
+		err = e.bus.driver.Declare(ctx, p.source)
 	}
-	return e.bus.driver.Declare(ctx, p.source)
+	return e.failed("declare", p.source.Group, err)
 }
 
 func (e *exchange[T]) unbind(ctx context.Context, keys []string, group string) error {
+	return e.failed("unbind from", group, e.unbindNow(ctx, adapters.Source{Endpoint: e.to, Group: group, Keys: keys}))
+}
+
+func (e *exchange[T]) unbindNow(ctx context.Context, src adapters.Source) error {
 	if err := e.bus.ready(ctx); err != nil {
 		return err
 	}
-	src := adapters.Source{Endpoint: e.to, Group: group, Keys: keys}
 	if err := src.Validate(); err != nil {
 		return err
 	}

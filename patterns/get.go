@@ -25,23 +25,23 @@ type Taken[T any] struct {
 
 // Ack says that the message is dealt with.
 func (t *Taken[T]) Ack(ctx context.Context) error {
-	return t.once(func() error { return t.d.Settle(ctx, adapters.Ack) })
+	return t.once("acknowledge", func() error { return t.d.Settle(ctx, adapters.Ack) })
 }
 
 // Requeue puts the message back to its place in the queue.
 func (t *Taken[T]) Requeue(ctx context.Context) error {
-	return t.once(func() error { return t.d.Settle(ctx, adapters.Requeue) })
+	return t.once("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
 }
 
 // Reject sends the message to the dead letters, with the reason, or drops it
 // where there are none.
 func (t *Taken[T]) Reject(ctx context.Context, reason error) error {
-	return t.once(func() error { return t.queue.reject(ctx, &t.d, reason) })
+	return t.once("reject", func() error { return t.queue.reject(ctx, &t.d, reason) })
 }
 
 // once lets one settle the message: a Reject that came second would make a
 // dead letter of what is done. One that fails may be tried again.
-func (t *Taken[T]) once(settle func() error) error {
+func (t *Taken[T]) once(verb string, settle func() error) error {
 	if t.settled.Swap(true) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (t *Taken[T]) once(settle func() error) error {
 	if err != nil {
 		t.settled.Store(false)
 	}
-	return err
+	return t.queue.failed(verb+" a message from", err)
 }
 
 func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason error) error {
@@ -84,6 +84,11 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 // place), and the error wraps ErrCodec; [Raw] takes any. To handle messages as
 // they come, Work is faster.
 func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
+	t, err := q.get(ctx)
+	return t, q.failed("get from", err)
+}
+
+func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
 	if err := q.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -104,6 +109,11 @@ func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
 // TryGet takes the next message, or returns ErrEmpty at once if there is
 // none.
 func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
+	t, err := q.tryGet(ctx)
+	return t, q.failed("get from", err)
+}
+
+func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Taken[T], error) {
 	if err := q.ready(ctx); err != nil {
 		return nil, err
 	}

@@ -49,8 +49,7 @@ func LossLimit(n int) FailureOption {
 		if n < 2 {
 			return invalid("LossLimit of %d, at least 2 are needed", n)
 		}
-		c.lossLimit = n
-		return nil
+		return once("LossLimit", &c.lossLimit, n)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 //
 // What other options say wins, and so does what was changed in d. Not for batches.
 func AsReceived(d Delivery) PublishOption {
-	return publishOption(func(c *publishConfig) error { c.received = &d; return nil })
+	return publishOption(func(c *publishConfig) error { return once("AsReceived", &c.received, &d) })
 }
 
 // adopt takes over what c.received says and no option does.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"reflect"
 	"time"
 
@@ -14,7 +13,8 @@ import (
 )
 
 // Options are typed by role, so that one in the wrong place does not compile.
-// One with a value that makes no sense is reported, as adapters.ErrInvalid, by
+// One with a value that makes no sense, or that is given twice, or that would have no effect where it
+// is given, is reported, as adapters.ErrInvalid, by
 // the call it is given to, or where that returns no error by the first verb
 // of what it made.
 type (
@@ -84,6 +84,7 @@ type consumeConfig struct {
 	lossLimit    int
 	ackOnReceive bool
 	drain        time.Duration
+	drainGiven   bool
 	timeout      time.Duration
 	middleware   []message.HandlerMiddleware
 	onDrop       func(Delivery, error)
@@ -100,24 +101,26 @@ type queueConfig struct {
 
 type subscribeConfig struct {
 	consumeConfig
-	queue queueConfig
-	group string
+	queue   queueConfig
+	group   string
+	handles bool // some option says how messages are handled
 }
 
 type publishConfig struct {
-	p        adapters.Publication
-	id       string
-	headers  map[string]string
-	received *Delivery // what it is to be sent as, or nil
-	holdBack bool
+	p           adapters.Publication
+	id          string
+	headers     map[string]string
+	received    *Delivery // what it is to be sent as, or nil
+	holdBack    bool
+	prioritized bool
 }
 
 func (o ConsumeOption) applyWork(c *consumeConfig) error        { return o(c) }
 func (o ConsumeOption) applyServe(c *consumeConfig) error       { return o(c) }
-func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return o(&c.consumeConfig) }
+func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return c.consume(o) }
 
 func (o FailureOption) applyWork(c *consumeConfig) error        { return o(c) }
-func (o FailureOption) applySubscribe(c *subscribeConfig) error { return o(&c.consumeConfig) }
+func (o FailureOption) applySubscribe(c *subscribeConfig) error { return c.consume(o) }
 
 func (o QueueOption) applyQueue(c *queueConfig) error         { c.set = true; return o(c) }
 func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
@@ -134,7 +137,12 @@ func (o MiddlewareOption) applyWork(c *consumeConfig) error {
 
 func (o MiddlewareOption) applyServe(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
-	return o.applyWork(&c.consumeConfig)
+	return c.consume(o.applyWork)
+}
+
+func (c *subscribeConfig) consume(set func(*consumeConfig) error) error {
+	c.handles = true
+	return set(&c.consumeConfig)
 }
 
 func (o MiddlewareOption) check() error {
@@ -152,6 +160,9 @@ func (o HeaderOption) applyPublish(c *publishConfig) error {
 	}
 	if c.headers == nil {
 		c.headers = make(map[string]string, 4)
+	}
+	if _, ok := c.headers[o.key]; ok {
+		return invalid("Header %q is given twice", clip(o.key, 64))
 	}
 	c.headers[o.key] = o.value
 	return nil
@@ -190,6 +201,9 @@ func WithCodec(c Codec, others ...Codec) BusOption {
 		if c == nil {
 			return invalid("nil codec")
 		}
+		if cfg.codec != nil {
+			return twice("WithCodec")
+		}
 		cfg.codec = c
 		cfg.decoders = append(append(cfg.decoders, others...), c)
 		return nil
@@ -197,15 +211,15 @@ func WithCodec(c Codec, others ...Codec) BusOption {
 }
 
 // WithLogger makes the bus log to l what goes wrong out of sight: retries,
-// dead letters, drops, lost sessions. Without it nothing is logged. Payloads
-// and header values are never logged.
+// dead letters, drops, lost sessions. Without it that goes to [slog.Default]; a logger with
+// [slog.DiscardHandler] keeps it silent. Lines about a message are logged with the handler's ctx, as middleware left
+// it. Payloads and header values are never logged.
 func WithLogger(l *slog.Logger) BusOption {
 	return busOption(func(cfg *busConfig) error {
 		if l == nil {
 			return invalid("nil logger")
 		}
-		cfg.logger = l
-		return nil
+		return once("WithLogger", &cfg.logger, l)
 	})
 }
 
@@ -237,90 +251,6 @@ func MaxPayload(n int) BusOption {
 	return busOption(func(c *busConfig) error { return atLeast1("MaxPayload", n, &c.maxPayload) })
 }
 
-// Workers is how many messages of a subscription are handled at a time (1
-// without it). With one, messages are handled in the order of the queue.
-func Workers(n int) ConsumeOption {
-	return func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }
-}
-
-// Prefetch is how many messages a subscription holds at a time, those being handled
-// included. Without it, as many as it has workers, so that no message waits
-// behind a busy worker while another is idle. More is faster for short
-// handlers, and less fair.
-func Prefetch(n int) ConsumeOption {
-	return func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }
-}
-
-// AckOnReceive acknowledges a message before its handler runs: at most once,
-// for work that must rather be lost than done twice. A failure is then final: it
-// is logged and given to [OnDrop]. Nothing tells that the broker has heard of the
-// acknowledgement: if the process or its connection dies in the first moments of a
-// handler, the message may be delivered once more, marked Redelivered.
-func AckOnReceive() ConsumeOption {
-	return func(c *consumeConfig) error { c.ackOnReceive = true; return nil }
-}
-
-// DrainTimeout is how long handlers may finish once the subscription is being
-// stopped (30 s without it). Then their ctx ends, with the cause
-// [ErrShutdown], and their messages go back to the queue.
-func DrainTimeout(d time.Duration) ConsumeOption {
-	return func(c *consumeConfig) error {
-		if d < 0 {
-			return invalid("DrainTimeout %v is negative", d)
-		}
-		c.drain = d
-		return nil
-	}
-}
-
-// HandlerTimeout ends a handler's ctx after d; what the handler then
-// returns counts as any other error. Without it a handler may take as long as the broker lets a
-// message be held: on RabbitMQ 30 minutes, unless an operator says otherwise. Then its ctx ends
-// with the cause [adapters.ErrConsumerTimeout], and the message is delivered again, see
-// [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
-// 4.3); elsewhere the log warns of a timeout that is longer than the broker's may be.
-func HandlerTimeout(d time.Duration) ConsumeOption {
-	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
-}
-
-// holdTime is how long a message may be held, with room to spare, or 0 if nothing bounds it: it
-// waits for those that were fetched before it, and is handled.
-func (c *consumeConfig) holdTime(prefetch int) time.Duration {
-	if c.timeout == 0 {
-		return 0
-	}
-	each := c.timeout
-	if c.retry.InProcess {
-		retry := c.retry.withDefaults()
-		each = saturated(each, 1, retry.Max+retry.Max/10)
-		each = saturated(each, retry.Attempts, 0)
-	}
-	rounds := (prefetch + c.workers - 1) / c.workers
-	return saturated(each, rounds+1, time.Minute)
-}
-
-// saturated is d*n + more, or the longest time there is.
-func saturated(d time.Duration, n int, more time.Duration) time.Duration {
-	if d > (math.MaxInt64-more)/time.Duration(max(n, 1)) {
-		return math.MaxInt64
-	}
-	return d*time.Duration(n) + more
-}
-
-// OnDrop is called with a message that is given up and goes nowhere: of a
-// private subscription (also when its session is lost, and its queue with it),
-// of a queue without dead letters, or acknowledged on receipt. It runs in the
-// worker, before the message is settled. Every drop is logged too.
-func OnDrop(f func(Delivery, error)) FailureOption {
-	return func(c *consumeConfig) error {
-		if f == nil {
-			return invalid("OnDrop of nil")
-		}
-		c.onDrop = f
-		return nil
-	}
-}
-
 // Group makes a subscription a member of a durable group: the group gets a
 // copy of every message, also while none of its members is there, and its
 // members compete for them. Without it the subscription gets its own copy of
@@ -330,8 +260,7 @@ func Group(name string) SubscribeOption {
 		if name == "" {
 			return invalid("empty group")
 		}
-		c.group = name
-		return nil
+		return once("Group", &c.group, name)
 	})
 }
 
@@ -345,7 +274,7 @@ func MaxLength(n int) QueueOption {
 // DropOldest makes a full queue give its oldest message to the dead letters,
 // rather than refuse the new one.
 func DropOldest() QueueOption {
-	return func(c *queueConfig) error { c.spec.Overflow = adapters.DropHead; return nil }
+	return func(c *queueConfig) error { return once("DropOldest", &c.spec.Overflow, adapters.DropHead) }
 }
 
 // MessageTTL gives every message of the queue that long to be delivered; then
@@ -361,8 +290,7 @@ func MaxPriority(p uint8) QueueOption {
 		if p == 0 {
 			return invalid("MaxPriority of 0")
 		}
-		c.spec.MaxPriority = p
-		return nil
+		return once("MaxPriority", &c.spec.MaxPriority, p)
 	}
 }
 
@@ -373,36 +301,45 @@ func DeadLetter(queue string) QueueOption {
 		if queue == "" {
 			return invalid("empty dead-letter queue")
 		}
-		c.deadLetter = queue
-		return nil
+		return once("DeadLetter", &c.deadLetter, queue)
 	}
 }
 
 // NoDeadLetter lets messages that are given up go: they are logged, and given
 // to [OnDrop].
 func NoDeadLetter() QueueOption {
-	return func(c *queueConfig) error { c.noDeadLetter = true; return nil }
+	return func(c *queueConfig) error { return once("NoDeadLetter", &c.noDeadLetter, true) }
 }
 
 // Passive uses the queue as it stands, declared by somebody else with
 // properties of theirs; it is ErrNotFound if it is missing. What is given up
 // is rejected, and goes where that queue's own dead-letter setting says.
 func Passive() QueueOption {
-	return func(c *queueConfig) error { c.passive = true; return nil }
+	return func(c *queueConfig) error { return once("Passive", &c.passive, true) }
 }
 
 func atLeast1(what string, n int, to *int) error {
 	if n < 1 {
 		return invalid("%s of %d", what, n)
 	}
-	*to = n
-	return nil
+	return once(what, to, n)
 }
 
 func positive(what string, d time.Duration, to *time.Duration) error {
 	if d <= 0 {
 		return invalid("%s of %v", what, d)
 	}
-	*to = d
+	return once(what, to, d)
+}
+
+// once sets what an option is about, which nothing has set before: of two that were given the
+// last would win without a word.
+func once[T comparable](what string, to *T, v T) error {
+	if *to != *new(T) {
+		return twice(what)
+	}
+	*to = v
 	return nil
 }
+
+func twice(what string) error { return invalid("%s is given twice", what) }

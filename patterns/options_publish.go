@@ -28,30 +28,33 @@ func TTL(d time.Duration) PublishOption {
 // an exchange it is for the groups that have one, and others had better get no priorities: what
 // RabbitMQ makes of them there depends on its version.
 func Priority(p uint8) PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Priority = p; return nil })
+	return publishOption(func(c *publishConfig) error {
+		c.p.Priority = p
+		return once("Priority", &c.prioritized, true)
+	})
 }
 
 // Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's property
 // type, at most 255 bytes. Motif itself goes by the queue.
 func Type(name string) PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Type = name; return nil })
+	return publishOption(func(c *publishConfig) error { return once("Type", &c.p.Type, name) })
 }
 
 // AppID says which program published the message: AMQP's property app_id, at most 255 bytes.
 func AppID(id string) PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.AppID = id; return nil })
+	return publishOption(func(c *publishConfig) error { return once("AppID", &c.p.AppID, id) })
 }
 
 // Transient lets the broker keep the message in memory only: it may be lost
 // when the broker restarts.
 func Transient() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Transient = true; return nil })
+	return publishOption(func(c *publishConfig) error { return once("Transient", &c.p.Transient, true) })
 }
 
 // Mandatory makes it an error, ErrUnroutable, if the message reaches no
 // queue. A work queue's messages always are, unless delayed.
 func Mandatory() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.p.Mandatory = true; return nil })
+	return publishOption(func(c *publishConfig) error { return once("Mandatory", &c.p.Mandatory, true) })
 }
 
 // MessageID sets the message's id, for receivers that recognise repeats by it.
@@ -61,8 +64,7 @@ func MessageID(id string) PublishOption {
 		if id == "" || len(id) > adapters.MaxNameBytes {
 			return invalid("message id of %d bytes", len(id))
 		}
-		c.id = id
-		return nil
+		return once("MessageID", &c.id, id)
 	})
 }
 
@@ -70,7 +72,7 @@ func MessageID(id string) PublishOption {
 // where it would fail with ErrNacked. It asks again ever so often, so that
 // those who are held back get in in no certain order. For a single blocking
 // send to a work queue only: an exchange would copy each try to the queues
-// that have room.
+// that have room, and a queue without [MaxLength] never refuses.
 func HoldBack() PublishOption {
-	return publishOption(func(c *publishConfig) error { c.holdBack = true; return nil })
+	return publishOption(func(c *publishConfig) error { return once("HoldBack", &c.holdBack, true) })
 }

@@ -94,6 +94,9 @@ func Classify(f func(err error) error) FailureOption {
 		if f == nil {
 			return invalid("Classify with nil")
 		}
+		if c.classify != nil {
+			return twice("Classify")
+		}
 		c.classify = f
 		return nil
 	}
@@ -122,7 +125,8 @@ var errGoexit = errors.New("handler called runtime.Goexit")
 // return together. The zero value is the default: 5 tries, from 1 s, at most 5 min.
 type RetryPolicy struct {
 	Attempts int           // most tries, the first one included; 0 = 5, 1 = no retry
-	Min, Max time.Duration // 0 = 1 s, 5 min
+	Min      time.Duration // 0 = 1 s
+	Max      time.Duration // 0 = 5 min, or 16 times Min if that is longer
 
 	// InProcess makes the worker itself wait, holding the message, in place of
 	// the broker: for adapters that cannot delay. Attempts are then forgotten
@@ -136,8 +140,7 @@ func Retry(p RetryPolicy) FailureOption {
 		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
 			return invalid("retry policy %+v", p)
 		}
-		c.retry = p
-		return nil
+		return once("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
 	}
 }
 
@@ -152,7 +155,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 		p.Min = time.Second
 	}
 	if p.Max == 0 {
-		p.Max = max(5*time.Minute, p.Min)
+		p.Max = max(5*time.Minute, saturated(p.Min, 16, 0))
 	}
 	return p
 }

@@ -139,6 +139,8 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 		return err
 	case cfg.holdBack && len(msgs) > 1:
 		return invalid("HoldBack with a batch")
+	case cfg.holdBack && s.neverFull():
+		return invalid("HoldBack to queue %q, which has no MaxLength, or DropOldest: it never refuses", clip(s.to.Name, 64))
 	case cfg.holdBack && s.to.Kind != adapters.Queue:
 		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
 	}
@@ -150,6 +152,12 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 		err = alone(err)
 	}
 	return err
+}
+
+// neverFull reports whether a work queue never refuses a message.
+func (s *sender) neverFull() bool {
+	q := s.source.Queue
+	return s.source.Name != "" && !s.source.Passive && (q.MaxLength == 0 || q.Overflow == adapters.DropHead)
 }
 
 func (s *sender) publish(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
@@ -205,10 +213,15 @@ func (s *sender) republish(ctx context.Context, cfg *publishConfig, msgs []*mess
 }
 
 func (s *sender) wrap(err error) error {
+	return failed("publish to "+patternNames[s.to.Kind], s.to.Name, err)
+}
+
+// failed says what failed with err, which may be nil.
+func failed(what, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("publish to %s %q: %w", patternNames[s.to.Kind], clip(s.to.Name, 64), err)
+	return fmt.Errorf("%s %q: %w", what, clip(name, 64), err)
 }
 
 var patternNames = map[adapters.Kind]string{

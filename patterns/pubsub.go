@@ -18,30 +18,32 @@ func NewPubSub[T any](b *Bus, name string) *PubSub[T] {
 // Publish sends v to whoever is subscribed, which may be nobody (see
 // [Mandatory]). nil means that the broker has it in the queue of each.
 func (p *PubSub[T]) Publish(ctx context.Context, v T, opts ...PublishOption) error {
-	return p.send(ctx, "", opts, v)
+	return p.as(adapters.Fanout).send(ctx, "", opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (p *PubSub[T]) PublishBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return p.send(ctx, "", opts, boxed(values)...)
+	return p.as(adapters.Fanout).send(ctx, "", opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (p *PubSub[T]) PublishAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
-	return p.sendAsync(ctx, "", opts, v)
+	return p.as(adapters.Fanout).sendAsync(ctx, "", opts, v)
 }
 
 // Subscribe has handler called with a copy of each message, until ctx ends.
 func (p *PubSub[T]) Subscribe(ctx context.Context, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
-	return p.subscribe(ctx, nil, handler, opts)
+	return p.as(adapters.Fanout).subscribe(ctx, nil, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its
 // queue, so that it misses nothing that is published before its first member comes.
 func (p *PubSub[T]) Declare(ctx context.Context, opts ...SubscribeOption) error {
-	return p.declare(ctx, nil, opts)
+	return p.as(adapters.Fanout).declare(ctx, nil, opts)
 }
 
 // Unbind ends a group's interest: it gets nothing more. What is in its queue
 // stays.
-func (p *PubSub[T]) Unbind(ctx context.Context, group string) error { return p.unbind(ctx, nil, group) }
+func (p *PubSub[T]) Unbind(ctx context.Context, group string) error {
+	return p.as(adapters.Fanout).unbind(ctx, nil, group)
+}

@@ -18,32 +18,32 @@ func NewRouted[T any](b *Bus, name string) *Routed[T] {
 // Publish sends v to whoever asked for key, which may be nobody (see
 // [Mandatory]). nil means that the broker has it in the queue of each.
 func (r *Routed[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
-	return r.send(ctx, key, opts, v)
+	return r.as(adapters.Direct).send(ctx, key, opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (r *Routed[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return r.send(ctx, key, opts, boxed(values)...)
+	return r.as(adapters.Direct).send(ctx, key, opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (r *Routed[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
-	return r.sendAsync(ctx, key, opts, v)
+	return r.as(adapters.Direct).sendAsync(ctx, key, opts, v)
 }
 
 // Subscribe has handler called with a copy of each message that has one of
 // keys, until ctx ends. The keys of a group add up over time, see Unbind.
 func (r *Routed[T]) Subscribe(ctx context.Context, keys []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
-	return r.subscribe(ctx, keys, handler, opts)
+	return r.as(adapters.Direct).subscribe(ctx, keys, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its
 // queue, so that it misses nothing that is published before its first member comes.
 func (r *Routed[T]) Declare(ctx context.Context, keys []string, opts ...SubscribeOption) error {
-	return r.declare(ctx, keys, opts)
+	return r.as(adapters.Direct).declare(ctx, keys, opts)
 }
 
 // Unbind takes keys from a group. What is in its queue stays.
 func (r *Routed[T]) Unbind(ctx context.Context, group string, keys ...string) error {
-	return r.unbind(ctx, keys, group)
+	return r.as(adapters.Direct).unbind(ctx, keys, group)
 }

@@ -105,7 +105,7 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 		return err
 	}
 	if err := (adapters.Publication{To: r.cancel}).Validate(); err != nil {
-		return err
+		return fmt.Errorf("the exchange on which callers give up: %w", err)
 	}
 	return r.bus.features.Require(rpcNeeds | r.server.Needs())
 }
@@ -118,10 +118,15 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 // retries and no dead letters, for the caller knows better. One that a shutdown
 // interrupts goes to another server.
 func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
+	sub, err := r.serve(ctx, handler, opts)
+	return sub, failed("serve RPC", r.server.Name, err)
+}
+
+func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts []ServeOption) (*Subscription, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, err
 	}
-	cfg := defaultConsume()
+	var cfg consumeConfig
 	if err := apply(opts, func(o ServeOption) error { return o.applyServe(&cfg) }); err != nil {
 		return nil, err
 	}
@@ -132,7 +137,10 @@ func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context
 	if err != nil {
 		return nil, err
 	}
-	sub, err := r.bus.start(ctx, plan{source: r.server, cfg: cfg, handler: r.answer(handler), calls: calls})
+	sub, err := r.bus.start(ctx, plan{
+		source: r.server, cfg: cfg, handler: r.answer(handler), calls: calls,
+		failed: func(err error) error { return failed("serve RPC", r.server.Name, err) },
+	})
 	if err != nil {
 		calls.stop()
 		return nil, err
@@ -176,10 +184,7 @@ func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) 
 	if err == nil {
 		err = r.bus.readAnswer(answer, &resp)
 	}
-	if err != nil {
-		return resp, fmt.Errorf("call %q: %w", clip(r.server.Name, 64), err)
-	}
-	return resp, nil
+	return resp, failed("call RPC", r.server.Name, err)
 }
 
 func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (adapters.Delivery, error) {

@@ -32,6 +32,7 @@ type Subscription struct {
 	wrapped      bool                // there is middleware
 	prefetch     int
 	calls        *callServer // of RPC.Serve, else nil
+	failed       func(error) error
 
 	alone      sync.Mutex  // held while a message is handled that is suspected of killing its worker
 	suspicious atomic.Bool // there was such a message
@@ -66,11 +67,16 @@ type plan struct {
 	deadLetter string
 	handler    message.HandlerFunc
 	calls      *callServer
+	failed     func(error) error // says of an error what failed
 }
 
 // start subscribes and sets the workers to work.
 func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	src, cfg := p.source, p.cfg
+	if err := cfg.check(src.Private()); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
 	src.Prefetch = cfg.prefetch
 	if src.Prefetch == 0 {
 		src.Prefetch = cfg.workers
@@ -78,9 +84,6 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	src.HoldTime = cfg.holdTime(src.Prefetch)
 	if src.Prefetch < cfg.workers {
 		return nil, invalid("Prefetch of %d for %d workers, some of whom could never work", src.Prefetch, cfg.workers)
-	}
-	if cfg.ackOnReceive && cfg.retry != (RetryPolicy{}) {
-		return nil, invalid("Retry and AckOnReceive: what is acknowledged is not tried again")
 	}
 	if err := src.ValidateSubscribe(); err != nil {
 		return nil, err
@@ -100,7 +103,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerBuries: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, calls: p.calls, prefetch: src.Prefetch,
+		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, calls: p.calls, failed: p.failed, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
@@ -146,7 +149,7 @@ func (s *Subscription) Wait() error {
 	<-s.done
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cause
+	return s.failed(s.cause)
 }
 
 // Stop ends the subscription and waits as Wait does. If ctx ends while

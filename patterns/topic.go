@@ -19,33 +19,33 @@ func NewTopic[T any](b *Bus, name string) *Topic[T] {
 // nobody (see [Mandatory]). nil means that the broker has it in the queue of
 // each. A key with a wildcard for a word is ErrInvalid.
 func (t *Topic[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
-	return t.send(ctx, key, opts, v)
+	return t.as(adapters.Topic).send(ctx, key, opts, v)
 }
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return t.send(ctx, key, opts, boxed(values)...)
+	return t.as(adapters.Topic).send(ctx, key, opts, boxed(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
-	return t.sendAsync(ctx, key, opts, v)
+	return t.as(adapters.Topic).sendAsync(ctx, key, opts, v)
 }
 
 // Subscribe has handler called with one copy of each message whose key
 // matches one or more of patterns (see [adapters.MatchTopic]), until ctx ends.
 // The patterns of a group add up over time, see Unbind.
 func (t *Topic[T]) Subscribe(ctx context.Context, patterns []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
-	return t.subscribe(ctx, patterns, handler, opts)
+	return t.as(adapters.Topic).subscribe(ctx, patterns, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its
 // queue, so that it misses nothing that is published before its first member comes.
 func (t *Topic[T]) Declare(ctx context.Context, patterns []string, opts ...SubscribeOption) error {
-	return t.declare(ctx, patterns, opts)
+	return t.as(adapters.Topic).declare(ctx, patterns, opts)
 }
 
 // Unbind takes patterns from a group. What is in its queue stays.
 func (t *Topic[T]) Unbind(ctx context.Context, group string, patterns ...string) error {
-	return t.unbind(ctx, patterns, group)
+	return t.as(adapters.Topic).unbind(ctx, patterns, group)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -39,7 +38,7 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
 	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.build(&q.source)
-	q.err = errors.Join(err, cfg.check())
+	q.err = errors.Join(err, cfg.check(q.source))
 	return q
 }
 
@@ -49,14 +48,20 @@ func newWorkQueue[T any](b *Bus, name string, err error) *WorkQueue[T] {
 }
 
 // check refuses options that contradict each other.
-func (c queueConfig) check() error {
+func (c queueConfig) check(src adapters.Source) error {
+	name := src.QueueName()
 	switch {
+	case src.Queue.DeadLetter == name+deadSuffix && len(src.Queue.DeadLetter) > adapters.MaxNameBytes && len(name) <= adapters.MaxNameBytes:
+		return invalid("queue name of %d bytes: with %q, for its dead letters, it has more than %d; DeadLetter gives them another queue: %q",
+			len(name), deadSuffix, adapters.MaxNameBytes, clip(name, 64))
 	case c.deadLetter != "" && c.noDeadLetter:
 		return invalid("DeadLetter and NoDeadLetter")
 	case c.spec.Overflow == adapters.DropHead && c.spec.MaxLength == 0:
 		return invalid("DropOldest without MaxLength")
 	case c.passive && c.spec != (adapters.QueueSpec{}):
 		return invalid("Passive, and properties for the queue")
+	case c.passive && c.noDeadLetter:
+		return invalid("Passive and NoDeadLetter: the queue's own setting says where what is rejected goes")
 	}
 	return nil
 }
@@ -91,10 +96,15 @@ func (q *WorkQueue[T]) Name() string { return q.source.Name }
 // the options, the adapter or the broker have against it. The other verbs do
 // so too.
 func (q *WorkQueue[T]) Declare(ctx context.Context) error {
-	if err := q.ready(ctx); err != nil {
-		return err
+	err := q.ready(ctx)
+	if err == nil {
+		err = q.bus.driver.Declare(ctx, q.source)
 	}
-	return q.bus.driver.Declare(ctx, q.source)
+	return q.failed("declare", err)
+}
+
+func (q *WorkQueue[T]) failed(verb string, err error) error {
+	return failed(verb+" work queue", q.source.Name, err)
 }
 
 func (q *WorkQueue[T]) ready(ctx context.Context) error {
@@ -131,17 +141,25 @@ func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption
 // Work has handler called with each message, until ctx ends; see
 // [Subscription].
 func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...WorkOption) (*Subscription, error) {
+	sub, err := q.work(ctx, handler, opts)
+	return sub, q.failed("work on", err)
+}
+
+func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []WorkOption) (*Subscription, error) {
 	if err := q.ready(ctx); err != nil {
 		return nil, err
 	}
-	cfg := defaultConsume()
+	var cfg consumeConfig
 	if err := apply(opts, func(o WorkOption) error { return o.applyWork(&cfg) }); err != nil {
 		return nil, err
 	}
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
-	return q.bus.start(ctx, plan{source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.bus, handler)})
+	return q.bus.start(ctx, plan{
+		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.bus, handler),
+		failed: func(err error) error { return q.failed("work on", err) },
+	})
 }
 
 // Dead returns the work queue that holds the dead letters of q, with their
@@ -155,10 +173,6 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	dead := newWorkQueue[T](q.bus, q.deadLetter, q.err)
 	dead.deadLetter = q.deadLetter
 	return dead
-}
-
-func defaultConsume() consumeConfig {
-	return consumeConfig{workers: 1, drain: 30 * time.Second, lossLimit: defaultLossLimit}
 }
 
 // typed makes the innermost watermill handler of the user's function.

@@ -1,0 +1,117 @@
+package patterns
+
+import (
+	"cmp"
+	"math"
+	"time"
+)
+
+// Workers is how many messages of a subscription are handled at a time (1
+// without it). With one, messages are handled in the order of the queue.
+func Workers(n int) ConsumeOption {
+	return func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }
+}
+
+// Prefetch is how many messages a subscription holds at a time, those being handled
+// included. Without it, as many as it has workers, so that no message waits
+// behind a busy worker while another is idle. More is faster for short
+// handlers, and less fair.
+func Prefetch(n int) ConsumeOption {
+	return func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }
+}
+
+// AckOnReceive acknowledges a message before its handler runs: at most once,
+// for work that must rather be lost than done twice. A failure is then final: it
+// is logged and given to [OnDrop]. Nothing tells that the broker has heard of the
+// acknowledgement: if the process or its connection dies in the first moments of a
+// handler, the message may be delivered once more, marked Redelivered.
+func AckOnReceive() ConsumeOption {
+	return func(c *consumeConfig) error { return once("AckOnReceive", &c.ackOnReceive, true) }
+}
+
+// DrainTimeout is how long handlers may finish once the subscription is being
+// stopped (30 s without it). Then their ctx ends, with the cause
+// [ErrShutdown], and their messages go back to the queue.
+func DrainTimeout(d time.Duration) ConsumeOption {
+	return func(c *consumeConfig) error {
+		if d < 0 {
+			return invalid("DrainTimeout %v is negative", d)
+		}
+		c.drain = d
+		return once("DrainTimeout", &c.drainGiven, true)
+	}
+}
+
+// HandlerTimeout ends a handler's ctx after d; what the handler then
+// returns counts as any other error. The time that middleware takes, as a throttle that waits, is
+// not the handler's. Without it a handler may take as long as the broker lets a
+// message be held: on RabbitMQ 30 minutes, unless an operator says otherwise. Then its ctx ends
+// with the cause [adapters.ErrConsumerTimeout], and the message is delivered again, see
+// [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
+// 4.3); elsewhere the log warns of a timeout that is longer than the broker's may be.
+func HandlerTimeout(d time.Duration) ConsumeOption {
+	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
+}
+
+// check refuses options that would have no effect together.
+func (c *consumeConfig) check(private bool) error {
+	switch {
+	case c.ackOnReceive && c.retry != (RetryPolicy{}):
+		return invalid("Retry and AckOnReceive: what is acknowledged is not tried again")
+	case c.ackOnReceive && c.lossLimit > 0:
+		return invalid("LossLimit and AckOnReceive: what is acknowledged does not come back")
+	case private && c.lossLimit > 0:
+		return invalid("LossLimit without Group: what a private subscription loses does not come back")
+	}
+	return nil
+}
+
+func (c consumeConfig) withDefaults() consumeConfig {
+	c.workers = cmp.Or(c.workers, 1)
+	c.lossLimit = cmp.Or(c.lossLimit, defaultLossLimit)
+	if !c.drainGiven {
+		c.drain = 30 * time.Second
+	}
+	return c
+}
+
+// holdTime is how long a message may be held, with room to spare, or 0 if nothing bounds it: it
+// waits for those that were fetched before it, and is handled.
+func (c *consumeConfig) holdTime(prefetch int) time.Duration {
+	if c.timeout == 0 {
+		return 0
+	}
+	each := c.timeout
+	if c.retry.InProcess {
+		retry := c.retry.withDefaults()
+		each = saturated(each, 1, retry.Max+retry.Max/10)
+		each = saturated(each, retry.Attempts, 0)
+	}
+	rounds := (prefetch + c.workers - 1) / c.workers
+	return saturated(each, rounds+1, time.Minute)
+}
+
+// saturated is d*n + more, or the longest time there is.
+func saturated(d time.Duration, n int, more time.Duration) time.Duration {
+	if d > (math.MaxInt64-more)/time.Duration(max(n, 1)) {
+		return math.MaxInt64
+	}
+	return d*time.Duration(n) + more
+}
+
+// OnDrop is called with a message that is given up and goes nowhere: of a
+// private subscription (also when its session is lost, and its queue with it),
+// of a queue without dead letters, or acknowledged on receipt. It runs in the
+// worker, before the message is settled. Every drop is logged too.
+func OnDrop(f func(Delivery, error)) FailureOption {
+	return func(c *consumeConfig) error {
+		if f == nil {
+			return invalid("OnDrop of nil")
+		}
+		if c.onDrop != nil {
+			return twice("OnDrop")
+		}
+		c.onDrop = f
+		return nil
+	}
+}
