@@ -2,6 +2,7 @@ package adapters
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -86,6 +87,14 @@ type ReplyReceiver interface {
 	//
 	// ErrUnsupported: there is no such way here; Subscribe to a Reply source.
 	ReceiveReplies(ctx context.Context, received func(Delivery), lost func(error)) (address string, err error)
+}
+
+// LogSetter is implemented by drivers that log what happens when nobody waits to be told: lost
+// connections, for one.
+type LogSetter interface {
+	// SetLogger makes the driver log to l, unless it was made with a logger of its own. A bus
+	// calls it with its own logger.
+	SetLogger(l *slog.Logger)
 }
 
 // Getter is implemented by drivers that can tell that a queue is empty

@@ -20,7 +20,7 @@ type Bus struct {
 	driver     adapters.Driver
 	features   adapters.Features
 	codecs     *codecs
-	given      *slog.Logger // nil = slog.Default()
+	log        *slog.Logger
 	middleware []message.HandlerMiddleware
 	errorCodes []errorCode
 	err        error // of its options
@@ -49,8 +49,11 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	if cfg.codec == nil {
 		cfg.codec = JSON{}
 	}
+	if cfg.logger == nil {
+		cfg.logger = slog.New(defaultHandler{})
+	}
 	b := &Bus{
-		driver: d, given: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
+		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		lastTry:       make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
@@ -60,6 +63,9 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
 		return b
+	}
+	if l, ok := d.(adapters.LogSetter); ok {
+		l.SetLogger(b.log)
 	}
 	b.features = d.Features()
 	if limit := b.features.MaxBody; limit > 0 {
@@ -122,14 +128,6 @@ func (b *Bus) Close(ctx context.Context) error {
 // Driver returns the driver, for what the patterns do not cover. It is the
 // bus's to close.
 func (b *Bus) Driver() adapters.Driver { return b.driver }
-
-// logger is asked for at every line, for a program may set its default logger after it has made its bus.
-func (b *Bus) logger() *slog.Logger {
-	if b.given != nil {
-		return b.given
-	}
-	return slog.Default()
-}
 
 // Stats counts what went otherwise than straight, since the bus was made.
 type Stats struct {

@@ -142,7 +142,7 @@ func (r *replies) read(w *way) {
 		}
 		r.received(d)
 		if err := d.Settle(r.stopped, adapters.Ack); err != nil && r.stopped.Err() == nil {
-			r.bus.logger().Debug("motif: acknowledging an answer", "error", err)
+			r.bus.log.Debug("motif: acknowledging an answer", "error", err)
 		}
 	}
 }
@@ -303,7 +303,7 @@ func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
 		defer cancel()
 		p := adapters.Publication{To: to, Properties: adapters.Properties{CorrelationID: id, Transient: true}}
 		if err := b.driver.Publish(ctx, p, b.message("", nil, nil)); err != nil {
-			b.logger().Debug("motif: cancelling a call", "function", to.Name, "error", err)
+			b.log.Debug("motif: cancelling a call", "function", to.Name, "error", err)
 		}
 	}()
 }

@@ -57,13 +57,13 @@ func (c *callServer) listen(ctx context.Context) {
 		d, err := c.cancels.Receive(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				c.bus.logger().Warn("motif: no longer told of calls that were given up", "error", err)
+				c.bus.log.Warn("motif: no longer told of calls that were given up", "error", err)
 			}
 			return
 		}
 		c.cancel(d.CorrelationID)
 		if err := d.Settle(ctx, adapters.Ack); err != nil && ctx.Err() == nil {
-			c.bus.logger().Debug("motif: acknowledging a cancellation", "error", err)
+			c.bus.log.Debug("motif: acknowledging a cancellation", "error", err)
 		}
 	}
 }

@@ -179,27 +179,3 @@ func (s *Subscription) stale(d *adapters.Delivery, err error) {
 	}
 	s.log(slog.LevelWarn, d, "not settled, it will be delivered again", err)
 }
-
-// warn logs what happened to a message.
-func (w *worker) warn(d *adapters.Delivery, what string, err error, more ...any) {
-	w.s.log(slog.LevelWarn, d, what, err, more...)
-}
-
-// log logs with the ctx that the message has, which its handler's middleware may have made, so that a
-// slog.Handler finds there what identifies a trace. It never logs a payload, of which a decoder's
-// error may quote a piece.
-func (s *Subscription) log(level slog.Level, d *adapters.Delivery, what string, err error, more ...any) {
-	ctx, log := d.Message.Context(), s.bus.logger()
-	if !log.Enabled(ctx, level) {
-		return
-	}
-	text := err.Error()
-	if errors.Is(err, ErrCodec) {
-		text = ErrCodec.Error()
-	}
-	args := append([]any{"queue", s.queue, "id", d.Message.UUID, "attempt", d.Attempt, "error", text}, more...)
-	if panicked, ok := errors.AsType[*PanicError](err); ok && len(panicked.Stack) > 0 {
-		args = append(args, "stack", string(panicked.Stack))
-	}
-	log.Log(ctx, level, "motif: "+what, args...)
-}

@@ -179,7 +179,7 @@ func (s *Subscription) drain() {
 		s.giveBackSuspects()
 	}
 	if err := s.driver.Stop(); err != nil {
-		s.bus.logger().Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
+		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
 	}
 }
 

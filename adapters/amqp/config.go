@@ -88,7 +88,7 @@ type Config struct {
 	// published to any queue.
 	AllowReplyTo func(address string) bool
 
-	Logger  *slog.Logger // nothing is logged without it
+	Logger  *slog.Logger // without it that of the bus, see Driver.SetLogger, and nothing is logged without that
 	OnEvent func(Event)  // called as it happens; must not block
 }
 
@@ -105,7 +105,7 @@ func (c Config) with() (Config, error) {
 	c.MaxBody = cmp.Or(c.MaxBody, 16<<20)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.New(newRelay())
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
