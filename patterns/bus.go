@@ -27,6 +27,7 @@ type Bus struct {
 
 	inFlight chan struct{} // a place for each asynchronous publish
 	lastTry  chan struct{} // held while an answer is sent for the last time
+	patience patience
 	replies  replies
 	counters counters
 
@@ -59,6 +60,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]struct{}{},
 	}
+	b.patience.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
@@ -117,6 +119,7 @@ func (b *Bus) Close(ctx context.Context) error {
 		errs = append(errs, s.Stop(ctx))
 	}
 	b.replies.close()
+	b.patience.end()
 	b.background.Wait()
 	if err := b.driver.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("closing the driver: %w", err))

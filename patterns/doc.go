@@ -63,6 +63,8 @@
 // ErrUnconfirmed, ErrTooLarge, ErrInvalid, ErrUnsupported, ErrClosed ...), to be
 // tested for with errors.Is, and those of this package.
 //
+// A publish or call whose ctx has no deadline ends after 30 s ([PublishTimeout]); its error says so.
+//
 // # On the wire
 //
 // A work queue is a queue of its name; PubSub, Routed and Topic are exchanges

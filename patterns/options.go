@@ -74,7 +74,9 @@ type busConfig struct {
 	maxInFlight int
 	maxCalls    int
 	maxPayload  int
-	errorCodes  []errorCode
+
+	publishTimeout time.Duration
+	errorCodes     []errorCode
 }
 
 type consumeConfig struct {

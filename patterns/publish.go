@@ -75,11 +75,13 @@ func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
 }
 
 // encodeAll makes the messages for several, or none if one cannot be made.
-func (s *sender) encodeAll(cfg *publishConfig, values []any) (msgs []*message.Message, err error) {
+func (s *sender) encodeAll(cfg *publishConfig, values []any, room []*message.Message) (msgs []*message.Message, err error) {
 	if cfg.id != "" && len(values) > 1 {
 		return nil, invalid("one message id for %d messages", len(values))
 	}
-	msgs = make([]*message.Message, len(values))
+	if msgs = room; len(values) != len(room) {
+		msgs = make([]*message.Message, len(values))
+	}
 	for i, v := range values {
 		if msgs[i], err = s.encode(cfg, v); err != nil {
 			if len(values) > 1 {
@@ -133,25 +135,44 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if err != nil {
 		return err
 	}
-	msgs, err := s.encodeAll(&cfg, values)
+	var parcel struct { // one allocation
+		ctx limited
+		one [1]*message.Message
+	}
+	msgs, err := s.encodeAll(&cfg, values, parcel.one[:])
 	switch {
 	case err != nil:
 		return err
-	case cfg.holdBack && len(msgs) > 1:
+	case cfg.holdBack:
+		return s.sendHeldBack(ctx, &cfg, msgs)
+	}
+	parcel.ctx.set(ctx, &s.bus.patience)
+	defer parcel.ctx.end()
+	return s.publish(&parcel.ctx, &cfg, msgs)
+}
+
+// sendHeldBack sends a message again and again while it is refused.
+func (s *sender) sendHeldBack(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
+	switch {
+	case len(msgs) > 1:
 		return invalid("HoldBack with a batch")
-	case cfg.holdBack && s.neverFull():
+	case s.neverFull():
 		return invalid("HoldBack to queue %q, which has no MaxLength, or DropOldest: it never refuses", clip(s.to.Name, 64))
-	case cfg.holdBack && s.to.Kind != adapters.Queue:
+	case s.to.Kind != adapters.Queue:
 		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
 	}
-	if err := s.declare(ctx); err != nil {
-		return err
+	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		var try limited
+		try.set(ctx, &s.bus.patience)
+		err := s.publish(&try, cfg, msgs)
+		try.end()
+		if !errors.Is(err, adapters.ErrNacked) {
+			return err
+		}
+		if sleep(ctx, wait+rand.N(wait)) != nil {
+			return fmt.Errorf("%w while held back: %w", ctx.Err(), err)
+		}
 	}
-	err = s.publish(ctx, &cfg, msgs)
-	if len(msgs) == 1 {
-		err = alone(err)
-	}
-	return err
 }
 
 // neverFull reports whether a work queue never refuses a message.
@@ -160,19 +181,19 @@ func (s *sender) neverFull() bool {
 	return s.source.Name != "" && !s.source.Passive && (q.MaxLength == 0 || q.Overflow == adapters.DropHead)
 }
 
+// publish makes the queue exist and gives it the messages.
 func (s *sender) publish(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
-		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
-			err = s.republish(ctx, cfg, msgs, err)
-		}
-		if !cfg.holdBack || !errors.Is(err, adapters.ErrNacked) {
-			return err
-		}
-		if sleep(ctx, wait+rand.N(wait)) != nil {
-			return fmt.Errorf("%w while held back: %w", ctx.Err(), alone(err))
-		}
+	if err := s.declare(ctx); err != nil {
+		return err
 	}
+	err := s.bus.driver.Publish(ctx, cfg.p, msgs...)
+	if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+		err = s.republish(ctx, cfg, msgs, err)
+	}
+	if len(msgs) == 1 {
+		err = alone(err)
+	}
+	return err
 }
 
 // republish is for a queue that somebody deleted since it was declared. What
@@ -213,6 +234,9 @@ func (s *sender) republish(ctx context.Context, cfg *publishConfig, msgs []*mess
 }
 
 func (s *sender) wrap(err error) error {
+	if err == nil {
+		return nil // which costs nothing
+	}
 	return failed("publish to "+patternNames[s.to.Kind], s.to.Name, err)
 }
 
@@ -239,7 +263,8 @@ func alone(err error) error {
 
 // Receipt is the outcome of an asynchronous publish, once it is known.
 type Receipt struct {
-	s *sender
+	s   *sender
+	ctx limited // of handing it over
 
 	mu    sync.Mutex
 	known bool
@@ -261,18 +286,21 @@ func (r *Receipt) Done() <-chan struct{} {
 }
 
 // Wait returns the outcome, as the blocking verb would have. If ctx ends
-// first, it returns an error that wraps ErrUnconfirmed and ctx.Err(); the
+// first, or it has no deadline and [PublishTimeout] is over, it returns an error that wraps ErrUnconfirmed and why; the
 // publish goes on.
 func (r *Receipt) Wait(ctx context.Context) error {
 	if known, err := r.outcome(); known {
 		return err
 	}
+	var wait limited
+	wait.set(ctx, &r.s.bus.patience)
+	defer wait.end()
 	select {
 	case <-r.Done():
 		_, err := r.outcome()
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, ctx.Err())
+	case <-wait.Done():
+		return r.s.wrap(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, wait.Err()))
 	}
 }
 
@@ -318,19 +346,25 @@ func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption
 	if err != nil {
 		return nil, err
 	}
-	if err := s.declare(ctx); err != nil {
+	r := &Receipt{s: s}
+	r.ctx.set(ctx, &s.bus.patience)
+	defer r.ctx.end()
+	if err := s.declare(&r.ctx); err != nil {
 		return nil, err
 	}
 	select {
 	case s.bus.inFlight <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	default:
+		select {
+		case s.bus.inFlight <- struct{}{}:
+		case <-r.ctx.Done():
+			return nil, fmt.Errorf("%w (%d are in flight)", r.ctx.Err(), cap(s.bus.inFlight))
+		}
 	}
-	r := &Receipt{s: s}
 	async, ok := s.bus.driver.(adapters.AsyncPublisher)
 	if !ok {
-		r.finish(alone(s.bus.driver.Publish(ctx, cfg.p, m))) // in order, at least
-	} else if err := async.PublishAsync(ctx, cfg.p, m, r.finish); err != nil {
+		r.finish(alone(s.bus.driver.Publish(&r.ctx, cfg.p, m))) // in order, at least
+	} else if err := async.PublishAsync(&r.ctx, cfg.p, m, r.finish); err != nil {
 		<-s.bus.inFlight
 		return nil, err
 	}
