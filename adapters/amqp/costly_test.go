@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -97,4 +99,97 @@ func TestCostlyHeaders(t *testing.T) {
 		t.Error("it is not whole")
 	}
 	undisturbed(t, d)
+}
+
+// TestCostlyOperation: what the broker closes the connection for is tried twice, the second time with a
+// connection of its own, and ends with the broker's reason. What was under way beside it goes on.
+func TestCostlyOperation(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	if _, err := foreignChannel(t, v.URL).QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, v.URL)
+	bystander := subscribe(t, d, fromQueue("q", 1))
+	for _, c := range []struct {
+		about string
+		tries int
+	}{{"stream", 1}, {"another name", 2}} {
+		lost := d.Health().Links[0].Generation
+		tries, innocent := 0, make(chan error, 1)
+		begun := make(chan struct{})
+		go func() {
+			innocent <- d.change(soon(t), "innocent", func(s *session, ch *amqp091.Channel) error {
+				if s.link == d.publishing && s.gen == lost {
+					close(begun)
+					<-s.ctx.Done()
+				}
+				_, err := ch.QueueDeclare("innocent", true, false, false, false, nil)
+				return err
+			})
+		}()
+		<-begun
+		err := d.change(soon(t), c.about, func(_ *session, ch *amqp091.Channel) error {
+			tries++
+			_, _, err := ch.Get("stream", false)
+			return err
+		})
+		wantErr(t, "the operation", err, adapters.ErrUnsupported)
+		if e, ok := errors.AsType[*amqp091.Error](err); !ok || e.Code != amqp091.NotImplemented {
+			t.Errorf("the reason is not there: %v", err)
+		}
+		if tries != c.tries {
+			t.Errorf("%q was tried %d times, want %d", c.about, tries, c.tries)
+		}
+		if err := <-innocent; err != nil {
+			t.Errorf("what was beside it: %v", err)
+		}
+		publish(t, d, mandatory("q"), "a")
+		if g := d.Health().Links[0].Generation; g != lost+1 {
+			t.Errorf("the connection was lost %d times", g-lost)
+		}
+		receiveAll(t, bystander, "a")
+	}
+	h := d.Health()
+	if len(h.Links) != 2 || h.Links[1].Generation != 1 || len(d.suspects) > 0 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation needs one more;
+// publishes share those that there are, and what works goes on.
+func TestCostlyChannels(t *testing.T) {
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	if err := n.AddUser(ctx, "limited", password); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.SetPermissions(ctx, "limited", ".*", ".*", ".*"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.LimitUser(ctx, "limited", "max-channels", 4); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, n.URLFor("limited", password))
+	bystander := subscribe(t, d, fromQueue("q", 1))
+	var err error
+	var subs int
+	for ; err == nil && subs < 10; subs++ {
+		_, err = d.Subscribe(soon(t), fromQueue(fmt.Sprint("q", subs), 1))
+	}
+	wantErr(t, "Subscribe", err, ErrLimit)
+	if err := n.LimitUser(ctx, "limited", "max-channels", subs+3); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		x := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("x", i)}}
+		eventually(t, "publishes share channels", func() bool { return d.Publish(soon(t), x, msg("a")) == nil })
+	}
+	lost := d.Health().Links[0].Generation
+	for i := range 10 {
+		publish(t, d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("y", i)}}, "a")
+	}
+	if g := d.Health().Links[0].Generation; g != lost {
+		t.Errorf("the connection was lost %d times again", g-lost)
+	}
+	publish(t, d, mandatory("q"), "a")
+	receiveAll(t, bystander, "a")
 }

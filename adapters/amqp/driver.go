@@ -25,9 +25,12 @@ type Driver struct {
 	cut  context.CancelFunc
 
 	publishing *link
+	suspects   chan struct{} // a place for each link that is for one operation
 	channels   atomic.Int32  // that a connection may have, as of the last one
 	inFlight   chan struct{} // a place for each publish without an answer
 	doubts     *doubts
+
+	mostChannels atomic.Int32 // for publishing, as far as a limit is known that the connection does not tell; 0: none is
 
 	declareTook atomic.Int64 // a time.Duration
 	declaring   names        // queues that are being declared
@@ -69,6 +72,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		declared: make(map[string]adapters.Source),
 		specs:    make(map[string]adapters.QueueSpec),
 		odd:      make(map[string]struct{}),
+		suspects: make(chan struct{}, mostSuspects),
 		doubts:   newDoubts(cfg.MaxInFlight),
 		finished: make(chan struct{}),
 	}

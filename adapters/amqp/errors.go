@@ -101,9 +101,6 @@ func unquoted(reason string) string {
 	return b.String()
 }
 
-// isFinal reports whether err costs the connection, and would cost the next one too.
-func isFinal(err error) bool { return errors.Is(sentinel(err), adapters.ErrUnsupported) }
-
 // refusedLogin reports whether the broker was reached but will not have us.
 func refusedLogin(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)

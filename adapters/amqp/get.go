@@ -28,24 +28,21 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 		return adapters.Delivery{}, err
 	}
 	release := sync.OnceFunc(func() { d.release(l) })
-	for {
-		session, err := l.session(ctx)
-		if err == nil {
-			var t *taken
-			if t, err = session.get(ctx, s, release); err == nil {
-				return t.delivery, nil
-			}
-			if errors.Is(err, adapters.ErrEmpty) {
-				release()
-				return adapters.Delivery{}, err
-			}
-			if err = d.retry(ctx, session, err); err == nil {
-				continue
-			}
-		}
-		release()
-		return adapters.Delivery{}, fmt.Errorf("amqp: get from %s: %w", describe(s), err)
+	var t *taken
+	err = d.attempt(ctx, &l, s.QueueName(), func(session *session) (err error) {
+		t, err = session.get(ctx, s, release)
+		return err
+	})
+	switch {
+	case err == nil:
+		d.join(l)
+		return t.delivery, nil
+	case errors.Is(err, adapters.ErrEmpty):
+	default:
+		err = fmt.Errorf("amqp: get from %s: %w", describe(s), err)
 	}
+	release()
+	return adapters.Delivery{}, err
 }
 
 // taken is a message that was got, together with its channel.

@@ -23,11 +23,17 @@ type link struct {
 	gen     uint64
 	next    int // of the addresses, the one to try next
 
-	used int // channels promised to subscriptions; under the driver's lock
+	ctx  context.Context // ends with the driver, or before
+	stop context.CancelFunc
+
+	used int  // channels promised to subscriptions; under the driver's lock
+	lone bool // for one suspect; written under the driver's lock, by who holds the link
 }
 
 func newLink(d *Driver, role string) *link {
-	return &link{d: d, role: role, changed: make(chan struct{})}
+	l := &link{d: d, role: role, changed: make(chan struct{})}
+	l.ctx, l.stop = context.WithCancel(d.ctx)
+	return l
 }
 
 // session returns the present session, waiting for one as long as ctx allows.
@@ -98,7 +104,7 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 
 // run keeps the link up, beginning with s if that is not nil.
 func (l *link) run(s *session) {
-	ctx := l.d.ctx
+	ctx := l.ctx
 	pause := backoff{min: l.d.cfg.BackoffMin, max: l.d.cfg.BackoffMax}
 	refused := 0 // in a row
 	for ctx.Err() == nil {

@@ -276,7 +276,7 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 
 // arrange sees to it that there is what a route leads through.
 func (d *Driver) arrange(ctx context.Context, r *route) error {
-	for {
+	for suspected := false; ; {
 		s, err := d.ready(ctx)
 		if err != nil {
 			return err
@@ -284,7 +284,7 @@ func (d *Driver) arrange(ctx context.Context, r *route) error {
 		if err = s.arrange(ctx, r); err == nil {
 			return nil
 		}
-		if err := d.retry(ctx, s, err); err != nil {
+		if err := d.retryOnce(ctx, s, err, r.exchange, &suspected); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
@@ -293,7 +293,7 @@ func (d *Driver) arrange(ctx context.Context, r *route) error {
 // send gives a message to the broker, as soon as it is there to take it. done is
 // called with the broker's answer, unless send returns an error.
 func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error {
-	for {
+	for suspected := false; ; {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("amqp: publish: %w", err)
 		}
@@ -319,7 +319,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 				continue // the channel is gone, and another can be had
 			}
 		}
-		if err := d.retry(ctx, s, err); err != nil {
+		if err := d.retryOnce(ctx, s, err, o.exchange, &suspected); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", o.p.To, err)
 		}
 	}
@@ -351,9 +351,9 @@ func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(erro
 	return p.send(ctx, o, done)
 }
 
-// retry tells whether what failed with err in session s is to be tried again.
-// It returns nil for that, after the end of s unless err itself says so.
-func (d *Driver) retry(ctx context.Context, s *session, err error) error {
+// retry returns nil if what failed with err in session s is to be tried again, else its error. That is so
+// after the end of s, unless that may have come for what was tried, which was about a queue or exchange.
+func (d *Driver) retry(ctx context.Context, s *session, err error, about string) error {
 	switch {
 	case errors.Is(err, errForeign):
 		return nil
@@ -361,14 +361,14 @@ func (d *Driver) retry(ctx context.Context, s *session, err error) error {
 		return adapters.ErrClosed
 	case ctx.Err() != nil:
 		return unavailable(ctx, nil)
-	case s.alive(), isFinal(err):
+	case s.alive():
 		return classify(err)
 	}
 	select {
 	case <-s.ctx.Done():
-		return nil
+		return s.verdict(about)
 	case <-ctx.Done():
-		return unavailable(ctx, nil)
+		return unavailable(ctx, err)
 	}
 }
 

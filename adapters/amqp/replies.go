@@ -34,7 +34,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 	if err := d.check(ctx, "receive replies"); err != nil {
 		return "", err
 	}
-	for {
+	for suspected := false; ; {
 		s, err := d.ready(ctx)
 		if err != nil {
 			return "", err
@@ -47,7 +47,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 		if errors.Is(err, adapters.ErrUnsupported) {
 			return "", err
 		}
-		if err := d.retry(ctx, s, err); err != nil {
+		if err := d.retryOnce(ctx, s, err, directReply, &suspected); err != nil {
 			return "", fmt.Errorf("amqp: receive replies: %w", err)
 		}
 	}
@@ -58,7 +58,7 @@ func repliesOf(channels int) int { return channels - lanesOf(channels) - control
 
 func (s *session) openReplies(ctx context.Context, received func(adapters.Delivery)) (*replies, error) {
 	s.mu.Lock()
-	room := s.replying < repliesOf(int(s.conn.Config.ChannelMax))
+	room := s.replying < repliesOf(s.channels)
 	if room {
 		s.replying++
 	}

@@ -126,7 +126,7 @@ func TestRepliesAreLost(t *testing.T) {
 // TestRepliesTakeChannels: no more than are left over by what else a connection is
 // for, and those that are closed are free again.
 func TestRepliesTakeChannels(t *testing.T) {
-	for channels, want := range map[int]int{3: 0, 4: 1, 8: 2, 2047: 2047 - 16 - 8} {
+	for channels, want := range map[int]int{1: -1, 2: 0, 3: 1, 4: 1, 8: 2, 2047: 2047 - 16 - 8} {
 		if n := repliesOf(channels); n != want {
 			t.Errorf("of %d channels %d for replies, not %d", channels, n, want)
 		}

@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type session struct {
 	rungs     int                            // of the ladder, that exist
 	lanes     map[string]*lane
 	laneList  []*lane
+	channels  int // that there may be
 	maxLanes  int
 	replying  int // channels on which replies come
 }
@@ -57,11 +59,13 @@ const (
 )
 
 func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f *frames) *session {
+	channels := l.channels(int(conn.Config.ChannelMax))
 	s := &session{
 		link: l, gen: gen, address: address, conn: conn, wire: f.wire, frames: f, since: time.Now(),
-		control:  make(chan struct{}, controls(int(conn.Config.ChannelMax))),
+		control:  make(chan struct{}, controls(channels)),
 		large:    make(chan struct{}, 1),
-		maxLanes: lanesOf(int(conn.Config.ChannelMax)),
+		channels: channels,
+		maxLanes: lanesOf(channels),
 		known:    make(map[adapters.Endpoint]struct{}),
 		foreign:  make(map[adapters.Endpoint]struct{}),
 		lanes:    make(map[string]*lane),
@@ -86,6 +90,32 @@ func (s *session) user() string {
 	return ""
 }
 
+// count notes how many channels there may be, if the session ended because there was one too many. An
+// operator may have limited those of a user, and the broker then closes the connection.
+func (s *session) count() {
+	if s.link != s.link.d.publishing {
+		return
+	}
+	d, c := s.link.d, s.frames.blames()
+	switch {
+	case c != nil && isLimit(c.err) && strings.Contains(c.err.Reason, "channels"):
+		s.mu.Lock()
+		open := len(s.laneList) + len(s.control) + s.replying
+		s.mu.Unlock()
+		d.mostChannels.Store(int32(max(1, open-1)))
+	case s.lasted():
+		d.mostChannels.Store(0)
+	}
+}
+
+// channels is how many a session uses, where the broker allows so many on a connection.
+func (l *link) channels(allowed int) int {
+	if most := int(l.d.mostChannels.Load()); l == l.d.publishing && most > 0 {
+		return min(allowed, most)
+	}
+	return allowed
+}
+
 // controls is how many channels, of so many, are kept free for what is done in
 // passing.
 func controls(channels int) int { return max(1, min(8, channels/4)) }
@@ -104,7 +134,7 @@ func (s *session) alive() bool {
 // driver is closed.
 func (s *session) watch() error {
 	blocks := s.blocks
-	closing, hard := s.link.d.ctx.Done(), s.link.d.hard.Done()
+	closing, hard := s.link.ctx.Done(), s.link.d.hard.Done()
 	var goodbye sync.WaitGroup
 	for {
 		select {
@@ -122,6 +152,7 @@ func (s *session) watch() error {
 			s.wire.fail(adapters.ErrClosed)
 		case e := <-s.closes:
 			lost := s.why(e)
+			s.count()
 			s.cancel(lost)
 			_ = s.wire.Close()
 			<-s.wire.done
@@ -185,7 +216,7 @@ func (s *session) briefly(ctx context.Context, f func(*amqp091.Channel) error) e
 	}
 	_, err := await(ctx, s.link.d, func() (struct{}, error) {
 		defer func() { <-s.control }()
-		if s.conn.Config.ChannelMax == 1 {
+		if s.channels == 1 {
 			giveBack, err := s.lend(ctx)
 			if err != nil {
 				return struct{}{}, err

@@ -48,21 +48,18 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	if sub.link, err = d.reserve(); err != nil {
 		return nil, err
 	}
-	for {
-		session, err := sub.link.session(ctx)
-		if err == nil {
-			var c *consumer
-			if c, err = sub.openConsumer(ctx, session); err == nil {
-				sub.warnOfTimeout(session)
-				return sub, sub.begin(c)
-			}
-			if err = d.retry(ctx, session, err); err == nil {
-				continue
-			}
-		}
+	var c *consumer
+	err = d.attempt(ctx, &sub.link, s.QueueName(), func(session *session) (err error) {
+		c, err = sub.openConsumer(ctx, session)
+		return err
+	})
+	if err != nil {
 		d.release(sub.link)
 		return nil, fmt.Errorf("amqp: subscribe to %s: %w", describe(s), err)
 	}
+	d.join(sub.link)
+	sub.warnOfTimeout(c.session)
+	return sub, sub.begin(c)
 }
 
 func validateSubscribe(s adapters.Source) error {
@@ -126,7 +123,7 @@ func (sub *subscription) flush() {
 
 // run looks after the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
-	defer sub.d.release(sub.link)
+	defer func() { sub.d.release(sub.link) }()
 	quiet := sync.OnceFunc(func() { close(sub.quiet) })
 	defer quiet()
 	for {
@@ -135,7 +132,7 @@ func (sub *subscription) run(c *consumer) {
 			return
 		}
 		sub.show(nil)
-		if c = sub.heal(); c == nil {
+		if c = sub.heal(c.session); c == nil {
 			sub.end(adapters.ErrClosed) // unless it has ended: Close did not know of one that had just begun
 			return
 		}
@@ -156,9 +153,14 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 	c.retire(true, quiet)
 }
 
-// heal returns a new consumer, or nil if the subscription has ended.
-func (sub *subscription) heal() *consumer {
-	pause := backoff{min: sub.d.cfg.BackoffMin, max: sub.d.cfg.BackoffMax}
+// heal returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
+func (sub *subscription) heal(lost *session) *consumer {
+	d := sub.d
+	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
+	costly, ok := errors.AsType[*costlyError](lost.verdict(sub.source.QueueName()))
+	if ok && costly.certain && !sub.goesOn(costly) {
+		return nil
+	}
 	for {
 		s, err := sub.link.session(sub.life)
 		if err != nil {
@@ -167,22 +169,37 @@ func (sub *subscription) heal() *consumer {
 		c, err := sub.openConsumer(sub.life, s)
 		switch {
 		case err == nil:
+			d.join(sub.link)
 			sub.show(c)
 			return c
 		case sub.life.Err() != nil:
 			return nil
 		case errors.Is(err, errForeign):
 			continue
-		case s.alive(), isFinal(err):
-			err = classify(err)
-			if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrUnsupported) || errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrNotFound) && sub.source.Passive {
-				sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))
-				return nil
-			}
-			sub.d.cfg.Logger.Warn("motif: subscribing again", "source", describe(sub.source), "error", err)
+		}
+		if err = d.retry(sub.life, s, err, sub.source.QueueName()); err != nil && !sub.goesOn(err) {
+			return nil
 		}
 		sleep(sub.life, pause.wait())
 	}
+}
+
+// goesOn reports whether the subscription is tried again after an error, or ends it.
+func (sub *subscription) goesOn(err error) bool {
+	if sub.life.Err() != nil {
+		return false
+	}
+	err = sub.d.suspect(sub.life, &sub.link, err)
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrUnsupported), errors.Is(err, adapters.ErrInvalid),
+		errors.Is(err, adapters.ErrNotFound) && sub.source.Passive:
+		sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))
+		return false
+	}
+	sub.d.cfg.Logger.Warn("motif: subscribing again", "source", describe(sub.source), "error", err)
+	return true
 }
 
 func (sub *subscription) why() error {
@@ -262,7 +279,7 @@ func (d *Driver) reserve() (*link, error) {
 		return nil, adapters.ErrClosed
 	}
 	for _, l := range d.consuming {
-		if l.used < l.room() {
+		if !l.lone && l.used < l.room() {
 			l.used++
 			return l, nil
 		}
@@ -278,6 +295,11 @@ func (d *Driver) release(l *link) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.used--
+	if l.lone {
+		l.stop()
+		d.consuming = slices.DeleteFunc(d.consuming, func(other *link) bool { return other == l })
+		<-d.suspects
+	}
 }
 
 // room is how many subscriptions the link carries: as many as there are

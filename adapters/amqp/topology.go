@@ -36,7 +36,7 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if s.Kind == adapters.Reply {
 		return invalid("declare: a reply address needs a subscription")
 	}
-	err := d.change(ctx, d.publishing, func(session *session, ch *amqp091.Channel) error { return session.declare(ch, s, s.Kind.IsExchange()) })
+	err := d.change(ctx, s.QueueName(), func(session *session, ch *amqp091.Channel) error { return session.declare(ch, s, s.Kind.IsExchange()) })
 	if err != nil {
 		return fmt.Errorf("amqp: declare %s: %w", describe(s), err)
 	}
@@ -52,7 +52,7 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 	if s.Private() {
 		return invalid("unbind: a private source")
 	}
-	err := d.change(ctx, d.publishing, func(_ *session, ch *amqp091.Channel) error {
+	err := d.change(ctx, s.QueueName(), func(_ *session, ch *amqp091.Channel) error {
 		for _, key := range union(bindings(s), s.Keys) { // as others spell them, or this package did once
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
@@ -68,29 +68,17 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 }
 
 // change runs f with a channel of its own. If the session is lost meanwhile it
-// runs it again in the next one: f must not mind.
-func (d *Driver) change(ctx context.Context, l *link, f func(*session, *amqp091.Channel) error) error {
-	for {
-		s, err := l.session(ctx)
-		if err != nil {
-			return err
+// runs it again in the next one: f must not mind. It is about a queue or exchange.
+func (d *Driver) change(ctx context.Context, about string, f func(*session, *amqp091.Channel) error) error {
+	l := d.publishing
+	defer func() {
+		if l != d.publishing {
+			d.release(l)
 		}
-		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return f(s, ch) })
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, errForeign):
-			continue
-		case ctx.Err() != nil:
-			return unavailable(ctx, nil)
-		case s.alive(), isFinal(err):
-			return classify(err)
-		}
-		select { // the next session is not far, or this one is not noticed to be over yet
-		case <-s.ctx.Done():
-		case <-ctx.Done():
-		}
-	}
+	}()
+	return d.attempt(ctx, &l, about, func(s *session) error {
+		return s.briefly(ctx, func(ch *amqp091.Channel) error { return f(s, ch) })
+	})
 }
 
 // ripening is how long a quorum queue that is declared may not work yet: RabbitMQ knows it

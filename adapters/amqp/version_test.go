@@ -140,7 +140,5 @@ func TestReasons(t *testing.T) {
 	wantErr(t, "of amqp091", classify(amqp091.ErrChannelMax), ErrLimit)
 	wantErr(t, "the end of a connection, as amqp091 has it", classify(&amqp091.Error{Code: 501, Reason: "EOF"}), adapters.ErrUnavailable)
 	disabled := &amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR - Cannot declare a queue 'q' of type 'quorum' on node 'n': the corresponding feature flag is disabled"}
-	if !isFinal(disabled) || isFinal(&amqp091.Error{Code: amqp091.InternalError, Reason: "INTERNAL_ERROR"}) {
-		t.Error("a type of queue that is disabled, and one that is new")
-	}
+	wantErr(t, "a type of queue that is disabled", classify(disabled), adapters.ErrUnsupported)
 }

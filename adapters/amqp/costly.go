@@ -1,0 +1,149 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// The broker closes the connection for some operations that it does not like, and all that goes on
+// there ends with it. It says why, but not always for what. So:
+//
+//   - An operation whose queue or exchange it names ends with that as its error, at once.
+//   - Each other that was under way is a suspect, and is tried once more, with a connection of
+//     its own. If that is closed, too, it was it, and nobody else has paid again.
+//   - Publishes share a connection, and so does what they declare, which is tried once more there.
+//
+// What the broker calls an internal error passes, as that a new queue is not ready. It is tried
+// again for as long as its ctx allows, on its own connection.
+
+// costlyError is of an operation that the broker may have closed the connection for.
+type costlyError struct {
+	why     *closing
+	certain bool // the broker names what it was about
+}
+
+func (e *costlyError) Error() string {
+	return fmt.Sprintf("%v: the broker closed the connection: %v", sentinel(e.why), e.why)
+}
+
+func (e *costlyError) Unwrap() []error { return []error{sentinel(e.why), e.why} }
+
+// mostSuspects bounds the connections for operations that may cost them.
+const mostSuspects = 4
+
+// blames returns for what the broker closed the connection, or nil if that was for nothing that a client did.
+func (f *frames) blames() *closing {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var c *closing
+	if !errors.As(f.over, &c) || c.channel || c.err.Code == amqp091.ConnectionForced {
+		return nil
+	}
+	return c
+}
+
+// verdict is on what was under way with a queue or exchange when the session ended. It is nil if that had
+// nothing to do with any operation.
+func (s *session) verdict(about string) error {
+	c := s.frames.blames()
+	if c == nil {
+		return nil
+	}
+	named := strings.Contains(c.err.Reason, "queue '"+about+"' in ") || strings.Contains(c.err.Reason, "exchange '"+about+"' in ")
+	return &costlyError{c, named}
+}
+
+// passes reports whether what costs the connection may do so no more.
+func passes(err error) bool {
+	return errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, ErrLimit)
+}
+
+// attempt runs f in a session of l, and in the next one if that is lost meanwhile. If it may have cost
+// the session, it puts a link of its own in place of l. about is the queue that f is about.
+func (d *Driver) attempt(ctx context.Context, l **link, about string, f func(*session) error) error {
+	for {
+		s, err := (*l).session(ctx)
+		if err != nil {
+			return err
+		}
+		if err = f(s); err == nil || errors.Is(err, adapters.ErrEmpty) {
+			return err
+		}
+		err = d.retry(ctx, s, err, about)
+		if err == nil {
+			continue
+		}
+		if err = d.suspect(ctx, l, err); err != nil {
+			return err
+		}
+	}
+}
+
+// suspect returns err, or nil if what failed with it is to be tried again: then l is a link of its own.
+func (d *Driver) suspect(ctx context.Context, l **link, err error) error {
+	costly, ok := errors.AsType[*costlyError](err)
+	switch {
+	case !ok, !passes(err) && ((*l).lone || costly.certain):
+		return err
+	case (*l).lone:
+		return nil
+	}
+	own, e := d.isolate(ctx)
+	if e != nil {
+		return fmt.Errorf("%w: %w", e, err)
+	}
+	if *l != d.publishing {
+		d.release(*l)
+	}
+	*l = own
+	return nil
+}
+
+// retryOnce is retry for what shares its connection with all publishes. suspected is whether it
+// was a suspect before.
+func (d *Driver) retryOnce(ctx context.Context, s *session, err error, about string, suspected *bool) error {
+	err = d.retry(ctx, s, err, about)
+	if costly, ok := errors.AsType[*costlyError](err); ok && !*suspected && !costly.certain {
+		*suspected = true
+		return nil
+	}
+	return err
+}
+
+// isolate returns a link that nobody else uses, as soon as there may be one more.
+func (d *Driver) isolate(ctx context.Context) (*link, error) {
+	select {
+	case d.suspects <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-d.ctx.Done():
+		return nil, adapters.ErrClosed
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		<-d.suspects
+		return nil, adapters.ErrClosed
+	}
+	l := newLink(d, "consume")
+	l.used, l.lone = 1, true
+	d.consuming = append(d.consuming, l)
+	d.wg.Go(func() { l.run(nil) })
+	return l, nil
+}
+
+// join lets others use the link of what has turned out to be innocent.
+func (d *Driver) join(l *link) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l.lone {
+		l.lone = false
+		<-d.suspects
+	}
+}
