@@ -34,7 +34,7 @@ type Bus struct {
 	mu            sync.Mutex
 	closed        bool
 	subscriptions map[*Subscription]struct{}
-	declared      map[declared]struct{} // queues that this bus declared to send to
+	declared      map[declared]error // queues that this bus declared to send to, or may not declare
 
 	background sync.WaitGroup // short goroutines: cancels of calls
 }
@@ -58,7 +58,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		lastTry:       make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
-		declared:      map[declared]struct{}{},
+		declared:      map[declared]error{},
 	}
 	b.patience.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
@@ -202,10 +202,10 @@ const maxDeclared = 10_000
 func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
 	key := declared{s.Name, s.Queue, s.Passive}
 	b.mu.Lock()
-	_, done := b.declared[key]
+	refused, done := b.declared[key]
 	b.mu.Unlock()
 	if done {
-		return nil
+		return refused
 	}
 	if err := s.Validate(); err != nil {
 		return err
@@ -213,7 +213,8 @@ func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
 	if err := b.features.Require(s.Needs()); err != nil {
 		return err
 	}
-	if err := b.driver.Declare(ctx, s); err != nil {
+	err := b.driver.Declare(ctx, s)
+	if err != nil && !errors.Is(err, adapters.ErrAccess) {
 		return err
 	}
 	b.mu.Lock()
@@ -221,8 +222,8 @@ func (b *Bus) declareOnce(ctx context.Context, s adapters.Source) error {
 	if len(b.declared) >= maxDeclared {
 		clear(b.declared)
 	}
-	b.declared[key] = struct{}{}
-	return nil
+	b.declared[key] = err
+	return err
 }
 
 func (b *Bus) forget(s adapters.Source) {

@@ -104,7 +104,7 @@ func TestCallsAreForgotten(t *testing.T) {
 func TestDeclaredQueuesAreForgottenInTime(t *testing.T) {
 	bus := New(memory.New().Connect())
 	for i := range maxDeclared {
-		bus.declared[declared{name: fmt.Sprint(i)}] = struct{}{}
+		bus.declared[declared{name: fmt.Sprint(i)}] = nil
 	}
 	if err := NewWorkQueue[int](bus, "one more").Send(t.Context(), 1); err != nil {
 		t.Fatal(err)

@@ -98,7 +98,11 @@ func (s *sender) declare(ctx context.Context) error {
 	if s.source.Name == "" {
 		return nil
 	}
-	return s.bus.declareOnce(ctx, s.source)
+	err := s.bus.declareOnce(ctx, s.source)
+	if errors.Is(err, adapters.ErrAccess) && s.bus.features.Ability.Has(adapters.CanReturn) {
+		return nil // it may be there: who may send to it need not be allowed to declare it; else the message is returned
+	}
+	return err
 }
 
 // message makes a message of its own headers map, which drivers only read.

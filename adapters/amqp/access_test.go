@@ -49,7 +49,11 @@ func TestAccess(t *testing.T) {
 	check("Declare", d.Declare(ctx, fromQueue("others", 1)))
 	_, err = d.Subscribe(ctx, fromQueue("others", 1))
 	check("Subscribe", err)
-	check("Publish to an exchange that cannot be declared", d.Publish(ctx, adapters.Publication{To: exists}, msg("a")))
+	publish(t, d, adapters.Publication{To: exists}, "a")
+	missing := adapters.Endpoint{Kind: adapters.Fanout, Name: "exists.not"}
+	for range 3 {
+		check("Publish to an exchange that is not there, and cannot be declared", d.Publish(ctx, adapters.Publication{To: missing}, msg("a")))
+	}
 	publish(t, d, mandatory("own"), "b")
 	receiveAll(t, own, "b")
 

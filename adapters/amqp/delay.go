@@ -132,6 +132,19 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 	})
 }
 
+// checkLadder returns nil if all that buildLadder would declare is there.
+func (s *session) checkLadder(ctx context.Context, r *route) error {
+	return s.briefly(ctx, func(ch *amqp091.Channel) error {
+		for n := range bits.Len64(r.steps) {
+			if err := ch.ExchangeDeclarePassive(rung(n), "headers", true, false, false, false, nil); err != nil {
+				return err
+			}
+		}
+		_, err := ch.QueueDeclarePassive(lastStep(destination(r.p.To)), true, false, false, false, nil) // which was bound, next
+		return err
+	})
+}
+
 // declareDue declares the way from below the ladder to a destination.
 func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {

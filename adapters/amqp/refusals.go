@@ -43,7 +43,7 @@ func (p *pipe) refused(why error) *refusal {
 	limit := sizeLimit(c.err)
 	if r.first == r.last || limit > 0 { // each of those that are too large would have been refused: it was the first
 		r.last = r.first
-		r.err = refusedBecause(c)
+		r.err = p.refusedBecause(c, p.at(r.first))
 	}
 	p.s.refusals.learn(c.err, limit, p.at(r.first), r.err != nil)
 	return r
@@ -74,12 +74,17 @@ func (r *refusal) answer(tag uint64, why error) error {
 }
 
 // refusedBecause is the error of the publish that a channel was closed for.
-func refusedBecause(c *closing) error {
+func (p *pipe) refusedBecause(c *closing, f *flight) error {
+	p.s.mu.Lock()
+	withheld := p.s.withheld[f.exchange]
+	p.s.mu.Unlock()
 	switch {
 	case sizeLimit(c.err) > 0:
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrTooLarge, c)
 	case c.err.Code == amqp091.AccessRefused:
 		return fmt.Errorf("amqp: %w: %w", ErrAccess, c)
+	case c.err.Code == amqp091.NotFound && withheld != nil:
+		return fmt.Errorf("amqp: %w: %w, and it may not be declared: %w", ErrAccess, c, withheld)
 	case c.err.Code == amqp091.NotFound: // the exchange was deleted, and is declared again
 		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrNotFound, errUntaken, c)
 	}

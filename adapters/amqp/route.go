@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -74,20 +75,32 @@ func (r *route) passes() adapters.Endpoint {
 }
 
 func (s *session) arrangeSlowly(ctx context.Context, r route) error {
-	rungs, err := 0, error(nil)
+	rungs, err, withheld := 0, error(nil), error(nil)
 	if r.p.To.Kind.IsExchange() {
 		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
+		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) {
+			withheld, err = err, nil // it may be there: who may write to it need not be allowed to declare it
+		}
 	}
 	if err == nil && r.steps > 0 {
 		rungs, err = s.buildLadder(ctx, &r)
+		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) && s.checkLadder(ctx, &r) == nil {
+			err = nil
+		}
 	}
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.p.To.Kind.IsExchange() {
+		if delete(s.withheld, r.p.To.Name); withheld != nil {
+			s.withheld[r.p.To.Name] = withheld
+		}
+	}
 	if len(s.known) >= maxKnown {
 		clear(s.known)
+		clear(s.withheld)
 	}
 	s.known[r.passes()] = struct{}{}
 	s.rungs = max(s.rungs, rungs)

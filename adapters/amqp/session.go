@@ -42,6 +42,7 @@ type session struct {
 	reason    string        // why it does not
 	known     map[adapters.Endpoint]struct{}
 	foreign   map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
+	withheld  map[string]error               // why exchanges were not declared that may be there
 	down      map[string]int                 // queues that were said to be down, and how often
 	otherwise map[string]struct{}            // queues with priorities that are of the other type
 	gives     map[string]struct{}            // queues of others that give single messages
@@ -68,6 +69,7 @@ func newSession(l *link, gen uint64, address string, conn *amqp091.Connection, f
 		maxLanes: lanesOf(channels),
 		known:    make(map[adapters.Endpoint]struct{}),
 		foreign:  make(map[adapters.Endpoint]struct{}),
+		withheld: make(map[string]error),
 		lanes:    make(map[string]*lane),
 
 		down:      make(map[string]int),
