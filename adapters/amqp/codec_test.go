@@ -62,7 +62,7 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 	if err != nil {
 		return outgoing{}, err
 	}
-	d := &Driver{cfg: cfg}
+	d := &Driver{cfg: cfg, ctx: t.Context()}
 	d.publishing = newLink(d, "publish")
 	return d.outgoing(&r, m)
 }
