@@ -178,22 +178,29 @@ func (p Publication) Validate() error {
 }
 
 func (p *Properties) validate() error {
-	for _, text := range [...]struct{ what, value string }{
-		{"content type", p.ContentType},
-		{"content encoding", p.ContentEncoding},
-		{"type", p.Type},
-		{"app id", p.AppID},
-		{"correlation id", p.CorrelationID},
-		{"reply address", p.ReplyTo},
-	} {
-		if p.Foreign != nil && len(text.value) <= MaxNameBytes {
-			continue // as the broker had it
-		}
-		if err := checkText(text.what, text.value, MaxNameBytes); err != nil {
-			return err
-		}
+	if err := p.check("content type", p.ContentType); err != nil {
+		return err
 	}
-	return nil
+	if err := p.check("content encoding", p.ContentEncoding); err != nil {
+		return err
+	}
+	if err := p.check("type", p.Type); err != nil {
+		return err
+	}
+	if err := p.check("app id", p.AppID); err != nil {
+		return err
+	}
+	if err := p.check("correlation id", p.CorrelationID); err != nil {
+		return err
+	}
+	return p.check("reply address", p.ReplyTo)
+}
+
+func (p *Properties) check(what, value string) error {
+	if value == "" || p.Foreign != nil && len(value) <= MaxNameBytes { // as the broker had it
+		return nil
+	}
+	return checkText(what, value, MaxNameBytes)
 }
 
 // Overflow tells what a full queue does.

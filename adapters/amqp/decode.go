@@ -30,7 +30,8 @@ func (h *handed) decode(out *adapters.Delivery) {
 func (d *decoding) read(text string) {
 	f := fields{text}
 	exchange, key := f.short(), f.short()
-	p := f.properties()
+	var p properties
+	p.read(&f)
 	ttl, exact := expiration(p.expiration)
 	d.out.Message = d.m
 	d.out.Properties = adapters.Properties{

@@ -126,36 +126,6 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 	return b, nil
 }
 
-// properties are those that o is sent with, but the headers.
-func (o *outgoing) properties() properties {
-	if o.came != nil {
-		return o.came.properties(o)
-	}
-	p := &o.p
-	now := properties{
-		flags: flagDeliveryMode | flagPriority | flagTimestamp, deliveryMode: deliveryMode(p.Transient),
-		priority: o.level, timestamp: uint64(o.timestamp.Unix()),
-	}
-	now.set(flagContentType, &now.contentType, p.ContentType)
-	now.set(flagEncoding, &now.contentEncoding, p.ContentEncoding)
-	now.set(flagCorrelation, &now.correlationID, p.CorrelationID)
-	now.set(flagReplyTo, &now.replyTo, p.ReplyTo)
-	now.set(flagMessageID, &now.messageID, o.message.UUID)
-	now.set(flagType, &now.kind, p.Type)
-	now.set(flagAppID, &now.appID, p.AppID)
-	if o.expires() {
-		now.set(flagExpiration, &now.expiration, o.ttl())
-	}
-	return now
-}
-
-func deliveryMode(transient bool) uint8 {
-	if transient {
-		return amqp091.Transient
-	}
-	return amqp091.Persistent
-}
-
 // ttl is the time to live in AMQP's words, "" for no limit.
 func (o *outgoing) ttl() string {
 	switch {
@@ -171,15 +141,54 @@ func (o *outgoing) ttl() string {
 // given back to the message afterwards: then it is only told to the receiver.
 func (o *outgoing) expires() bool { return o.p.TTL > 0 && o.steps == 0 && !o.p.Lasting }
 
-// appendProperties appends them after the flags that say which they are.
+// appendProperties appends those that are not zero, and the priority in any case, after the flags that say
+// which they are.
 func (o *outgoing) appendProperties(b []byte, seq string) []byte {
-	p := o.properties()
-	return p.appendTo(b, func(b []byte) []byte { return o.appendHeaders(b, &p, seq) })
+	p := &o.p
+	if o.came != nil {
+		now := o.came.properties(o)
+		return now.appendTo(b, func(b []byte) []byte {
+			return o.appendHeaders(b, now.flags&flagPriority != 0, now.priority, seq)
+		})
+	}
+	at, flags := len(b), uint16(flagDeliveryMode|flagPriority|flagTimestamp)
+	b = append(b, 0, 0)
+	text := func(flag uint16, s string) {
+		if s != "" {
+			flags |= flag
+			b = appendShort(b, s)
+		}
+	}
+	text(flagContentType, p.ContentType)
+	text(flagEncoding, p.ContentEncoding)
+	before := len(b)
+	if b = o.appendHeaders(b, true, o.level, seq); len(b) > before {
+		flags |= flagHeaders
+	}
+	b = append(b, deliveryMode(p.Transient), o.level)
+	text(flagCorrelation, p.CorrelationID)
+	text(flagReplyTo, p.ReplyTo)
+	if o.expires() {
+		text(flagExpiration, o.ttl())
+	}
+	text(flagMessageID, o.message.UUID)
+	b = binary.BigEndian.AppendUint64(b, uint64(o.timestamp.Unix()))
+	text(flagType, p.Type)
+	text(flagAppID, p.AppID)
+	binary.BigEndian.PutUint16(b[at:], flags)
+	return b
+}
+
+func deliveryMode(transient bool) uint8 {
+	if transient {
+		return amqp091.Transient
+	}
+	return amqp091.Persistent
 }
 
 // appendHeaders appends nothing if there are none: the broker takes a tenth
-// longer over a message with one.
-func (o *outgoing) appendHeaders(b []byte, now *properties, seq string) []byte {
+// longer over a message with one. level is the priority that the broker is told, if it is.
+func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) []byte {
 	p, at, metadata := &o.p, len(b), o.message.Metadata
 	b = append(b, 0, 0, 0, 0)
 	if o.came != nil {
@@ -199,7 +208,7 @@ func (o *outgoing) appendHeaders(b []byte, now *properties, seq string) []byte {
 	if o.again {
 		b = appendHeader(b, headerAgain, "1")
 	}
-	if told := now.flags&flagPriority != 0; told && p.Priority != now.priority {
+	if told && p.Priority != level {
 		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
 	} else if told && o.came != nil && o.came.with.flags&flagPriority == 0 {
 		b = appendHeader(b, headerPriority, "")

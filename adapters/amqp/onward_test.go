@@ -191,7 +191,8 @@ func onTheWire(d adapters.Delivery) string {
 	f := fields{d.Settler.(*handed).text}
 	f.short()
 	f.short()
-	p := f.properties()
+	var p properties
+	p.read(&f)
 	headers := slices.DeleteFunc(headersOf(p.headers), func(h string) bool { return strings.HasPrefix(h, `"motif-`) })
 	slices.Sort(headers) // as RabbitMQ (3.10) does with those of what waited
 	if p.headers = strings.Join(headers, "\n"); len(headers) == 0 {

@@ -65,7 +65,8 @@ func (o original) read() *came {
 	f := fields{string(o)}
 	f.short()
 	f.short()
-	c := &came{with: f.properties(), made: out.Properties, uuid: d.m.UUID}
+	c := &came{made: out.Properties, uuid: d.m.UUID}
+	c.with.read(&f)
 	c.ttl = c.with.expiration
 	if d.delayed {
 		c.with.priority = c.made.Priority

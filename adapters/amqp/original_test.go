@@ -27,7 +27,8 @@ func sentOn(t *testing.T, text string, change func(*adapters.Publication, *messa
 	}
 	o.user = "me"
 	f := fields{string(o.appendProperties(nil, ""))}
-	sent := f.properties()
+	var sent properties
+	sent.read(&f)
 	if f.s != "" {
 		t.Fatalf("behind the properties: %q", f.s)
 	}
@@ -64,7 +65,8 @@ func FuzzSentOn(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		// Only what a broker could deliver: read and written again it is the same.
 		in := fields{text}
-		was := in.properties()
+		var was properties
+		was.read(&in)
 		again := was.appendTo(nil, func(b []byte) []byte {
 			if was.flags&flagHeaders == 0 {
 				return b

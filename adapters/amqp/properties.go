@@ -43,33 +43,43 @@ type properties struct {
 	odd bool // there is a text that adapters.Properties would not have so
 }
 
-// properties reads those of a message.
-func (r *fields) properties() (p properties) {
+// read reads those of a message.
+func (p *properties) read(r *fields) {
 	p.flags = uint16(r.uint(2))
-	text := func(flag uint16) string {
-		if p.flags&flag == 0 {
-			return ""
-		}
-		s := r.short()
-		p.odd = p.odd || s == "" || flag != flagMessageID && !isPlain(s)
-		return s
-	}
-	number := func(flag uint16, n int) uint64 {
-		if p.flags&flag == 0 {
-			return 0
-		}
-		return r.uint(n)
-	}
-	p.contentType, p.contentEncoding = text(flagContentType), text(flagEncoding)
+	p.contentType = p.text(r, flagContentType)
+	p.contentEncoding = p.text(r, flagEncoding)
 	if p.flags&flagHeaders != 0 {
 		p.headers = r.long()
 	}
-	p.deliveryMode, p.priority = uint8(number(flagDeliveryMode, 1)), uint8(number(flagPriority, 1))
-	p.correlationID, p.replyTo = text(flagCorrelation), text(flagReplyTo)
-	p.expiration, p.messageID = text(flagExpiration), text(flagMessageID)
-	p.timestamp = number(flagTimestamp, 8)
-	p.kind, p.userID, p.appID, p.clusterID = text(flagType), text(flagUserID), text(flagAppID), text(flagClusterID)
-	return p
+	if p.flags&flagDeliveryMode != 0 {
+		p.deliveryMode = uint8(r.uint(1))
+	}
+	if p.flags&flagPriority != 0 {
+		p.priority = uint8(r.uint(1))
+	}
+	p.correlationID = p.text(r, flagCorrelation)
+	p.replyTo = p.text(r, flagReplyTo)
+	p.expiration = p.text(r, flagExpiration)
+	if p.flags&flagMessageID != 0 {
+		p.messageID = r.short()
+		p.odd = p.odd || p.messageID == ""
+	}
+	if p.flags&flagTimestamp != 0 {
+		p.timestamp = r.uint(8)
+	}
+	if p.flags&(flagType|flagUserID|flagAppID|flagClusterID) != 0 {
+		p.kind, p.userID = p.text(r, flagType), p.text(r, flagUserID)
+		p.appID, p.clusterID = p.text(r, flagAppID), p.text(r, flagClusterID)
+	}
+}
+
+func (p *properties) text(r *fields, flag uint16) string {
+	if p.flags&flag == 0 {
+		return ""
+	}
+	s := r.short()
+	p.odd = p.odd || s == "" || !isPlain(s)
+	return s
 }
 
 // isPlain reports whether s is a text that adapters.Publication takes.
