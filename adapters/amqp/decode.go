@@ -59,33 +59,6 @@ func (d *decoding) read(text string) {
 	}
 }
 
-// decode fills in what amqp091 received, all but the Settler.
-func decode(from *amqp091.Delivery, m *message.Message, out *adapters.Delivery) {
-	d := decoding{m: m, out: out}
-	m.UUID, m.Payload = from.MessageId, from.Body
-	m.Metadata = make(message.Metadata, len(from.Headers))
-	out.Message = m
-	out.Redelivered = from.Redelivered
-	ttl, _ := expiration(from.Expiration)
-	out.Properties = adapters.Properties{
-		ContentType:     from.ContentType,
-		ContentEncoding: from.ContentEncoding,
-		Type:            from.Type,
-		AppID:           from.AppId,
-		CorrelationID:   from.CorrelationId,
-		ReplyTo:         from.ReplyTo,
-		Timestamp:       from.Timestamp,
-		Attempt:         1,
-		TTL:             ttl,
-		Priority:        from.Priority,
-		Transient:       from.DeliveryMode != amqp091.Persistent,
-	}
-	for name, value := range from.Headers {
-		d.odd(name, value)
-	}
-	d.finish(from.Exchange, from.RoutingKey)
-}
-
 // decoding is a message whose headers are being read. Nothing that somebody
 // else put into one is a reason to refuse it.
 type decoding struct {

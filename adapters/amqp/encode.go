@@ -42,13 +42,14 @@ type outgoing struct {
 
 // outgoing prepares m, or says why m cannot be sent.
 func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) {
-	if err := adapters.ValidateMessage(m); err != nil {
+	was, isForeign := r.p.Foreign.(original)
+	if err := adapters.ValidateMessage(m); err != nil && (m == nil || !isForeign || len(m.UUID) > adapters.MaxNameBytes) { // a frame is the limit for what came
 		return o, fmt.Errorf("amqp: %w", err)
 	}
 	if len(m.Payload) > d.cfg.MaxBody {
 		return o, fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
 	}
-	if was, ok := r.p.Foreign.(original); ok {
+	if isForeign {
 		o.came = was.read()
 		if s := d.publishing.now(); s != nil {
 			o.user = s.user()

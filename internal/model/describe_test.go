@@ -22,6 +22,7 @@ func describe(d adapters.Delivery) string {
 	}
 	say(d.Redelivered, "redelivered")
 	say(d.Returned != 0, "returned=%d", d.Returned)
+	say(d.Died, "died")
 	say(d.Key != "", "key=%q", d.Key)
 	say(d.Attempt != 1, "attempt=%d", d.Attempt)
 	say(d.Lost != 0, "lost=%d", d.Lost)
