@@ -174,7 +174,7 @@ func (p Publication) Validate() error {
 	if err := checkText("key", p.Key, MaxKeyBytes); err != nil {
 		return err
 	}
-	return p.Properties.validate()
+	return p.validate()
 }
 
 func (p *Properties) validate() error {

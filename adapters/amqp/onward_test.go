@@ -375,18 +375,24 @@ func TestForeignMessagesGoOnWhereTheBrokerWouldAct(t *testing.T) {
 		extra amqp091.Table
 	}{
 		{
-			"CC", p.plain, amqp091.Publishing{Headers: amqp091.Table{"CC": cc, "a": int32(1)}},
-			amqp091.Publishing{Headers: amqp091.Table{"a": int32(1)}}, amqp091.Table{"motif-metadata-CC": cc},
+			"CC", p.plain,
+			amqp091.Publishing{Headers: amqp091.Table{"CC": cc, "a": int32(1)}},
+			amqp091.Publishing{Headers: amqp091.Table{"a": int32(1)}},
+			amqp091.Table{"motif-metadata-CC": cc},
 		},
 		{"somebody else's user_id", eve, amqp091.Publishing{UserId: "eve", AppId: "app"}, amqp091.Publishing{AppId: "app"}, amqp091.Table{"motif-user-id": "eve"}},
 		{
 			"more headers than Motif's own may have", p.plain,
-			amqp091.Publishing{Headers: amqp091.Table{"much": strings.Repeat("much", 25_000)}}, amqp091.Publishing{Headers: amqp091.Table{"much": strings.Repeat("much", 25_000)}}, nil,
+			amqp091.Publishing{Headers: amqp091.Table{"much": strings.Repeat("much", 25_000)}},
+			amqp091.Publishing{Headers: amqp091.Table{"much": strings.Repeat("much", 25_000)}},
+			nil,
 		},
 		{"an expiration at once", p.plain, amqp091.Publishing{Expiration: "0", Type: "t"}, amqp091.Publishing{Type: "t"}, amqp091.Table{"motif-ttl": "0"}},
 		{
 			"headers of the broker's", p.plain,
-			amqp091.Publishing{Headers: amqp091.Table{"x-delivery-count": int64(7), "x-death": []any{}, "x-first-death-queue": "q"}, Type: "t"}, amqp091.Publishing{Type: "t"}, nil,
+			amqp091.Publishing{Headers: amqp091.Table{"x-delivery-count": int64(7), "x-death": []any{}, "x-first-death-queue": "q"}, Type: "t"},
+			amqp091.Publishing{Type: "t"},
+			nil,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

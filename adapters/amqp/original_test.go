@@ -59,8 +59,10 @@ func FuzzSentOn(f *testing.F) {
 		})))
 	}
 	seed(properties{})
-	seed(properties{flags: 0xfffc, contentType: "application/json", contentEncoding: "gzip", deliveryMode: 2, priority: 3, correlationID: "c", replyTo: "r",
-		expiration: "60000", messageID: "m", timestamp: 1, kind: "t", userID: "me", appID: "a", clusterID: "c"},
+	seed(properties{
+		flags: 0xfffc, contentType: "application/json", contentEncoding: "gzip", deliveryMode: 2, priority: 3, correlationID: "c", replyTo: "r",
+		expiration: "60000", messageID: "m", timestamp: 1, kind: "t", userID: "me", appID: "a", clusterID: "c",
+	},
 		"\x01nI\x00\x00\x00\x05", "\x01tF\x00\x00\x00\x08\x01aF\x00\x00\x00\x00", "\x03x-aS\x00\x00\x00\x01v", "\x02CCA\x00\x00\x00\x00")
 	f.Fuzz(func(t *testing.T, text string) {
 		// Only what a broker could deliver: read and written again it is the same.

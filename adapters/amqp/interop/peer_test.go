@@ -50,7 +50,9 @@ func (m *module) need(t *testing.T) {
 // findNow returns nil if the system's Python has the module. Where tests may not be
 // skipped, as root and on Debian, it installs it.
 func (m *module) findNow() error {
-	has := func() error { return exec.Command(python, "-c", "import "+m.name).Run() }
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	has := func() error { return exec.CommandContext(ctx, python, "-c", "import "+m.name).Run() }
 	err := has()
 	if err == nil {
 		return nil
@@ -60,8 +62,6 @@ func (m *module) findNow() error {
 	if !required() || os.Geteuid() != 0 {
 		return missing
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
 	command := "export DEBIAN_FRONTEND=noninteractive; try() { " + install + " -y -q -o DPkg::Lock::Timeout=120; }; try || { apt-get update -q; try; }"
 	if out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w, which failed: %w\n%s", missing, err, out)
