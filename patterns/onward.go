@@ -36,7 +36,7 @@ func (c *publishConfig) adopt() {
 	if set.TTL > 0 {
 		p.TTL = set.TTL
 	}
-	if set.Priority > 0 {
+	if c.prioritized {
 		p.Priority = set.Priority
 	}
 	if set.Type != "" {
@@ -81,7 +81,7 @@ func (b *Bus) encodeReceived(cfg *publishConfig, v any) (*message.Message, error
 
 // lifeHeaders tell of the life of a message in a queue.
 var lifeHeaders = []string{
-	HeaderReason, HeaderAttempts, HeaderLosses, HeaderQueue, HeaderDiedAt, HeaderRepair,
+	HeaderReason, HeaderAttempts, HeaderLosses, HeaderQueue, HeaderDiedAt, HeaderRepair, HeaderNotBefore,
 	"x-death", "x-first-death-queue", "x-first-death-reason", // as adapters say what the broker knows
 }
 

@@ -76,7 +76,7 @@ func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
 
 // encodeAll makes the messages for several, or none if one cannot be made.
 func (s *sender) encodeAll(cfg *publishConfig, values []any, room []*message.Message) (msgs []*message.Message, err error) {
-	if cfg.id != "" && len(values) > 1 {
+	if (cfg.id != "" || cfg.received != nil) && len(values) > 1 {
 		return nil, invalid("one message id for %d messages", len(values))
 	}
 	if msgs = room; len(values) != len(room) {

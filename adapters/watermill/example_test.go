@@ -72,7 +72,7 @@ func ExampleNewDriver() {
 	fmt.Println("shipped:", <-shipped)
 	fmt.Println("closed:", bus.Close(ctx))
 	// Output:
-	// with the default retry: motif: adapter gochannel does not support delay
+	// with the default retry: work on work queue "orders": motif: adapter gochannel does not support delay
 	// with retry in process: <nil>
 	// sent: <nil>
 	// shipped: two books
