@@ -120,19 +120,24 @@ func (p *pipe) leave() {
 }
 
 // allLanded waits until the flights of a channel that is over have their answers, so
-// that what is sent through the next one comes after them.
+// that what is sent through the next one comes after them. The answer to a ping has to be there, too, for
+// amqp091 would not understand it.
 func (p *pipe) allLanded(ctx context.Context) error {
-	p.mu.Lock()
-	empty := p.landing()
-	p.mu.Unlock()
-	if empty == nil {
-		return nil
-	}
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		p.mu.Lock()
+		wait := p.landing()
+		if p.solo != nil {
+			wait = p.solo
+		}
+		p.mu.Unlock()
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
