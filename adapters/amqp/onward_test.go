@@ -143,15 +143,21 @@ func plainClient(t testing.TB, url string) *amqp091.Channel {
 	return ch
 }
 
-// send publishes, and returns when the broker has it.
-func send(t testing.TB, ch *amqp091.Channel, exchange, key string, p amqp091.Publishing) {
+// send publishes, and returns when the broker has it all.
+func send(t testing.TB, ch *amqp091.Channel, exchange, key string, messages ...amqp091.Publishing) {
 	t.Helper()
-	confirm, err := ch.PublishWithDeferredConfirm(exchange, key, true, false, p)
-	if err != nil {
-		t.Fatal(err)
+	var confirms []*amqp091.DeferredConfirmation
+	for _, m := range messages {
+		confirm, err := ch.PublishWithDeferredConfirm(exchange, key, true, false, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		confirms = append(confirms, confirm)
 	}
-	if ok, err := confirm.WaitContext(soon(t)); !ok || err != nil {
-		t.Fatalf("not confirmed: %v", err)
+	for _, confirm := range confirms {
+		if ok, err := confirm.WaitContext(soon(t)); !ok || err != nil {
+			t.Fatalf("not confirmed: %v", err)
+		}
 	}
 }
 
@@ -251,9 +257,7 @@ func newPassage(t testing.TB, queueType QueueType) *passage {
 // pass has messages fail, die and be sent back, and compares them all along.
 func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 	t.Helper()
-	for _, m := range messages {
-		send(t, p.plain, p.x, "", m)
-	}
+	send(t, p.plain, p.x, "", messages...)
 	p.seen += uint64(len(messages))
 	for wait := soon(t); p.bus.Stats().DeadLettered < p.seen && wait.Err() == nil; {
 		time.Sleep(5 * time.Millisecond)
@@ -282,29 +286,41 @@ func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 	if err := p.plain.Nack(0, true, true); err != nil {
 		t.Fatal(err)
 	}
-	for i := range messages {
-		get := dead.Get
-		if i%10 == 0 {
-			get = dead.TryGet
+	sendBack := func(ctx context.Context, v patterns.Raw, d patterns.Delivery) error {
+		for _, to := range p.back {
+			if err := patterns.NewWorkQueue[patterns.Raw](p.bus, to, patterns.Passive()).Send(ctx, v, patterns.AsReceived(d)); err != nil {
+				return err
+			}
 		}
+		return nil
+	}
+	for _, get := range []func(context.Context) (*patterns.Taken[patterns.Raw], error){dead.Get, dead.TryGet} {
 		letter, err := get(soon(t))
+		for ; errors.Is(err, adapters.ErrEmpty); letter, err = get(soon(t)) { // the broker is about to have them back
+			time.Sleep(time.Millisecond)
+		}
+		if err == nil {
+			err = sendBack(soon(t), letter.Value, letter.Delivery)
+		}
+		if err == nil {
+			err = letter.Ack(soon(t))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, to := range p.back {
-			if err := patterns.NewWorkQueue[patterns.Raw](p.bus, to, patterns.Passive()).Send(soon(t), letter.Value, patterns.AsReceived(letter.Delivery)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := letter.Ack(soon(t)); err != nil {
-			t.Fatal(err)
-		}
+	}
+	sub, err := dead.Work(context.Background(), func(ctx context.Context, v patterns.Raw) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		return sendBack(ctx, v, d)
+	}, patterns.Workers(8))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for range messages {
 		d := look(t, p.plain, p.back[0])
 		check("it was sent back as", withoutOurs(d), want[string(d.Body)])
 	}
-	if err := p.plain.Ack(0, true); err != nil { // all of them
+	if err := errors.Join(p.plain.Ack(0, true), sub.Stop(soon(t))); err != nil { // all of them
 		t.Fatal(err)
 	}
 	asCame, asSent := p.read(t, p.as[1], len(messages)), p.read(t, p.back[1], len(messages))
