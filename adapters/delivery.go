@@ -12,7 +12,7 @@ type Outcome uint8
 
 const (
 	Ack     Outcome = iota // done: the broker forgets it
-	Requeue                // back to its place in the queue, marked redelivered
+	Requeue                // back to its place in the queue, marked redelivered; see Settle for the order of several
 	Reject                 // to the queue's dead-letter queue, or gone where there is none
 )
 
@@ -54,6 +54,8 @@ type Delivery struct {
 	// it came from there to here: what its Attempt and Lost counted is over.
 	Died bool
 
+	Remaining int // of what Get took: how many more messages were ready in the queue then
+
 	Properties // Attempt is at least 1
 
 	Settler Settler
@@ -62,6 +64,10 @@ type Delivery struct {
 // Settle tells the broker what becomes of the message. Deliveries are settled
 // in any order and by any goroutine. The first call counts: later ones do
 // nothing and return nil, as does settling after Stop of a private source.
+//
+// A message that is requeued comes before all that have not been delivered yet. Of several the first to be
+// requeued comes first, or the one that had come first, as the broker has it; requeued in the order in which they had
+// come they keep it. What Get took is in the queue again when Settle returns.
 //
 // Settling is bound to the session that delivered: once that is gone Settle
 // sends nothing and returns ErrStaleDelivery, or ErrClosed where it is gone

@@ -114,6 +114,22 @@ var ackCases = []Case{
 		},
 	},
 	{
+		ID:    "ack/requeue-in-order",
+		Rule:  "Messages that are requeued in the order in which they came keep it.",
+		Needs: adapters.CanRequeue,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 3)
+			sub := t.subscribe(d, s)
+			t.publish(d, to(s), numbered("m", 4)...)
+			held := t.hold(sub, 3)
+			t.must(sub.Stop(), "Stop") // or they would be delivered again one by one
+			for _, d := range held {
+				t.settle(d, adapters.Requeue)
+			}
+			same(t, t.take(t.subscribe(d, queue(s.Name, 1)), 4), []string{"m-1", "m-2", "m-3", "m-4"}, "what comes of three that were requeued, and one")
+		},
+	},
+	{
 		ID:   "ack/reject",
 		Rule: "A message that is rejected where there are no dead letters is gone.",
 		run: func(t *trial) {

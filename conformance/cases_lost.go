@@ -194,7 +194,7 @@ var lostCases = []Case{
 func (t *trial) lostWorker(name string, handled chan<- string) (lost bool) {
 	const idle = 2 * time.Second
 	client := t.connect()
-	bus := patterns.New(client)
+	bus := patterns.New(client, silent)
 	bad, did := make(chan struct{}, 10), make(chan struct{}, 10)
 	sub, err := patterns.NewWorkQueue[string](bus, name).Work(t.ctx, func(ctx context.Context, value string) error {
 		if value == "bad" {

@@ -158,6 +158,29 @@ var queueCases = []Case{
 				same(t, got[n], want[n], fmt.Sprintf("what came from publisher %d", n))
 			}
 		},
+	}, {
+		ID:    "queue/get-in-order",
+		Rule:  "Get says how many messages are left, and what it took is back when Requeue returns, in the order of the requeues.",
+		Needs: adapters.CanGet | adapters.CanRequeue,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			t.must(d.Declare(t.soon(), s), "Declare")
+			t.publish(d, to(s), numbered("m", 4)...)
+			for range 2 {
+				var held []adapters.Delivery
+				for left := 3; left > 0; left-- {
+					got := t.get(d, s)
+					if held = append(held, got); got.Remaining != left {
+						t.errorf("%d messages are said to be left of %d", got.Remaining, left)
+					}
+				}
+				same(t, ids(held), []string{"m-1", "m-2", "m-3"}, "what Get took")
+				for _, d := range held {
+					t.settle(d, adapters.Requeue)
+				}
+			}
+			same(t, t.take(t.subscribe(d, s), 4), numbered("m", 4), "what is left")
+		},
 	},
 	{
 		ID:    "queue/get",

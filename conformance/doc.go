@@ -111,6 +111,7 @@
 //     before.
 //   - ack/requeue-in-place: A message that is requeued goes back to its place, before those that
 //     came after it.
+//   - ack/requeue-in-order: Messages that are requeued in the order in which they came keep it.
 //   - ack/reject: A message that is rejected where there are no dead letters is gone.
 //   - ack/reject-to-dead-letters: A message that is rejected goes to the dead-letter queue as it
 //     was, with its key, and says there that it died; once it is sent again it does not.
@@ -142,6 +143,8 @@
 //   - queue/late-joiner: A consumer that joins late gets its share of what waits.
 //   - queue/publisher-order: What one goroutine publishes to a queue arrives in that order, however
 //     many others publish there.
+//   - queue/get-in-order: Get says how many messages are left, and what it took is back when
+//     Requeue returns, in the order of the requeues.
 //   - queue/get: Get takes the next message, and says ErrEmpty when none is ready; what it took is
 //     in hand until it is settled.
 //   - queue/passive: To use a queue as it stands is ErrNotFound if there is none, and then there is

@@ -78,6 +78,26 @@ var ackMutants = []mutant{
 		}
 	})},
 	{"requeues at the tail", "ack/requeue-in-place", requeueAtTail},
+	{"requeues three in the order opposite to the one it is told", "ack/requeue-in-order", func(m *mutated) {
+		settle := m.settle
+		var mu sync.Mutex
+		var late []adapters.Delivery
+		m.settle = func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) (err error) {
+			if o != adapters.Requeue {
+				return settle(ctx, d, o)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if late = append(late, d); len(late) < 3 {
+				return nil
+			}
+			for _, d := range slices.Backward(late) {
+				err = errors.Join(err, settle(ctx, d, o))
+			}
+			late = nil
+			return err
+		}
+	}},
 	{"has a rejected message come again", "ack/reject", outcomes(func(o adapters.Outcome) adapters.Outcome {
 		if o == adapters.Reject {
 			return adapters.Requeue

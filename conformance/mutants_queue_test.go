@@ -61,6 +61,7 @@ var queueMutants = []mutant{
 			return d, err
 		}
 	}},
+	{"does not say how many messages are left", "queue/get-in-order", receiving(func(d *adapters.Delivery) { d.Remaining = 0 })},
 	{"does not tell an empty queue from a missing one", "queue/get", func(m *mutated) {
 		get := m.get
 		m.get = func(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -317,9 +318,12 @@ func (t *trial) connect() *history.Driver {
 	return r
 }
 
+// silent keeps what goes wrong on purpose from filling a log.
+var silent = patterns.WithLogger(slog.New(slog.DiscardHandler))
+
 // bus returns a bus on a client of its own.
 func (t *trial) bus(opts ...patterns.BusOption) *patterns.Bus {
-	b := patterns.New(t.connect(), opts...)
+	b := patterns.New(t.connect(), append([]patterns.BusOption{silent}, opts...)...)
 	t.atEnd(b.Close)
 	return b
 }

@@ -28,7 +28,10 @@ func (t *Taken[T]) Ack(ctx context.Context) error {
 	return t.once("acknowledge", func() error { return t.d.Settle(ctx, adapters.Ack) })
 }
 
-// Requeue puts the message back to its place in the queue.
+// Requeue puts the message back to its place in the queue, before all that nobody has taken. Of
+// several that are given back the first one is first (RabbitMQ's quorum queues), or the one that was
+// before (classic ones): give them back in the order in which they were taken, and they keep it.
+// [WorkQueue.Waiting] does so.
 func (t *Taken[T]) Requeue(ctx context.Context) error {
 	return t.once("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
 }
@@ -68,7 +71,7 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 	}
 	outcome := adapters.Ack
 	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
-		if !unsendable(err) || q.source.Queue.DeadLetter == "" {
+		if q.source.Queue.DeadLetter == "" || !q.bus.canReject(ctx, q.deadLetter, err) {
 			return err
 		}
 		outcome = adapters.Reject // the broker buries it as it came
@@ -107,40 +110,51 @@ func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
 }
 
 // TryGet takes the next message, or returns ErrEmpty at once if there is
-// none.
+// none. A loop until then need not end: what is sent on may come back at once, and what is given back
+// is the next one. See [WorkQueue.Waiting].
 func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
 	t, err := q.tryGet(ctx)
 	return t, q.failed("get from", err)
 }
 
 func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Taken[T], error) {
-	if err := q.ready(ctx); err != nil {
-		return nil, err
-	}
-	if err := q.bus.features.Require(adapters.CanGet); err != nil {
-		return nil, err
-	}
-	getter, ok := q.bus.driver.(adapters.Getter)
-	if !ok {
-		return nil, &adapters.UnsupportedError{Adapter: q.bus.features.Adapter, Missing: adapters.CanGet}
-	}
-	d, err := getter.Get(ctx, q.source)
+	d, err := q.tryGetDelivery(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return q.taken(ctx, d)
 }
 
-func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
+func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, error) {
+	if err := q.ready(ctx); err != nil {
+		return adapters.Delivery{}, err
+	}
+	if err := q.bus.features.Require(adapters.CanGet); err != nil {
+		return adapters.Delivery{}, err
+	}
+	getter, ok := q.bus.driver.(adapters.Getter)
+	if !ok {
+		return adapters.Delivery{}, &adapters.UnsupportedError{Adapter: q.bus.features.Adapter, Missing: adapters.CanGet}
+	}
+	return getter.Get(ctx, q.source)
+}
+
+// decoded returns the message with its value, or without where it does not decode.
+func (q *WorkQueue[T]) decoded(d adapters.Delivery) (*Taken[T], error) {
 	afresh(&d)
 	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
-	if err := q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value); err != nil {
+	return t, q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value)
+}
+
+func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
+	t, err := q.decoded(d)
+	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 		defer cancel()
 		parked := q.deadLetter == q.source.Name
 		var failed error
 		if !parked {
-			failed = q.reject(ctx, &d, err)
+			failed = q.reject(ctx, &t.d, err)
 		}
 		if parked || failed != nil {
 			failed = errors.Join(failed, d.Settle(ctx, adapters.Requeue)) // or it would stay in a hand that nobody has

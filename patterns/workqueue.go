@@ -22,6 +22,7 @@ type Handler[T any] func(ctx context.Context, v T) error
 type WorkQueue[T any] struct {
 	sender
 	deadLetter string
+	origin     string // the queue whose dead letters these are, where it is known
 }
 
 const deadSuffix = ".dead"
@@ -163,15 +164,15 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 }
 
 // Dead returns the work queue that holds the dead letters of q, with their
-// reason in headers (see [HeaderReason]). Work it to repair and send again; a
-// message whose handler fails there stays there. With [NoDeadLetter] or [Passive]
+// reason in headers (see [HeaderReason]). Waiting goes through them, Redrive sends them back as they are, and
+// Work repairs them as they come; a message whose handler fails there stays there. With [NoDeadLetter] or [Passive]
 // there is none, and its verbs say so.
 func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	if q.deadLetter == "" {
 		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))
 	}
 	dead := newWorkQueue[T](q.bus, q.deadLetter, q.err)
-	dead.deadLetter = q.deadLetter
+	dead.deadLetter, dead.origin = q.deadLetter, q.source.Name
 	return dead
 }
 

@@ -79,7 +79,7 @@ func (s *session) get(ctx context.Context, src adapters.Source, release func()) 
 		t.forget = context.AfterFunc(s.ctx, release)
 		h.decode(&t.delivery)
 		h.message.SetContext(s.ctx)
-		t.delivery.Settler = t
+		t.delivery.Settler, t.delivery.Remaining = t, in.left
 		return t, nil
 	}, (*taken).close) // which gives the message back
 }
@@ -155,7 +155,7 @@ func (t *taken) close() {
 }
 
 // Settle implements [adapters.Settler].
-func (t *taken) Settle(_ context.Context, o adapters.Outcome) error {
+func (t *taken) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
 	}
@@ -175,7 +175,9 @@ func (t *taken) Settle(_ context.Context, o adapters.Outcome) error {
 	} else {
 		err = t.intake.Nack(t.tag, false, o == adapters.Requeue)
 	}
-	if !t.session.link.d.spawn(t.close) {
+	if o == adapters.Requeue { // wait until it is back: each message has another channel, and several are to keep their order
+		_, _ = await(ctx, t.session.link.d, func() (bool, error) { t.close(); return true, nil }, func(bool) {})
+	} else if !t.session.link.d.spawn(t.close) {
 		return adapters.ErrClosed
 	}
 	if err != nil {

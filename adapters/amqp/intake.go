@@ -21,6 +21,7 @@ type intake struct {
 	arrived chan *handed
 
 	none   chan struct{} // of one that gets: has room for the word that there is nothing
+	left   int           // and how many more there are behind what it got
 	direct *replies      // what takes messages in place of arrived, or nil
 
 	// Of the goroutine that reads: a message of which not all is here.
@@ -98,7 +99,9 @@ func (in *intake) deal(frame []byte) bool {
 		in.begin(b[min(1+int(b[0]), len(b)):]) // without the tag of the consumer, which is the only one
 		return true
 	case frame[0] == frameMethod && method(frame) == methodGetOk:
-		in.begin(content[4:])
+		if rest := in.begin(content[4:]); len(rest) >= 4 {
+			in.left = int(binary.BigEndian.Uint32(rest))
+		}
 		return true
 	case frame[0] == frameMethod && method(frame) == methodGetEmpty:
 		select {
@@ -124,19 +127,21 @@ func (in *intake) deal(frame []byte) bool {
 	return true
 }
 
-// begin reads what comes first of a message.
-func (in *intake) begin(b []byte) {
+// begin reads what comes first of a message, and returns what comes after that.
+func (in *intake) begin(b []byte) (rest []byte) {
 	if len(b) < 9 {
-		return
+		return nil
 	}
 	h := &handed{tag: binary.BigEndian.Uint64(b), redelivered: b[8] != 0}
 	in.text = in.text[:0]
-	for i, b := 0, b[9:]; i < 2 && len(b) > 0; i++ { // exchange and routing key
-		n := min(1+int(b[0]), len(b))
-		in.text = append(in.text, b[:n]...)
-		b = b[n:]
+	rest = b[9:]
+	for i := 0; i < 2 && len(rest) > 0; i++ { // exchange and routing key
+		n := min(1+int(rest[0]), len(rest))
+		in.text = append(in.text, rest[:n]...)
+		rest = rest[n:]
 	}
 	in.coming = h
+	return rest
 }
 
 // complete lets a message be received.

@@ -55,11 +55,12 @@ type taken struct {
 	entry       *entry
 	redelivered bool
 	returns     int // how often it came back, see adapters.Delivery
+	remaining   int
 }
 
 // taken is e on its way. The queue's lock is held, or e is at hand.
 func (e *entry) taken() taken {
-	t := taken{e, e.returned, e.returns}
+	t := taken{entry: e, redelivered: e.returned, returns: e.returns}
 	switch {
 	case !e.returned: // or a restart has made the queue forget it
 		t.returns = 0

@@ -53,6 +53,7 @@ func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	out.Message, out.Settler = &d.message, d
 	out.Key, out.Redelivered, out.Returned, out.Properties = e.key, t.redelivered, t.returns, e.props
 	out.Died = len(e.deaths) > 0
+	out.Remaining = t.remaining
 	return out
 }
 

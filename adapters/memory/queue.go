@@ -147,7 +147,9 @@ func (q *queue) get(c *consumer) (t taken) {
 	c.next = nil // it is in hand
 	q.expire()
 	q.arm()
-	return head.taken()
+	t = head.taken()
+	t.remaining = q.ready.n
+	return t
 }
 
 // release takes e from the consumer that holds it.

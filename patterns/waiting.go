@@ -1,0 +1,131 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// maxLook is how many messages a loop over [WorkQueue.Waiting] holds at most.
+const maxLook = 1000
+
+// Waiting returns the messages that wait in the queue, for a loop that takes one after another. It
+// ends with the last one that was there when it began: what comes meanwhile, or comes back because it
+// was sent on and failed again, is not looked at.
+//
+// What the body of the loop settles is settled. The rest is held until the loop ends, and then put back
+// to its place, in its order, so that a loop that only looks changes nothing. (One that is left early
+// does, in a quorum queue: what was put back goes behind what others put back before.) It can hold
+// 1000 messages, and ends with an error when it would take one more.
+//
+//	for letter, err := range orders.Dead().Waiting(ctx) {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(letter.Value, letter.Headers[patterns.HeaderReason])
+//	}
+//
+// An error ends the loop, but for one that is an ErrCodec: that comes with the message, which does not decode. It
+// needs an adapter that can tell that a queue is empty, as TryGet does.
+func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] {
+	return func(yield func(*Taken[T], error) bool) {
+		var held []*Taken[T]
+		defer func() { q.putBack(ctx, held) }()
+		for left, first := 1, true; left > 0; left-- {
+			if len(held) == maxLook {
+				yield(nil, q.failed("look through", invalid("%d messages are held: settle some of them, or look at fewer", maxLook)))
+				return
+			}
+			d, err := q.tryGetDelivery(ctx)
+			switch {
+			case errors.Is(err, adapters.ErrEmpty):
+				return
+			case err != nil:
+				yield(nil, q.failed("look through", err))
+				return
+			case first:
+				left, first = 1+d.Remaining, false
+			}
+			t, err := q.decoded(d)
+			more := yield(t, q.failed("look through", err))
+			if !t.settled.Load() {
+				held = append(held, t)
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// putBack requeues messages that nobody has settled, in the order in which they were taken.
+func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Taken[T]) {
+	if len(held) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
+	defer cancel()
+	for _, t := range held {
+		if err := t.Requeue(ctx); err != nil {
+			q.bus.log.WarnContext(ctx, "motif: not put back, it is in hand until the bus is closed or its session lost", "queue", q.source.Name, "id", t.ID, "error", err)
+		}
+	}
+}
+
+// Redrive sends the dead letters that are in q when it begins back to the queues in which they died, and returns how
+// many. Each goes as it came, with its id and headers but for those that tell of its death, and is tried as if for the
+// first time. One that fails again comes back, and stays.
+//
+// q is a queue of dead letters: Dead() of another, or one whose name ends in ".dead", as that of a
+// group does: NewWorkQueue[Raw](bus, "order-placed:merchant.dead").
+//
+// A letter leaves q only when the broker has it in the other queue. At an error Redrive ends, and
+// the letter stays, unless the error is an ErrUnconfirmed, for then it may be in both.
+func (q *WorkQueue[T]) Redrive(ctx context.Context) (sent int, err error) {
+	if q.err == nil && (q.deadLetter == "" || q.deadLetter != q.source.Name) {
+		return 0, q.failed("redrive", invalid("it is no queue of dead letters"))
+	}
+	letters := WorkQueue[Raw]{sender: q.sender}
+	for letter, err := range letters.Waiting(ctx) {
+		if err == nil {
+			err = q.redrive(ctx, &letter.d)
+		}
+		if err == nil {
+			err = letter.Ack(ctx)
+		}
+		if err != nil {
+			return sent, q.failed("redrive", err)
+		}
+		sent++
+	}
+	return sent, nil
+}
+
+func (q *WorkQueue[T]) redrive(ctx context.Context, d *adapters.Delivery) error {
+	m := clone(d.Message)
+	to := m.Metadata[HeaderQueue]
+	if to == "" {
+		to = m.Metadata["x-first-death-queue"] // the broker made a dead letter of it
+	}
+	if to == "" {
+		to = q.origin
+	}
+	if to == "" {
+		return fmt.Errorf("message %q: %w", clip(m.UUID, 64), invalid("it does not say in which queue it died"))
+	}
+	for _, name := range lifeHeaders {
+		delete(m.Metadata, name)
+	}
+	p := adapters.Publication{
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: to}, Key: d.Key, Properties: d.Properties,
+		Mandatory: q.bus.features.Ability.Has(adapters.CanReturn),
+	}
+	p.Attempt, p.Lost = 0, 0
+	if err := q.bus.resend(ctx, p, m); err != nil {
+		return fmt.Errorf("message %q to queue %q: %w", clip(m.UUID, 64), clip(to, 64), alone(err))
+	}
+	return nil
+}
