@@ -69,6 +69,19 @@
 //     was sent to an exchange, to that) may wait, too, and nothing else. What has nowhere to go when it is due is dropped.
 //   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
 //     channel or connection for: TTL over 49 days, metadata larger than a frame.
+//   - What RabbitMQ closes the channel for all the same ends that publish alone, with
+//     [adapters.ErrTooLarge], [ErrAccess] or ErrInvalid: the first to an exchange, and a message that is larger
+//     than all before in a session, go alone on their channel until RabbitMQ has come to them. A limit of the size is
+//     remembered for the session, a right that is missing for 10 s. Of others in flight when a right is taken away, those
+//     that were behind it are ErrUnavailable with PublishAsync, and sent again otherwise.
+//   - To publish takes the right to write alone. An exchange, or the way of a delay, that may not be declared is used
+//     as it stands; what is missing and may not be declared is ErrAccess.
+//   - What RabbitMQ closes the connection for is tried once more, with a connection of its own where others could
+//     suffer again, and ends with RabbitMQ's reason: ErrUnsupported, ErrInvalid or [ErrLimit]. A stream is ErrUnsupported
+//     for Subscribe and Get, before that.
+//   - What passes is [ErrInUse] (another consumes a queue exclusively, or owns it) or [ErrLimit] (of
+//     connections, channels or queues), which are ErrUnavailable. Subscribe says so; a subscription that was there before is
+//     tried again. Where a user may have few channels, publishes share them.
 //   - An answer goes to direct reply addresses and server-named queues only, unless
 //     [Config].AllowReplyTo has more: the address is the caller's choice.
 //   - What is sent to a direct reply address that is gone is dropped, also if it is

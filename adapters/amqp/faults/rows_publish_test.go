@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
@@ -112,22 +113,57 @@ func oversize(x *trial) {
 	news := adapters.Endpoint{Kind: adapters.Fanout, Name: "news"}
 	x.consume(x.subscribe(client, adapters.Source{Endpoint: news, Group: "g", Prefetch: 100}), 4, nil)
 	others := x.stream(client, adapters.Publication{To: news}, "news", 4, 1<<30, 100)
+	same := x.stream(client, toQueue("jobs"), "neighbour", 4, 1<<30, 100) // on the same channel
 	for i := range 5 {
 		x.want(client.Publish(x.soon(), toQueue("jobs"), text(id("huge", i), 2<<20)), adapters.ErrTooLarge, "publish over the limit")
 		err := client.Publish(x.soon(), toQueue("jobs"), text(id("large", i), 1500<<10))
-		x.want(err, adapters.ErrUnconfirmed, "publish over the broker's limit")
+		x.want(err, adapters.ErrTooLarge, "publish over the broker's limit")
 		x.publish(client, toQueue("jobs"), text(id("job", i), 500<<10))
 	}
 	x.finish(others)
+	x.finish(same)
 	x.awaitHandled()
+	x.nobodySuffered(w)
+}
+
+// nobodySuffered checks that no publish is unconfirmed, and no connection was lost.
+func (x *trial) nobodySuffered(w *watcher) {
 	for _, e := range x.h.Events() {
-		if e.Op == history.PublishUnknown && strings.HasPrefix(e.ID, "news") {
+		if e.Op == history.PublishUnknown {
 			x.errorf("%s had to suffer: %v", e.ID, e.Err)
 		}
 	}
 	if w.count(amqp.Lost, "") > 0 {
 		x.errorf("a connection was lost")
 	}
+}
+
+// costly: 44. What would cost the connection is refused before it does.
+func costly(x *trial) {
+	site := x.shared()
+	w := x.watcher()
+	client := site.connect("client", watch(w))
+	x.consume(x.subscribe(client, from("jobs", 100)), 4, nil)
+	others := x.stream(client, toQueue("jobs"), "job", 4, 1<<30, 100)
+	ch := site.raw()
+	_, err := ch.QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"})
+	x.must(err, "declaring a stream")
+	x.must(ch.ExchangeDeclare("internal", "fanout", true, false, true, false, nil), "declaring an internal exchange")
+	stream := from("stream", 1)
+	stream.Passive = true
+	for range 5 {
+		_, err := client.Get(x.soon(), stream)
+		x.want(err, adapters.ErrUnsupported, "get from a stream")
+		_, err = client.Subscribe(x.soon(), stream)
+		x.want(err, adapters.ErrUnsupported, "subscribe to a stream")
+		internal := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "internal"}}
+		x.want(client.Publish(x.soon(), internal, text("i-"+x.number(), 10)), amqp.ErrAccess, "publish to an internal exchange")
+	}
+	x.finish(others)
+	x.awaitHandled()
+	_, err = ch.QueueDelete("stream", false, false, false)
+	x.must(err, "deleting the stream, which nobody can look into")
+	x.nobodySuffered(w)
 }
 
 // unsendable: 33. What cannot be said in AMQP is refused before it is sent.

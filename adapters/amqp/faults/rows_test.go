@@ -41,6 +41,7 @@ var rows = []row{
 	{41, "settled-twice", "double ack, ack and requeue, ack after Close", "harmless", settledTwice},
 	{42, "shutdown", "Close with handlers and publishes under way, 3 at once", "drained or given back", shutdown},
 	{43, "crowd", "1000 concurrent publishers", "few channels, order of each kept", crowd},
+	{44, "costly", "streams, internal exchanges: what costs channel or connection", "refused, costs nobody else", costly},
 	{45, "few-channels", "channel_max 8, 20 queues, 40 at once", "more connections, waits", fewChannels},
 	{46, "late-broker", "connection refused at start", "retries by option, no storm", lateBroker},
 	{49, "untrusted", "TLS: wrong CA, wrong name, expired, TLS 1.1, none", "refused, nothing in plain text", untrusted},
