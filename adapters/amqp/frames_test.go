@@ -197,8 +197,7 @@ func TestPipeEnds(t *testing.T) {
 		{"no exchange, and one is in flight", 404, "no exchange", 1, []error{errUntaken}, adapters.ErrNotFound},
 		{"no exchange", 404, "no exchange", three, []error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, nil},
 		{
-			"too large", 406, "message size 3 is larger than configured max size 2", three,
-			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrTooLarge}, nil,
+			"too large", 406, "message size 3 is larger than configured max size 2", three, []error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrTooLarge}, nil,
 		},
 		{
 			"the first of those that are too large", 406, "message size 2 is larger than max size 1", three,

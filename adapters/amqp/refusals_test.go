@@ -103,7 +103,7 @@ func TestRefusedRight(t *testing.T) {
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
 		t.Fatal(err)
 	}
-	defer v.DeleteUser(ctx, t.Name()) //nolint:errcheck // the node goes, too
+	defer v.DeleteUser(ctx, t.Name())
 	admin := connectTo(t, v.URL)
 	secret, free := adapters.Endpoint{Kind: adapters.Fanout, Name: "secret"}, adapters.Endpoint{Kind: adapters.Fanout, Name: "free"}
 	got := subscribe(t, admin, adapters.Source{Endpoint: secret, Group: "g", Prefetch: 1000})
@@ -163,7 +163,7 @@ func TestRefusedTopic(t *testing.T) {
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
 		t.Fatal(err)
 	}
-	defer v.DeleteUser(ctx, t.Name()) //nolint:errcheck // the node goes, too
+	defer v.DeleteUser(ctx, t.Name())
 	if err := v.SetPermissions(ctx, t.Name(), ".*", ".*", ".*"); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func TestWriteOnly(t *testing.T) {
 	if err := v.AddUser(t.Context(), user, password); err != nil {
 		t.Fatal(err)
 	}
-	defer v.DeleteUser(t.Context(), user) //nolint:errcheck // the node goes, too
+	defer v.DeleteUser(t.Context(), user)
 	if err := v.SetPermissions(t.Context(), user, "^$", `^(amq\.default|news.*|motif\.delay\..*)$`, "^$"); err != nil {
 		t.Fatal(err)
 	}
