@@ -66,12 +66,12 @@ func TestCeleryRunsWhatFailedHere(t *testing.T) {
 		if letter.Type != "" || letter.Headers["task"] != "cook" || letter.Headers["retries"] != "0" || letter.Headers[patterns.HeaderAttempts] != "2" {
 			t.Errorf("a dead letter is %+v", letter.Delivery)
 		}
-		if err := kitchen.Send(soon(t), letter.Value, patterns.AsReceived(letter.Delivery)); err != nil {
+		if err := letter.Requeue(soon(t)); err != nil {
 			t.Fatal(err)
 		}
-		if err := letter.Ack(soon(t)); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if n, err := kitchen.Dead().Redrive(soon(t)); n != count || err != nil {
+		t.Fatalf("%d dead letters were sent back: %v", n, err)
 	}
 
 	worker := tasks(t, url, kitchen.Name(), "work")

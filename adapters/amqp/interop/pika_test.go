@@ -305,6 +305,10 @@ func TestForwardedThroughTheDoor(t *testing.T) {
 		}
 		got, want := p.get(t, out), p.get(t, mirror)
 		got.Key = want.Key
+		delete(got.Properties.Headers, "x-delivery-count") // with which a quorum queue of 3.10 begins
+		if len(got.Properties.Headers) == 0 {
+			got.Properties.Headers = nil
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%v was forwarded as\n%+v, want\n%+v", properties, got, want)
 		}
