@@ -123,7 +123,9 @@ type Publication struct {
 	// delay an answer.
 	Delay time.Duration
 
-	Mandatory bool // reaching no queue is ErrUnroutable, not success. Needs CanReturn. Not with Delay.
+	// Mandatory makes it ErrUnroutable, not success, to reach no queue. Needs CanReturn. Not with Delay. Of an answer it may be
+	// unknown to the broker whether it reaches anybody, and that is success.
+	Mandatory bool
 
 	// Lasting keeps the message from being dropped at the end of its TTL, which its receiver is told:
 	// it counts again when the message is sent on from where it is kept.

@@ -111,7 +111,7 @@ var rpcCases = []Case{
 				case <-ctx.Done():
 				}
 				return s, nil
-			})
+			}, patterns.Workers(1))
 			b := t.bus()
 			first := call(t, t.ctx, b, name, "first")
 			wait(t, began, "the first call runs")

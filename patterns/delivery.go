@@ -51,6 +51,7 @@ type deliveryContext struct {
 	context.Context
 	d     adapters.Delivery
 	queue string
+	calls *callServer // of a handler that answers calls, else nil
 }
 
 func (c *deliveryContext) Value(key any) any {

@@ -61,7 +61,12 @@ type (
 	// CallOption.
 	HeaderOption struct{ key, value string }
 
+	// PassiveOption is what [Passive] returns; it is a WorkQueueOption, a ServeOption and, for the queue of a
+	// group, a SubscribeOption.
+	PassiveOption struct{}
+
 	busOption       func(*busConfig) error
+	serveOption     func(*consumeConfig) error
 	subscribeOption func(*subscribeConfig) error
 	publishOption   func(*publishConfig) error
 )
@@ -91,6 +96,8 @@ type consumeConfig struct {
 	middleware   []message.HandlerMiddleware
 	onDrop       func(Delivery, error)
 	classify     func(error) error
+
+	passive, exposeErrors bool // of Serve
 }
 
 type queueConfig struct {
@@ -171,6 +178,15 @@ func (o HeaderOption) applyPublish(c *publishConfig) error {
 }
 
 func (o HeaderOption) applyCall(c *publishConfig) error { return o.applyPublish(c) }
+
+func (o PassiveOption) applyQueue(c *queueConfig) error {
+	c.set = true
+	return once("Passive", &c.passive, true)
+}
+func (o PassiveOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
+func (o PassiveOption) applyServe(c *consumeConfig) error       { return once("Passive", &c.passive, true) }
+
+func (o serveOption) applyServe(c *consumeConfig) error { return o(c) }
 
 func (o busOption) applyBus(c *busConfig) error                   { return o(c) }
 func (o subscribeOption) applySubscribe(c *subscribeConfig) error { return o(c) }
@@ -315,10 +331,9 @@ func NoDeadLetter() QueueOption {
 
 // Passive uses the queue as it stands, declared by somebody else with
 // properties of theirs; it is ErrNotFound if it is missing. What is given up
-// is rejected, and goes where that queue's own dead-letter setting says.
-func Passive() QueueOption {
-	return func(c *queueConfig) error { return once("Passive", &c.passive, true) }
-}
+// is rejected, and goes where that queue's own dead-letter setting says. Given to [RPC.Serve], requests
+// come from such a queue.
+func Passive() PassiveOption { return PassiveOption{} }
 
 func atLeast1(what string, n int, to *int) error {
 	if n < 1 {

@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,11 +43,16 @@ const (
 // finds in it the error that the caller's bus has for its code.
 type RemoteError struct {
 	Code    string
-	Message string
+	Message string // "" where the server keeps it to itself, see [ExposeErrors]
 	known   error
 }
 
-func (e *RemoteError) Error() string { return fmt.Sprintf("remote error (%s): %s", e.Code, e.Message) }
+func (e *RemoteError) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("remote error (%s)", e.Code)
+	}
+	return fmt.Sprintf("remote error (%s): %s", e.Code, e.Message)
+}
 
 // Unwrap returns the error registered for the code, or nil.
 func (e *RemoteError) Unwrap() error { return e.known }
@@ -59,7 +65,7 @@ type errorCode struct {
 var builtinCodes = []errorCode{{CodeDeadline, context.DeadlineExceeded}, {CodeCanceled, context.Canceled}, {CodeTooLarge, adapters.ErrTooLarge}}
 
 // WithErrorCode gives err a code under which it travels in RPC answers: at
-// the server every error that wraps err is answered with code, and at the
+// the server every error that wraps err is answered with code and the text of err, and at the
 // caller the RemoteError with that code wraps err. Both sides need it.
 func WithErrorCode(code string, err error) BusOption {
 	return busOption(func(c *busConfig) error {
@@ -97,6 +103,16 @@ const (
 	rpcNeeds     = adapters.CanReply | adapters.CanReturn | adapters.CanExpire | adapters.CanFanout
 )
 
+// ExposeErrors sends callers the whole text of the errors and panics of the handler. Without it they get no more than
+// the code, and of errors with a code of their own (see [WithErrorCode]) the text of the error
+// that has it: what a handler returns may quote what is not for whoever may call, and is in the log.
+func ExposeErrors() ServeOption {
+	return serveOption(func(c *consumeConfig) error { return once("ExposeErrors", &c.exposeErrors, true) })
+}
+
+// defaultServers is how many calls a server runs at a time without [Workers].
+const defaultServers = 16
+
 func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 	if err := r.bus.ready(ctx); err != nil {
 		return err
@@ -116,7 +132,15 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 //
 // A request is answered once, also with an error or a panic; there are no
 // retries and no dead letters, for the caller knows better. One that a shutdown
-// interrupts goes to another server.
+// interrupts goes to another server. What the caller is told of an error is little, see [ExposeErrors].
+//
+// 16 calls run at a time, or as many as [Workers] says. A handler that calls its own function, itself or by way of others, needs one
+// more for each call within: if all wait for one another none is answered before its deadline. The log warns where all
+// of one server do.
+//
+// With [Passive] requests come from a queue that somebody else declared. Calls then wait there while there is no
+// server, where they would be ErrNoServer; and if the user may not declare what callers give up on, handlers
+// are not told that they did.
 func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
 	sub, err := r.serve(ctx, handler, opts)
 	return sub, failed("serve RPC", r.server.Name, err)
@@ -133,12 +157,26 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
+	cfg.workers = cmp.Or(cfg.workers, cmp.Or(cfg.prefetch, defaultServers))
+	source := r.server
+	if cfg.passive {
+		source.Passive, source.Queue = true, adapters.QueueSpec{}
+		if err := r.bus.features.Require(source.Needs()); err != nil {
+			return nil, err
+		}
+	}
 	calls, err := r.bus.newCallServer(ctx, r.cancel)
+	if cfg.passive && errors.Is(err, adapters.ErrAccess) {
+		r.bus.log.WarnContext(ctx, "motif: handlers will not be told of callers that gave up", "function", r.server.Name, "error", err)
+		err = nil
+	}
 	if err != nil {
+		calls.stop()
 		return nil, err
 	}
+	calls.expose, calls.workers = cfg.exposeErrors, int64(cfg.workers)
 	sub, err := r.bus.start(ctx, plan{
-		source: r.server, cfg: cfg, handler: r.answer(handler), calls: calls,
+		source: source, cfg: cfg, handler: r.answer(handler), calls: calls,
 		failed: func(err error) error { return failed("serve RPC", r.server.Name, err) },
 	})
 	if err != nil {
@@ -200,5 +238,20 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (
 		return adapters.Delivery{}, err
 	}
 	cfg.p.To, cfg.p.ContentType = r.server.Endpoint, r.bus.codecs.contentType
+	defer r.within(ctx)()
 	return r.bus.roundTrip(ctx, cfg.p, r.bus.message("", payload, cfg.headers), r.cancel)
+}
+
+// within notes that a handler of the same function makes a call and waits for it, and returns what ends
+// that.
+func (r *RPC[Req, Resp]) within(ctx context.Context) (done func()) {
+	c, ok := ctx.Value(deliveryKey{}).(*deliveryContext)
+	if !ok || c.calls == nil || c.calls.bus != r.bus || c.queue != r.server.Name {
+		return func() {}
+	}
+	if c.calls.within.Add(1) == c.calls.workers {
+		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here can answer: it needs more Workers",
+			"function", r.server.Name, "workers", c.calls.workers)
+	}
+	return func() { c.calls.within.Add(-1) }
 }

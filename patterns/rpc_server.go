@@ -17,7 +17,10 @@ import (
 // that were cancelled before they came.
 type callServer struct {
 	bus     *Bus
-	cancels adapters.Subscription
+	expose  bool // callers are told what an error says
+	workers int64
+	within  atomic.Int64          // handlers that wait for a call of their own function
+	cancels adapters.Subscription // nil if there is no telling
 	halt    context.CancelFunc
 	done    chan struct{}
 
@@ -38,14 +41,16 @@ var errCallerGone = errors.New("motif: the caller gave up")
 
 func (b *Bus) newCallServer(ctx context.Context, cancel adapters.Endpoint) (*callServer, error) {
 	sub, err := b.driver.Subscribe(ctx, adapters.Source{Endpoint: cancel, Prefetch: replyPrefetch})
-	if err != nil {
-		return nil, err
-	}
 	listening, halt := context.WithCancel(context.Background())
 	c := &callServer{
-		bus: b, cancels: sub, halt: halt, done: make(chan struct{}),
+		bus: b, halt: halt, done: make(chan struct{}),
 		running: map[string]*context.CancelCauseFunc{}, cancelled: map[string]struct{}{}, order: make([]string, rememberCancelled),
 	}
+	if err != nil {
+		close(c.done)
+		return c, err
+	}
+	c.cancels = sub
 	go c.listen(listening)
 	return c, nil
 }
@@ -70,6 +75,9 @@ func (c *callServer) listen(ctx context.Context) {
 
 func (c *callServer) stop() {
 	c.halt()
+	if c.cancels == nil {
+		return
+	}
 	_ = c.cancels.Stop() // a private queue goes with its session if not with this
 	<-c.done
 }
@@ -160,7 +168,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	var m *message.Message
 	if err != nil {
-		m = c.bus.failure(err)
+		m = c.failure(err)
 		w.warn(d, "call failed", err)
 	} else {
 		m = produced[0]
@@ -168,6 +176,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	p := adapters.Publication{
 		To:         adapters.Endpoint{Kind: adapters.Reply, Name: d.ReplyTo},
 		Properties: adapters.Properties{ContentType: c.bus.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
+		Mandatory:  true, // of who is gone the counts tell
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
@@ -179,11 +188,6 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	} else if err := async.PublishAsync(ctx, p, m, a.done); err != nil {
 		a.done(err)
 	}
-}
-
-// failure is the answer that says why there is none.
-func (b *Bus) failure(err error) *message.Message {
-	return b.message("", nil, message.Metadata{HeaderErrorCode: b.codeOf(err), HeaderError: clip(err.Error(), maxReason)})
 }
 
 // answering is an answer on its way. The request is acknowledged once the broker has
@@ -229,7 +233,7 @@ func (a *answering) finishSlowly(err error) {
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
 		a.s.log(slog.LevelWarn, &a.request, "call failed", err)
-		a.answer = a.s.bus.failure(err)
+		a.answer = a.s.calls.failure(err)
 		err = a.sendAgain()
 	}
 	if err != nil {
@@ -261,21 +265,34 @@ func (a *answering) sendAgain() error {
 	}
 }
 
-// codeOf returns the code under which err travels.
-func (b *Bus) codeOf(err error) string {
+// failure is the answer that says why there is none.
+func (c *callServer) failure(err error) *message.Message {
+	code, text := c.bus.codeOf(err)
+	if c.expose {
+		text = err.Error()
+	}
+	header := message.Metadata{HeaderErrorCode: code}
+	if text != "" {
+		header[HeaderError] = clip(text, maxReason)
+	}
+	return c.bus.message("", nil, header)
+}
+
+// codeOf returns the code under which err travels, and what of its text any caller may see.
+func (b *Bus) codeOf(err error) (code, text string) {
 	if isA[*badRequestError](err) {
-		return CodeBadRequest // whatever made it so
+		return CodeBadRequest, err.Error() // whatever made it so; it says of the caller's own request what is wrong with it
 	}
 	for _, known := range b.errorCodes {
 		if errors.Is(err, known.err) {
-			return known.code
+			return known.code, known.err.Error()
 		}
 	}
 	switch {
 	case isA[*rejectError](err):
-		return CodeRejected
+		return CodeRejected, ""
 	case isA[*PanicError](err):
-		return CodePanic
+		return CodePanic, ""
 	}
-	return CodeInternal
+	return CodeInternal, ""
 }

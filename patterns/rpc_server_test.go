@@ -89,7 +89,7 @@ func TestWhatTravelsWithACall(t *testing.T) {
 		must(t, err)
 		_, err = patterns.NewRPC[int, int](bus, "f").Serve(t.Context(), func(context.Context, int) (int, error) {
 			return 0, errors.New(strings.Repeat("x", 2000))
-		})
+		}, patterns.ExposeErrors())
 		must(t, err)
 		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{}, "1") // nobody waits for its answer
 		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{ReplyTo: address.Address(), CorrelationID: "x", TTL: time.Minute}, "1")

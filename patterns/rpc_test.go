@@ -139,7 +139,7 @@ func TestExpiredAndCancelledRequestsAreNotRun(t *testing.T) {
 			ran = append(ran, n)
 			time.Sleep(10 * time.Second) // heeds nothing
 			return n, nil
-		})
+		}, patterns.Workers(1))
 		must(t, err)
 		var wg sync.WaitGroup
 		call := func(n int, ctx context.Context, want error) {

@@ -159,7 +159,7 @@ func clone(m *message.Message) *message.Message {
 // on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
 	msg := d.Message
-	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue})
+	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue, calls: w.s.calls})
 	produced, err = protect(w.s.handler, msg)
 	switch {
 	case err == nil && !msg.Ack():

@@ -83,7 +83,8 @@ type Config struct {
 	WatermillUUID bool
 
 	// AllowReplyTo tells whether a message may be published to Endpoint{Reply,
-	// address}, beside direct reply addresses and server-named queues. The address of an answer is
+	// address}, beside direct reply addresses and server-named queues: an address is the name of a queue, or an
+	// exchange that exists and a routing key, as in "answers/orders". The address of an answer is
 	// the caller's choice: whoever may send a request could otherwise have it
 	// published to any queue.
 	AllowReplyTo func(address string) bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -30,8 +31,8 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 	if p.To.Kind.IsExchange() {
 		r.exchange, r.key = p.To.Name, p.Key
 	}
-	if p.To.Kind == adapters.Reply && isDirect(p.To.Name) {
-		r.p.TTL = 0 // there is no queue to get old in, and the broker takes longer over a message with one
+	if p.To.Kind == adapters.Reply {
+		r.answer()
 	}
 	switch {
 	case p.To.Kind == adapters.Reply && !c.answerable(p.To.Name):
@@ -46,6 +47,17 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 		return r, r.delay()
 	}
 	return r, nil
+}
+
+// answer finds out where a reply address leads: directly to a client, to a queue, or to an exchange
+// where it is written as exchange/key.
+func (r *route) answer() {
+	if isDirect(r.key) {
+		r.p.TTL = 0           // there is no queue to get old in, and the broker takes longer over a message with one
+		r.p.Mandatory = false // before 4.2 it would be returned, though it was delivered
+	} else if exchange, key, ok := strings.Cut(r.key, "/"); ok {
+		r.exchange, r.key = exchange, key
+	}
 }
 
 // arrange makes what a route leads through exist, once in a session.
