@@ -157,7 +157,7 @@ var rpcCases = []Case{
 	},
 	{
 		ID:    "rpc/remote-error",
-		Rule:  "An error that the function returns reaches the caller as a RemoteError with its text and code, in which errors.Is finds the error that has the code.",
+		Rule:  "An error that the function returns reaches the caller as a RemoteError with its code, and its text where the server exposes it, in which errors.Is finds the error that has the code.",
 		Needs: rpcNeeds,
 		run: func(t *trial) {
 			errNoDish := errors.New("no such dish")
@@ -170,7 +170,7 @@ var rpcCases = []Case{
 					return "", patterns.Reject(errors.New("not this one"))
 				}
 				return "", errors.New("the kitchen is on fire")
-			})
+			}, patterns.ExposeErrors())
 			b := t.bus(code)
 			for request, want := range map[string]patterns.RemoteError{
 				"known":    {Code: "no-dish", Message: "the kitchen says: no such dish"},
@@ -203,7 +203,7 @@ var rpcCases = []Case{
 					panic("out of basil")
 				}
 				return s, nil
-			})
+			}, patterns.ExposeErrors())
 			b := t.bus()
 			err := wait(t, call(t, t.ctx, b, name, "panic"), "an answer").err
 			if got, ok := errors.AsType[*patterns.RemoteError](err); !ok || got.Code != patterns.CodePanic || !strings.Contains(got.Message, "out of basil") {

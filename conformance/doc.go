@@ -234,7 +234,8 @@
 //   - rpc/cancelled: When a caller gives up, the ctx of the function ends at its server, and that
 //     of no other call.
 //   - rpc/remote-error: An error that the function returns reaches the caller as a RemoteError with
-//     its text and code, in which errors.Is finds the error that has the code.
+//     its code, and its text where the server exposes it, in which errors.Is finds the error that
+//     has the code.
 //   - rpc/panic: A panic in the function reaches the caller as a RemoteError that says so, and the
 //     server goes on.
 //   - rpc/no-server: A call that nobody serves fails with ErrNoServer at once, before the first

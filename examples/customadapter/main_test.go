@@ -20,7 +20,7 @@ ordered: fugu
 ordered: laksa
 `
 
-const cooked = `with retries: motif: adapter dir does not support delay
+const cooked = `with retries: work on work queue "orders": motif: adapter dir does not support delay
 cooked: pad thai
 dropped: nobody here may prepare it
 cooked: laksa

@@ -14,7 +14,7 @@ import (
 const (
 	wantCalls = `fib(30) = 832040
 20 calls at once: [0 1 1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 1597 2584 4181]
-call "fib": remote error (negative): fib(-1): negative
+call RPC "fib": remote error (negative): negative
 `
 	want = "no server yet: motif: no server\n" + wantCalls + `the caller gave up
 the server stopped working on it

@@ -264,7 +264,7 @@ func TestCustomersWithoutAnAnswerAreNoticed(t *testing.T) {
 		const broker = "memory:broke"
 		w := newWire(openBus(t, broker))
 		decline := func(context.Context, Order) (Receipt, error) { return Receipt{}, errors.New("card declined") }
-		if _, err := w.place.Serve(t.Context(), decline); err != nil {
+		if _, err := w.place.Serve(t.Context(), decline, patterns.ExposeErrors()); err != nil {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer

@@ -30,7 +30,7 @@ func (p programs) testRoles(t *testing.T) {
 			"fib -role serve", "fib -role call", 2, "", // requests, and calls given up
 			"fib(30) = 832040\n" +
 				"20 calls at once: [0 1 1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 1597 2584 4181]\n" +
-				"call \"fib\": remote error (negative): fib(-1): negative\n",
+				"call RPC \"fib\": remote error (negative): negative\n",
 		},
 	} {
 		name, _, _ := strings.Cut(c.listener, " ")
