@@ -118,8 +118,10 @@ func TestWhatMayNotBeSentOnIsNotLost(t *testing.T) {
 		{"reject, everything forbidden", everything, nil, func() error { return patterns.Reject(errKitchen) }, policy[:1], 1, 0},
 		{"error, NoDeadLetter", everything, []patterns.WorkQueueOption{patterns.NoDeadLetter()}, func() error { return errKitchen }, policy, 0, 1},
 		{"error, Passive", everything, []patterns.WorkQueueOption{patterns.Passive()}, func() error { return errKitchen }, policy, 0, 1},
-		{"RetryAfter", everything, nil, func() error { return patterns.RetryAfter(time.Minute, errKitchen) },
-			[]time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, 1, 0},
+		{
+			"RetryAfter", everything, nil, func() error { return patterns.RetryAfter(time.Minute, errKitchen) },
+			[]time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, 1, 0,
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

@@ -54,7 +54,8 @@ func TestWaitingChangesNothing(t *testing.T) {
 			t.Errorf("of none there are %v", got)
 		}
 		bury(t, q, 1, 2, 3, 4)
-		for range q.Dead().Waiting(bounded(t)) { // and is left early
+		for _, err := range q.Dead().Waiting(bounded(t)) { // and is left early
+			must(t, err)
 			break
 		}
 		for range 3 {
