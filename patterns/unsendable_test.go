@@ -198,3 +198,52 @@ func TestWhatMayNotBeSentOnStaysInItsQueue(t *testing.T) {
 		})
 	}
 }
+
+// A message whose worker was lost too often, and that may not be sent on, is buried by the broker where
+// Motif declared its dead letters, and handled once more rather than gone where nobody knows of any.
+func TestLostTooOftenAndMayNotBeSentOn(t *testing.T) {
+	for _, passive := range []bool{false, true} {
+		t.Run(fmt.Sprintf("passive %v", passive), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New()
+				defer broker.Close()
+				src := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: "orders"}, Prefetch: 1}
+				if !passive {
+					src.Queue.DeadLetter = "orders.dead"
+				}
+				lost := broker.Connect()
+				sub, err := lost.Subscribe(t.Context(), src)
+				must(t, err)
+				must(t, lost.Publish(t.Context(), adapters.Publication{
+					To: src.Endpoint, Properties: adapters.Properties{ContentType: "application/json"},
+				}, message.NewMessage("a", []byte(`"ramen"`))))
+				for range 5 {
+					_, err := sub.Receive(t.Context())
+					must(t, err)
+					lost.Cut()
+				}
+				must(t, sub.Stop())
+				must(t, lost.Close(t.Context()))
+
+				bus := patterns.New(&forbiddenDriver{Client: broker.Connect(), forbidden: func(adapters.Publication) bool { return true }})
+				defer bus.Close(context.Background())
+				var opts []patterns.WorkQueueOption
+				if passive {
+					opts = append(opts, patterns.Passive())
+				}
+				handled := 0
+				_, err = patterns.NewWorkQueue[string](bus, "orders", opts...).Work(t.Context(), func(context.Context, string) error {
+					handled++
+					return nil
+				}, patterns.LossLimit(2))
+				must(t, err)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				dead, _ := broker.Queue("orders.dead")
+				if queue, _ := broker.Queue("orders"); handled+dead.Ready != 1 || passive != (handled == 1) || queue.Ready+queue.Unacked > 0 {
+					t.Errorf("handled %d times, dead letters %+v, queue %+v", handled, dead, queue)
+				}
+			})
+		})
+	}
+}
