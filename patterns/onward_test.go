@@ -66,7 +66,8 @@ func TestAsReceived(t *testing.T) {
 		},
 		{
 			"changed", func() error { return onward.Send(bounded(t), letter.Value, patterns.AsReceived(changed)) },
-			"changed", "a.key", "\x00payload", func(*adapters.Properties) {}, map[string]string{"c": "d"},
+			"changed", "a.key", "\x00payload", func(*adapters.Properties) {},
+			map[string]string{"c": "d"},
 		},
 		{
 			"repaired", func() error { return typed.Send(bounded(t), "repaired", patterns.AsReceived(received)) },
@@ -74,7 +75,8 @@ func TestAsReceived(t *testing.T) {
 		},
 		{
 			"from a delivery made by hand", func() error { return onward.Send(bounded(t), patterns.Raw("x"), patterns.AsReceived(byHand)) },
-			"by hand", "another", "x", func(p *adapters.Properties) { *p = adapters.Properties{ContentType: "text/plain", Type: "t"} }, map[string]string{"a": "b"},
+			"by hand", "another", "x", func(p *adapters.Properties) { *p = adapters.Properties{ContentType: "text/plain", Type: "t"} },
+			map[string]string{"a": "b"},
 		},
 	} {
 		must(t, c.send())
