@@ -201,12 +201,14 @@ func TestPipeEnds(t *testing.T) {
 		},
 		{
 			"the first of those that are too large", 406, "message size 2 is larger than max size 1", three,
-			[]error{adapters.ErrUnconfirmed, adapters.ErrTooLarge, errUntaken}, nil,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrTooLarge, errUntaken},
+			nil,
 		},
 		{"no right", 403, "write access to exchange 'amq.default' refused", 1, []error{ErrAccess}, nil},
 		{
 			"no right to another exchange", 403, "write access to exchange 'x' refused", three,
-			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, nil,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed},
+			nil,
 		},
 		{"another reason", 406, "user_id property", 1, []error{adapters.ErrInvalid}, nil},
 	} {
