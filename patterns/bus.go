@@ -47,9 +47,6 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	cfg.maxInFlight = cmp.Or(cfg.maxInFlight, 1024)
 	cfg.maxCalls = cmp.Or(cfg.maxCalls, 4096)
 	cfg.maxPayload = cmp.Or(cfg.maxPayload, 16<<20)
-	if cfg.codec == nil {
-		cfg.codec = JSON{}
-	}
 	if cfg.logger == nil {
 		cfg.logger = slog.New(defaultHandler{})
 	}
@@ -70,11 +67,12 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		l.SetLogger(b.log)
 	}
 	b.features = d.Features()
+	maxBody := cfg.maxPayload
 	if limit := b.features.MaxBody; limit > 0 {
-		cfg.maxPayload = min(cfg.maxPayload, limit)
+		maxBody = limit
 	}
 	var codecErr error
-	b.codecs, codecErr = newCodecs(cfg.codec, cfg.decoders, cfg.maxPayload)
+	b.codecs, codecErr = newCodecs(cfg.encoding, cfg.maxPayload, maxBody)
 	b.err = errors.Join(err, codecErr)
 	return b
 }

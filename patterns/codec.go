@@ -1,10 +1,12 @@
 package patterns
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
+	"io"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -16,8 +18,13 @@ import (
 // Codec turns values into payloads and back. It must be safe for concurrent
 // use. Protobuf's is in the package protobuf below this one.
 type Codec interface {
-	// ContentType is the media type of what Encode makes; Decode gets what came
-	// with the same one, parameters aside.
+	// ContentType is the media type of what Encode makes. Decode gets what came with the same one,
+	// parameters aside, and what came with a type that has it as suffix: application/vnd.order+json is
+	// for the codec for application/json, if there is no other. It is constant.
+	//
+	// Text (a type that begins with text/ or has a charset, JSON, XML) is given to Decode in UTF-8,
+	// or in the charset that is named here, whatever it was sent in; a charset that is not known
+	// is an error.
 	ContentType() string
 
 	// Encode returns the payload for v. It must not keep v.
@@ -30,12 +37,47 @@ type Codec interface {
 // ErrCodec: a value could not be encoded, or a payload not decoded.
 var ErrCodec = errors.New("motif: codec")
 
-// JSON is encoding/json, as application/json.
-type JSON struct{}
+// JSON is encoding/json, as application/json. It also decodes text/json and all types that end in
+// +json. On receipt a byte order mark is skipped, and what is not UTF-8 is refused.
+type JSON struct {
+	// DisallowUnknownFields refuses objects with fields that the value has no place for.
+	DisallowUnknownFields bool
 
-func (JSON) ContentType() string             { return "application/json" }
-func (JSON) Encode(v any) ([]byte, error)    { return json.Marshal(v) }
-func (JSON) Decode(data []byte, v any) error { return json.Unmarshal(data, v) }
+	// UseNumber decodes a number into an any as a [json.Number], which has all its digits, and not
+	// as a float64, which has no 2^53+1.
+	UseNumber bool
+}
+
+// ContentType returns application/json.
+func (JSON) ContentType() string { return "application/json" }
+
+// Encode encodes v as [json.Marshal] does.
+func (JSON) Encode(v any) ([]byte, error) { return json.Marshal(v) }
+
+// Decode decodes one value, after which nothing else may come.
+func (c JSON) Decode(data []byte, v any) error {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if !utf8.Valid(data) { // encoding/json would put other characters in place of what is wrong
+		return errors.New("JSON codec: not UTF-8")
+	}
+	if c == (JSON{}) {
+		return json.Unmarshal(data, v)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if c.DisallowUnknownFields {
+		d.DisallowUnknownFields()
+	}
+	if c.UseNumber {
+		d.UseNumber()
+	}
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // Token does not wrap it
+		return errors.New("JSON codec: something comes after the value")
+	}
+	return nil
+}
 
 // Text is for payloads of type string, as text/plain in UTF-8. It refuses
 // what is not UTF-8.
@@ -94,28 +136,66 @@ func (Bytes) Decode(data []byte, v any) error {
 	return nil
 }
 
-// Raw is a payload as it came, whatever its content type: for a queue whose
-// messages nobody knows the type of, as dead letters may be. It is sent with
+// Raw is a payload as it came, whatever its content type, and still compressed if it was: for a
+// queue whose messages nobody knows the type of, as dead letters may be. It is sent with
 // [AsReceived] only, which says what it is.
 type Raw []byte
 
-// codecs finds the codec for a content type.
+// codecs makes payloads and reads them, for a bus or a part of it.
 type codecs struct {
-	encode      Codec
+	encode      format
 	contentType string // encode's
-	byType      map[string]Codec
-	max         int
+	byType      map[string]*format
+	coding      Coding // that payloads are compressed with; "" for none
+	compression *compression
+	max         int // bytes of a payload that is not compressed
+	maxBody     int // bytes of one as it travels
 }
 
-func newCodecs(encode Codec, others []Codec, max int) (*codecs, error) {
-	c := &codecs{encode: encode, contentType: encode.ContentType(), byType: map[string]Codec{}, max: max}
-	for _, codec := range append([]Codec{JSON{}, Text{}, Bytes{}}, others...) {
+// encodingConfig is what options say of payloads.
+type encodingConfig struct {
+	codec  Codec
+	others []Codec
+	coding Coding
+}
+
+func newCodecs(cfg encodingConfig, max, maxBody int) (*codecs, error) {
+	if cfg.codec == nil {
+		cfg.codec = JSON{}
+	}
+	c := &codecs{byType: map[string]*format{}, compression: newCompression(max), max: max, maxBody: min(max, maxBody)}
+	cfg.others = append([]Codec{JSON{}, Text{}, Bytes{}}, cfg.others...)
+	return c.with(cfg)
+}
+
+// with returns codecs that are others where cfg says so.
+func (c *codecs) with(cfg encodingConfig) (*codecs, error) {
+	if cfg.codec == nil && cfg.coding == "" {
+		return c, nil
+	}
+	changed := *c
+	if cfg.coding != "" {
+		changed.coding = cfg.coding
+	}
+	if cfg.coding == Identity {
+		changed.coding = ""
+	}
+	if cfg.codec == nil {
+		return &changed, nil
+	}
+	changed.byType = maps.Clone(c.byType)
+	for _, codec := range append(slices.Clone(cfg.others), cfg.codec) {
 		if codec == nil {
 			return nil, invalid("nil codec")
 		}
-		c.byType[mediaType(codec.ContentType())] = codec
+		f, err := newFormat(codec)
+		if err != nil {
+			return nil, err
+		}
+		changed.byType[f.mediaType], changed.encode = &f, f
 	}
-	return c, nil
+	changed.contentType = changed.encode.ContentType()
+	return &changed, nil
 }
 
 func (c *codecs) marshal(v any) ([]byte, error) {
@@ -126,33 +206,77 @@ func (c *codecs) marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding %T: %w", ErrCodec, v, err)
 	}
-	return data, c.fits(data)
+	if err := checkSize(data, c.max); err != nil || c.coding == "" && c.max == c.maxBody {
+		return data, err
+	}
+	if data, err = c.compression.compress(c.coding, data); err != nil {
+		return nil, fmt.Errorf("%w: compressing %T: %w", ErrCodec, v, err)
+	}
+	return data, checkSize(data, c.maxBody)
 }
 
-func (c *codecs) fits(payload []byte) error {
-	if len(payload) > c.max {
-		return fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(payload), c.max)
+func checkSize(data []byte, max int) error {
+	if len(data) > max {
+		return fmt.Errorf("%w: payload of %d bytes, at most %d are allowed", adapters.ErrTooLarge, len(data), max)
 	}
 	return nil
 }
 
-func (c *codecs) unmarshal(contentType string, data []byte, v any) error {
-	if err := c.fits(data); err != nil {
+func (c *codecs) unmarshal(contentType, contentEncoding string, data []byte, v any) error {
+	if err := checkSize(data, c.max); err != nil {
 		return err
 	}
 	if raw, ok := v.(*Raw); ok {
 		*raw = slices.Clone(data)
 		return nil
 	}
-	codec := c.encode // also for those who say nothing
-	if contentType != "" && contentType != c.contentType {
-		var ok bool
-		if codec, ok = c.byType[mediaType(contentType)]; !ok {
-			return fmt.Errorf("%w: no codec for content type %q", ErrCodec, contentType)
+	f := &c.encode
+	if contentEncoding != "" || contentType != "" && contentType != c.contentType {
+		var err error
+		if f, data, err = c.read(contentType, contentEncoding, data); err != nil {
+			if errors.Is(err, adapters.ErrTooLarge) {
+				return err
+			}
+			return fmt.Errorf("%w: %w", ErrCodec, err)
 		}
 	}
-	if err := decode(codec, data, v); err != nil {
+	if err := decode(f, data, v); err != nil {
 		return fmt.Errorf("%w: decoding %s: %w", ErrCodec, strings.TrimPrefix(fmt.Sprintf("%T", v), "*"), err)
+	}
+	return nil
+}
+
+// read returns the codec for a payload, and the payload as that codec takes it.
+func (c *codecs) read(contentType, contentEncoding string, data []byte) (*format, []byte, error) {
+	codings, charset, err := parseContentEncoding(contentEncoding)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := &c.encode // also for those who say nothing
+	if contentType != "" {
+		mediaType, said, err := parseContentType(contentType)
+		if err != nil {
+			return nil, nil, err
+		}
+		if said != "" {
+			charset = said
+		}
+		if f = c.find(mediaType); f == nil {
+			return nil, nil, fmt.Errorf("no codec for content type %q", clip(contentType, 64))
+		}
+	}
+	if data, err = c.compression.expand(codings, data); err != nil {
+		return nil, nil, err
+	}
+	data, err = f.inCharset(charset, data)
+	return f, data, err
+}
+
+func (c *codecs) find(mediaType string) *format {
+	for _, name := range alternatives(mediaType) {
+		if f := c.byType[name]; f != nil {
+			return f
+		}
 	}
 	return nil
 }
@@ -166,13 +290,4 @@ func decode(codec Codec, data []byte, v any) (err error) {
 		}
 	}()
 	return codec.Decode(data, v)
-}
-
-// mediaType strips the parameters. What does not parse stays as it is, and
-// finds no codec.
-func mediaType(contentType string) string {
-	if t, _, err := mime.ParseMediaType(contentType); err == nil {
-		return t
-	}
-	return strings.ToLower(contentType)
 }

@@ -77,16 +77,18 @@ func TestBytesAreTheReceiversOwn(t *testing.T) {
 }
 
 func FuzzReceive(f *testing.F) {
-	f.Add("application/json", []byte(`{"id":1,"dish":"x"}`))
-	f.Add("text/plain; charset=utf-8", []byte("x"))
-	f.Add("application/octet-stream", []byte{0xff})
-	f.Add("application/json; a=\"", []byte("["))
-	f.Add("", []byte(nil))
+	f.Add("application/json", "", []byte(`{"id":1,"dish":"x"}`))
+	f.Add("text/plain; charset=utf-8", "identity", []byte("x"))
+	f.Add("application/octet-stream", "utf-8", []byte{0xff})
+	f.Add("application/json; a=\"", "br", []byte("["))
+	f.Add("application/json; charset=utf-16", "gzip, deflate", []byte(compressed(f, compressed(f, "\xff\xfe{\x00}\x00", withGzip), withDeflate)))
+	f.Add("a/b+json; shift_jis", "zstd", []byte(compressed(f, `{"id":1}`, withZstd)))
+	f.Add("", "", []byte(nil))
 	bus, _ := newBus(f)
 	q := patterns.NewWorkQueue[order](bus, "q", patterns.NoDeadLetter())
 	must(f, q.Declare(context.Background()))
-	f.Fuzz(func(t *testing.T, contentType string, data []byte) {
-		p := adapters.Publication{To: adapters.Endpoint{Name: "q"}, Properties: adapters.Properties{ContentType: contentType}}
+	f.Fuzz(func(t *testing.T, contentType, contentEncoding string, data []byte) {
+		p := adapters.Publication{To: adapters.Endpoint{Name: "q"}, Properties: adapters.Properties{ContentType: contentType, ContentEncoding: contentEncoding}}
 		if bus.Driver().Publish(context.Background(), p, rawMessage(data)) != nil {
 			return // refused: not a content type that can travel
 		}

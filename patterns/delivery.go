@@ -70,13 +70,13 @@ func (c *deliveryContext) public() Delivery {
 	}
 }
 
-// contentType of the delivery behind a message that went through middleware,
-// "" where one replaced the ctx altogether.
-func contentType(m *message.Message) string {
+// contentOf returns content type and encoding of the delivery behind a message that went through
+// middleware, "" where one replaced the ctx altogether.
+func contentOf(m *message.Message) (contentType, contentEncoding string) {
 	if c, ok := m.Context().Value(deliveryKey{}).(*deliveryContext); ok {
-		return c.d.ContentType
+		return c.d.ContentType, c.d.ContentEncoding
 	}
-	return ""
+	return "", ""
 }
 
 // Headers that Motif itself sets, all with the reserved prefix. A message in a

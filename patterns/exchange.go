@@ -48,7 +48,11 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 			return plan{}, err
 		}
 	}
-	p := plan{source: adapters.Source{Endpoint: e.to, Group: cfg.group, Keys: keys}, cfg: cfg.consumeConfig}
+	codecs, err := e.bus.codecs.with(cfg.encoding)
+	if err != nil {
+		return plan{}, err
+	}
+	p := plan{codecs: codecs, source: adapters.Source{Endpoint: e.to, Group: cfg.group, Keys: keys}, cfg: cfg.consumeConfig}
 	switch {
 	case cfg.group != "":
 		p.deadLetter = cfg.queue.build(&p.source)
@@ -75,7 +79,7 @@ func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Hand
 	case handler == nil:
 		err = invalid("nil handler")
 	default:
-		p.handler = typed(e.bus, handler)
+		p.handler = typed(p.codecs, handler)
 		p.failed = func(err error) error { return e.failed("subscription to", p.source.Group, err) }
 		sub, err = e.bus.start(ctx, p)
 	}

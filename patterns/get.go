@@ -143,7 +143,7 @@ func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, e
 func (q *WorkQueue[T]) decoded(d adapters.Delivery) (*Taken[T], error) {
 	afresh(&d)
 	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
-	return t, q.bus.codecs.unmarshal(d.ContentType, d.Message.Payload, &t.Value)
+	return t, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &t.Value)
 }
 
 func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {

@@ -65,13 +65,13 @@ func (c *publishConfig) adopt() {
 }
 
 // encodeReceived makes the message for a value that is sent as it was received, with no id if it had none.
-func (b *Bus) encodeReceived(cfg *publishConfig, v any) (*message.Message, error) {
+func encodeReceived(cfg *publishConfig, v any) (*message.Message, error) {
 	raw, isRaw := v.(Raw)
-	payload, err := []byte(raw), b.codecs.fits(raw)
+	payload, err := []byte(raw), checkSize(raw, cfg.codecs.maxBody)
 	if isRaw {
 		cfg.p.ContentType, cfg.p.ContentEncoding = cfg.received.ContentType, cfg.received.ContentEncoding
 	} else {
-		payload, err = b.codecs.marshal(v)
+		payload, err = cfg.codecs.marshal(v)
 	}
 	if err != nil {
 		return nil, err

@@ -72,8 +72,7 @@ type (
 )
 
 type busConfig struct {
-	codec       Codec
-	decoders    []Codec
+	encoding    encodingConfig
 	logger      *slog.Logger
 	middleware  []message.HandlerMiddleware
 	maxInFlight int
@@ -94,6 +93,7 @@ type consumeConfig struct {
 	drainGiven   bool
 	timeout      time.Duration
 	middleware   []message.HandlerMiddleware
+	encoding     encodingConfig
 	onDrop       func(Delivery, error)
 	classify     func(error) error
 
@@ -105,6 +105,7 @@ type queueConfig struct {
 	passive      bool
 	deadLetter   string
 	noDeadLetter bool
+	encoding     encodingConfig
 	set          bool // some queue option was given
 }
 
@@ -117,6 +118,8 @@ type subscribeConfig struct {
 
 type publishConfig struct {
 	p           adapters.Publication
+	codecs      *codecs
+	encoding    encodingConfig
 	id          string
 	headers     map[string]string
 	received    *Delivery // what it is to be sent as, or nil
@@ -211,23 +214,6 @@ func apply[O any](opts []O, one func(O) error) error {
 	return errors.Join(errs...)
 }
 
-// WithCodec makes c encode what the bus sends, and decode it together with
-// the others, each for its own content type. Without it the codec is [JSON].
-// [JSON], [Text] and [Bytes] are always there to decode.
-func WithCodec(c Codec, others ...Codec) BusOption {
-	return busOption(func(cfg *busConfig) error {
-		if c == nil {
-			return invalid("nil codec")
-		}
-		if cfg.codec != nil {
-			return twice("WithCodec")
-		}
-		cfg.codec = c
-		cfg.decoders = append(append(cfg.decoders, others...), c)
-		return nil
-	})
-}
-
 // WithLogger makes the bus log to l what goes wrong out of sight: retries,
 // dead letters, drops, lost sessions. Without it that goes to [slog.Default]; a logger with
 // [slog.DiscardHandler] keeps it silent. Lines about a message are logged with the handler's ctx, as middleware left
@@ -262,7 +248,7 @@ func MaxCalls(n int) BusOption {
 	return busOption(func(c *busConfig) error { return atLeast1("MaxCalls", n, &c.maxCalls) })
 }
 
-// MaxPayload is the largest encoded message in bytes (16 MiB without it).
+// MaxPayload is the largest encoded message in bytes, before it is compressed (16 MiB without it).
 // Sending a larger one is ErrTooLarge; one received is not decoded but goes to
 // the dead letters.
 func MaxPayload(n int) BusOption {

@@ -19,8 +19,16 @@ import (
 type sender struct {
 	bus    *Bus
 	to     adapters.Endpoint
+	own    *codecs         // nil: the bus's
 	source adapters.Source // of a work queue: what to declare before the first send
 	err    error           // of the pattern's options
+}
+
+func (s *sender) codecs() *codecs {
+	if s.own != nil {
+		return s.own
+	}
+	return s.bus.codecs
 }
 
 // configure works out how to publish, or says why not.
@@ -43,7 +51,10 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 			return cfg, err
 		}
 	}
-	cfg.p.To, cfg.p.Key, cfg.p.ContentType = s.to, key, s.bus.codecs.contentType
+	if cfg.codecs, err = s.codecs().with(cfg.encoding); err != nil {
+		return cfg, err
+	}
+	cfg.p.To, cfg.p.Key, cfg.p.ContentType, cfg.p.ContentEncoding = s.to, key, cfg.codecs.contentType, string(cfg.codecs.coding)
 	if s.to.Kind == adapters.Queue && cfg.p.Delay == 0 && s.bus.features.Ability.Has(adapters.CanReturn) {
 		cfg.p.Mandatory = true
 	}
@@ -65,9 +76,9 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 // encode makes the message for a value.
 func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
 	if cfg.received != nil {
-		return s.bus.encodeReceived(cfg, v)
+		return encodeReceived(cfg, v)
 	}
-	payload, err := s.bus.codecs.marshal(v)
+	payload, err := cfg.codecs.marshal(v)
 	if err != nil {
 		return nil, err
 	}

@@ -165,7 +165,11 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 			return nil, err
 		}
 	}
-	calls, err := r.bus.newCallServer(ctx, r.cancel)
+	codecs, err := r.bus.codecs.with(cfg.encoding)
+	if err != nil {
+		return nil, err
+	}
+	calls, err := r.bus.newCallServer(ctx, r.cancel, codecs)
 	if cfg.passive && errors.Is(err, adapters.ErrAccess) {
 		r.bus.log.WarnContext(ctx, "motif: handlers will not be told of callers that gave up", "function", r.server.Name, "error", err)
 		err = nil
@@ -176,7 +180,7 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 	}
 	calls.expose, calls.workers = cfg.exposeErrors, int64(cfg.workers)
 	sub, err := r.bus.start(ctx, plan{
-		source: source, cfg: cfg, handler: r.answer(handler), calls: calls,
+		source: source, cfg: cfg, handler: r.answer(codecs, handler), calls: calls,
 		failed: func(err error) error { return failed("serve RPC", r.server.Name, err) },
 	})
 	if err != nil {
@@ -188,17 +192,18 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 
 // answer makes the innermost watermill handler of the user's function; the
 // message it returns is the answer.
-func (r *RPC[Req, Resp]) answer(handler func(context.Context, Req) (Resp, error)) message.HandlerFunc {
+func (r *RPC[Req, Resp]) answer(c *codecs, handler func(context.Context, Req) (Resp, error)) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var req Req
-		if err := r.bus.codecs.unmarshal(contentType(m), m.Payload, &req); err != nil {
+		contentType, contentEncoding := contentOf(m)
+		if err := c.unmarshal(contentType, contentEncoding, m.Payload, &req); err != nil {
 			return nil, Reject(&badRequestError{err})
 		}
 		resp, err := handler(m.Context(), req)
 		if err != nil {
 			return nil, err
 		}
-		payload, err := r.bus.codecs.marshal(resp)
+		payload, err := c.marshal(resp)
 		if err != nil {
 			return nil, err
 		}
@@ -218,28 +223,33 @@ func (e *badRequestError) Unwrap() error { return e.error }
 // two, the function may have run.
 func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
 	var resp Resp
-	answer, err := r.call(ctx, req, opts)
+	answer, codecs, err := r.call(ctx, req, opts)
 	if err == nil {
-		err = r.bus.readAnswer(answer, &resp)
+		err = r.bus.readAnswer(codecs, answer, &resp)
 	}
 	return resp, failed("call RPC", r.server.Name, err)
 }
 
-func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (adapters.Delivery, error) {
+func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (adapters.Delivery, *codecs, error) {
 	var cfg publishConfig
 	if err := r.ready(ctx); err != nil {
-		return adapters.Delivery{}, err
+		return adapters.Delivery{}, nil, err
 	}
 	if err := apply(opts, func(o CallOption) error { return o.applyCall(&cfg) }); err != nil {
-		return adapters.Delivery{}, err
+		return adapters.Delivery{}, nil, err
 	}
-	payload, err := r.bus.codecs.marshal(req)
+	codecs, err := r.bus.codecs.with(cfg.encoding)
 	if err != nil {
-		return adapters.Delivery{}, err
+		return adapters.Delivery{}, nil, err
 	}
-	cfg.p.To, cfg.p.ContentType = r.server.Endpoint, r.bus.codecs.contentType
+	payload, err := codecs.marshal(req)
+	if err != nil {
+		return adapters.Delivery{}, nil, err
+	}
+	cfg.p.To, cfg.p.ContentType, cfg.p.ContentEncoding = r.server.Endpoint, codecs.contentType, string(codecs.coding)
 	defer r.within(ctx)()
-	return r.bus.roundTrip(ctx, cfg.p, r.bus.message("", payload, cfg.headers), r.cancel)
+	answer, err := r.bus.roundTrip(ctx, cfg.p, r.bus.message("", payload, cfg.headers), r.cancel)
+	return answer, codecs, err
 }
 
 // within notes that a handler of the same function makes a call and waits for it, and returns what ends

@@ -309,10 +309,10 @@ func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
 }
 
 // readAnswer decodes an answer into resp, or returns the error that it is.
-func (b *Bus) readAnswer(d adapters.Delivery, resp any) error {
+func (b *Bus) readAnswer(c *codecs, d adapters.Delivery, resp any) error {
 	code, failed := d.Message.Metadata[HeaderErrorCode]
 	if !failed {
-		return b.codecs.unmarshal(d.ContentType, d.Message.Payload, resp)
+		return c.unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, resp)
 	}
 	e := &RemoteError{Code: code, Message: d.Message.Metadata[HeaderError]}
 	for _, known := range b.errorCodes {

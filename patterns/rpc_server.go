@@ -17,6 +17,7 @@ import (
 // that were cancelled before they came.
 type callServer struct {
 	bus     *Bus
+	codecs  *codecs
 	expose  bool // callers are told what an error says
 	workers int64
 	within  atomic.Int64          // handlers that wait for a call of their own function
@@ -39,11 +40,11 @@ const rememberCancelled = 1024
 // has given up.
 var errCallerGone = errors.New("motif: the caller gave up")
 
-func (b *Bus) newCallServer(ctx context.Context, cancel adapters.Endpoint) (*callServer, error) {
+func (b *Bus) newCallServer(ctx context.Context, cancel adapters.Endpoint, codecs *codecs) (*callServer, error) {
 	sub, err := b.driver.Subscribe(ctx, adapters.Source{Endpoint: cancel, Prefetch: replyPrefetch})
 	listening, halt := context.WithCancel(context.Background())
 	c := &callServer{
-		bus: b, halt: halt, done: make(chan struct{}),
+		bus: b, codecs: codecs, halt: halt, done: make(chan struct{}),
 		running: map[string]*context.CancelCauseFunc{}, cancelled: map[string]struct{}{}, order: make([]string, rememberCancelled),
 	}
 	if err != nil {
@@ -175,8 +176,11 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	p := adapters.Publication{
 		To:         adapters.Endpoint{Kind: adapters.Reply, Name: d.ReplyTo},
-		Properties: adapters.Properties{ContentType: c.bus.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
+		Properties: adapters.Properties{ContentType: c.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
 		Mandatory:  true, // of who is gone the counts tell
+	}
+	if err == nil {
+		p.ContentEncoding = string(c.codecs.coding)
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()

@@ -64,6 +64,7 @@ const unheeded = time.Second
 type plan struct {
 	source     adapters.Source
 	cfg        consumeConfig
+	codecs     *codecs // of an exchange's subscription
 	deadLetter string
 	handler    message.HandlerFunc
 	calls      *callServer

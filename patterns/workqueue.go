@@ -39,7 +39,11 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
 	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.build(&q.source)
-	q.err = errors.Join(err, cfg.check(q.source))
+	var codecErr error
+	if b != nil && b.codecs != nil {
+		q.own, codecErr = b.codecs.with(cfg.encoding)
+	}
+	q.err = errors.Join(err, cfg.check(q.source), codecErr)
 	return q
 }
 
@@ -158,7 +162,7 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 		return nil, invalid("nil handler")
 	}
 	return q.bus.start(ctx, plan{
-		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.bus, handler),
+		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.codecs(), handler),
 		failed: func(err error) error { return q.failed("work on", err) },
 	})
 }
@@ -172,15 +176,16 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))
 	}
 	dead := newWorkQueue[T](q.bus, q.deadLetter, q.err)
-	dead.deadLetter, dead.origin = q.deadLetter, q.source.Name
+	dead.deadLetter, dead.origin, dead.own = q.deadLetter, q.source.Name, q.own
 	return dead
 }
 
 // typed makes the innermost watermill handler of the user's function.
-func typed[T any](b *Bus, handler Handler[T]) message.HandlerFunc {
+func typed[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var v T
-		if err := b.codecs.unmarshal(contentType(m), m.Payload, &v); err != nil {
+		contentType, contentEncoding := contentOf(m)
+		if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
 			return nil, Reject(err)
 		}
 		return nil, handler(m.Context(), v)
