@@ -39,7 +39,7 @@ func Open(ctx context.Context, rawURL string) (Driver, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		// url.Error repeats the whole URL; even its inner error may quote a part.
-		return nil, fmt.Errorf("%w: the broker URL does not parse", ErrInvalid)
+		return nil, fmt.Errorf("%w: the broker URL does not parse (in names and passwords, characters such as / # ? %% [ ] are percent-encoded, as url.UserPassword does it)", ErrInvalid)
 	}
 	openersMu.RLock()
 	open, ok := openers[u.Scheme]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,8 @@ type Config struct {
 	// Without it that is refused, but for the loopback.
 	AllowInsecure []string
 
-	// RetryConnect makes Connect try as long as its ctx allows. Without it
+	// RetryConnect makes Connect try as long as its ctx allows, for a broker that is not there yet;
+	// one that refuses the login three times in a row is there. Without it
 	// Connect tries each address once.
 	RetryConnect bool
 
@@ -142,7 +144,7 @@ func (c *Config) check() error {
 		}
 		c.Addresses[i] = net.JoinHostPort(host, port)
 		if c.TLS == nil && !isLoopback(host) && !slices.Contains(c.AllowInsecure, host) {
-			return invalid("a login without TLS at %q: use amqps, or allow this host by name", clip(host))
+			return invalid("a login without TLS at %q: use amqps, or allow it with insecure_host=%s in the URL, or Config.AllowInsecure", clip(host), url.QueryEscape(clip(host)))
 		}
 	}
 	return nil

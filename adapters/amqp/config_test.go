@@ -57,7 +57,7 @@ func TestSecret(t *testing.T) {
 }
 
 func TestParseURL(t *testing.T) {
-	cfg, err := ParseURL("amqp://user:" + url.QueryEscape(password) + "@localhost:1234/my%2Fhost?address=127.0.0.1&heartbeat=30s&name=me&queue_type=classic&watermill_uuid=true&insecure_host=a&insecure_host=b")
+	cfg, err := ParseURL("amqp://user:" + url.QueryEscape(password) + "@localhost:1234/my%2Fhost?address=127.0.0.1&heartbeat=30s&name=me&queue_type=classic&watermill_uuid=true&insecure_host=a&insecure_host=b&retry_connect=true")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestParseURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(cfg.Addresses, []string{"localhost:1234", "127.0.0.1:5672"}) || cfg.VHost != "my/host" || cfg.TLS != nil ||
-		cfg.Heartbeat != 30*time.Second || cfg.Name != "me" || cfg.QueueType != Classic || !cfg.WatermillUUID || !slices.Equal(cfg.AllowInsecure, []string{"a", "b"}) {
+		cfg.Heartbeat != 30*time.Second || cfg.Name != "me" || cfg.QueueType != Classic || !cfg.WatermillUUID || !cfg.RetryConnect || !slices.Equal(cfg.AllowInsecure, []string{"a", "b"}) {
 		t.Errorf("%+v", cfg)
 	}
 
@@ -91,7 +91,7 @@ func TestParseURL(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	for _, raw := range []string{
 		"amqp://user:s3cret@/vhost", "amqp://user:s3cret@localhost:port/", "amqp://user:s3cr%et@localhost/",
-		"amqp://user:s3cret@localhost/a/b", "amqp://user:s3cret@localhost/#f", "amqp://user:s3cret@localhost/?s3cret=1",
+		"amqp://user:s3cret@localhost/a/b", "amqp://user:s3cret@localhost/#f", "amqp://user:s3cret@localhost/?retry_connect=s3cret",
 		"amqp://user:s3cret@localhost/?heartbeat=s3cret", "amqp://user:s3cret@localhost/?heartbeat=1ms", "amqp://user:s3cret@localhost/?watermill_uuid=s3cret", "amqp://user:s3cret@localhost/?queue_type=x",
 		"amqp://user:s3cret@localhost/?address=user:s3cret@b", "amqp://user:s3cret@localhost/?address=amqp://user:s3cret@b:1",
 		"amqp://user:s3cret@localhost/?ca_file=x", "amqps://user:s3cret@localhost/?ca_file=/does/not/exist",
@@ -161,11 +161,11 @@ func TestTLSConfig(t *testing.T) {
 	if cfg.Addresses[0] != "broker:5671" {
 		t.Errorf("address %s", cfg.Addresses[0])
 	}
-	if auth, _ := cfg.authentication(ctx); auth.Mechanism() != "PLAIN" {
+	if auth, user, _ := cfg.authentication(ctx); auth.Mechanism() != "PLAIN" || user != "guest" {
 		t.Errorf("without a certificate: %s", auth.Mechanism())
 	}
 	cfg.TLS.Certificates = make([]tls.Certificate, 1)
-	if auth, _ := cfg.authentication(ctx); auth.Mechanism() != "EXTERNAL" || auth.Response() != "" {
+	if auth, _, _ := cfg.authentication(ctx); auth.Mechanism() != "EXTERNAL" || auth.Response() != "" {
 		t.Errorf("with a certificate: %s %q", auth.Mechanism(), auth.Response())
 	}
 }

@@ -3,7 +3,6 @@ package amqp
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -15,17 +14,18 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// dial makes a connection to one node: socket, TLS, login, vhost.
-func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Connection, *frames, error) {
+// dial makes a connection to one node: socket, TLS, login, vhost. The first time more is found out
+// about what is no broker.
+func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frames, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
-	auth, err := c.authentication(ctx)
+	auth, user, err := c.authentication(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	w, err := c.socket(ctx, address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
+		return nil, nil, c.explain(err, address, user, "")
 	}
 	unhook := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
 	f := newFrames(w)
@@ -50,30 +50,29 @@ func (c *Config) dial(ctx context.Context, address, name string) (*amqp091.Conne
 	}
 	w.fail(net.ErrClosed)
 	<-w.done
-	switch {
-	case ctx.Err() != nil:
-		// Whatever amqp091 says, it was because the connection was cut short.
-		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, context.Cause(ctx))
-	case refusedLogin(err), errors.Is(err, amqp091.ErrSASL):
-		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, ErrAccess, err)
-	case errors.Is(sentinel(err), ErrLimit):
-		return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, ErrLimit, err)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever amqp091 says, it was because the connection was cut short
 	}
-	return nil, nil, fmt.Errorf("amqp: connect to %s: %w: %w", address, adapters.ErrUnavailable, err)
+	heard := w.greeting()
+	if heard == "" && first {
+		heard = c.ask(context.WithoutCancel(ctx), address)
+	}
+	return nil, nil, c.explain(err, address, user, heard)
 }
 
-func (c *Config) authentication(ctx context.Context) (amqp091.Authentication, error) {
+// authentication returns how to log in, and as whom.
+func (c *Config) authentication(ctx context.Context) (auth amqp091.Authentication, user string, err error) {
 	switch {
 	case c.Credentials != nil:
 		cred, err := c.Credentials(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("amqp: %w: credentials: %w", adapters.ErrUnavailable, err)
+			return nil, "", fmt.Errorf("amqp: %w: credentials: %w", adapters.ErrUnavailable, err)
 		}
-		return (*plain)(&cred), nil
+		return (*plain)(&cred), cred.Username, nil
 	case c.hasCertificate():
-		return external{}, nil
+		return external{}, "", nil
 	}
-	return &plain{"guest", NewSecret("guest")}, nil
+	return &plain{"guest", NewSecret("guest")}, "guest", nil
 }
 
 func (c *Config) socket(ctx context.Context, address string) (*wire, error) {

@@ -21,6 +21,7 @@
 //	queue_type=classic   see Config.QueueType
 //	watermill_uuid=true  see Config.WatermillUUID
 //	insecure_host=host   allows a login without TLS at that host; any number of them
+//	retry_connect=true   waits for a broker that is not there yet, as long as the ctx of Open allows
 //	ca_file=...          whom to trust, instead of the system's authorities
 //	server_name=...      the name that the broker's certificate must have
 //	cert_file=..., key_file=...   the client's own certificate

@@ -79,18 +79,40 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.hard, d.cut = context.WithCancel(context.Background())
 	d.publishing = newLink(d, "publish")
-	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
-	s, err := d.publishing.connect(ctx)
-	for err != nil {
-		if !cfg.RetryConnect || !sleep(ctx, pause.wait()) {
-			d.stop()
-			d.cut()
-			return nil, err
-		}
-		s, err = d.publishing.connect(ctx)
+	s, err := d.connect(ctx)
+	if err != nil {
+		d.stop()
+		d.cut()
+		return nil, err
 	}
 	d.spawn(func() { d.publishing.run(s) })
 	return d, nil
+}
+
+// maxRefused is how many logins in a row a broker may refuse that is waited for: one that is about to
+// go down refuses some, too.
+const maxRefused = 3
+
+// connect makes the first session.
+func (d *Driver) connect(ctx context.Context) (*session, error) {
+	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
+	for refused := 0; ; {
+		s, err := d.publishing.connect(ctx)
+		if err == nil || !d.cfg.RetryConnect {
+			return s, err
+		}
+		if refused++; !refusedLogin(err) {
+			refused = 0
+		}
+		if refused == maxRefused {
+			return nil, err
+		}
+		wait := pause.wait()
+		d.cfg.Logger.Warn("motif: cannot connect yet", "error", err, "next_try", wait)
+		if !sleep(ctx, wait) {
+			return nil, fmt.Errorf("%w (%w)", err, ctx.Err())
+		}
+	}
 }
 
 // String tells drivers apart in a log.

@@ -29,7 +29,11 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", sentinel(err), err)
+	is := sentinel(err)
+	if e, ok := errors.AsType[*amqp091.Error](err); ok && is == adapters.ErrMismatch { //nolint:errorlint // it is made here
+		return fmt.Errorf("%w: %w%s", is, err, wayOn(e))
+	}
+	return fmt.Errorf("%w: %w", is, err)
 }
 
 func sentinel(err error) error {

@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -78,12 +77,12 @@ func (l *link) set(s *session, err error) {
 // connect makes a session with the first address that will have it.
 func (l *link) connect(ctx context.Context) (*session, error) {
 	addresses := l.d.cfg.Addresses
-	var errs []error
+	var errs several
 	for range addresses {
 		l.mu.Lock()
-		address := addresses[l.next%len(addresses)]
+		address, first := addresses[l.next%len(addresses)], l.gen == 0
 		l.mu.Unlock()
-		conn, f, err := l.d.cfg.dial(ctx, address, l.d.cfg.Name+" "+l.role)
+		conn, f, err := l.d.cfg.dial(ctx, address, l.d.cfg.Name+" "+l.role, first)
 		if err == nil {
 			l.mu.Lock()
 			l.gen++
@@ -99,7 +98,7 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 			break
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, errs
 }
 
 // run keeps the link up, beginning with s if that is not nil.

@@ -35,14 +35,20 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 func ParseURL(rawURL string) (Config, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return Config{}, invalid("the URL does not parse")
+		return Config{}, invalid("the URL does not parse%s", misread)
 	}
 	return configOf(u)
 }
 
+// misread is what may be the matter with a URL that reads oddly.
+const misread = " (in names and passwords, characters such as / # ? % [ ] are percent-encoded, as url.UserPassword does it)"
+
 func configOf(u *url.URL) (Config, error) {
 	var cfg Config
 	switch {
+	case strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"):
+		// What comes before it may be the rest of a password, which no error may repeat.
+		return cfg, invalid("the URL has an @ after the host%s", misread)
 	case u.Scheme != "amqp" && u.Scheme != "amqps":
 		return cfg, invalid("the scheme is not amqp or amqps")
 	case u.Host == "" || u.Opaque != "":
@@ -93,6 +99,10 @@ func (c *Config) parameter(name string, values []string) (err error) {
 		if c.WatermillUUID, err = strconv.ParseBool(last); err != nil {
 			return invalid("the URL's watermill_uuid is neither true nor false")
 		}
+	case "retry_connect":
+		if c.RetryConnect, err = strconv.ParseBool(last); err != nil {
+			return invalid("the URL's retry_connect is neither true nor false")
+		}
 	case "heartbeat":
 		if c.Heartbeat, err = time.ParseDuration(last); err != nil || c.Heartbeat <= 0 {
 			return invalid("the URL's heartbeat is not a duration, such as 10s")
@@ -102,8 +112,7 @@ func (c *Config) parameter(name string, values []string) (err error) {
 			return invalid("the URL's parameter %s needs amqps", name)
 		}
 	default:
-		// It may be a piece of a password with a question mark in it.
-		return invalid("the URL has an unknown parameter")
+		return invalid("the URL's parameter %q is not known (known: address, ca_file, cert_file, heartbeat, insecure_host, key_file, name, queue_type, retry_connect, server_name, watermill_uuid)", clip(name))
 	}
 	return nil
 }

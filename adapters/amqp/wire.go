@@ -36,6 +36,9 @@ type wire struct {
 	blocked bool      // the broker said that it will not read for a while
 	armed   time.Time // when the write deadline was set last; zero: there is none
 
+	greeted bool   // of the goroutine that reads
+	heard   string // what came first
+
 	wake chan struct{} // of capacity 1
 	done chan struct{} // closed when the socket is
 }
@@ -72,7 +75,20 @@ func (w *wire) Read(p []byte) (int, error) {
 	if err != nil {
 		w.fail(err)
 	}
+	if !w.greeted {
+		w.greeted = true
+		w.mu.Lock()
+		w.heard = string(p[:min(n, 8)])
+		w.mu.Unlock()
+	}
 	return n, err
+}
+
+// greeting returns the first bytes that came, which tell what it is that answers, or "".
+func (w *wire) greeting() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard
 }
 
 // SetDeadline does nothing. amqp091 calls it to take the handshake's deadline away, and may

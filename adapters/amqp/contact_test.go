@@ -1,0 +1,160 @@
+package amqp
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// standIn is a server that is no broker: it hears what the client says first, and answers with say.
+// With nothing to say it is silent.
+func standIn(t *testing.T, say string) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			go func() {
+				_, _ = io.ReadFull(conn, make([]byte, 8))
+				if say != "" {
+					_, _ = io.WriteString(conn, strings.TrimPrefix(say, "bye"))
+					_ = conn.Close()
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestFirstContact: what is wrong with an address, and what to do, is said in one line.
+func TestFirstContact(t *testing.T) {
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	broker, err := url.Parse(n.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := broker.Host
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	webTLS := httptest.NewTLSServer(http.NotFoundHandler())
+	defer webTLS.Close()
+	secure := tlsProxy(t, newAuthority(t).server(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}))
+	host := func(server *httptest.Server) string { return server.Listener.Addr().String() }
+	for name, c := range map[string]struct {
+		url      string
+		sentinel error
+		says     string
+	}{
+		"a closed port":                {"amqp://" + closedPort(t), adapters.ErrUnavailable, "is RabbitMQ running, and is that its port?"},
+		"an HTTP server":               {"amqp://" + host(web), adapters.ErrUnavailable, "an HTTP server answers there: RabbitMQ's port is 5672"},
+		"an HTTP server, by TLS":       {"amqps://" + host(web), adapters.ErrUnavailable, "an HTTP server answers there: RabbitMQ's port is 5672"},
+		"an HTTPS server":              {"amqp://" + host(webTLS), adapters.ErrUnavailable, "an HTTP server answers there"},
+		"a TLS port":                   {"amqp://" + secure.Host, adapters.ErrUnavailable, "use amqps://"},
+		"a TLS alert":                  {"amqp://" + standIn(t, "\x15\x03\x03\x00\x02\x02\x0a"), adapters.ErrUnavailable, "TLS is spoken there: use amqps://"},
+		"a port without TLS":           {"amqps://" + at, adapters.ErrUnavailable, "no TLS is spoken there: use amqp://"},
+		"a silent port":                {"amqp://" + standIn(t, ""), adapters.ErrUnavailable, "accepts connections there and says nothing: RabbitMQ's port is 5672"},
+		"a port that hangs up":         {"amqp://" + standIn(t, "bye"), adapters.ErrUnavailable, "closed without a word: is RabbitMQ there, and ready?"},
+		"AMQP 1.0":                     {"amqp://" + standIn(t, "AMQP\x00\x01\x00\x00"), adapters.ErrUnavailable, "speaks AMQP, but not 0-9-1"},
+		"SSH":                          {"amqp://" + standIn(t, "SSH-2.0-OpenSSH_9.2\r\n"), adapters.ErrUnavailable, `does not speak AMQP (it says "SSH-2.0-")`},
+		"a name that is none":          {"amqp://nowhere.invalid?insecure_host=nowhere.invalid", adapters.ErrUnavailable, "is the name of the host right"},
+		"a certificate of nobody":      {secure.String(), adapters.ErrUnavailable, "ca_file=..."},
+		"a wrong vhost":                {"amqp://guest:guest@" + at + "/nowhere", ErrAccess, `is there a vhost "nowhere"`},
+		"a wrong password":             {"amqp://guest:s3cret@" + at, ErrAccess, "check name and password"},
+		"a wrong user":                 {"amqp://nobody:s3cret@" + at, ErrAccess, "percent-encoded"},
+		"compose":                      {"amqp://guest:guest@rabbitmq:5672", adapters.ErrInvalid, "insecure_host=rabbitmq"},
+		"an unknown parameter":         {"amqp://localhost?heart_beat=30s", adapters.ErrInvalid, `parameter "heart_beat" is not known (known: address, ca_file,`},
+		"a password with a slash":      {"amqp://user:s3cr/et@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a slash, after a number": {"amqp://user:1/s3cret@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a hash":                  {"amqp://user:s3cr#et@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a hash, after a number":  {"amqp://user:1#s3cret@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a question mark":         {"amqps://user:1?s3cret=@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a per cent":              {"amqp://user:s3cr%et@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"with a space":                 {"amqp://user:s3cr et@localhost", adapters.ErrInvalid, "percent-encoded"},
+		"two addresses":                {"amqp://" + closedPort(t) + "?address=" + standIn(t, "bye"), adapters.ErrUnavailable, "is that its port? RabbitMQ's port is 5672, or 5671 with TLS; amqp: connect to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Long enough for RabbitMQ, which thinks for three seconds about a wrong password, and for nobody else.
+			patience := time.Minute
+			if name == "a silent port" || name == "an HTTP server" { // which waits for more
+				patience = time.Second
+			}
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			_, err := adapters.Open(ctx, c.url)
+			if !errors.Is(err, c.sentinel) {
+				t.Fatalf("got %v, want %v", err, c.sentinel)
+			}
+			t.Log(err)
+			if text := err.Error(); !strings.Contains(text, c.says) || strings.Contains(text, "\n") || strings.Contains(text, "s3cr") {
+				t.Errorf("says %q, want one line that says %q", text, c.says)
+			}
+		})
+	}
+}
+
+// TestConnectWaitsForTheBroker: with retry_connect, until ctx ends or the broker refuses the login.
+func TestConnectWaitsForTheBroker(t *testing.T) {
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	u, err := url.Parse(n.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.RawQuery = "retry_connect=true"
+	if err := n.Stop(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	brief, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	_, err = adapters.Open(brief, u.String())
+	wantErr(t, "Open with nobody there", err, adapters.ErrUnavailable)
+	wantErr(t, "Open with nobody there", err, context.DeadlineExceeded)
+	if !strings.Contains(err.Error(), "is RabbitMQ running") {
+		t.Error(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		d, err := adapters.Open(soon(t), u.String())
+		if err == nil {
+			err = d.Close(ctx)
+		}
+		opened <- err
+	}()
+	if err := n.Restart(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	u.User = url.UserPassword("guest", "wrong")
+	_, err = adapters.Open(soon(t), u.String())
+	wantErr(t, "Open with a wrong password", err, ErrAccess)
+}

@@ -1,0 +1,41 @@
+package amqp
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rabbitmq/amqp091-go"
+)
+
+// optionOf says which option of a queue it is that RabbitMQ knows as an argument or property.
+var optionOf = map[string]string{
+	"x-max-length":              "MaxLength",
+	"x-overflow":                "MaxLength, DropOldest or NoDeadLetter",
+	"x-message-ttl":             "MessageTTL",
+	"x-max-priority":            "MaxPriority",
+	"x-delivery-limit":          "MaxPriority, or another client declared it",
+	"x-dead-letter-exchange":    "DeadLetter or NoDeadLetter",
+	"x-dead-letter-routing-key": "DeadLetter or NoDeadLetter",
+	"x-dead-letter-strategy":    "DeadLetter, NoDeadLetter or DropOldest",
+	"x-queue-type":              "queue_type in the URL, MaxLength or MaxPriority",
+	"auto_delete":               "it is the queue of an RPC on one side only, or another client declared it",
+}
+
+// wayOn says, of a declaration that RabbitMQ refused because there is something else of that name,
+// what differs and what to do; "" if e is another refusal. RabbitMQ says: inequivalent arg
+// 'x-max-length' for queue 'orders' in vhost '/': received none but current is the value '9' of ...
+func wayOn(e *amqp091.Error) string {
+	_, what, found := strings.Cut(e.Reason, "inequivalent arg '")
+	argument, what, _ := strings.Cut(what, "'")
+	switch {
+	case !found:
+		return ""
+	case strings.Contains(what, "for exchange"):
+		return ": a PubSub is a fanout exchange, a Routed a direct one, a Topic a topic one: use the pattern that fits, or another name"
+	}
+	option, known := optionOf[argument]
+	if !known {
+		option = "another client declared it"
+	}
+	return fmt.Sprintf(": what differs is %s: give the same options everywhere, or use the queue as it stands (Passive), or delete it, which loses what is in it", option)
+}
