@@ -93,3 +93,14 @@ func (n *Node) LimitUser(ctx context.Context, user, limit string, most int) erro
 func (v *VHost) Limit(ctx context.Context, limit string, most int) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_vhost_limit:parse_set(%s, %s, <<"test">>)`, bin(v.Name), bin(fmt.Sprintf("{%q:%d}", limit, most)))
 }
+
+// SetPolicy sets the policy, or operator policy, of the virtual host for all queues (a policy: and
+// exchanges) whose names match pattern. The definition is JSON: {"expires": 1000}.
+func (v *VHost) SetPolicy(ctx context.Context, pattern, definition string, operator bool) error {
+	set, applyTo := "parse_set", "all"
+	if operator {
+		set, applyTo = "parse_set_op", "queues"
+	}
+	return v.node.Eval(ctx, nil, `ok = rabbit_policy:%s(%s, <<"test">>, %s, %s, <<"0">>, <<"%s">>, <<"test">>)`,
+		set, bin(v.Name), bin(pattern), bin(definition), applyTo)
+}
