@@ -3,6 +3,7 @@ package adapters
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -55,6 +56,10 @@ type Delivery struct {
 	Died bool
 
 	Remaining int // of what Get took: how many more messages were ready in the queue then
+	// Early is how much before the end of its Delay the message came, where the broker was made to cut
+	// that short, as by a policy of an operator's; 0 where it was not, and where it is not known. It is as good as
+	// the clocks of publisher and receiver.
+	Early time.Duration
 
 	Properties // Attempt is at least 1
 

@@ -102,8 +102,18 @@ func early(d *adapters.Delivery) time.Duration {
 	return max(time.Until(until), 0)
 }
 
+// errEarly is why a message waits again.
+var errEarly = errors.New("the broker cut a delay short: is there a policy for its queues?")
+
+// earlyPause is for a broker that cuts each wait very short.
+const earlyPause = 10 * time.Millisecond
+
 // waitOn has a message wait on that came before its time.
 func (w *worker) waitOn(d *adapters.Delivery, wait time.Duration) {
+	if d.Early > 0 {
+		w.warn(d, "it came before its time and waits again", errEarly, "for", wait)
+		_ = w.pause(earlyPause)
+	}
 	if err := w.s.sendAgain(d, d.Attempt, wait); err != nil {
 		w.sendFailed(d, err)
 		return

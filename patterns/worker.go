@@ -96,7 +96,7 @@ func (w *worker) handle(d adapters.Delivery) {
 			}
 		}
 	}
-	if wait := early(&d); wait > 0 && s.queue != "" && !s.cfg.ackOnReceive {
+	if wait := max(early(&d), d.Early); wait > 0 && s.queue != "" && !s.cfg.ackOnReceive {
 		w.waitOn(&d, wait)
 		return
 	}

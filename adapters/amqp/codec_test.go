@@ -70,7 +70,7 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 // received is what comes of a message at the other side.
 func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 	t.Helper()
-	const channel, largest = 7, 1200 // two frames for the body
+	const channel, largest = 7, 1300 // two frames for the body
 	b, err := o.appendTo(nil, channel, "", largest)
 	if err != nil {
 		t.Fatal(err)

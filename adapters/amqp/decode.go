@@ -100,6 +100,8 @@ func (d *decoding) header(name, text string) {
 		return
 	}
 	switch name {
+	case headerUntil:
+		d.out.Early = early(text)
 	case headerUUID:
 		d.foreign = true // it may be all that has the id
 		if d.m.UUID == "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"strconv"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -34,6 +35,7 @@ const (
 	ladder      = "motif.delay." // what the names of all its queues and exchanges begin with
 	headerDelay = "motif-delay-" // and those of the headers that steer
 	headerTo    = "motif-delay-to"
+	headerUntil = "motif-delay-until" // the publisher's time at the end of the delay, in milliseconds
 	unit        = 100 * time.Millisecond
 )
 
@@ -58,6 +60,10 @@ func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 const (
 	due = ladder + "due" // the exchange below the ladder
 	out = ladder + "out" // the exchange through which messages come to exchanges
+
+	// straight is the exchange that takes messages on from due whose last queue is gone. A queue
+	// expires if a policy says so, an exchange does not.
+	straight = ladder + "straight"
 
 	// nowhere is a queue where every message goes besides, and is dropped at once. Without it
 	// one that has nowhere else to go when it is due would stay, be tried again every 3
@@ -98,6 +104,7 @@ func (r *route) climb(b []byte) []byte {
 		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
 	b = appendHeader(b, headerTo, destination(r.p.To))
+	b = appendHeader(b, headerUntil, strconv.FormatInt(time.Now().Add(r.p.Delay).UnixMilli(), 10))
 	if !r.p.To.Kind.IsExchange() {
 		b = append(appendShort(b, headerAlso), 'A')
 		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(nowhere)))
@@ -111,10 +118,15 @@ func (r *route) climb(b []byte) []byte {
 // below them, and returns how many rungs there are.
 func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 	s.mu.Lock()
-	built := s.rungs
+	built, checked := s.rungs, s.policed
 	s.mu.Unlock()
 	rungs := max(built, bits.Len64(r.steps))
-	return rungs, s.briefly(ctx, func(ch *amqp091.Channel) error {
+	if !checked {
+		if err := s.checkPolicies(ctx); err != nil {
+			return 0, err
+		}
+	}
+	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
 		if err := s.declareDue(ch, r.p.To); err != nil {
 			return err
 		}
@@ -130,6 +142,13 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 		}
 		return nil
 	})
+	if err == nil && !r.p.To.Kind.IsExchange() {
+		// For want of the last queue only, so that it is no failure if there is none yet, or no right to it.
+		_ = s.briefly(ctx, func(ch *amqp091.Channel) error {
+			return ch.QueueBind(r.p.To.Name, "", straight, false, match(headerTo, destination(r.p.To)))
+		})
+	}
+	return rungs, err
 }
 
 // checkLadder returns nil if all that buildLadder would declare is there.
@@ -147,10 +166,16 @@ func (s *session) checkLadder(ctx context.Context, r *route) error {
 
 // declareDue declares the way from below the ladder to a destination.
 func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
-	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, nil); err != nil {
+	if err := ch.ExchangeDeclare(straight, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(nowhere, true, false, false, false, amqp091.Table{"x-queue-type": string(Classic), "x-message-ttl": int64(0)}); err != nil {
+	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": straight}); err != nil {
+		return err
+	}
+	if _, err := ch.QueueDeclare(nowhere, true, false, false, false, amqp091.Table{
+		"x-queue-type": string(Classic), "x-message-ttl": int64(0),
+		"x-dead-letter-exchange": nowhere, // there is none: a policy's would get a copy of all that was delayed
+	}); err != nil {
 		return err
 	}
 	// A queue is not bound to anything, and the default exchange leads there: one that is
@@ -159,6 +184,9 @@ func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if to.Kind.IsExchange() {
 		below = out
 		if err := declareOut(ch, to.Name, here); err != nil {
+			return err
+		}
+		if err := ch.ExchangeBind(to.Name, "", straight, false, here); err != nil {
 			return err
 		}
 	}

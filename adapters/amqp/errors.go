@@ -39,6 +39,9 @@ func classify(err error) error {
 func sentinel(err error) error {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	if !ok {
+		if isA[*astrayError](err) {
+			return adapters.ErrUnsupported
+		}
 		return adapters.ErrUnavailable
 	}
 	switch e.Code {

@@ -67,7 +67,7 @@ func (s *session) arrange(ctx context.Context, r *route) error {
 	}
 	s.mu.Lock()
 	_, known := s.known[r.passes()]
-	known = known && r.steps < 1<<s.rungs
+	known = known && r.steps < 1<<s.rungs && (r.steps == 0 || time.Since(s.built) < ladderLasts)
 	s.mu.Unlock()
 	if known {
 		return nil
@@ -75,19 +75,23 @@ func (s *session) arrange(ctx context.Context, r *route) error {
 	return s.arrangeSlowly(ctx, *r) // a copy, which may go to the heap
 }
 
+const laddered adapters.Kind = 0x80 // of what is reached by the ladder
+
 // passes says what a route leads through, for the session to remember that it
 // exists.
 func (r *route) passes() adapters.Endpoint {
-	const delayed adapters.Kind = 0x80
 	e := r.p.To
 	if r.steps > 0 {
-		e.Kind |= delayed
+		e.Kind |= laddered
 	}
 	return e
 }
 
 func (s *session) arrangeSlowly(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
+	if r.steps > 0 {
+		s.renewLadder(ctx)
+	}
 	if r.p.To.Kind.IsExchange() {
 		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
 		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) {

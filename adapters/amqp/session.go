@@ -47,6 +47,8 @@ type session struct {
 	otherwise map[string]struct{}            // queues with priorities that are of the other type
 	gives     map[string]struct{}            // queues of others that give single messages
 	rungs     int                            // of the ladder, that exist
+	built     time.Time                      // when the ladder was begun, or begun anew
+	policed   bool                           // it is known that no policy leads what waits astray
 	lanes     map[string]*lane
 	laneList  []*lane
 	channels  int // that there may be

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -241,6 +242,11 @@ func TestOnTheWire(t *testing.T) {
 		if deaths, ok := got.Properties.Headers["x-death"].([]any); !ok || len(deaths) != 3 {
 			t.Errorf("a delayed message has no list of three x-death, but %v", got.Properties.Headers["x-death"])
 		}
+		until, _ := got.Properties.Headers["motif-delay-until"].(string)
+		if ms, err := strconv.ParseInt(until, 10, 64); err != nil || time.Since(time.UnixMilli(ms)).Abs() > time.Minute {
+			t.Errorf("a delayed message until %q", until)
+		}
+		delete(got.Properties.Headers, "motif-delay-until")
 		for name := range got.Properties.Headers {
 			if strings.HasPrefix(name, "x-") {
 				delete(got.Properties.Headers, name)

@@ -1,0 +1,156 @@
+package amqp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// What an operator's policies do to the queues of the ladder cannot be read by AMQP. An argument
+// wins over a policy, but numbers are the lower of both, and what has no argument is the policy's:
+//
+//   - dead-letter-routing-key replaces the message's own, and nothing that was delayed arrives:
+//     found out before the first delay of a session, which is then refused.
+//   - message-ttl, and max-length with overflow drop-head, cut delays short: what comes early says so,
+//     see early.
+//   - expires deletes a queue that nobody consumes, whatever is in it, and neither a publish nor a
+//     declaration makes it younger (3.10, 4.0, 4.3). What waits in one for longer than that is lost. What
+//     passes later finds its way past the one that is missing, and the ladder is built anew.
+//   - max-length refuses publishes, and holds up what is on its way.
+
+const (
+	// ladderLasts is how long the ladder is believed to be there: RabbitMQ deletes quorum queues
+	// that have expired every 5 s.
+	ladderLasts = 5 * time.Second
+
+	// tolerance is how early what was delayed may come: clocks differ.
+	tolerance = time.Second
+)
+
+// early reads headerUntil.
+func early(text string) time.Duration {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	if left := time.Until(time.UnixMilli(ms)); left >= tolerance && left <= maxDelay {
+		return left
+	}
+	return 0
+}
+
+// renewLadder has the ladder built anew if it was built some time ago.
+func (s *session) renewLadder(ctx context.Context) {
+	s.mu.Lock()
+	rungs, age := s.rungs, time.Since(s.built)
+	s.mu.Unlock()
+	if age < ladderLasts {
+		return
+	}
+	s.reportMissing(ctx, rungs)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.built, s.rungs = time.Now(), 0
+	for e := range s.known {
+		if e.Kind&laddered != 0 {
+			delete(s.known, e)
+		}
+	}
+}
+
+// reportMissing logs that one of the lowest rungs is gone, which is then made again.
+func (s *session) reportMissing(ctx context.Context, rungs int) {
+	missing := ""
+	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
+		for n := range rungs {
+			missing = rung(n)
+			if _, err := ch.QueueDeclarePassive(missing, true, false, false, false, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(sentinel(err), adapters.ErrNotFound) {
+		s.link.d.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", missing)
+	}
+}
+
+// checkPolicies sends a message the way that delayed ones go, to see whether it keeps its routing key.
+func (s *session) checkPolicies(ctx context.Context) error {
+	const probe = ladder + "probe"
+	key := ""
+	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
+		if err := ch.ExchangeDeclare(probe, "fanout", true, false, false, false, nil); err != nil {
+			return err
+		}
+		if _, err := s.declareAlone(ch, probe, false, waiting(0, probe)); err != nil {
+			return err
+		}
+		private, err := ch.QueueDeclare("", false, true, true, false, amqp091.Table{"x-queue-type": string(Classic)})
+		if err != nil {
+			return err
+		}
+		if err := ch.QueueBind(private.Name, "", probe, false, nil); err != nil {
+			return err
+		}
+		came, err := ch.Consume(private.Name, "", true, true, false, false, nil)
+		if err != nil {
+			return err
+		}
+		key, err = probed(ctx, ch, probe, came)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if key != probe {
+		return &astrayError{key}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policed = true
+	return nil
+}
+
+// astrayError is a policy that would lead what is delayed astray.
+type astrayError struct{ key string }
+
+func (e *astrayError) Error() string {
+	return fmt.Sprintf("a policy of the broker gives queues named %s... the dead-letter-routing-key %q, with which nothing that is delayed would arrive: "+
+		"give it to other queues only", ladder, clip(e.key))
+}
+
+// probed sends messages to the queue probe until one comes, and returns its routing key. A queue that is new
+// may refuse some.
+func probed(ctx context.Context, ch *amqp091.Channel, probe string, came <-chan amqp091.Delivery) (string, error) {
+	id := rand.Text()
+	again := time.NewTicker(500 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if err := ch.PublishWithContext(ctx, "", probe, false, false, amqp091.Publishing{MessageId: id}); err != nil {
+			return "", err
+		}
+		for waiting := true; waiting; {
+			select {
+			case m, ok := <-came:
+				if !ok {
+					return "", amqp091.ErrClosed
+				}
+				if m.MessageId == id {
+					return m.RoutingKey, nil
+				}
+			case <-again.C:
+				waiting = false
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+	}
+}
