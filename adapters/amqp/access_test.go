@@ -80,7 +80,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	secret.Store("first")
 	d := connectTo(t, v.URL, func(c *Config) {
 		c.Credentials = func(context.Context) (Credentials, error) {
-			return Credentials{"rotating", NewSecret(secret.Load().(string))}, nil
+			return Credentials{Username: "rotating", Password: NewSecret(secret.Load().(string))}, nil
 		}
 	})
 	q := unique(t)

@@ -34,6 +34,10 @@ type Config struct {
 	// in turn.
 	Addresses []string
 
+	// Resolve returns the addresses in place of Addresses, where they change. It is asked at every
+	// connect.
+	Resolve func(context.Context) ([]string, error)
+
 	VHost string // "/" if empty
 
 	// TLS turns TLS on. The broker's certificate is verified against the name in
@@ -41,7 +45,9 @@ type Config struct {
 	// spoken. The config is copied.
 	TLS *tls.Config
 
-	// Credentials is asked at every connect, so that what expires can be renewed.
+	// Credentials is asked at every connect, and before what it returned last expires: a connection that is
+	// up is then told the new password (connection.update-secret), and goes on. Its user
+	// stays the same.
 	// Without it a client certificate logs in (SASL EXTERNAL) if there is one,
 	// and guest otherwise, which RabbitMQ takes from the same machine only.
 	Credentials func(context.Context) (Credentials, error)
@@ -124,7 +130,7 @@ func (c Config) with() (Config, error) {
 
 func (c *Config) check() error {
 	switch {
-	case len(c.Addresses) == 0:
+	case len(c.Addresses) == 0 && c.Resolve == nil:
 		return invalid("no address")
 	case c.QueueType != "" && c.QueueType != Quorum && c.QueueType != Classic:
 		return invalid("queue type %q", string(c.QueueType))
@@ -137,17 +143,38 @@ func (c *Config) check() error {
 	case len(c.VHost) > adapters.MaxNameBytes || len(c.Name) > 4096:
 		return invalid("a name is too long")
 	}
-	for i, address := range c.Addresses {
+	return c.checkAddresses(c.Addresses)
+}
+
+// checkAddresses completes addresses, or says what is wrong with one.
+func (c *Config) checkAddresses(addresses []string) error {
+	for i, address := range addresses {
 		host, port, err := c.split(address)
 		if err != nil {
 			return err
 		}
-		c.Addresses[i] = net.JoinHostPort(host, port)
+		addresses[i] = net.JoinHostPort(host, port)
 		if c.TLS == nil && !isLoopback(host) && !slices.Contains(c.AllowInsecure, host) {
 			return invalid("a login without TLS at %q: use amqps, or allow it with insecure_host=%s in the URL, or Config.AllowInsecure", clip(host), url.QueryEscape(clip(host)))
 		}
 	}
 	return nil
+}
+
+// addresses returns the nodes that there are now.
+func (c *Config) addresses(ctx context.Context) ([]string, error) {
+	if c.Resolve == nil {
+		return c.Addresses, nil
+	}
+	addresses, err := c.Resolve(ctx)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("amqp: %w: resolving the broker's addresses: %w", adapters.ErrUnavailable, err)
+	case len(addresses) == 0:
+		return nil, fmt.Errorf("amqp: %w: the broker's name resolves to no address", adapters.ErrUnavailable)
+	}
+	addresses = slices.Clone(addresses)
+	return addresses, c.checkAddresses(addresses)
 }
 
 // split takes an address apart. It quotes nothing of what it does not

@@ -30,7 +30,7 @@ func TestSecret(t *testing.T) {
 		Cred    Credentials
 		auth    *plain
 	}
-	n := nest{s, s, &s, Credentials{"user", s}, &plain{"user", s}}
+	n := nest{s, s, &s, Credentials{Username: "user", Password: s}, &plain{Username: "user", Password: s}}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "a", s, "b", n, "c", &n)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "a", s, "b", n, "c", &n)

@@ -72,7 +72,7 @@ func (c *Config) authentication(ctx context.Context) (auth amqp091.Authenticatio
 	case c.hasCertificate():
 		return external{}, "", nil
 	}
-	return &plain{"guest", NewSecret("guest")}, "guest", nil
+	return &plain{Username: "guest", Password: NewSecret("guest")}, "guest", nil
 }
 
 func (c *Config) socket(ctx context.Context, address string) (*wire, error) {

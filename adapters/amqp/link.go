@@ -76,7 +76,10 @@ func (l *link) set(s *session, err error) {
 
 // connect makes a session with the first address that will have it.
 func (l *link) connect(ctx context.Context) (*session, error) {
-	addresses := l.d.cfg.Addresses
+	addresses, err := l.d.cfg.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var errs several
 	for range addresses {
 		l.mu.Lock()
@@ -151,6 +154,7 @@ func (l *link) up(s *session) {
 	l.d.meet(s)
 	l.d.event(Event{Kind: Connected, Link: l.role, Address: s.address, Generation: s.gen})
 	l.d.cfg.Logger.Info("motif: connected", "link", l.role, "address", s.address, "generation", s.gen)
+	l.d.spawn(s.renewing)
 	l.set(s, nil)
 }
 

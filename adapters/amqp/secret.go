@@ -3,6 +3,7 @@ package amqp
 import (
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // Secret is a string that does not show itself: not in any format of fmt, not
@@ -36,7 +37,11 @@ func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) 
 // Credentials is what to log in with.
 type Credentials struct {
 	Username string
-	Password Secret
+	Password Secret // or a token
+
+	// Expires is until when the password is good; the zero time: for good. Before it ends,
+	// [Config].Credentials is asked again, and each connection is told the new one.
+	Expires time.Time
 }
 
 // plain is SASL PLAIN. It is a type of our own because amqp091's are structs

@@ -65,7 +65,7 @@ func configOf(u *url.URL) (Config, error) {
 	}
 	if user := u.User; user != nil {
 		password, _ := user.Password()
-		fixed := Credentials{user.Username(), NewSecret(password)}
+		fixed := Credentials{Username: user.Username(), Password: NewSecret(password)}
 		cfg.Credentials = func(context.Context) (Credentials, error) { return fixed, nil }
 	}
 	query, err := url.ParseQuery(u.RawQuery)
