@@ -285,6 +285,8 @@ func (s Source) QueueName() string {
 		return ""
 	case s.Kind == Queue:
 		return s.Name
+	case s.predeclared():
+		return "motif." + s.Name + ":" + s.Group // with the broker's prefix it would be none of ours
 	}
 	return s.Name + ":" + s.Group
 }
@@ -411,10 +413,18 @@ func (e Endpoint) validate() error {
 	if e.Name == "" {
 		return fmt.Errorf("%w: a %s needs a name", ErrInvalid, e.Kind)
 	}
-	if strings.HasPrefix(e.Name, "amq.") && e.Kind != Reply {
+	if strings.HasPrefix(e.Name, brokersPrefix) && e.Kind != Reply && !e.predeclared() {
 		return fmt.Errorf("%w: name %q: the prefix amq. belongs to the broker", ErrInvalid, clip(e.Name))
 	}
 	return checkText("name", e.Name, MaxNameBytes)
+}
+
+const brokersPrefix = "amq."
+
+// predeclared reports whether e is an exchange that AMQP has every broker have: amq.fanout,
+// amq.direct and amq.topic, each of its own kind.
+func (e Endpoint) predeclared() bool {
+	return e.Kind.IsExchange() && e.Name == brokersPrefix+e.Kind.String()
 }
 
 // checkText refuses what AMQP's short strings cannot carry, and control

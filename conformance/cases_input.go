@@ -239,7 +239,7 @@ var inputCases = []Case{
 		Rule: "Names that belong to the broker are ErrInvalid.",
 		run: func(t *trial) {
 			d := t.connect()
-			for _, name := range []string{"amq.direct", "amq.gen-" + t.name("queue"), "amq." + t.name("queue")} {
+			for _, name := range []string{"amq.headers", "amq.gen-" + t.name("queue"), "amq." + t.name("queue")} {
 				for _, s := range []adapters.Source{
 					queue(name, 1),
 					private(adapters.Fanout, name),
