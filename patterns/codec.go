@@ -73,7 +73,7 @@ func (c JSON) Decode(data []byte, v any) error {
 	if err := d.Decode(v); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // Token does not wrap it
+	if _, err := d.Token(); err != io.EOF {
 		return errors.New("JSON codec: something comes after the value")
 	}
 	return nil
