@@ -21,7 +21,7 @@ import (
 //   - message-ttl, and max-length with overflow drop-head, cut delays short: what comes early says so,
 //     see early.
 //   - expires deletes a queue that nobody consumes, whatever is in it, and neither a publish nor a
-//     declaration makes it younger (3.10, 4.0, 4.3). What waits in one for longer than that is lost. What
+//     declaration makes it younger (3.10, 4.3). What waits in one for longer than that is lost. What
 //     passes later finds its way past the one that is missing, and the ladder is built anew.
 //   - max-length refuses publishes, and holds up what is on its way.
 
@@ -46,7 +46,8 @@ func early(text string) time.Duration {
 	return 0
 }
 
-// renewLadder has the ladder built anew if it was built some time ago.
+// renewLadder looks, if the last time was a while ago, whether a rung is gone, and has the ladder
+// built anew then. The queues behind it need no look: what is due finds its way past one that is gone.
 func (s *session) renewLadder(ctx context.Context) {
 	s.mu.Lock()
 	rungs, age := s.rungs, time.Since(s.built)
@@ -54,10 +55,15 @@ func (s *session) renewLadder(ctx context.Context) {
 	if age < ladderLasts {
 		return
 	}
-	s.reportMissing(ctx, rungs)
+	gone := s.missingRung(ctx, rungs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.built, s.rungs = time.Now(), 0
+	s.built = time.Now()
+	if gone == "" {
+		return
+	}
+	s.link.d.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", gone)
+	s.rungs = 0
 	for e := range s.known {
 		if e.Kind&laddered != 0 {
 			delete(s.known, e)
@@ -65,21 +71,22 @@ func (s *session) renewLadder(ctx context.Context) {
 	}
 }
 
-// reportMissing logs that one of the lowest rungs is gone, which is then made again.
-func (s *session) reportMissing(ctx context.Context, rungs int) {
-	missing := ""
+// missingRung returns the lowest rung whose queue is gone, "" if none is.
+func (s *session) missingRung(ctx context.Context, rungs int) string {
+	name := ""
 	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
 		for n := range rungs {
-			missing = rung(n)
-			if _, err := ch.QueueDeclarePassive(missing, true, false, false, false, nil); err != nil {
+			name = rung(n)
+			if _, err := ch.QueueDeclarePassive(name, true, false, false, false, nil); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if errors.Is(sentinel(err), adapters.ErrNotFound) {
-		s.link.d.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", missing)
+		return name
 	}
+	return ""
 }
 
 // checkPolicies sends a message the way that delayed ones go, to see whether it keeps its routing key.

@@ -65,14 +65,17 @@ func (s *session) arrange(ctx context.Context, r *route) error {
 	if !r.p.To.Kind.IsExchange() && r.steps == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	_, known := s.known[r.passes()]
-	known = known && r.steps < 1<<s.rungs && (r.steps == 0 || time.Since(s.built) < ladderLasts)
-	s.mu.Unlock()
-	if known {
+	if s.arranged(r) {
 		return nil
 	}
 	return s.arrangeSlowly(ctx, *r) // a copy, which may go to the heap
+}
+
+func (s *session) arranged(r *route) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.known[r.passes()]
+	return known && r.steps < 1<<s.rungs && (r.steps == 0 || time.Since(s.built) < ladderLasts)
 }
 
 const laddered adapters.Kind = 0x80 // of what is reached by the ladder
@@ -91,6 +94,9 @@ func (s *session) arrangeSlowly(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
 	if r.steps > 0 {
 		s.renewLadder(ctx)
+		if s.arranged(&r) {
+			return nil
+		}
 	}
 	if r.p.To.Kind.IsExchange() {
 		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
