@@ -245,6 +245,12 @@ func TestFrozen(t *testing.T) {
 	sub := subscribe(t, d, fromQueue(q, 1))
 	publish(t, d, mandatory(q), "a")
 	a := receive(t, sub, "a")
+	payload := make([]byte, 1<<20)
+	first := msg("large")
+	first.Payload = payload
+	if err := d.Publish(soon(t), mandatory(q), first); err != nil { // or none of its size would go beside another
+		t.Fatal(err)
+	}
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +266,7 @@ func TestFrozen(t *testing.T) {
 			}()
 			start := time.Now()
 			m := msg("large")
-			m.Payload = make([]byte, 1<<20)
+			m.Payload = payload
 			err := d.Publish(shortly(t), mandatory(q), m)
 			if !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) {
 				t.Errorf("Publish: %v", err)

@@ -194,7 +194,7 @@ func unsendable(x *trial) {
 		"key with NUL":        {route("a\x00b"), text("bad", 10)},
 		"key that is no UTF8": {route("a\xff"), text("bad", 10)},
 		"long queue name":     {toQueue(long), text("bad", 10)},
-		"amq. exchange":       {adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "amq.fanout"}}, text("bad", 10)},
+		"amq. exchange":       {adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "amq.news"}}, text("bad", 10)},
 		"long id":             {toQueue("jobs"), text(long, 10)},
 		"long content type":   {with(func(p *adapters.Publication) { p.ContentType = long }), text("bad", 10)},
 		"long correlation id": {with(func(p *adapters.Publication) { p.CorrelationID = long }), text("bad", 10)},
