@@ -158,7 +158,8 @@ var queueCases = []Case{
 				same(t, got[n], want[n], fmt.Sprintf("what came from publisher %d", n))
 			}
 		},
-	}, {
+	},
+	{
 		ID:    "queue/get-in-order",
 		Rule:  "Get says how many messages are left, and what it took is back when Requeue returns, in the order of the requeues.",
 		Needs: adapters.CanGet | adapters.CanRequeue,

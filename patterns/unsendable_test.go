@@ -120,7 +120,8 @@ func TestWhatMayNotBeSentOnIsNotLost(t *testing.T) {
 		{"error, Passive", everything, []patterns.WorkQueueOption{patterns.Passive()}, func() error { return errKitchen }, policy, 0, 1},
 		{
 			"RetryAfter", everything, nil, func() error { return patterns.RetryAfter(time.Minute, errKitchen) },
-			[]time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, 1, 0,
+			[]time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute},
+			1, 0,
 		},
 	}
 	for _, r := range rows {
