@@ -271,13 +271,21 @@ func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan ad
 		case <-r.stopped.Done():
 			return adapters.Delivery{}, adapters.ErrClosed
 		case <-w.lost:
-			return adapters.Delivery{}, errNoWayBack
+			return adapters.Delivery{}, r.noWayBack()
 		case <-check:
 			if w.to() != address {
-				return adapters.Delivery{}, errNoWayBack
+				return adapters.Delivery{}, r.noWayBack()
 			}
 		}
 	}
+}
+
+// noWayBack is errNoWayBack, or ErrClosed if the bus was closed, which takes the way away.
+func (r *replies) noWayBack() error {
+	if r.stopped.Err() != nil {
+		return adapters.ErrClosed
+	}
+	return errNoWayBack
 }
 
 // cancelCall tells every server that nobody waits for the answer any more. It
