@@ -232,7 +232,7 @@ func (a *answering) settled() bool {
 // the caller is told so. One that cannot be delivered is the
 // caller's loss alone: it is counted, and the request is done with.
 func (a *answering) finishSlowly(err error) {
-	if errors.Is(err, adapters.ErrUnconfirmed) {
+	if lostOnTheWay(err) {
 		err = a.sendAgain()
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
@@ -250,22 +250,32 @@ func (a *answering) finishSlowly(err error) {
 	a.s.oneLess()
 }
 
+// lostOnTheWay reports whether an answer may be delivered if it is sent again.
+func lostOnTheWay(err error) bool {
+	return errors.Is(err, adapters.ErrUnconfirmed) || errors.Is(err, adapters.ErrUnavailable)
+}
+
 // sendAgain sends the answer once more, and if its confirm is lost, too, a last time while
 // no other is sent so: it may be one that the broker ends the session for, and take others with it.
+// One that was not sent at all, for the sake of another, is tried until its time is up.
 func (a *answering) sendAgain() error {
 	ctx, cancel := context.WithTimeout(a.s.settling, resendTimeout)
 	defer cancel()
 	send := func() error { return alone(a.s.bus.driver.Publish(ctx, a.publication, a.answer)) }
 	err := send()
-	if !errors.Is(err, adapters.ErrUnconfirmed) {
+	if !lostOnTheWay(err) {
 		return err
 	}
 	select {
 	case a.s.bus.lastTry <- struct{}{}:
 		defer func() { <-a.s.bus.lastTry }()
-		return send()
 	case <-ctx.Done():
 		return err
+	}
+	for {
+		if err = send(); !errors.Is(err, adapters.ErrUnavailable) || sleep(ctx, failedPause/10) != nil {
+			return err
+		}
 	}
 }
 
