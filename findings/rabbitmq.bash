@@ -5,7 +5,8 @@
 #	install SUITE VERSION	RabbitMQ of a suite of Debian; ends with 3 if that has another version by now
 #	start SUITE		runs it on loopback
 #	stop			stops it in order
-#	client			runs the Python program on standard input, after the prelude below
+#	client [PACKAGE...]	runs the Python program on standard input, after the prelude below, with these packages
+#				of PyPI if it is the first one, else with pika 1.3.2
 
 if [ -z "${FINDING_FOLDER-}" ]; then
 	FINDING_FOLDER=$(mktemp -d)
@@ -72,7 +73,7 @@ client() {
 	local venv=$FINDING_FOLDER/venv
 	if [ ! -e "$venv" ]; then
 		quietly python3 -m venv "$venv"
-		quietly "$venv/bin/pip" install pika==1.3.2
+		quietly "$venv/bin/pip" install "${@:-pika==1.3.2}"
 	fi
 	{ echo "$prelude"; cat; } | AMQP_PORT=$amqp_port "$venv/bin/python" -
 }
