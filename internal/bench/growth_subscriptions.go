@@ -121,7 +121,7 @@ type motifSubscriber struct {
 
 func motifSubscriptions(ctx context.Context, r *Run, size int) (map[string]float64, error) {
 	return subscriptions(ctx, r, size, func(ctx context.Context, url, exchange string) (subscriber, error) {
-		_, bus, err := openBus(ctx, url, amqp.Quorum)
+		_, bus, err := openBus(ctx, url, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return nil, err
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// openBus opens a driver and a bus for bytes on it.
-func openBus(ctx context.Context, url string, kind amqp.QueueType, opts ...patterns.BusOption) (*amqp.Driver, *patterns.Bus, error) {
+// openBus opens a driver and a bus on it.
+func openBus(ctx context.Context, url string, kind amqp.QueueType, codec patterns.Codec) (*amqp.Driver, *patterns.Bus, error) {
 	cfg, err := amqp.ParseURL(url)
 	if err != nil {
 		return nil, nil, err
@@ -21,8 +21,7 @@ func openBus(ctx context.Context, url string, kind amqp.QueueType, opts ...patte
 	if err != nil {
 		return nil, nil, err
 	}
-	opts = append([]patterns.BusOption{patterns.WithCodec(patterns.Bytes{}), patterns.MaxInFlight(most)}, opts...)
-	return driver, patterns.New(driver, opts...), nil
+	return driver, patterns.New(driver, patterns.WithCodec(codec), patterns.MaxInFlight(most)), nil
 }
 
 // deleteQueues cleans up.

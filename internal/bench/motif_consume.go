@@ -13,7 +13,7 @@ import (
 func motifHandle(workers, prefetch int, d time.Duration, opts ...patterns.WorkOption) Side {
 	return func(ctx context.Context, r *Run) error {
 		return withBacklog(r, func() error {
-			_, bus, err := openBus(ctx, r.URL, amqp.Quorum)
+			_, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{})
 			if err != nil {
 				return err
 			}

@@ -41,7 +41,7 @@ func (c *counter) wait(ctx context.Context) error {
 }
 
 func motifTyped(ctx context.Context, r *Run) error {
-	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.WithCodec(patterns.JSON{}))
+	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.JSON{})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func fanoutName(groups int) string { return fmt.Sprintf("bench-fanout-%d", group
 
 func prepareFanout(groups int) func(context.Context, string) (func() error, error) {
 	return func(ctx context.Context, url string) (func() error, error) {
-		driver, bus, err := openBus(ctx, url, amqp.Quorum)
+		driver, bus, err := openBus(ctx, url, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +100,7 @@ func prepareFanout(groups int) func(context.Context, string) (func() error, erro
 
 func motifFanout(groups int) Side {
 	return func(ctx context.Context, r *Run) error {
-		_, bus, err := openBus(ctx, r.URL, amqp.Quorum)
+		_, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ const topicKey = "eu.berlin.weather"
 // about other places.
 func prepareTopic(bindings int) func(context.Context, string) (func() error, error) {
 	return func(ctx context.Context, url string) (func() error, error) {
-		driver, bus, err := openBus(ctx, url, amqp.Quorum)
+		driver, bus, err := openBus(ctx, url, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func prepareTopic(bindings int) func(context.Context, string) (func() error, err
 }
 
 func motifTopic(ctx context.Context, r *Run) error {
-	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum)
+	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{})
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func motifBatch(size int) Side {
 // withQueue has a work queue around what is measured.
 func withQueue(kind amqp.QueueType, do func(context.Context, *Run, *patterns.WorkQueue[[]byte]) error) Side {
 	return func(ctx context.Context, r *Run) error {
-		driver, bus, err := openBus(ctx, r.URL, kind)
+		driver, bus, err := openBus(ctx, r.URL, kind, patterns.Bytes{})
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 // goroutines, each on its own bus.
 func motifCall(callers int) Side {
 	return func(ctx context.Context, r *Run) error {
-		_, serving, err := openBus(ctx, r.URL, amqp.Quorum)
+		_, serving, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return err
 		}
@@ -21,7 +21,7 @@ func motifCall(callers int) Side {
 		if _, err := server.Serve(ctx, echo, patterns.Workers(min(callers, 64)), patterns.Prefetch(window)); err != nil {
 			return err
 		}
-		_, calling, err := openBus(ctx, r.URL, amqp.Quorum)
+		_, calling, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{})
 		if err != nil {
 			return err
 		}
