@@ -30,11 +30,11 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-// IsExchange tells whether endpoints of this kind copy messages to bound
+// IsExchange reports whether endpoints of this kind copy messages to bound
 // queues, rather than keep them.
 func (k Kind) IsExchange() bool { return k == Fanout || k == Direct || k == Topic }
 
-// UsesKeys tells whether endpoints of this kind route by key.
+// UsesKeys reports whether endpoints of this kind route by key.
 func (k Kind) UsesKeys() bool { return k == Direct || k == Topic }
 
 // Endpoint names a place at the broker.
@@ -272,7 +272,7 @@ type Source struct {
 	Passive bool
 }
 
-// Private tells whether the queue behind belongs to one subscription only.
+// Private reports whether the queue behind belongs to one subscription only.
 func (s Source) Private() bool {
 	return s.Kind == Reply || s.Kind.IsExchange() && s.Group == ""
 }

@@ -53,7 +53,7 @@ func (a Ability) String() string {
 	return strings.Join(names, ", ")
 }
 
-// Has tells whether all of b is in the set.
+// Has reports whether all of b is in the set.
 func (a Ability) Has(b Ability) bool { return a&b == b }
 
 // Features says what an adapter is and can do.

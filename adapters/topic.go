@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// MatchTopic tells whether a message with this key reaches a queue bound to a
+// MatchTopic reports whether a message with this key reaches a queue bound to a
 // Topic exchange with this pattern. The rules are RabbitMQ's, as a 3.10.8
 // broker answered for each pair of the matrix in testdata:
 //

@@ -31,7 +31,7 @@ func (c Case) Area() string {
 	return area
 }
 
-// alone tells whether the case does something to the broker that others would
+// alone reports whether the case does something to the broker that others would
 // notice.
 func (c Case) alone() bool { return c.Hooks&(WithRestart|WithFreeze|WithBlock|WithHoldLimit) != 0 }
 

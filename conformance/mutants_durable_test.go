@@ -94,7 +94,7 @@ var durableMutants = []mutant{
 	}},
 }
 
-// restarts calls then after each restart of the broker, and tells whether there
+// restarts calls then after each restart of the broker, and reports whether there
 // was one.
 func restarts(m *mutated, then func()) *atomic.Bool {
 	var restarted atomic.Bool

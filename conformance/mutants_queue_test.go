@@ -185,7 +185,7 @@ type unheard struct{}
 
 func (unheard) Settle(context.Context, adapters.Outcome) error { return nil }
 
-// deletions tells whether a queue was deleted behind the client's back.
+// deletions reports whether a queue was deleted behind the client's back.
 func deletions(m *mutated) *atomic.Bool {
 	var deleted atomic.Bool
 	remove := m.harness.Delete

@@ -83,7 +83,7 @@ func (r *Report) Totals() (sum Counts) {
 	return sum
 }
 
-// Passed tells whether all cases were run and none failed.
+// Passed reports whether all cases were run and none failed.
 func (r *Report) Passed() bool { return r.Count(Fail)+r.Count(NotRun) == 0 }
 
 // Find returns the result of the case with that ID, or nil.

@@ -15,7 +15,7 @@ import (
 
 var cancels = adapters.Endpoint{Kind: adapters.Fanout, Name: "f.cancel"}
 
-// nobodyListens tells whether cancels of f reach no server.
+// nobodyListens reports whether cancels of f reach no server.
 func nobodyListens(t *testing.T, bus *patterns.Bus) bool {
 	t.Helper()
 	err := bus.Driver().Publish(t.Context(), adapters.Publication{To: cancels, Mandatory: true}, rawMessage(nil))

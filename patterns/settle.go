@@ -71,14 +71,14 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-// sessionLost tells whether the session that delivered is gone. w.ctx hears of
+// sessionLost reports whether the session that delivered is gone. w.ctx hears of
 // it a little later, and may have ended for another cause before.
 func (w *worker) sessionLost() bool {
 	cause := context.Cause(w.session)
 	return errors.Is(cause, adapters.ErrSessionLost) || errors.Is(cause, adapters.ErrClosed)
 }
 
-// stopping tells whether err is a handler's answer to the end of its ctx, by
+// stopping reports whether err is a handler's answer to the end of its ctx, by
 // shutdown, rather than a failure of its own. An error that came after that is
 // taken for one whatever it says, and none before, or a handler that returns
 // ErrShutdown for reasons of its own would have its message for ever again.
@@ -145,7 +145,7 @@ func (w *worker) lost(d *adapters.Delivery) {
 
 // tell settles the message. One that cannot be settled now would stay in hand,
 // and its place in the prefetch be lost, so that it is tried until the session
-// is lost or the handlers' time is up. It tells whether it was.
+// is lost or the handlers' time is up. It reports whether it was.
 func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) bool { return w.s.tell(w.ctx, d, o) }
 
 func (s *Subscription) tell(handling context.Context, d *adapters.Delivery, o adapters.Outcome) bool {

@@ -203,7 +203,7 @@ func protect(handler message.HandlerFunc, m *message.Message) (produced []*messa
 	return produced, err
 }
 
-// sound tells whether err can be asked what it is. A nil pointer in it often
+// sound reports whether err can be asked what it is. A nil pointer in it often
 // panics then, as a nil *os.PathError does, and who asks next has no recover.
 func sound(err error) (ok bool) {
 	defer func() { ok = recover() == nil }()
@@ -230,7 +230,7 @@ func (w *worker) take(d *adapters.Delivery) {
 	}
 }
 
-// leave tells whether the message is still the worker's to settle.
+// leave reports whether the message is still the worker's to settle.
 func (w *worker) leave() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

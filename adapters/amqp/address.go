@@ -11,7 +11,7 @@ import (
 // for an address that begins like it, and which RabbitMQ puts in its place.
 const directReply = "amq.rabbitmq.reply-to"
 
-// answerable tells whether answers may be sent to an address. A caller could
+// answerable reports whether answers may be sent to an address. A caller could
 // name any queue, and have this process publish to it with this process's rights.
 func (c *Config) answerable(address string) bool {
 	for i := range len(address) {
@@ -27,7 +27,7 @@ func (c *Config) answerable(address string) bool {
 
 func isDirect(address string) bool { return strings.HasPrefix(address, directReply+".") }
 
-// namesChannel tells whether a direct reply address is one that a broker makes: the
+// namesChannel reports whether a direct reply address is one that a broker makes: the
 // process of a channel, as Erlang writes it down and then in base64, and a key. RabbitMQ
 // (up to 4.0) closes the connection of whoever publishes to an address that it cannot
 // read.

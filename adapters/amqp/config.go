@@ -90,7 +90,7 @@ type Config struct {
 	// broker a tenth longer. What watermill-amqp sends is understood in any case.
 	WatermillUUID bool
 
-	// AllowReplyTo tells whether a message may be published to Endpoint{Reply,
+	// AllowReplyTo reports whether a message may be published to Endpoint{Reply,
 	// address}, beside direct reply addresses and server-named queues: an address is the name of a queue, or an
 	// exchange that exists and a routing key, as in "answers/orders". The address of an answer is
 	// the caller's choice: whoever may send a request could otherwise have it
@@ -203,7 +203,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// hasCertificate tells whether the client has one to log in with.
+// hasCertificate reports whether the client has one to log in with.
 func (c *Config) hasCertificate() bool {
 	return c.TLS != nil && (len(c.TLS.Certificates) > 0 || c.TLS.GetClientCertificate != nil)
 }

@@ -108,7 +108,7 @@ const deletion = 50 * time.Millisecond
 
 // watch returns when the consumer delivers no more: because its channel is gone
 // with all that is in hand, because the broker has taken the queue away, or because
-// the subscription has ended. It tells whether the consumer is looked after: in
+// the subscription has ended. It reports whether the consumer is looked after: in
 // the last case it is not.
 func (c *consumer) watch() bool {
 	cancels := c.cancels

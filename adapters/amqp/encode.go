@@ -257,7 +257,7 @@ func appendHeader(b []byte, name, value string) []byte {
 	return append(b, value...)
 }
 
-// meaningful tells whether a header of this name would not just be carried:
+// meaningful reports whether a header of this name would not just be carried:
 // RabbitMQ acts on x- headers, CC and BCC, the last of which name more queues to put
 // the message into, and this package acts on its own.
 func meaningful(key string) bool {
@@ -277,7 +277,7 @@ func meaningful(key string) bool {
 	return false
 }
 
-// own tells whether this package gives a header of this name its meaning.
+// own reports whether this package gives a header of this name its meaning.
 func own(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false

@@ -62,7 +62,7 @@ func (s *session) isBeginning(queue string, err error) bool {
 	return again && sleep(s.ctx, s.ripening())
 }
 
-// isForeign tells whether a declaration failed because the exchange differs in
+// isForeign reports whether a declaration failed because the exchange differs in
 // something that is not its kind. RabbitMQ looks at the kind first.
 func isForeign(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)

@@ -274,7 +274,7 @@ func (f *frames) dealer(channel uint16) dealer {
 	return f.dealers[channel]
 }
 
-// alive tells whether there is more to come in.
+// alive reports whether there is more to come in.
 func (f *frames) alive() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -43,7 +43,7 @@ type Health struct {
 	Links []LinkHealth // the first is for publishing, the others, which are made as needed, for consuming
 }
 
-// OK tells whether every link is up and not blocked.
+// OK reports whether every link is up and not blocked.
 func (h Health) OK() bool {
 	for _, l := range h.Links {
 		if !l.Up || l.Blocked {

@@ -181,7 +181,7 @@ func (l *ledger) idle() {
 	}
 }
 
-// stop hands nothing out any more, and tells whether something is in hand.
+// stop hands nothing out any more, and reports whether something is in hand.
 func (l *ledger) stop() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

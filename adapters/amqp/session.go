@@ -128,7 +128,7 @@ func controls(channels int) int { return max(1, min(8, channels/4)) }
 // when the broker throws everybody out.
 func (s *session) lasted() bool { return time.Since(s.since) > lasting }
 
-// alive tells whether what failed in the session failed for another reason than
+// alive reports whether what failed in the session failed for another reason than
 // that the session is over, or about to be.
 func (s *session) alive() bool {
 	return s.ctx.Err() == nil && !s.conn.IsClosed() && s.wire.alive() && s.frames.alive()

@@ -144,7 +144,7 @@ func (w *wire) room() <-chan struct{} {
 	return w.roomy
 }
 
-// alive tells whether what is written still leaves.
+// alive reports whether what is written still leaves.
 func (w *wire) alive() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -96,7 +96,7 @@ func addDeath(old []death, queue, reason string) []death {
 	return deaths
 }
 
-// isCycle tells whether the message was in the queue before, and nobody
+// isCycle reports whether the message was in the queue before, and nobody
 // rejected it since.
 func isCycle(deaths []death, queue string) bool {
 	for _, d := range deaths {

@@ -28,7 +28,7 @@ func (r *routes) find(e adapters.Endpoint) *queue {
 	return r.queues[e.Name]
 }
 
-// has tells whether an exchange exists.
+// has reports whether an exchange exists.
 func (r *routes) has(e adapters.Endpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

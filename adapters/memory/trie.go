@@ -44,7 +44,7 @@ type topicValue[T comparable] struct {
 	id       int // for marking it as visited
 }
 
-// add binds value with pattern, and tells whether it was not yet.
+// add binds value with pattern, and reports whether it was not yet.
 func (t *topicTrie[T]) add(pattern string, value T) bool {
 	n := &t.root
 	for word, more := "", pattern != ""; more; {
@@ -66,7 +66,7 @@ func (t *topicTrie[T]) add(pattern string, value T) bool {
 	return true
 }
 
-// remove takes the binding of value with pattern away, and tells whether there
+// remove takes the binding of value with pattern away, and reports whether there
 // was one.
 func (t *topicTrie[T]) remove(pattern string, value T) bool {
 	n := t.find(pattern)
@@ -229,7 +229,7 @@ func (w *topicWalker[T]) enter(n *topicNode[T]) {
 	}
 }
 
-// mark tells whether this is the first time in this match.
+// mark reports whether this is the first time in this match.
 func (w *topicWalker[T]) mark(id int) bool {
 	if w.marked[id] == w.round {
 		return false

@@ -331,7 +331,7 @@ func (d *Driver) shutDown(subs []*subscription) {
 
 type closer interface{ Close() error }
 
-// contains tells whether c is among those before it: a pair may be one value.
+// contains reports whether c is among those before it: a pair may be one value.
 func contains(before []closer, c closer) bool {
 	for _, b := range before {
 		if reflect.TypeOf(b) == reflect.TypeOf(c) && reflect.ValueOf(c).Comparable() && b == c {

@@ -90,7 +90,7 @@ func (s *fakeSubscriber) Subscribe(ctx context.Context, _ string) (<-chan *messa
 	return out, nil
 }
 
-// hand tells whether m was handed over and acked.
+// hand reports whether m was handed over and acked.
 func (s *fakeSubscriber) hand(ctx context.Context, out chan<- *message.Message, m *message.Message) bool {
 	m = m.Copy()
 	ctx, cancel := context.WithCancel(ctx)

@@ -76,7 +76,7 @@ func restarter(t *testing.T, broker *memory.Broker) []string {
 	return []string{os.Args[0], restartArg, s.Listener.Addr().String()}
 }
 
-// raceDetected tells whether this program has the race detector.
+// raceDetected reports whether this program has the race detector.
 func raceDetected() bool {
 	info, _ := debug.ReadBuildInfo()
 	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})

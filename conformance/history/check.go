@@ -332,7 +332,7 @@ func (j *judge) judge(c copyOf, l *life) {
 	}
 }
 
-// accountedFor tells whether it is known where a copy is, or why it is not
+// accountedFor reports whether it is known where a copy is, or why it is not
 // there.
 func (j *judge) accountedFor(c copyOf, l *life) bool {
 	if l.handled || l.left || j.onTheWay[c.identity] || j.gone(c.queue, l) {
@@ -347,7 +347,7 @@ func (j *judge) accountedFor(c copyOf, l *life) bool {
 	return l.rejected && j.lettersGone(c.queue)
 }
 
-// gone tells whether a queue may have dropped a copy.
+// gone reports whether a queue may have dropped a copy.
 func (j *judge) gone(queue string, l *life) bool {
 	return j.queues.forgets(queue) || j.purgedSince(queue, l)
 }
@@ -357,7 +357,7 @@ func (j *judge) purgedSince(queue string, l *life) bool {
 	return purged && l.sent < at
 }
 
-// lettersGone tells whether what a queue rejects may be gone.
+// lettersGone reports whether what a queue rejects may be gone.
 func (j *judge) lettersGone(queue string) bool {
 	dead := j.queues[queue].DeadLetter
 	return dead == "" || j.queues.forgets(dead)
@@ -386,7 +386,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 	}
 }
 
-// returned tells whether a delivery gives a reason for the next one: because
+// returned reports whether a delivery gives a reason for the next one: because
 // it was requeued, or its session was lost, also if it had been acknowledged,
 // for the broker may not have heard of that. The broker may know of a lost session long
 // before the client, but not of one that is closed. A crash may take an acknowledgement with it

@@ -18,7 +18,7 @@ func (q queues) deadLetters(queue string) (chain []string) {
 	return chain
 }
 
-// forgets tells whether a message may go from a queue with nobody to blame:
+// forgets reports whether a message may go from a queue with nobody to blame:
 // since the queue goes itself, or drops messages and keeps no dead letters, or
 // those are dropped in turn.
 func (q queues) forgets(queue string) bool {

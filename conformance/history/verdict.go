@@ -65,7 +65,7 @@ func (v Verdict) String() string {
 		v.Attempted, v.Confirmed, v.Unknown, v.Recovered, v.Delivered, v.Duplicated, v.Lost, v.Unexpected, len(v.Violations))
 }
 
-// Has tells whether there is a violation of a kind.
+// Has reports whether there is a violation of a kind.
 func (v Verdict) Has(k Kind) bool {
 	return slices.ContainsFunc(v.Violations, func(v Violation) bool { return v.Kind == k })
 }

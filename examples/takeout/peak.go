@@ -136,7 +136,7 @@ func (e *evening) ask(ctx context.Context, o Order) error {
 	}
 }
 
-// unanswered tells whether err says only that it is not known, or was not
+// unanswered reports whether err says only that it is not known, or was not
 // possible, to place an order.
 func unanswered(err error) bool {
 	return slices.ContainsFunc([]error{

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// onTerminal tells whether stderr is one, where a line can be written over.
+// onTerminal reports whether stderr is one, where a line can be written over.
 var onTerminal = sync.OnceValue(func() bool {
 	info, err := os.Stderr.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -59,7 +59,7 @@ func (t Target) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Met tells whether a result meets the target.
+// Met reports whether a result meets the target.
 func (t Target) Met(r *Result) bool {
 	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.P50 == 0 || r.P50Ratio <= t.P50) &&
 		(t.Micros == 0 || 1e6/r.Ours.Rate <= t.Micros)

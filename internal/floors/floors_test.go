@@ -197,7 +197,7 @@ func place(pkg string) (room string, floor int) {
 
 func isTestRoom(room string) bool { return within(room, "internal") && strings.HasSuffix(room, "test") }
 
-// within tells whether pkg is folder or below it.
+// within reports whether pkg is folder or below it.
 func within(pkg, folder string) bool { return strings.HasPrefix(pkg+"/", folder+"/") }
 
 func TestViolation(t *testing.T) {

@@ -71,7 +71,7 @@ func (r *rules) strict(q adapters.QueueSpec) bool {
 	return r.quorum && r.version == memory.RabbitMQ43 && !q.AutoDelete && (q.MaxLength == 0 || q.Overflow == adapters.DropHead)
 }
 
-// isGrave tells whether dead letters of a queue go to this one.
+// isGrave reports whether dead letters of a queue go to this one.
 func (r *rules) isGrave(name string) bool {
 	for label := range r.counts {
 		if r.p.specs[label].DeadLetter == name {

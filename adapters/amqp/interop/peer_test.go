@@ -69,7 +69,7 @@ func (m *module) findNow() error {
 	return has()
 }
 
-// required tells whether a missing peer is a failure, as it is for a missing
+// required reports whether a missing peer is a failure, as it is for a missing
 // broker.
 func required() bool { return os.Getenv("MOTIF_BROKER") == "require" }
 

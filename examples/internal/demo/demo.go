@@ -66,7 +66,7 @@ func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
 	return fs
 }
 
-// InProcess tells whether the broker lives in this process, so that every role
+// InProcess reports whether the broker lives in this process, so that every role
 // must too.
 func (o Options) InProcess() bool { return strings.HasPrefix(o.Broker, "memory:") }
 
