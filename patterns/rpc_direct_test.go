@@ -213,7 +213,7 @@ func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
 		sub, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), func(context.Context, int) (int, error) {
 			ran++
 			return 0, nil
-		}, patterns.Prefetch(3)) // and one worker
+		}, patterns.Workers(1), patterns.Prefetch(3))
 		must(t, err)
 		rpc := patterns.NewRPC[int, int](calling, "f")
 		for range 4 {
@@ -257,7 +257,7 @@ func held(t *testing.T, f func(*testing.T, *heldDriver, *memory.Broker, *pattern
 		d := &heldDriver{Client: broker.Connect()}
 		serving := patterns.New(d)
 		defer serving.Close(t.Context())
-		sub, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), double, patterns.Prefetch(3))
+		sub, err := patterns.NewRPC[int, int](serving, "f").Serve(t.Context(), double, patterns.Workers(1), patterns.Prefetch(3))
 		must(t, err)
 		f(t, d, broker, serving, sub, patterns.NewRPC[int, int](calling, "f"))
 	})

@@ -258,14 +258,14 @@ func TestServerShutDownOrLostInMidCall(t *testing.T) {
 
 func TestRequestWithoutReplyAddressIsRun(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
-		ran := 0
-		_, err := patterns.NewRPC[int, int](bus, "f").Serve(t.Context(), func(context.Context, int) (int, error) { ran++; return 0, nil })
+		var ran atomic.Int32 // by two workers
+		_, err := patterns.NewRPC[int, int](bus, "f").Serve(t.Context(), func(context.Context, int) (int, error) { ran.Add(1); return 0, nil })
 		must(t, err)
 		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{}, "1")
 		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{ReplyTo: "amq.gone", CorrelationID: "x"}, "1")
 		synctest.Wait()
-		if info, _ := broker.Queue("f"); ran != 2 || info.Unacked != 0 {
-			t.Errorf("ran %d times, queue %+v", ran, info)
+		if info, _ := broker.Queue("f"); ran.Load() != 2 || info.Unacked != 0 {
+			t.Errorf("ran %d times, queue %+v", ran.Load(), info)
 		}
 	})
 }
