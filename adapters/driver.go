@@ -21,7 +21,8 @@ type Driver interface {
 	// Publish sends messages and returns nil only when the broker has taken
 	// responsibility for every one: stored in each queue it was routed to
 	// (durably, unless Transient or the queue is private), or routed nowhere
-	// without being Mandatory. An exchange that is missing is declared.
+	// without being Mandatory. An exchange that is missing is declared, unless its Kind is
+	// Exchange: then it is ErrNotFound, and nothing is sent.
 	//
 	// Where some messages failed the error is a *PublishError. ErrUnroutable,
 	// ErrNacked and ErrTooLarge say that a message is certainly not stored in the

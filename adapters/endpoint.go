@@ -13,14 +13,15 @@ import (
 type Kind uint8
 
 const (
-	Queue  Kind = iota // keeps messages; its consumers compete for them
-	Fanout             // copies to every bound queue
-	Direct             // copies to the queues bound with exactly the message's key
-	Topic              // copies to the queues bound with a pattern that matches the key
-	Reply              // a private address for answers to calls: of one subscription, or from a ReplyReceiver
+	Queue    Kind = iota // keeps messages; its consumers compete for them
+	Fanout               // copies to every bound queue
+	Direct               // copies to the queues bound with exactly the message's key
+	Topic                // copies to the queues bound with a pattern that matches the key
+	Reply                // a private address for answers to calls: of one subscription, or from a ReplyReceiver
+	Exchange             // an exchange of any type, as somebody else declared it: to publish to, never a source
 )
 
-var kindNames = [...]string{"queue", "fanout", "direct", "topic", "reply"}
+var kindNames = [...]string{"queue", "fanout", "direct", "topic", "reply", "exchange"}
 
 // String returns the kind's name in lower case.
 func (k Kind) String() string {
@@ -32,9 +33,9 @@ func (k Kind) String() string {
 
 // IsExchange reports whether endpoints of this kind copy messages to bound
 // queues, rather than keep them.
-func (k Kind) IsExchange() bool { return k == Fanout || k == Direct || k == Topic }
+func (k Kind) IsExchange() bool { return k == Fanout || k == Direct || k == Topic || k == Exchange }
 
-// UsesKeys reports whether endpoints of this kind route by key.
+// UsesKeys reports whether endpoints of this kind route by key. An [Exchange] may or may not.
 func (k Kind) UsesKeys() bool { return k == Direct || k == Topic }
 
 // Endpoint names a place at the broker.
@@ -109,9 +110,9 @@ type Properties struct {
 type Publication struct {
 	To Endpoint
 
-	// Key is the routing key of a Direct or Topic endpoint. With a Queue it
-	// routes nothing but is carried, so that a message sent again keeps the key
-	// it first came with. Not for the other kinds.
+	// Key is the routing key of a Direct or Topic endpoint, or of an Exchange, where it may be
+	// empty. With a Queue it routes nothing but is carried, so that a message sent again keeps
+	// the key it first came with. Not for the other kinds.
 	Key string
 
 	Properties
@@ -134,7 +135,7 @@ type Publication struct {
 
 // Needs returns the abilities without which an adapter must refuse p.
 func (p Publication) Needs() Ability {
-	need := kindNeeds[p.To.Kind%Kind(len(kindNeeds))]
+	need := p.To.Kind.needs()
 	if p.Delay > 0 {
 		need |= CanDelay
 	}
@@ -150,7 +151,15 @@ func (p Publication) Needs() Ability {
 	return need
 }
 
-var kindNeeds = [...]Ability{Queue: 0, Fanout: CanFanout, Direct: CanRoute, Topic: CanTopic, Reply: CanReply}
+var kindNeeds = [...]Ability{Queue: 0, Fanout: CanFanout, Direct: CanRoute, Topic: CanTopic, Reply: CanReply, Exchange: CanExchange}
+
+// needs returns the abilities that endpoints of this kind take. An unknown one is invalid, not unsupported.
+func (k Kind) needs() Ability {
+	if int(k) < len(kindNeeds) {
+		return kindNeeds[k]
+	}
+	return 0
+}
 
 // Validate returns an error that wraps [ErrInvalid] where p breaks a rule that
 // holds for every adapter, else nil. An adapter calls it before it sends
@@ -160,7 +169,7 @@ func (p Publication) Validate() error {
 		return err
 	}
 	switch {
-	case p.Key != "" && !p.To.Kind.UsesKeys() && p.To.Kind != Queue:
+	case p.Key != "" && (p.To.Kind == Fanout || p.To.Kind == Reply):
 		return fmt.Errorf("%w: key %q given to a %s, which does not route by key", ErrInvalid, clip(p.Key), p.To.Kind)
 	case p.Delay < 0:
 		return fmt.Errorf("%w: negative delay %v", ErrInvalid, p.Delay)
@@ -293,7 +302,7 @@ func (s Source) QueueName() string {
 
 // Needs returns the abilities without which an adapter must refuse s.
 func (s Source) Needs() Ability {
-	need := kindNeeds[s.Kind%Kind(len(kindNeeds))]
+	need := s.Kind.needs()
 	if s.Group != "" {
 		need |= CanGroup
 	}
@@ -322,6 +331,9 @@ func (s Source) Needs() Ability {
 // holds for every adapter, else nil. It does not look at Prefetch, which
 // matters to Subscribe only: see [Source.ValidateSubscribe].
 func (s Source) Validate() error {
+	if s.Kind == Exchange {
+		return fmt.Errorf("%w: %s is of a type unknown here: bind a queue to it, and use that", ErrInvalid, s.Endpoint)
+	}
 	if s.Kind == Reply {
 		if s.Name != "" || s.Group != "" || len(s.Keys) > 0 {
 			return fmt.Errorf("%w: a reply source has no name, group or keys", ErrInvalid)
@@ -413,7 +425,7 @@ func (e Endpoint) validate() error {
 	if e.Name == "" {
 		return fmt.Errorf("%w: a %s needs a name", ErrInvalid, e.Kind)
 	}
-	if strings.HasPrefix(e.Name, brokersPrefix) && e.Kind != Reply && !e.predeclared() {
+	if strings.HasPrefix(e.Name, brokersPrefix) && e.Kind != Reply && e.Kind != Exchange && !e.predeclared() {
 		return fmt.Errorf("%w: name %q: the prefix amq. belongs to the broker", ErrInvalid, clip(e.Name))
 	}
 	return checkText("name", e.Name, MaxNameBytes)

@@ -30,6 +30,7 @@ const (
 	CanBalance                        // fair dispatch: prefetch holds, and an idle consumer gets the next message
 	CanAutoDelete                     // queues that go with their last consumer
 	CanUnbind                         // the driver is an Unbinder
+	CanExchange                       // publishing to Exchange endpoints
 
 	// Everything is all of them, as RabbitMQ and the in-process broker have it.
 	Everything Ability = 1<<iota - 1
@@ -37,7 +38,7 @@ const (
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
-	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding",
+	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
 }
 
 // String returns the names of the abilities in the set, separated by commas.

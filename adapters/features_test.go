@@ -11,8 +11,8 @@ func TestAbilityNames(t *testing.T) {
 	if got := bits.OnesCount32(uint32(Everything)); got != len(abilityNames) {
 		t.Fatalf("%d abilities have %d names", got, len(abilityNames))
 	}
-	if CanUnbind<<1 != Everything+1 {
-		t.Errorf("Everything is %b, the last ability is %b", Everything, CanUnbind)
+	if CanExchange<<1 != Everything+1 {
+		t.Errorf("Everything is %b, the last ability is %b", Everything, CanExchange)
 	}
 	seen := make(map[string]bool)
 	for i := range abilityNames {

@@ -44,6 +44,7 @@ func Cases() []Case {
 		queueCases,
 		pubsubCases,
 		routedCases,
+		exchangeCases,
 		topicCases,
 		rpcCases,
 		answerCases,

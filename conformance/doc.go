@@ -210,6 +210,13 @@
 //   - routed/unbind-missing: To unbind a key that is not bound is no error, and changes nothing.
 //   - routed/key-delivered: A delivery has the key that its message was published with.
 //
+// exchange:
+//
+//   - exchange/as-it-stands: What is published to an existing exchange goes where the exchange
+//     routes it, of whichever kind it is.
+//   - exchange/missing: To publish to an existing exchange that does not exist is ErrNotFound and
+//     makes none: it can be declared as any kind then, and is used at once.
+//
 // topic:
 //
 //   - topic/matrix: A topic subscription gets exactly the messages whose key its pattern matches,

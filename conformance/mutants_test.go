@@ -35,6 +35,7 @@ var mutants = slices.Concat(
 	queueMutants,
 	pubsubMutants,
 	routedMutants,
+	exchangeMutants,
 	topicMutants,
 	rpcMutants,
 	failureMutants,

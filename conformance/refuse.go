@@ -80,6 +80,9 @@ func askFor(ability adapters.Ability, name string) asking {
 		return both(private(adapters.Direct, name, "key"))
 	case adapters.CanTopic:
 		return both(private(adapters.Topic, name, "key"))
+	case adapters.CanExchange:
+		p.To.Kind = adapters.Exchange
+		return asking{publish: &p}
 	case adapters.CanReply:
 		return asking{source: &adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 1}}
 	case adapters.CanGroup:

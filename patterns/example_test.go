@@ -131,6 +131,31 @@ func ExampleRouted() {
 	// Output: error: disk full
 }
 
+// The exchange and its bindings are somebody else's: here those of a broker in the process.
+func ExampleExchange() {
+	ctx := context.Background()
+	broker := memory.New()
+	bus := patterns.New(broker.Connect())
+	defer bus.Close(ctx)
+	queue := patterns.NewWorkQueue[string](bus, "audit-eu")
+	_ = queue.Declare(ctx)
+	_ = broker.DeclareExchange("audit", "headers")
+	_ = broker.Bind("audit-eu", "audit", "", map[string]string{"region": "eu"})
+
+	audit := patterns.NewExchange[string](bus, "audit")
+	_ = audit.Publish(ctx, "", "paid 1", patterns.Header("region", "us"))
+	_ = audit.Publish(ctx, "", "paid 2", patterns.Header("region", "eu"))
+	entry, _ := patterns.NewWorkQueue[string](bus, "audit-eu", patterns.Passive()).Get(ctx)
+	fmt.Println(entry.Value)
+	_ = entry.Ack(ctx)
+
+	err := patterns.NewExchange[string](bus, "missing").Publish(ctx, "", "to nobody")
+	fmt.Println(errors.Is(err, adapters.ErrNotFound))
+	// Output:
+	// paid 2
+	// true
+}
+
 func ExampleTopic() {
 	ctx := context.Background()
 	bus := patterns.New(memory.New().Connect())

@@ -264,7 +264,7 @@ func failed(what, name string, err error) error {
 }
 
 var patternNames = map[adapters.Kind]string{
-	adapters.Queue: "work queue", adapters.Fanout: "PubSub", adapters.Direct: "Routed", adapters.Topic: "Topic",
+	adapters.Queue: "work queue", adapters.Fanout: "PubSub", adapters.Direct: "Routed", adapters.Topic: "Topic", adapters.Exchange: "Exchange",
 }
 
 // alone is the failure of the only message of a publish.

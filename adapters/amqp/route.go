@@ -99,7 +99,12 @@ func (s *session) arrangeSlowly(ctx context.Context, r route) error {
 		}
 	}
 	if r.p.To.Kind.IsExchange() {
-		err = s.briefly(ctx, func(ch *amqp091.Channel) error { return s.declareExchange(ch, r.p.To) })
+		err = s.briefly(ctx, func(ch *amqp091.Channel) error {
+			if r.p.To.Kind == adapters.Exchange { // its type is not said, nor looked at
+				return ch.ExchangeDeclarePassive(r.p.To.Name, amqp091.ExchangeDirect, true, false, false, false, nil)
+			}
+			return s.declareExchange(ch, r.p.To)
+		})
 		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) {
 			withheld, err = err, nil // it may be there: who may write to it need not be allowed to declare it
 		}

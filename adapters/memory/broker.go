@@ -39,7 +39,7 @@ func New(options ...Option) *Broker {
 	b := &Broker{version: Newest, consumerTimeout: defaultTimeout, clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)
 	b.routes.replies = make(map[string]*queue)
-	b.routes.exchanges = make(map[string]*exchange)
+	b.routes.exchanges = predeclared()
 	b.delays.broker = b
 	for _, o := range options {
 		o(b)

@@ -60,7 +60,7 @@
 //
 // # Escape hatches
 //
-// [Broker.Queue], [Broker.Purge], [Broker.DeleteQueue] and
+// [Broker.Queue], [Broker.Purge], [Broker.DeleteQueue], [Broker.DeclareExchange], [Broker.Bind] and
 // [Broker.DeleteExchange] are what an operator does with RabbitMQ's tools. For a
 // driver that was opened by URL, driver.(*memory.Client).Broker() leads to them.
 //

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -64,12 +65,16 @@ func (b *Broker) DeleteQueue(name string) error {
 
 // DeleteExchange deletes an exchange with all bindings to it. Subscriptions go
 // on, but nothing reaches them through it until it is declared and bound again.
-// Without such an exchange it returns an error that wraps ErrNotFound.
+// Without such an exchange it returns an error that wraps ErrNotFound, and for one of the broker's own, whose
+// name begins with amq., one that wraps ErrAccess.
 func (b *Broker) DeleteExchange(name string) error {
 	b.control.Lock()
 	defer b.control.Unlock()
 	if b.routes.exchanges[name] == nil {
 		return notFound("exchange", name)
+	}
+	if strings.HasPrefix(name, "amq.") {
+		return fmt.Errorf("memory: exchange %q belongs to the broker: %w", name, adapters.ErrAccess)
 	}
 	b.routes.mu.Lock()
 	defer b.routes.mu.Unlock()

@@ -101,7 +101,9 @@ func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Messa
 	case p.To.Kind.IsExchange():
 		var r record
 		r.set(p, priority, m, bytes.Clone(m.Payload), &b.clock)
-		_, err = b.route(p.To, &r)
+		if _, err = b.route(p.To, &r); err != nil && p.To.Kind == adapters.Exchange && !b.routes.has(p.To) {
+			err = notFound("exchange", p.To.Name) // since it was looked for
+		}
 	default: // as route does, with one copy fewer
 		q := b.routes.find(p.To)
 		if q == nil {
@@ -124,7 +126,7 @@ func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Messa
 func (b *Broker) route(to adapters.Endpoint, r *record) (refused []*queue, err error) {
 	var queues []*queue
 	if to.Kind.IsExchange() {
-		queues = b.routes.match(to.Name, r.key)
+		queues = b.routes.match(to.Name, r)
 	} else if q := b.routes.find(to); q != nil {
 		queues = []*queue{q}
 	}

@@ -28,40 +28,51 @@ func (r *routes) find(e adapters.Endpoint) *queue {
 	return r.queues[e.Name]
 }
 
-// has reports whether an exchange exists.
+// has reports whether an exchange exists, and is of the kind that is asked for.
 func (r *routes) has(e adapters.Endpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	x := r.exchanges[e.Name]
-	return x != nil && x.kind == e.Kind
+	return x != nil && (x.kind == e.Kind || e.Kind == adapters.Exchange)
 }
 
-// match returns the queues bound to an exchange for key, each once.
-func (r *routes) match(name, key string) []*queue {
+// match returns the queues to which an exchange routes a message, each once.
+func (r *routes) match(name string, m *record) []*queue {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	x := r.exchanges[name]
-	switch {
-	case x == nil:
+	if x == nil {
 		return nil
-	case x.kind != adapters.Topic:
-		return slices.Clone(x.byKey[key])
 	}
-	var found []*queue
-	x.patterns.match(key, func(q *queue) { found = append(found, q) })
-	return found
+	switch x.kind {
+	case adapters.Fanout:
+		return slices.Clone(x.byKey[""])
+	case adapters.Topic:
+		var found []*queue
+		x.patterns.match(m.key, func(q *queue) { found = append(found, q) })
+		return found
+	case headers:
+		return x.byHeaders.match(m.metadata)
+	}
+	return slices.Clone(x.byKey[m.key])
 }
 
 // exchange is one binding table.
 type exchange struct {
-	kind     adapters.Kind
-	byKey    map[string][]*queue // of Fanout, which has just the key "", and of Direct
-	patterns topicTrie[*queue]   // of Topic
+	kind      adapters.Kind
+	byKey     map[string][]*queue // of Fanout, which has just the key "", and of Direct
+	patterns  topicTrie[*queue]   // of Topic
+	byHeaders headerBindings      // of headers
+}
+
+func newExchange(kind adapters.Kind) *exchange {
+	return &exchange{kind: kind, byKey: make(map[string][]*queue)}
 }
 
 // binding names one binding of a queue.
 type binding struct {
 	exchange, key string
+	headers       string // of a headers exchange: see headersName
 }
 
 func (r *routes) bind(q *queue, b binding) {
@@ -82,8 +93,12 @@ func (r *routes) unbind(q *queue, b binding) {
 	}
 	delete(q.bindings, b)
 	x := r.exchanges[b.exchange]
-	if x.kind == adapters.Topic {
+	switch x.kind {
+	case adapters.Topic:
 		x.patterns.remove(b.key, q)
+		return
+	case headers:
+		x.byHeaders = slices.DeleteFunc(x.byHeaders, func(h headerBinding) bool { return h.queue == q && h.name == b.headers })
 		return
 	}
 	left := slices.DeleteFunc(x.byKey[b.key], func(o *queue) bool { return o == q })

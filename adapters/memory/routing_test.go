@@ -75,7 +75,7 @@ func TestOneQueueBoundToTwoExchanges(t *testing.T) {
 	declare(t, c, s)
 	declare(t, c, from(adapters.Direct, "", "key"))
 	b.routes.mu.Lock()
-	b.routes.bind(b.routes.queues["a:b"], binding{"the-direct", "key"})
+	b.routes.bind(b.routes.queues["a:b"], binding{exchange: "the-direct", key: "key"})
 	b.routes.mu.Unlock()
 	publish(t, c, adapters.Publication{To: s.Endpoint}, "1")
 	publish(t, c, to(adapters.Direct, "key"), "2")
@@ -130,7 +130,7 @@ func TestUnbindOfNothing(t *testing.T) {
 		}
 	}
 	wantErr(t, "private", c.Unbind(ctx, from(adapters.Topic, "", "#")), adapters.ErrInvalid)
-	if len(c.broker.routes.exchanges)+len(c.broker.routes.queues) > 0 {
+	if len(c.broker.routes.exchanges) > len(predeclared()) || len(c.broker.routes.queues) > 0 {
 		t.Error("Unbind declared something")
 	}
 }

@@ -71,14 +71,14 @@ func (b *Broker) sourceQueue(s adapters.Source) *queue {
 
 func bindings(s adapters.Source) []binding {
 	if s.Kind == adapters.Fanout {
-		return []binding{{s.Name, ""}}
+		return []binding{{exchange: s.Name}}
 	}
 	bindings := make([]binding, len(s.Keys))
 	for i, key := range s.Keys {
 		if s.Kind == adapters.Topic {
 			key = adapters.NormalPattern(key)
 		}
-		bindings[i] = binding{s.Name, key}
+		bindings[i] = binding{exchange: s.Name, key: key}
 	}
 	return bindings
 }
@@ -92,6 +92,9 @@ func (b *Broker) checkExchange(e adapters.Endpoint) error {
 
 // declareExchange is declare for an exchange alone.
 func (b *Broker) declareExchange(e adapters.Endpoint) error {
+	if e.Kind == adapters.Exchange {
+		return notFound("exchange", e.Name)
+	}
 	if err := b.checkExchange(e); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (b *Broker) checkQueue(name string, spec adapters.QueueSpec) error {
 // makeExchange and makeQueue need the lock of the routes too.
 func (b *Broker) makeExchange(e adapters.Endpoint) {
 	if b.routes.exchanges[e.Name] == nil {
-		b.routes.exchanges[e.Name] = &exchange{kind: e.Kind, byKey: make(map[string][]*queue)}
+		b.routes.exchanges[e.Name] = newExchange(e.Kind)
 	}
 }
 

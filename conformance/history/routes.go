@@ -70,6 +70,12 @@ func (r routes) targets(to adapters.Endpoint, key string, before int, yield func
 		yield(to.Name)
 		return
 	}
+	if to.Kind == adapters.Exchange { // whatever it was declared as
+		for _, kind := range []adapters.Kind{adapters.Fanout, adapters.Direct, adapters.Topic} {
+			r.targets(adapters.Endpoint{Kind: kind, Name: to.Name}, key, before, yield)
+		}
+		return
+	}
 	for _, t := range r[to] {
 		if slices.ContainsFunc(t.bindings, func(b binding) bool { return b.since < before && matches(to.Kind, b.key, key) }) {
 			yield(t.queue)

@@ -130,9 +130,9 @@ func (n *Node) writeFiles() error {
 	if err := os.Remove(n.file("control")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	plugins := "[]."
+	plugins := "[rabbitmq_consistent_hash_exchange]." // an exchange of a type that is not AMQP's
 	if n.options.Management {
-		plugins = "[rabbitmq_management]."
+		plugins = "[rabbitmq_consistent_hash_exchange,rabbitmq_management]."
 	}
 	if err := os.WriteFile(n.file("plugins"), []byte(plugins), 0o600); err != nil {
 		return err
