@@ -61,7 +61,7 @@ func TestAccess(t *testing.T) {
 	if err := v.SetPermissions(ctx, "limited", "^$", "^$", "^$"); err != nil {
 		t.Fatal(err)
 	}
-	d.consuming[0].now().wire.fail(errors.New("cut"))
+	d.consumers[0].current().netConn.fail(errors.New("cut"))
 	_, err = own.Receive(soon(t))
 	check("Receive", err)
 }
@@ -88,14 +88,14 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	if err := v.ChangePassword(ctx, "rotating", "second"); err != nil {
 		t.Fatal(err)
 	}
-	d.publishing.now().wire.fail(errors.New("cut"))
+	d.publisher.current().netConn.fail(errors.New("cut"))
 	eventually(t, "the refusal shows", func() bool {
-		h := d.Health().Links[0]
+		h := d.Health().Connections[0]
 		return !h.Up && errors.Is(h.LastError, ErrAccess)
 	})
 	secret.Store("second")
 	publish(t, d, mandatory(q), "a")
-	if h := d.Health(); !h.OK() || h.Links[0].Generation != 2 || h.Links[0].Address == "" {
+	if h := d.Health(); !h.OK() || h.Connections[0].Generation != 2 || h.Connections[0].Address == "" {
 		t.Errorf("%+v", h)
 	}
 }

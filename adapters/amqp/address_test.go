@@ -90,7 +90,7 @@ func TestUnreadableAddresses(t *testing.T) {
 	if got := in.take(t).Message.UUID; got != "here" || len(in.got) > 0 {
 		t.Errorf("got %q and %d more", got, len(in.got))
 	}
-	if gen := d.publishing.now().gen; gen != 1 {
+	if gen := d.publisher.current().generation; gen != 1 {
 		t.Errorf("connection %d", gen)
 	}
 }

@@ -123,8 +123,8 @@ func (x *doubts) leave(at place, t *trial, vain bool) {
 // be bounded is full. Before 4.1 an exchange nacks only for queues that stay.
 func (d *Driver) isDoubtful(o *outgoing) bool {
 	if o.copies() {
-		s := d.publishing.now()
-		return s != nil && s.broker.since(nacksLeaving)
+		conn := d.publisher.current()
+		return conn != nil && conn.version.since(nacksLeaving)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,7 +137,7 @@ func (d *Driver) insist(ctx context.Context, o *outgoing) (err error) {
 	at := o.place()
 	o.again = o.copies()
 	for sent := 0; sent < len(pauses); {
-		t, mine := d.doubts.join(at)
+		t, mine := d.nackRetries.join(at)
 		switch {
 		case t == nil:
 			return adapters.ErrNacked
@@ -145,7 +145,7 @@ func (d *Driver) insist(ctx context.Context, o *outgoing) (err error) {
 			for err = adapters.ErrNacked; sent < len(pauses) && errors.Is(err, adapters.ErrNacked) && sleep(ctx, pauses[sent]); sent++ {
 				err = d.resend(ctx, o)
 			}
-			d.doubts.leave(at, t, ctx.Err() == nil && errors.Is(err, adapters.ErrNacked))
+			d.nackRetries.leave(at, t, ctx.Err() == nil && errors.Is(err, adapters.ErrNacked))
 		default:
 			select {
 			case <-t.done:
@@ -172,7 +172,7 @@ func (d *Driver) insist(ctx context.Context, o *outgoing) (err error) {
 
 func (d *Driver) resend(ctx context.Context, o *outgoing) error {
 	if o.again {
-		d.doubts.again.Add(1)
+		d.nackRetries.again.Add(1)
 	}
 	return d.once(ctx, o)
 }
@@ -190,12 +190,12 @@ func interrupted(o *outgoing, cause error) error {
 // it is no longer needed, or nil if too much is kept.
 func (d *Driver) keep(o *outgoing) (release func()) {
 	m, size := o.message, int64(len(o.message.Payload))
-	if d.doubts.kept.Add(size) > mostKept {
-		d.doubts.kept.Add(-size)
+	if d.nackRetries.kept.Add(size) > mostKept {
+		d.nackRetries.kept.Add(-size)
 		return nil
 	}
 	o.message = &message.Message{UUID: m.UUID, Payload: slices.Clone(m.Payload), Metadata: maps.Clone(m.Metadata)}
-	return func() { d.doubts.kept.Add(-size) }
+	return func() { d.nackRetries.kept.Add(-size) }
 }
 
 // sendInsisting is send for a publish that nobody waits for.
@@ -223,7 +223,7 @@ func (d *Driver) sendInsisting(ctx context.Context, o *outgoing, done func(error
 // insistLater is insist in a goroutine of its own, if there is a place for one more.
 func (d *Driver) insistLater(o *outgoing, done func(error), release func()) bool {
 	select {
-	case d.doubts.slots <- struct{}{}:
+	case d.nackRetries.slots <- struct{}{}:
 	default:
 		return false
 	}
@@ -231,10 +231,10 @@ func (d *Driver) insistLater(o *outgoing, done func(error), release func()) bool
 		err := d.insist(d.ctx, o)
 		release()
 		done(err)
-		<-d.doubts.slots
+		<-d.nackRetries.slots
 	})
 	if !ok {
-		<-d.doubts.slots
+		<-d.nackRetries.slots
 	}
 	return ok
 }

@@ -73,7 +73,7 @@ func TestFullQueueIsToldSoon(t *testing.T) {
 	if m := receiveN(t, subscribe(t, d, src), 1)[0]; m.Message.UUID != "a" {
 		t.Errorf("got %q", m.Message.UUID)
 	}
-	if n := other.Health().Again; n != 0 {
+	if n := other.Health().Resent; n != 0 {
 		t.Errorf("%d copies are counted of what was for a queue", n)
 	}
 }
@@ -98,7 +98,7 @@ func TestFullGroup(t *testing.T) {
 		})
 	}
 	all.Wait()
-	again := d.Health().Again
+	again := d.Health().Resent
 	if again > uint64(len(pauses)) {
 		t.Errorf("%d copies, to find out that one queue is full", again)
 	}
@@ -136,7 +136,7 @@ func TestInsistingEnds(t *testing.T) {
 		err = d.insist(ended, &o)
 		wantErr(t, c.to.String(), err, c.want)
 		wantErr(t, c.to.String(), err, context.Canceled)
-		if len(d.doubts.trials)+len(d.doubts.vain) > 0 {
+		if len(d.nackRetries.trials)+len(d.nackRetries.vain) > 0 {
 			t.Error("a trial is left")
 		}
 	}

@@ -165,7 +165,7 @@ func TestCloseWithoutBroker(t *testing.T) {
 	if err := n.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is noticed", func() bool { h := d.Health(); return !h.Links[0].Up && !h.Links[1].Up })
+	eventually(t, "it is noticed", func() bool { h := d.Health(); return !h.Connections[0].Up && !h.Connections[1].Up })
 	published := make(chan error, 1)
 	go func() { published <- d.Publish(context.Background(), toQueue("q"), msg("a")) }()
 	wantErr(t, "Publish", d.Publish(shortly(t), toQueue("q"), msg("a")), adapters.ErrUnavailable)
@@ -240,7 +240,7 @@ func TestCloseWhileSubscribing(t *testing.T) {
 	eventually(t, "they have begun", func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return len(d.consuming) > 0 && d.consuming[0].used == 20
+		return len(d.consumers) > 0 && d.consumers[0].used == 20
 	})
 	closed := make(chan struct{})
 	go func() {

@@ -63,7 +63,7 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 		return outgoing{}, err
 	}
 	d := &Driver{cfg: cfg, ctx: t.Context()}
-	d.publishing = newLink(d, "publish")
+	d.publisher = newSupervisor(d, "publish")
 	return d.outgoing(&r, m)
 }
 

@@ -18,11 +18,11 @@ import (
 // channel can be settled on it only.
 type consumer struct {
 	sub     *subscription
-	session *session
+	conn    *connection
 	ch      *amqp091.Channel
 	queue   string
 	tag     string
-	intake  *intake
+	channel *intake
 	closes  chan *amqp091.Error
 	cancels chan string
 	ledger  *ledger
@@ -39,15 +39,15 @@ var consumerTags atomic.Uint64
 func newTag() string { return "motif-" + strconv.FormatUint(consumerTags.Add(1), 10) }
 
 // openConsumer declares what sub consumes, and begins to.
-func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consumer, error) {
+func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*consumer, error) {
 	return await(ctx, sub.d, func() (*consumer, error) {
-		ch, err := s.conn.Channel()
+		ch, err := conn.amqp.Channel()
 		if err != nil {
 			return nil, err
 		}
-		in := &intake{frames: s.frames, arrived: make(chan *handed, sub.source.Prefetch)}
+		in := &intake{frames: conn.mux, arrived: make(chan *handed, sub.source.Prefetch)}
 		c := &consumer{
-			sub: sub, session: s, ch: ch, intake: in,
+			sub: sub, conn: conn, ch: ch, channel: in,
 			tag:     newTag(),
 			closes:  ch.NotifyClose(make(chan *amqp091.Error, 1)),
 			cancels: ch.NotifyCancel(make(chan string, 1)),
@@ -68,7 +68,7 @@ func (sub *subscription) openConsumer(ctx context.Context, s *session) (*consume
 // begin uses the consumer's own channel for the declarations: if one fails there
 // is nothing to consume on it.
 func (c *consumer) begin(src adapters.Source) (err error) {
-	if err := c.session.declare(c.ch, src, true); err != nil {
+	if err := c.conn.declare(c.ch, src, true); err != nil {
 		return err
 	}
 	if c.queue = src.QueueName(); src.Private() {
@@ -76,11 +76,11 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 			return err
 		}
 	}
-	c.counts = !src.Passive && !src.Private() && c.session.kind(c.queue, src.Queue) == Quorum
+	c.counts = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
-	return c.intake.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
+	return c.channel.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
 }
 
 // arguments are what a consumer asks for. A queue that somebody else declared may be of a type
@@ -89,18 +89,18 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 	switch {
 	case src.Passive: // 0 is what a consumer has that says nothing, and a stream, which cannot be worked, refuses it
 		return amqp091.Table{"x-priority": int32(0)}
-	case src.Private() || c.session.kind(c.queue, src.Queue) == Classic:
+	case src.Private() || c.conn.queueType(c.queue, src.Queue) == Classic:
 		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
 		// is gone, and drops what it delivers from there. Quorum queues do not take it.
 		return amqp091.Table{"x-cancel-on-ha-failover": true}
-	case src.HoldTime > 0 && c.session.broker.since(consumerTimeouts):
+	case src.HoldTime > 0 && c.conn.version.since(consumerTimeouts):
 		return amqp091.Table{"x-consumer-timeout": milliseconds(min(src.HoldTime, maxExpiry*time.Millisecond))}
 	}
 	return nil
 }
 
 // close gives back all that is not settled.
-func (c *consumer) close() { c.intake.close(c.ch) }
+func (c *consumer) close() { c.channel.close(c.ch) }
 
 // deletion is how long RabbitMQ (3.10) may still know a quorum queue after its
 // consumers were told that it is gone. Consuming it then costs the connection.
@@ -123,7 +123,7 @@ func (c *consumer) watch() bool {
 				continue
 			}
 			d := c.sub.d
-			d.event(Event{Kind: Cancelled, Link: c.session.link.role, Address: c.session.address, Generation: c.session.gen, Queue: c.queue})
+			d.emit(Event{Kind: Cancelled, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue})
 			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
 			if !c.cancelled() && !d.spawn(func() { c.retire(false, func() {}) }) {
 				c.lose(nil)
@@ -160,7 +160,7 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	}
 	for gone := false; !gone; { // what came before the broker said that no more does
 		select {
-		case h := <-c.intake.arrived:
+		case h := <-c.channel.arrived:
 			c.ledger.giveBack(h.tag)
 		default:
 			gone = true

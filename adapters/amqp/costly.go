@@ -50,8 +50,8 @@ func (f *frames) blames() *closing {
 
 // verdict is on what was under way with a queue or exchange when the session ended. It is nil if that had
 // nothing to do with any operation.
-func (s *session) verdict(about string) error {
-	c := s.frames.blames()
+func (conn *connection) connectionError(about string) error {
+	c := conn.mux.blames()
 	if c == nil {
 		return nil
 	}
@@ -66,40 +66,40 @@ func passes(err error) bool {
 
 // attempt runs f in a session of l, and in the next one if that is lost meanwhile. If it may have cost
 // the session, it puts a link of its own in place of l. about is the queue that f is about.
-func (d *Driver) attempt(ctx context.Context, l **link, about string, f func(*session) error) error {
+func (d *Driver) withConnection(ctx context.Context, l **supervisor, about string, f func(*connection) error) error {
 	for {
-		s, err := (*l).session(ctx)
+		conn, err := (*l).connection(ctx)
 		if err != nil {
 			return err
 		}
-		if err = f(s); err == nil || errors.Is(err, adapters.ErrEmpty) {
+		if err = f(conn); err == nil || errors.Is(err, adapters.ErrEmpty) {
 			return err
 		}
-		err = d.retry(ctx, s, err, about)
+		err = d.finalError(ctx, conn, err, about)
 		if err == nil {
 			continue
 		}
-		if err = d.suspect(ctx, l, err); err != nil {
+		if err = d.isolateSuspect(ctx, l, err); err != nil {
 			return err
 		}
 	}
 }
 
 // suspect returns err, or nil if what failed with it is to be tried again: then l is a link of its own.
-func (d *Driver) suspect(ctx context.Context, l **link, err error) error {
+func (d *Driver) isolateSuspect(ctx context.Context, l **supervisor, err error) error {
 	costly, ok := errors.AsType[*costlyError](err)
 	switch {
-	case !ok, !passes(err) && ((*l).lone || costly.certain):
+	case !ok, !passes(err) && ((*l).dedicated || costly.certain):
 		return err
-	case (*l).lone:
+	case (*l).dedicated:
 		return nil
 	}
-	own, e := d.isolate(ctx)
+	own, e := d.dedicatedConnection(ctx)
 	if e != nil {
 		return fmt.Errorf("%w: %w", e, err)
 	}
-	if *l != d.publishing {
-		d.release(*l)
+	if *l != d.publisher {
+		d.releaseChannel(*l)
 	}
 	*l = own
 	return nil
@@ -107,8 +107,8 @@ func (d *Driver) suspect(ctx context.Context, l **link, err error) error {
 
 // retryOnce is retry for what shares its connection with all publishes. suspected is whether it
 // was a suspect before.
-func (d *Driver) retryOnce(ctx context.Context, s *session, err error, about string, suspected *bool) error {
-	err = d.retry(ctx, s, err, about)
+func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error, about string, suspected *bool) error {
+	err = d.finalError(ctx, conn, err, about)
 	if costly, ok := errors.AsType[*costlyError](err); ok && !*suspected && !costly.certain {
 		*suspected = true
 		return nil
@@ -117,9 +117,9 @@ func (d *Driver) retryOnce(ctx context.Context, s *session, err error, about str
 }
 
 // isolate returns a link that nobody else uses, as soon as there may be one more.
-func (d *Driver) isolate(ctx context.Context) (*link, error) {
+func (d *Driver) dedicatedConnection(ctx context.Context) (*supervisor, error) {
 	select {
-	case d.suspects <- struct{}{}:
+	case d.dedicatedSlots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-d.ctx.Done():
@@ -128,22 +128,22 @@ func (d *Driver) isolate(ctx context.Context) (*link, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closing {
-		<-d.suspects
+		<-d.dedicatedSlots
 		return nil, adapters.ErrClosed
 	}
-	l := newLink(d, "consume")
-	l.used, l.lone = 1, true
-	d.consuming = append(d.consuming, l)
-	d.wg.Go(func() { l.run(nil) })
-	return l, nil
+	sup := newSupervisor(d, "consume")
+	sup.used, sup.dedicated = 1, true
+	d.consumers = append(d.consumers, sup)
+	d.wg.Go(func() { sup.run(nil) })
+	return sup, nil
 }
 
 // join lets others use the link of what has turned out to be innocent.
-func (d *Driver) join(l *link) {
+func (d *Driver) shareConnection(sup *supervisor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if l.lone {
-		l.lone = false
-		<-d.suspects
+	if sup.dedicated {
+		sup.dedicated = false
+		<-d.dedicatedSlots
 	}
 }

@@ -15,7 +15,7 @@ import (
 // undisturbed checks that no connection of d was lost.
 func undisturbed(t *testing.T, d *Driver) {
 	t.Helper()
-	for _, l := range d.Health().Links {
+	for _, l := range d.Health().Connections {
 		if !l.Up || l.Generation != 1 {
 			t.Errorf("a connection was lost: %+v", l)
 		}
@@ -114,21 +114,21 @@ func TestCostlyOperation(t *testing.T) {
 		about string
 		tries int
 	}{{"stream", 1}, {"another name", 2}} {
-		lost := d.Health().Links[0].Generation
+		lost := d.Health().Connections[0].Generation
 		tries, innocent := 0, make(chan error, 1)
 		begun := make(chan struct{})
 		go func() {
-			innocent <- d.change(soon(t), "innocent", func(s *session, ch *amqp091.Channel) error {
-				if s.link == d.publishing && s.gen == lost {
+			innocent <- d.change(soon(t), "innocent", func(conn *connection, ch *amqp091.Channel) error {
+				if conn.supervisor == d.publisher && conn.generation == lost {
 					close(begun)
-					<-s.ctx.Done()
+					<-conn.ctx.Done()
 				}
 				_, err := ch.QueueDeclare("innocent", true, false, false, false, nil)
 				return err
 			})
 		}()
 		<-begun
-		err := d.change(soon(t), c.about, func(_ *session, ch *amqp091.Channel) error {
+		err := d.change(soon(t), c.about, func(_ *connection, ch *amqp091.Channel) error {
 			tries++
 			_, _, err := ch.Get("stream", false)
 			return err
@@ -144,13 +144,13 @@ func TestCostlyOperation(t *testing.T) {
 			t.Errorf("what was beside it: %v", err)
 		}
 		publish(t, d, mandatory("q"), "a")
-		if g := d.Health().Links[0].Generation; g != lost+1 {
+		if g := d.Health().Connections[0].Generation; g != lost+1 {
 			t.Errorf("the connection was lost %d times", g-lost)
 		}
 		receiveAll(t, bystander, "a")
 	}
 	h := d.Health()
-	if len(h.Links) != 2 || h.Links[1].Generation != 1 || len(d.suspects) > 0 {
+	if len(h.Connections) != 2 || h.Connections[1].Generation != 1 || len(d.dedicatedSlots) > 0 {
 		t.Errorf("%+v", h)
 	}
 }
@@ -183,11 +183,11 @@ func TestCostlyChannels(t *testing.T) {
 		x := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("x", i)}}
 		eventually(t, "publishes share channels", func() bool { return d.Publish(soon(t), x, msg("a")) == nil })
 	}
-	lost := d.Health().Links[0].Generation
+	lost := d.Health().Connections[0].Generation
 	for i := range 10 {
 		publish(t, d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("y", i)}}, "a")
 	}
-	if g := d.Health().Links[0].Generation; g != lost {
+	if g := d.Health().Connections[0].Generation; g != lost {
 		t.Errorf("the connection was lost %d times again", g-lost)
 	}
 	publish(t, d, mandatory("q"), "a")

@@ -51,6 +51,6 @@ func TestDeclareAtOnce(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, e := range lost {
-		t.Errorf("the %s connection was lost: %v", e.Link, e.Err)
+		t.Errorf("the %s connection was lost: %v", e.Role, e.Err)
 	}
 }

@@ -71,7 +71,7 @@ type decoding struct {
 	foreign bool // there is more than is made known of it
 
 	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
-	// that came back, with the other what came back for the loss of a session; before, the other
+	// that came back, with the other what came back for the loss of a connection; before, the other
 	// counts all. Either may be what a publisher put there, if the message has not come back.
 	returned int
 }

@@ -116,18 +116,18 @@ func (r *route) climb(b []byte) []byte {
 
 // buildLadder declares what is missing of the rungs that r needs, and what is
 // below them, and returns how many rungs there are.
-func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
-	s.mu.Lock()
-	built, checked := s.rungs, s.policed
-	s.mu.Unlock()
+func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error) {
+	conn.mu.Lock()
+	built, checked := conn.ladderRungs, conn.policiesChecked
+	conn.mu.Unlock()
 	rungs := max(built, bits.Len64(r.steps))
 	if !checked {
-		if err := s.checkPolicies(ctx); err != nil {
+		if err := conn.checkPolicies(ctx); err != nil {
 			return 0, err
 		}
 	}
-	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
-		if err := s.declareDue(ch, r.p.To); err != nil {
+	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
+		if err := conn.declareDue(ch, r.p.To); err != nil {
 			return err
 		}
 		for n := built; n < rungs; n++ {
@@ -136,7 +136,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 				below = rung(n - 1)
 			}
 			life := int64(unit/time.Millisecond) << n
-			if err := s.declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
+			if err := conn.declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
 		}
@@ -144,7 +144,7 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 	})
 	if err == nil && !r.p.To.Kind.IsExchange() {
 		// For want of the last queue only, so that it is no failure if there is none yet, or no right to it.
-		_ = s.briefly(ctx, func(ch *amqp091.Channel) error {
+		_ = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 			return ch.QueueBind(r.p.To.Name, "", straight, false, match(headerTo, destination(r.p.To)))
 		})
 	}
@@ -152,8 +152,8 @@ func (s *session) buildLadder(ctx context.Context, r *route) (int, error) {
 }
 
 // checkLadder returns nil if all that buildLadder would declare is there.
-func (s *session) checkLadder(ctx context.Context, r *route) error {
-	return s.briefly(ctx, func(ch *amqp091.Channel) error {
+func (conn *connection) checkLadder(ctx context.Context, r *route) error {
+	return conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		for n := range bits.Len64(r.steps) {
 			if err := ch.ExchangeDeclarePassive(rung(n), "headers", true, false, false, false, nil); err != nil {
 				return err
@@ -165,7 +165,7 @@ func (s *session) checkLadder(ctx context.Context, r *route) error {
 }
 
 // declareDue declares the way from below the ladder to a destination.
-func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
+func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 	if err := ch.ExchangeDeclare(straight, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (s *session) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
 		}
 	}
 	last := lastStep(destination(to))
-	if _, err := s.declareAlone(ch, last, false, waiting(0, below)); err != nil {
+	if _, err := conn.declareOnce(ch, last, false, waiting(0, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(last, "", due, false, here)
@@ -208,11 +208,11 @@ func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error 
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding.
-func (s *session) declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
+func (conn *connection) declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
 	}
-	if _, err := s.declareAlone(ch, name, false, waiting(life, below)); err != nil {
+	if _, err := conn.declareOnce(ch, name, false, waiting(life, below)); err != nil {
 		return err
 	}
 	return ch.QueueBind(name, "", name, false, match(header, "1"))

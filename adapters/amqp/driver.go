@@ -19,32 +19,32 @@ import (
 type Driver struct {
 	cfg Config
 
-	ctx  context.Context // ends when Close begins to close connections
-	stop context.CancelFunc
-	hard context.Context // ends when it has waited long enough for that
-	cut  context.CancelFunc
+	ctx    context.Context // ends when Close begins to close connections
+	stop   context.CancelFunc
+	killed context.Context // ends when it has waited long enough for that
+	kill   context.CancelFunc
 
-	publishing *link
-	suspects   chan struct{} // a place for each link that is for one operation
-	channels   atomic.Int32  // that a connection may have, as of the last one
-	inFlight   chan struct{} // a place for each publish without an answer
-	doubts     *doubts
+	publisher      *supervisor
+	dedicatedSlots chan struct{} // a place for each link that is for one operation
+	channelMax     atomic.Int32  // that a connection may have, as of the last one
+	inFlight       chan struct{} // a place for each publish without an answer
+	nackRetries    *doubts
 
-	mostChannels atomic.Int32 // for publishing, as far as a limit is known that the connection does not tell; 0: none is
+	publishChannelLimit atomic.Int32 // for publishing, as far as a limit is known that the connection does not tell; 0: none is
 
 	declareTook atomic.Int64 // a time.Duration
 	declaring   names        // queues that are being declared
 
-	mu        sync.Mutex
-	closing   bool // no new work
-	closed    bool // no new goroutines
-	consuming []*link
-	subs      map[*subscription]struct{}
-	declared  map[string]adapters.Source
-	specs     map[string]adapters.QueueSpec // of queues that were declared, by name
-	odd       map[string]struct{}           // brokers that were said to be no known RabbitMQ
-	wg        sync.WaitGroup                // of all goroutines
-	finished  chan struct{}                 // closed when Close is done
+	mu             sync.Mutex
+	closing        bool // no new work
+	closed         bool // no new goroutines
+	consumers      []*supervisor
+	subs           map[*subscription]struct{}
+	declared       map[string]adapters.Source
+	specs          map[string]adapters.QueueSpec // of queues that were declared, by name
+	unknownBrokers map[string]struct{}           // brokers that were said to be no known RabbitMQ
+	wg             sync.WaitGroup                // of all goroutines
+	finished       chan struct{}                 // closed when Close is done
 }
 
 var (
@@ -66,26 +66,26 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{
-		cfg:      cfg,
-		inFlight: make(chan struct{}, cfg.MaxInFlight),
-		subs:     make(map[*subscription]struct{}),
-		declared: make(map[string]adapters.Source),
-		specs:    make(map[string]adapters.QueueSpec),
-		odd:      make(map[string]struct{}),
-		suspects: make(chan struct{}, mostSuspects),
-		doubts:   newDoubts(cfg.MaxInFlight),
-		finished: make(chan struct{}),
+		cfg:            cfg,
+		inFlight:       make(chan struct{}, cfg.MaxInFlight),
+		subs:           make(map[*subscription]struct{}),
+		declared:       make(map[string]adapters.Source),
+		specs:          make(map[string]adapters.QueueSpec),
+		unknownBrokers: make(map[string]struct{}),
+		dedicatedSlots: make(chan struct{}, mostSuspects),
+		nackRetries:    newDoubts(cfg.MaxInFlight),
+		finished:       make(chan struct{}),
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	d.hard, d.cut = context.WithCancel(context.Background())
-	d.publishing = newLink(d, "publish")
-	s, err := d.connect(ctx)
+	d.killed, d.kill = context.WithCancel(context.Background())
+	d.publisher = newSupervisor(d, "publish")
+	conn, err := d.connectFirst(ctx)
 	if err != nil {
 		d.stop()
-		d.cut()
+		d.kill()
 		return nil, err
 	}
-	d.spawn(func() { d.publishing.run(s) })
+	d.spawn(func() { d.publisher.run(conn) })
 	return d, nil
 }
 
@@ -94,12 +94,12 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 const maxRefused = 3
 
 // connect makes the first session.
-func (d *Driver) connect(ctx context.Context) (*session, error) {
+func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
 	for refused := 0; ; {
-		s, err := d.publishing.connect(ctx)
+		conn, err := d.publisher.connect(ctx)
 		if err == nil || !d.cfg.RetryConnect {
-			return s, err
+			return conn, err
 		}
 		if refused++; !refusedLogin(err) {
 			refused = 0
@@ -129,7 +129,7 @@ func (d *Driver) Features() adapters.Features {
 }
 
 // check says whether the driver may begin something.
-func (d *Driver) check(ctx context.Context, verb string) error {
+func (d *Driver) checkOpen(ctx context.Context, verb string) error {
 	d.mu.Lock()
 	closing := d.closing
 	d.mu.Unlock()
@@ -191,14 +191,14 @@ func await[T any](ctx context.Context, d *Driver, f func() (T, error), undo func
 // cost it. f must not keep the channel, and must not make it or its connection
 // recover by itself.
 func (d *Driver) Do(ctx context.Context, f func(*amqp091.Channel) error) error {
-	if err := d.check(ctx, "do"); err != nil {
+	if err := d.checkOpen(ctx, "do"); err != nil {
 		return err
 	}
-	s, err := d.publishing.session(ctx)
+	conn, err := d.publisher.connection(ctx)
 	if err != nil {
 		return err
 	}
-	return s.briefly(ctx, f)
+	return conn.withChannel(ctx, f)
 }
 
 // Close implements [adapters.Driver]. Publishes that wait for the broker's
@@ -212,7 +212,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	if first {
 		go d.shutDown(ctx)
 	}
-	defer context.AfterFunc(ctx, d.cut)()
+	defer context.AfterFunc(ctx, d.kill)()
 	<-d.finished
 	return nil
 }
@@ -234,10 +234,10 @@ func (d *Driver) shutDown(ctx context.Context) {
 		s.flush()
 		s.end(adapters.ErrClosed)
 	}
-	d.depart(ctx, subs)
+	d.awaitUnbound(ctx, subs)
 	d.drain(ctx)
-	unhook := context.AfterFunc(ctx, d.cut)
-	giveUp := time.AfterFunc(goodbyeTime, d.cut)
+	unhook := context.AfterFunc(ctx, d.kill)
+	giveUp := time.AfterFunc(goodbyeTime, d.kill)
 	d.stop()
 	d.mu.Lock()
 	d.closed = true
@@ -248,12 +248,12 @@ func (d *Driver) shutDown(ctx context.Context) {
 	d.wg.Wait()
 	giveUp.Stop()
 	unhook()
-	d.cut()
+	d.kill()
 }
 
 // depart waits until private subscriptions have left their exchanges, so that no publisher of
 // others fails for it, but not long.
-func (d *Driver) depart(ctx context.Context, subs []*subscription) {
+func (d *Driver) awaitUnbound(ctx context.Context, subs []*subscription) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	private := false
@@ -279,8 +279,8 @@ func (d *Driver) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	// Those that are sent again come first, for they need places in flight.
-	for _, places := range []chan struct{}{d.doubts.slots, d.inFlight} {
-		taken := d.fill(ctx, places)
+	for _, places := range []chan struct{}{d.nackRetries.slots, d.inFlight} {
+		taken := d.acquireAll(ctx, places)
 		defer func() {
 			for range taken {
 				<-places
@@ -290,20 +290,20 @@ func (d *Driver) drain(ctx context.Context) {
 }
 
 // fill takes all places, each once it is free, and returns how many it got.
-func (d *Driver) fill(ctx context.Context, places chan struct{}) (taken int) {
+func (d *Driver) acquireAll(ctx context.Context, places chan struct{}) (taken int) {
 	for ; taken < cap(places); taken++ {
-		s := d.publishing.now()
-		if s == nil {
+		conn := d.publisher.current()
+		if conn == nil {
 			break
 		}
-		if blocked, _ := s.blocked(); blocked != nil {
+		if blocked, _ := conn.blocked(); blocked != nil {
 			break
 		}
 		select {
 		case places <- struct{}{}:
 			continue
 		case <-ctx.Done():
-		case <-s.ctx.Done():
+		case <-conn.ctx.Done():
 		}
 		break
 	}
@@ -311,6 +311,6 @@ func (d *Driver) fill(ctx context.Context, places chan struct{}) (taken int) {
 }
 
 // mayBegin combines what every verb asks first.
-func (d *Driver) mayBegin(ctx context.Context, verb string, valid error) error {
-	return cmp.Or(d.check(ctx, verb), valid)
+func (d *Driver) checkCall(ctx context.Context, verb string, valid error) error {
+	return cmp.Or(d.checkOpen(ctx, verb), valid)
 }

@@ -51,8 +51,8 @@ func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) 
 	}
 	if isForeign {
 		o.came = was.read()
-		if s := d.publishing.now(); s != nil {
-			o.user = s.user()
+		if conn := d.publisher.current(); conn != nil {
+			o.user = conn.user()
 		}
 	}
 	for key, value := range m.Metadata {

@@ -146,8 +146,8 @@ func TestPrivateAfterReconnect(t *testing.T) {
 	private := subscribe(t, d, adapters.Source{Endpoint: x, Keys: []string{"a.#"}, Prefetch: 1})
 	reply := subscribe(t, d, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 1})
 	names := []string{private.Address(), reply.Address()}
-	d.consuming[0].now().wire.fail(errors.New("cut"))
-	d.publishing.now().wire.fail(errors.New("cut"))
+	d.consumers[0].current().netConn.fail(errors.New("cut"))
+	d.publisher.current().netConn.fail(errors.New("cut"))
 	eventually(t, "both have new names", func() bool { return private.Address() != names[0] && reply.Address() != names[1] })
 	publish(t, d, adapters.Publication{To: x, Key: "a.b"}, "1")
 	receiveAll(t, private, "1")
@@ -172,7 +172,7 @@ func TestDeclaredAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.publishing.now().wire.fail(errors.New("cut"))
+	d.publisher.current().netConn.fail(errors.New("cut"))
 	publish(t, d, mandatory(q), "1")
 	for key, want := range map[string]error{"a": adapters.ErrUnroutable, "b": nil, "c": nil} {
 		if err := d.Publish(ctx, adapters.Publication{To: x, Key: key, Mandatory: true}, msg(key)); !errors.Is(err, want) {
@@ -203,7 +203,7 @@ func TestBlocked(t *testing.T) {
 	}
 	for (<-events).Kind != Blocked {
 	}
-	if h := d.Health(); h.OK() || !h.Links[0].Blocked || h.Links[0].BlockedReason == "" || h.Links[1].Blocked {
+	if h := d.Health(); h.OK() || !h.Connections[0].Blocked || h.Connections[0].BlockedReason == "" || h.Connections[1].Blocked {
 		t.Errorf("%+v", h)
 	}
 	err := d.Publish(shortly(t), mandatory(q), msg("never"))
@@ -225,7 +225,7 @@ func TestBlocked(t *testing.T) {
 		receiveAll(t, sub, "sent")
 	}
 	receiveAll(t, sub, "waits")
-	if h := d.Health(); !h.OK() || h.Links[0].Generation != 1 {
+	if h := d.Health(); !h.OK() || h.Connections[0].Generation != 1 {
 		t.Errorf("%+v", h)
 	}
 }
@@ -254,7 +254,7 @@ func TestFrozen(t *testing.T) {
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
-	w := d.publishing.now().wire
+	w := d.publisher.current().netConn
 	var most atomic.Int64
 	var all sync.WaitGroup
 	for range 20 {
@@ -373,8 +373,8 @@ func TestFewChannels(t *testing.T) {
 		x := adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint(q, i)}
 		publish(t, d, adapters.Publication{To: x}, "a")
 	}
-	if links := len(d.consuming); links < 4 || links > 10 {
-		t.Errorf("%d connections for 30 subscriptions", links)
+	if open := len(d.consumers); open < 4 || open > 10 {
+		t.Errorf("%d connections for 30 subscriptions", open)
 	}
 }
 
@@ -423,7 +423,7 @@ func TestFewestChannels(t *testing.T) {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			settle(t, got, adapters.Ack)
-			if g := d.Health().Links[0].Generation; g != 1 {
+			if g := d.Health().Connections[0].Generation; g != 1 {
 				t.Errorf("the connection is the %d.", g)
 			}
 		})

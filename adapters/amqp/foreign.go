@@ -16,28 +16,28 @@ var errForeign = errors.New("amqp: declare again")
 // declareExchange makes an exchange exist. To Motif an exchange has no
 // properties but its kind: one that somebody else declared, as transient, to be
 // deleted with its last binding, or with arguments, is used as it stands.
-func (s *session) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) error {
-	s.mu.Lock()
-	_, foreign := s.foreign[e]
-	s.mu.Unlock()
+func (conn *connection) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) error {
+	conn.mu.Lock()
+	_, foreign := conn.foreignExchanges[e]
+	conn.mu.Unlock()
 	if !foreign {
 		err := ch.ExchangeDeclare(e.Name, e.Kind.String(), true, false, false, false, nil)
 		if !isForeign(err) {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if len(s.foreign) >= maxKnown {
-			clear(s.foreign)
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		if len(conn.foreignExchanges) >= maxKnown {
+			clear(conn.foreignExchanges)
 		}
-		s.foreign[e] = struct{}{}
+		conn.foreignExchanges[e] = struct{}{}
 		return errForeign
 	}
 	err := ch.ExchangeDeclarePassive(e.Name, e.Kind.String(), true, false, false, false, nil)
 	if err != nil && errors.Is(sentinel(err), adapters.ErrNotFound) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.foreign, e)
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		delete(conn.foreignExchanges, e)
 		return errForeign
 	}
 	return err
@@ -45,21 +45,21 @@ func (s *session) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) erro
 
 // isBeginning reports whether a queue was said to be down in its first moments, as RabbitMQ (4.3) says
 // of one that another process is declaring. It waits for it, and believes it the third time.
-func (s *session) isBeginning(queue string, err error) bool {
-	if err == nil || sentinel(err) != adapters.ErrUnavailable || !s.alive() { //nolint:errorlint // what wraps it has another reason
+func (conn *connection) isStarting(queue string, err error) bool {
+	if err == nil || sentinel(err) != adapters.ErrUnavailable || !conn.alive() { //nolint:errorlint // what wraps it has another reason
 		return false
 	}
-	s.mu.Lock()
-	if len(s.down) >= maxKnown {
-		clear(s.down)
+	conn.mu.Lock()
+	if len(conn.downCount) >= maxKnown {
+		clear(conn.downCount)
 	}
-	s.down[queue]++
-	again := s.down[queue] < 3
+	conn.downCount[queue]++
+	again := conn.downCount[queue] < 3
 	if !again {
-		delete(s.down, queue)
+		delete(conn.downCount, queue)
 	}
-	s.mu.Unlock()
-	return again && sleep(s.ctx, s.ripening())
+	conn.mu.Unlock()
+	return again && sleep(conn.ctx, conn.settlingTime())
 }
 
 // isForeign reports whether a declaration failed because the exchange differs in

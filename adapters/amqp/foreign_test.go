@@ -36,8 +36,8 @@ func TestForeignExchange(t *testing.T) {
 	}
 
 	// The next session finds it out again, and gets again what was in hand.
-	d.consuming[0].now().wire.fail(errors.New("cut"))
-	d.publishing.now().wire.fail(errors.New("cut"))
+	d.consumers[0].current().netConn.fail(errors.New("cut"))
+	d.publisher.current().netConn.fail(errors.New("cut"))
 	delayed := to
 	delayed.Delay = 1
 	publish(t, d, delayed, "second")

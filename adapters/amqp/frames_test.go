@@ -41,10 +41,10 @@ func newScript(t *testing.T) (*frames, *pipe, *io.PipeWriter, *scripted) {
 	f := newFrames(newWire(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
 	p := &pipe{
-		d: d, s: new(session), frames: f, number: 3, most: 4096, opened: time.Now(),
+		driver: d, conn: new(connection), frames: f, number: 3, most: 4096, opened: time.Now(),
 		oldest: 1, next: 1, flying: make([]flight, 1), ids: map[string]int{}, taken: map[string]struct{}{"": {}},
 	}
-	p.s.largest.Store(1 << 20)
+	p.conn.largestTaken.Store(1 << 20)
 	if err := f.attach(p.number, p); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func answers(t *testing.T, p *pipe, id func(i int) string, n int) []chan error {
 	all := make([]chan error, n)
 	for i := range all {
 		all[i] = make(chan error, 2)
-		p.d.inFlight <- struct{}{}
+		p.driver.inFlight <- struct{}{}
 		r, err := new(Config).routeOf(&adapters.Publication{To: queueAt("q"), Mandatory: true})
 		if err != nil {
 			t.Fatal(err)
@@ -145,8 +145,8 @@ func TestFramesDivide(t *testing.T) {
 				t.Errorf("message %d has two answers", i+1)
 			}
 		}
-		if len(p.d.inFlight) != 0 {
-			t.Errorf("%d places are not free", len(p.d.inFlight))
+		if len(p.driver.inFlight) != 0 {
+			t.Errorf("%d places are not free", len(p.driver.inFlight))
 		}
 	}
 }

@@ -17,25 +17,25 @@ import (
 // Get implements [adapters.Getter]. The message has a channel of its own until
 // it is settled. To handle messages as they come, Subscribe is much faster.
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
-	if err := d.mayBegin(ctx, "get", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "get", validate(s)); err != nil {
 		return adapters.Delivery{}, err
 	}
 	if s.Private() {
 		return adapters.Delivery{}, invalid("get: a private source")
 	}
-	l, err := d.reserve()
+	sup, err := d.reserveChannel()
 	if err != nil {
 		return adapters.Delivery{}, err
 	}
-	release := sync.OnceFunc(func() { d.release(l) })
+	release := sync.OnceFunc(func() { d.releaseChannel(sup) })
 	var t *taken
-	err = d.attempt(ctx, &l, s.QueueName(), func(session *session) (err error) {
-		t, err = session.get(ctx, s, release)
+	err = d.withConnection(ctx, &sup, s.QueueName(), func(conn *connection) (err error) {
+		t, err = conn.get(ctx, s, release)
 		return err
 	})
 	switch {
 	case err == nil:
-		d.join(l)
+		d.shareConnection(sup)
 		return t.delivery, nil
 	case errors.Is(err, adapters.ErrEmpty):
 	default:
@@ -48,7 +48,7 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 // taken is a message that was got, together with its channel.
 type taken struct {
 	delivery adapters.Delivery
-	session  *session
+	conn     *connection
 	ch       *amqp091.Channel
 	intake   *intake
 	tag      uint64
@@ -57,28 +57,28 @@ type taken struct {
 	forget   func() bool
 }
 
-func (s *session) get(ctx context.Context, src adapters.Source, release func()) (*taken, error) {
-	return await(ctx, s.link.d, func() (*taken, error) {
-		if err := s.checkGives(src); err != nil {
+func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*taken, error) {
+	return await(ctx, conn.supervisor.driver, func() (*taken, error) {
+		if err := conn.checkGivesSingly(src); err != nil {
 			return nil, err
 		}
-		ch, err := s.conn.Channel()
+		ch, err := conn.amqp.Channel()
 		if err != nil {
 			return nil, err
 		}
-		in := &intake{frames: s.frames, arrived: make(chan *handed, 1), none: make(chan struct{}, 1)}
+		in := &intake{frames: conn.mux, arrived: make(chan *handed, 1), none: make(chan struct{}, 1)}
 		var h *handed
-		if err = s.declare(ch, src, true); err == nil {
+		if err = conn.declare(ch, src, true); err == nil {
 			h, err = in.get(ch, src.QueueName())
 		}
 		if err != nil {
 			in.close(ch)
 			return nil, err
 		}
-		t := &taken{session: s, ch: ch, intake: in, tag: h.tag, release: release}
-		t.forget = context.AfterFunc(s.ctx, release)
+		t := &taken{conn: conn, ch: ch, intake: in, tag: h.tag, release: release}
+		t.forget = context.AfterFunc(conn.ctx, release)
 		h.decode(&t.delivery)
-		h.message.SetContext(s.ctx)
+		h.message.SetContext(conn.ctx)
 		t.delivery.Settler, t.delivery.Remaining = t, in.left
 		return t, nil
 	}, (*taken).close) // which gives the message back
@@ -117,15 +117,15 @@ func (in *intake) get(ch *amqp091.Channel, queue string) (*handed, error) {
 // checkGives refuses a queue that gives no single messages, as a stream: to ask it for one would cost
 // the connection, and all others on it. RabbitMQ does not tell the type of a queue, but of an argument that a consumer cannot
 // have it says whether it is wrong for all queues or for those of the type.
-func (s *session) checkGives(src adapters.Source) error {
+func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	queue := src.QueueName()
-	s.mu.Lock()
-	_, known := s.gives[queue]
-	s.mu.Unlock()
+	conn.mu.Lock()
+	_, known := conn.givesSingly[queue]
+	conn.mu.Unlock()
 	if known || !src.Passive { // another is of a type that this package declares
 		return nil
 	}
-	ch, err := s.conn.Channel()
+	ch, err := conn.amqp.Channel()
 	if err != nil {
 		return err
 	}
@@ -139,12 +139,12 @@ func (s *session) checkGives(src adapters.Source) error {
 	case strings.Contains(unquoted(e.Reason), "of queue type"):
 		return fmt.Errorf("it gives no single messages, as streams do not: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.gives) >= maxKnown {
-		clear(s.gives)
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if len(conn.givesSingly) >= maxKnown {
+		clear(conn.givesSingly)
 	}
-	s.gives[queue] = struct{}{}
+	conn.givesSingly[queue] = struct{}{}
 	return nil
 }
 
@@ -160,10 +160,10 @@ func (t *taken) Settle(ctx context.Context, o adapters.Outcome) error {
 		return invalid("settle: %v", o)
 	}
 	first := t.settled.CompareAndSwap(false, true)
-	if t.session.link.d.ctx.Err() != nil {
+	if t.conn.supervisor.driver.ctx.Err() != nil {
 		return adapters.ErrClosed
 	}
-	if t.session.ctx.Err() != nil {
+	if t.conn.ctx.Err() != nil {
 		return adapters.ErrStaleDelivery
 	}
 	if !first {
@@ -176,8 +176,8 @@ func (t *taken) Settle(ctx context.Context, o adapters.Outcome) error {
 		err = t.intake.Nack(t.tag, false, o == adapters.Requeue)
 	}
 	if o == adapters.Requeue { // wait until it is back: each message has another channel, and several are to keep their order
-		_, _ = await(ctx, t.session.link.d, func() (bool, error) { t.close(); return true, nil }, func(bool) {})
-	} else if !t.session.link.d.spawn(t.close) {
+		_, _ = await(ctx, t.conn.supervisor.driver, func() (bool, error) { t.close(); return true, nil }, func(bool) {})
+	} else if !t.conn.supervisor.driver.spawn(t.close) {
 		return adapters.ErrClosed
 	}
 	if err != nil {

@@ -6,7 +6,7 @@ import "fmt"
 type EventKind uint8
 
 const (
-	Connected EventKind = iota // a session began
+	Connected EventKind = iota // a connection began
 	Lost                       // it ended
 	Blocked                    // the broker takes no publishes for a while: it is short of memory or disk
 	Unblocked                  // it does again
@@ -28,24 +28,24 @@ func (k EventKind) String() string {
 // Event is something that happened to one of the driver's connections.
 type Event struct {
 	Kind       EventKind
-	Link       string // "publish" or "consume"
+	Role       string // "publish" or "consume"
 	Address    string // host and port
-	Generation uint64 // which session of the link, from 1
+	Generation uint64 // which connection of the supervisor, from 1
 	Queue      string // of Cancelled and TimedOut
 	Err        error  // why
 }
 
-func (d *Driver) event(e Event) { d.cfg.OnEvent(e) }
+func (d *Driver) emit(e Event) { d.cfg.OnEvent(e) }
 
 // Health is how the driver's connections are doing.
 type Health struct {
-	Again uint64       // times that a publish to an exchange was sent again: a queue that it reaches may have it twice, marked
-	Links []LinkHealth // the first is for publishing, the others, which are made as needed, for consuming
+	Resent      uint64             // times that a publish to an exchange was sent again: a queue that it reaches may have it twice, marked
+	Connections []ConnectionHealth // the first is for publishing, the others, which are made as needed, for consuming
 }
 
 // OK reports whether every link is up and not blocked.
 func (h Health) OK() bool {
-	for _, l := range h.Links {
+	for _, l := range h.Connections {
 		if !l.Up || l.Blocked {
 			return false
 		}
@@ -54,39 +54,39 @@ func (h Health) OK() bool {
 }
 
 // LinkHealth is how one connection is doing.
-type LinkHealth struct {
-	Link          string
+type ConnectionHealth struct {
+	Role          string
 	Up            bool
 	Address       string // of the node, while it is up
 	Broker        string // and what it says it is, as "RabbitMQ 4.3.6"
-	Generation    uint64 // sessions so far
+	Generation    uint64 // connections so far
 	Blocked       bool   // by the broker; publishes wait
 	BlockedReason string
-	LastError     error // of the last attempt to connect, or why the last session ended; also after it is up again
+	LastError     error // of the last attempt to connect, or why the last connection ended; also after it is up again
 }
 
 // Health returns how the driver's connections are doing. It does not wait for
 // anything.
 func (d *Driver) Health() Health {
 	d.mu.Lock()
-	links := append([]*link{d.publishing}, d.consuming...)
+	supervisors := append([]*supervisor{d.publisher}, d.consumers...)
 	d.mu.Unlock()
-	h := Health{Again: d.doubts.again.Load()}
-	for _, l := range links {
-		h.Links = append(h.Links, l.health())
+	h := Health{Resent: d.nackRetries.again.Load()}
+	for _, sup := range supervisors {
+		h.Connections = append(h.Connections, sup.health())
 	}
 	return h
 }
 
-func (l *link) health() LinkHealth {
-	l.mu.Lock()
-	h := LinkHealth{Link: l.role, Generation: l.gen, LastError: l.err}
-	s := l.current
-	l.mu.Unlock()
-	if s != nil && s.ctx.Err() == nil {
+func (sup *supervisor) health() ConnectionHealth {
+	sup.mu.Lock()
+	h := ConnectionHealth{Role: sup.role, Generation: sup.gen, LastError: sup.err}
+	conn := sup.conn
+	sup.mu.Unlock()
+	if conn != nil && conn.ctx.Err() == nil {
 		var unblocked <-chan struct{}
-		h.Up, h.Address, h.Broker = true, s.address, s.brokerName
-		unblocked, h.BlockedReason = s.blocked()
+		h.Up, h.Address, h.Broker = true, conn.address, conn.brokerName
+		unblocked, h.BlockedReason = conn.blocked()
 		h.Blocked = unblocked != nil
 	}
 	return h

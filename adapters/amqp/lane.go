@@ -23,37 +23,39 @@ var laneSeed = maphash.MakeSeed()
 
 // lanesOf is how many of so many channels are for publishing. Where there is one channel in all, it is lent
 // for what is done in passing.
-func lanesOf(channels int) int { return min(maxLanes, max(1, channels-2*controls(channels))) }
+func publishSlots(channels int) int {
+	return min(maxLanes, max(1, channels-2*controlChannels(channels)))
+}
 
 // lane returns the lane for an exchange.
-func (s *session) lane(exchange string) *lane {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.laneList) == 0 { // the first is for the default exchange alone
-		s.laneList = []*lane{{opening: make(chan struct{}, 1)}}
-		s.lanes[""] = s.laneList[0]
+func (conn *connection) slot(exchange string) *lane {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if len(conn.slotList) == 0 { // the first is for the default exchange alone
+		conn.slotList = []*lane{{opening: make(chan struct{}, 1)}}
+		conn.slots[""] = conn.slotList[0]
 	}
-	l := s.lanes[exchange]
+	l := conn.slots[exchange]
 	switch {
 	case l != nil:
 		return l
-	case len(s.laneList) < s.maxLanes:
+	case len(conn.slotList) < conn.maxSlots:
 		l = &lane{opening: make(chan struct{}, 1)}
-		s.laneList = append(s.laneList, l)
-	case s.maxLanes == 1:
-		l = s.laneList[0]
+		conn.slotList = append(conn.slotList, l)
+	case conn.maxSlots == 1:
+		l = conn.slotList[0]
 	default:
-		l = s.laneList[1+maphash.String(laneSeed, exchange)%uint64(s.maxLanes-1)]
+		l = conn.slotList[1+maphash.String(laneSeed, exchange)%uint64(conn.maxSlots-1)]
 	}
-	if len(s.lanes) < maxKnown {
-		s.lanes[exchange] = l
+	if len(conn.slots) < maxKnown {
+		conn.slots[exchange] = l
 	}
 	return l
 }
 
 // pipe returns the open pipe for an exchange, and opens one if need be.
-func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
-	l := s.lane(exchange)
+func (conn *connection) publishChannel(ctx context.Context, exchange string) (*pipe, error) {
+	l := conn.slot(exchange)
 	if p := l.pipe.Load(); p != nil && !p.isOver() {
 		return p, nil
 	}
@@ -68,19 +70,19 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 		return old, nil
 	}
 	if old != nil { // an exchange may have been deleted: declare it again
-		s.mu.Lock()
-		clear(s.known)
-		s.rungs = 0
-		s.mu.Unlock()
+		conn.mu.Lock()
+		clear(conn.declaredExchanges)
+		conn.ladderRungs = 0
+		conn.mu.Unlock()
 		if err := old.allLanded(ctx); err != nil {
 			return nil, err
 		}
 	}
-	p, err := await(ctx, s.link.d, func() (*pipe, error) {
+	p, err := await(ctx, conn.supervisor.driver, func() (*pipe, error) {
 		if old != nil {
 			old.close() // if it is not gone
 		}
-		return s.newPipe()
+		return conn.newPipe()
 	}, (*pipe).close)
 	if err == nil {
 		l.pipe.Store(p)
@@ -90,8 +92,8 @@ func (s *session) pipe(ctx context.Context, exchange string) (*pipe, error) {
 
 // lend closes the only channel that there may be, once what is in flight there has its answers, and
 // keeps others from opening it again until it is given back.
-func (s *session) lend(ctx context.Context) (giveBack func(), err error) {
-	l := s.lane("")
+func (conn *connection) lendOnlyChannel(ctx context.Context) (giveBack func(), err error) {
+	l := conn.slot("")
 	select {
 	case l.opening <- struct{}{}:
 	case <-ctx.Done():

@@ -68,7 +68,7 @@ func TestSubscribersComeAndGo(t *testing.T) {
 				case 0:
 					_ = sub.Stop()
 				case 1:
-					one.consuming[0].now().wire.fail(errors.New("cut"))
+					one.consumers[0].current().netConn.fail(errors.New("cut"))
 				}
 				_ = one.Close(context.Background())
 			}
@@ -93,9 +93,9 @@ func TestSubscribersComeAndGo(t *testing.T) {
 		seen[m.Message.UUID] = true
 		settle(t, m, adapters.Ack)
 	}
-	again := d.Health().Again
+	again := d.Health().Resent
 	if doubles > again {
 		t.Errorf("%d came twice, and %d are counted", doubles, again)
 	}
-	t.Logf("%s: %d published, %d sent again", d.publishing.now().broker, published.Load(), again)
+	t.Logf("%s: %d published, %d sent again", d.publisher.current().version, published.Load(), again)
 }

@@ -24,8 +24,8 @@ func TestTheBusLoggerHearsOfOutages(t *testing.T) {
 	defer opened.Close(soon(t))
 	cut := func(d *Driver) {
 		t.Helper()
-		eventually(t, "it has a session", func() bool { return d.publishing.now() != nil })
-		d.publishing.now().wire.fail(errors.New("cut"))
+		eventually(t, "it has a session", func() bool { return d.publisher.current() != nil })
+		d.publisher.current().netConn.fail(errors.New("cut"))
 	}
 	cut(opened.Driver().(*Driver))
 	eventually(t, "the bus's logger hears of it", func() bool { return strings.Contains(bus.String(), "connection lost") })

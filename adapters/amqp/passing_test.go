@@ -53,8 +53,8 @@ func TestPassingExclusiveUse(t *testing.T) {
 	sub := subscribe(t, d, fromQueue("q", 1))
 	other := foreignChannel(t, v.URL)
 	eventually(t, "another consumes it exclusively, while the subscription has lost its session", func() bool {
-		if s := d.consuming[0].now(); s != nil {
-			s.wire.fail(errors.New("cut"))
+		if conn := d.consumers[0].current(); conn != nil {
+			conn.netConn.fail(errors.New("cut"))
 		}
 		_, err := other.Consume("q", "other", true, true, false, false, nil)
 		if err != nil {

@@ -16,8 +16,8 @@ import (
 // pipe is a channel in confirm mode. Many goroutines publish through it at the
 // same time, and each publish gets an answer of its own.
 type pipe struct {
-	d      *Driver
-	s      *session
+	driver *Driver
+	conn   *connection
 	ch     *amqp091.Channel
 	frames *frames
 	number uint16
@@ -80,18 +80,18 @@ type ticket struct{ id, seq string }
 // channel is gone.
 var errPipeOver = errors.New("the channel is closed")
 
-func (s *session) newPipe() (*pipe, error) {
-	ch, err := s.conn.Channel()
+func (conn *connection) newPipe() (*pipe, error) {
+	ch, err := conn.amqp.Channel()
 	if err != nil {
 		return nil, err
 	}
 	p := &pipe{
-		d: s.link.d, s: s, ch: ch, frames: s.frames, most: s.conn.Config.FrameSize, opened: time.Now(),
+		driver: conn.supervisor.driver, conn: conn, ch: ch, frames: conn.mux, most: conn.amqp.Config.FrameSize, opened: time.Now(),
 		oldest: 1, next: 1, flying: make([]flight, 64), ids: make(map[string]int), taken: make(map[string]struct{}),
 	}
-	if p.number, err = s.frames.number(ch); err == nil {
+	if p.number, err = conn.mux.number(ch); err == nil {
 		if err = ch.Confirm(false); err == nil {
-			err = s.frames.attach(p.number, p)
+			err = conn.mux.attach(p.number, p)
 		}
 	}
 	if err != nil {
@@ -324,7 +324,7 @@ func (p *pipe) land(f *flight, err error) {
 func (p *pipe) tell() {
 	for i, l := range p.landed {
 		l.done(l.err)
-		<-p.d.inFlight
+		<-p.driver.inFlight
 		p.landed[i] = landing{}
 	}
 	p.landed = p.landed[:0]
@@ -333,7 +333,7 @@ func (p *pipe) tell() {
 // end lets nothing more be sent. What has no answer yet is unconfirmed, unless it is certain that the
 // broker did not take it.
 func (p *pipe) end(why error) {
-	if p.d.ctx.Err() != nil {
+	if p.driver.ctx.Err() != nil {
 		why = adapters.ErrClosed
 	}
 	p.mu.Lock()
@@ -361,7 +361,7 @@ func (p *pipe) end(why error) {
 	p.mu.Unlock()
 	for _, l := range landed {
 		l.done(l.err)
-		<-p.d.inFlight
+		<-p.driver.inFlight
 	}
 }
 

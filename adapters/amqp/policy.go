@@ -48,33 +48,33 @@ func early(text string) time.Duration {
 
 // renewLadder looks, if the last time was a while ago, whether a rung is gone, and has the ladder
 // built anew then. The queues behind it need no look: what is due finds its way past one that is gone.
-func (s *session) renewLadder(ctx context.Context) {
-	s.mu.Lock()
-	rungs, age := s.rungs, time.Since(s.built)
-	s.mu.Unlock()
+func (conn *connection) renewLadder(ctx context.Context) {
+	conn.mu.Lock()
+	rungs, age := conn.ladderRungs, time.Since(conn.ladderChecked)
+	conn.mu.Unlock()
 	if age < ladderLasts {
 		return
 	}
-	gone := s.missingRung(ctx, rungs)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.built = time.Now()
+	gone := conn.missingRung(ctx, rungs)
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	conn.ladderChecked = time.Now()
 	if gone == "" {
 		return
 	}
-	s.link.d.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", gone)
-	s.rungs = 0
-	for e := range s.known {
+	conn.supervisor.driver.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", gone)
+	conn.ladderRungs = 0
+	for e := range conn.declaredExchanges {
 		if e.Kind&laddered != 0 {
-			delete(s.known, e)
+			delete(conn.declaredExchanges, e)
 		}
 	}
 }
 
 // missingRung returns the lowest rung whose queue is gone, "" if none is.
-func (s *session) missingRung(ctx context.Context, rungs int) string {
+func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 	name := ""
-	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
+	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		for n := range rungs {
 			name = rung(n)
 			if _, err := ch.QueueDeclarePassive(name, true, false, false, false, nil); err != nil {
@@ -90,14 +90,14 @@ func (s *session) missingRung(ctx context.Context, rungs int) string {
 }
 
 // checkPolicies sends a message the way that delayed ones go, to see whether it keeps its routing key.
-func (s *session) checkPolicies(ctx context.Context) error {
+func (conn *connection) checkPolicies(ctx context.Context) error {
 	const probe = ladder + "probe"
 	key := ""
-	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
+	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		if err := ch.ExchangeDeclare(probe, "fanout", true, false, false, false, nil); err != nil {
 			return err
 		}
-		if _, err := s.declareAlone(ch, probe, false, waiting(0, probe)); err != nil {
+		if _, err := conn.declareOnce(ch, probe, false, waiting(0, probe)); err != nil {
 			return err
 		}
 		private, err := ch.QueueDeclare("", false, true, true, false, amqp091.Table{"x-queue-type": string(Classic)})
@@ -120,9 +120,9 @@ func (s *session) checkPolicies(ctx context.Context) error {
 	if key != probe {
 		return &astrayError{key}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.policed = true
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	conn.policiesChecked = true
 	return nil
 }
 

@@ -140,10 +140,10 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 	}
 	// Published by a driver that believes that the ladder is there.
 	gone(t, d, lastStep(destination(toQueue("q").To)), lastStep(destination(x)), rung(0))
-	s := d.publishing.now()
-	s.mu.Lock()
-	s.built = time.Now()
-	s.mu.Unlock()
+	conn := d.publisher.current()
+	conn.mu.Lock()
+	conn.ladderChecked = time.Now()
+	conn.mu.Unlock()
 	send("past what is missing, unnoticed")
 }
 

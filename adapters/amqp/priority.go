@@ -29,7 +29,7 @@ const headerPriority = "motif-priority"
 const topLevel = 31
 
 // learn notes the properties of a queue that was just declared.
-func (d *Driver) learn(queue string, q adapters.QueueSpec) {
+func (d *Driver) rememberSpec(queue string, q adapters.QueueSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.specs) >= maxKnown {
@@ -56,11 +56,11 @@ func (d *Driver) level(p *adapters.Publication) uint8 {
 }
 
 // prioritized is the type that a queue with a MaxPriority is declared as.
-func (s *session) prioritized(queue string, q adapters.QueueSpec) QueueType {
-	s.mu.Lock()
-	_, other := s.otherwise[queue]
-	s.mu.Unlock()
-	if strict := s.broker.since(strictLevels) && q.MaxPriority <= topLevel; strict != other {
+func (conn *connection) priorityQueueType(queue string, q adapters.QueueSpec) QueueType {
+	conn.mu.Lock()
+	_, other := conn.otherType[queue]
+	conn.mu.Unlock()
+	if strict := conn.version.since(strictLevels) && q.MaxPriority <= topLevel; strict != other {
 		return Quorum
 	}
 	return Classic
@@ -69,21 +69,21 @@ func (s *session) prioritized(queue string, q adapters.QueueSpec) QueueType {
 // keepType reports whether a declaration of a queue with priorities failed because there is one
 // of the other type, as the same driver declares it on another version of RabbitMQ: before
 // an upgrade, or on another node during it. It is used as it is, from the next try on.
-func (s *session) keepType(queue string, q adapters.QueueSpec, err error) bool {
+func (conn *connection) keepOtherType(queue string, q adapters.QueueSpec, err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
-	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || s.link.d.cfg.kind(q) == Classic ||
+	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || conn.supervisor.driver.cfg.kind(q) == Classic ||
 		!strings.Contains(e.Reason, "inequivalent arg 'x-queue-type'") && !strings.Contains(e.Reason, "inequivalent arg 'x-max-priority'") {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, tried := s.otherwise[queue]; tried {
-		delete(s.otherwise, queue)
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if _, tried := conn.otherType[queue]; tried {
+		delete(conn.otherType, queue)
 		return false
 	}
-	if len(s.otherwise) >= maxKnown {
-		clear(s.otherwise)
+	if len(conn.otherType) >= maxKnown {
+		clear(conn.otherType)
 	}
-	s.otherwise[queue] = struct{}{}
+	conn.otherType[queue] = struct{}{}
 	return true
 }

@@ -83,13 +83,13 @@ func TestPriorityWithoutLevels(t *testing.T) {
 // highest must be the same.
 func TestPriorityUpgrade(t *testing.T) {
 	d := connect(t)
-	s, err := d.publishing.session(soon(t))
+	conn, err := d.publisher.connection(soon(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec := adapters.QueueSpec{MaxPriority: 5}
 	was := Quorum
-	if s.kind("", spec) == Quorum {
+	if conn.queueType("", spec) == Quorum {
 		was = Classic
 	}
 	name := unique(t)

@@ -15,9 +15,9 @@ import (
 // was declared, goes alone until it has its answer. Those that were under way with it
 // would overtake it if it were sent again.
 type proof struct {
-	session uint64
-	done    chan struct{} // closed when the queue is proven, or this is given up
-	over    bool
+	generation uint64
+	done       chan struct{} // closed when the queue is proven, or this is given up
+	over       bool
 }
 
 // prove returns a proof to be given, or nil once there is one.
@@ -25,12 +25,12 @@ func (d *Driver) prove(ctx context.Context, o *outgoing) (*proof, error) {
 	if o.exchange == "" && o.p.To.Kind == adapters.Reply || o.copies() {
 		return nil, nil
 	}
-	x, at := d.doubts, o.place()
+	x, at := d.nackRetries, o.place()
 	for {
-		session := d.publishing.generation()
+		session := d.publisher.generation()
 		x.mu.RLock()
 		p := x.proofs[at]
-		proven := p != nil && p.over && p.session == session
+		proven := p != nil && p.over && p.generation == session
 		x.mu.RUnlock()
 		if proven { // nearly always
 			return nil, nil
@@ -38,11 +38,11 @@ func (d *Driver) prove(ctx context.Context, o *outgoing) (*proof, error) {
 		x.mu.Lock()
 		p = x.proofs[at]
 		switch {
-		case p == nil || p.over && p.session != session:
+		case p == nil || p.over && p.generation != session:
 			if len(x.proofs) >= maxKnown {
 				maps.DeleteFunc(x.proofs, func(_ place, p *proof) bool { return p.over })
 			}
-			p = &proof{session: session, done: make(chan struct{})}
+			p = &proof{generation: session, done: make(chan struct{})}
 			x.proofs[at] = p
 			x.mu.Unlock()
 			return p, nil
@@ -61,7 +61,7 @@ func (d *Driver) prove(ctx context.Context, o *outgoing) (*proof, error) {
 
 // proven gives p: err is what became of its message.
 func (d *Driver) proven(o *outgoing, p *proof, err error) {
-	x := d.doubts
+	x := d.nackRetries
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if p.over = err == nil || errors.Is(err, adapters.ErrNacked); !p.over && x.proofs[o.place()] == p {
@@ -72,7 +72,7 @@ func (d *Driver) proven(o *outgoing, p *proof, err error) {
 
 // unproven is for a queue that may be another than before.
 func (d *Driver) unproven(queue string) {
-	x := d.doubts
+	x := d.nackRetries
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if p := x.proofs[place{queue: queue}]; p != nil && p.over {
@@ -97,7 +97,7 @@ func (d *Driver) aloneLater(ctx context.Context, o *outgoing, p *proof, done fun
 		return err
 	}
 	select {
-	case d.doubts.slots <- struct{}{}:
+	case d.nackRetries.slots <- struct{}{}:
 	case <-d.ctx.Done():
 		return giveUp(adapters.ErrClosed)
 	case <-ctx.Done():
@@ -111,10 +111,10 @@ func (d *Driver) aloneLater(ctx context.Context, o *outgoing, p *proof, done fun
 			err = adapters.ErrClosed
 		}
 		done(err)
-		<-d.doubts.slots
+		<-d.nackRetries.slots
 	})
 	if !ok {
-		<-d.doubts.slots
+		<-d.nackRetries.slots
 		return giveUp(adapters.ErrClosed)
 	}
 	return nil

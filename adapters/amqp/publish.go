@@ -266,7 +266,7 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 
 // prepare checks all that does not depend on the message.
 func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, error) {
-	if err := d.check(ctx, "publish"); err != nil {
+	if err := d.checkOpen(ctx, "publish"); err != nil {
 		return route{}, err
 	}
 	r, err := d.cfg.routeOf(p)
@@ -277,14 +277,14 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 // arrange sees to it that there is what a route leads through.
 func (d *Driver) arrange(ctx context.Context, r *route) error {
 	for suspected := false; ; {
-		s, err := d.ready(ctx)
+		conn, err := d.ready(ctx)
 		if err != nil {
 			return err
 		}
-		if err = s.arrange(ctx, r); err == nil {
+		if err = conn.ensureRoute(ctx, r); err == nil {
 			return nil
 		}
-		if err := d.retryOnce(ctx, s, err, r.exchange, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, r.exchange, &suspected); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
@@ -297,29 +297,29 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("amqp: publish: %w", err)
 		}
-		s, err := d.ready(ctx)
+		conn, err := d.ready(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.refusals.of(o); err != nil {
+		if err := conn.refusals.of(o); err != nil {
 			return err
 		}
-		p, err := s.pipe(ctx, o.exchange) // first: it finds out that something may be gone
+		p, err := conn.publishChannel(ctx, o.exchange) // first: it finds out that something may be gone
 		if err == nil {
-			err = s.arrange(ctx, o.route)
+			err = conn.ensureRoute(ctx, o.route)
 		}
 		if err == nil {
-			if err = s.give(ctx, p, o, done); err == nil {
+			if err = conn.sendWhenRoom(ctx, p, o, done); err == nil {
 				return nil
 			}
 			if errors.Is(err, adapters.ErrInvalid) {
 				return err
 			}
-			if s.alive() && errors.Is(err, errPipeOver) {
+			if conn.alive() && errors.Is(err, errPipeOver) {
 				continue // the channel is gone, and another can be had
 			}
 		}
-		if err := d.retryOnce(ctx, s, err, o.exchange, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, o.exchange, &suspected); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", o.p.To, err)
 		}
 	}
@@ -327,23 +327,23 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 
 // give sends a message. Large ones go one after the other, each once there is
 // room: all that had found room could be too many for a broker that stands still.
-func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(error)) error {
+func (conn *connection) sendWhenRoom(ctx context.Context, p *pipe, o *outgoing, done func(error)) error {
 	if len(o.message.Payload) < wireLarge {
 		return p.send(ctx, o, done)
 	}
 	select {
-	case s.large <- struct{}{}:
-		defer func() { <-s.large }()
-	case <-s.ctx.Done():
-		return context.Cause(s.ctx)
+	case conn.largeSlot <- struct{}{}:
+		defer func() { <-conn.largeSlot }()
+	case <-conn.ctx.Done():
+		return context.Cause(conn.ctx)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for wait := s.wire.room(); wait != nil; wait = s.wire.room() {
+	for wait := conn.netConn.room(); wait != nil; wait = conn.netConn.room() {
 		select {
 		case <-wait:
-		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
+		case <-conn.ctx.Done():
+			return context.Cause(conn.ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -353,7 +353,7 @@ func (s *session) give(ctx context.Context, p *pipe, o *outgoing, done func(erro
 
 // retry returns nil if what failed with err in session s is to be tried again, else its error. That is so
 // after the end of s, unless that may have come for what was tried, which was about a queue or exchange.
-func (d *Driver) retry(ctx context.Context, s *session, err error, about string) error {
+func (d *Driver) finalError(ctx context.Context, conn *connection, err error, about string) error {
 	switch {
 	case errors.Is(err, errForeign):
 		return nil
@@ -361,34 +361,34 @@ func (d *Driver) retry(ctx context.Context, s *session, err error, about string)
 		return adapters.ErrClosed
 	case ctx.Err() != nil:
 		return unavailable(ctx, nil)
-	case s.alive():
+	case conn.alive():
 		return classify(err)
 	}
 	select {
-	case <-s.ctx.Done():
-		return s.verdict(about)
+	case <-conn.ctx.Done():
+		return conn.connectionError(about)
 	case <-ctx.Done():
 		return unavailable(ctx, err)
 	}
 }
 
 // ready returns a session that takes publishes now.
-func (d *Driver) ready(ctx context.Context) (*session, error) {
+func (d *Driver) ready(ctx context.Context) (*connection, error) {
 	for {
-		s, err := d.publishing.session(ctx)
+		conn, err := d.publisher.connection(ctx)
 		if err != nil {
 			return nil, err
 		}
-		wait, reason := s.blocked()
+		wait, reason := conn.blocked()
 		if wait == nil {
 			reason = "it does not read"
-			if wait = s.wire.room(); wait == nil {
-				return s, nil
+			if wait = conn.netConn.room(); wait == nil {
+				return conn, nil
 			}
 		}
 		select {
 		case <-wait:
-		case <-s.ctx.Done():
+		case <-conn.ctx.Done():
 		case <-ctx.Done():
 			return nil, fmt.Errorf("amqp: %w: %w (blocked by the broker: %s)", adapters.ErrUnavailable, ctx.Err(), reason)
 		}

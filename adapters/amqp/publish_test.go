@@ -133,17 +133,17 @@ func TestRefusalsAreNotForEver(t *testing.T) {
 	})
 	eventually(t, "the queue is full", func() bool { return errors.Is(d.Publish(ctx, mandatory(full), msg("b")), adapters.ErrNacked) })
 	for range 3 {
-		before := d.publishing.now().lane("").pipe.Load()
+		before := d.publisher.current().slot("").pipe.Load()
 		before.age()
 		wantErr(t, "to a full queue", d.Publish(soon(t), mandatory(full), msg("c")), adapters.ErrNacked)
-		eventually(t, "the channel is replaced", func() bool { return d.publishing.now().lane("").pipe.Load() != before })
+		eventually(t, "the channel is replaced", func() bool { return d.publisher.current().slot("").pipe.Load() != before })
 	}
 	stop()
 	all.Wait()
 	for i := range sent {
 		settle(t, receive(t, sub, fmt.Sprint(i)), adapters.Ack)
 	}
-	if g := d.Health().Links[0].Generation; g != 1 {
+	if g := d.Health().Connections[0].Generation; g != 1 {
 		t.Errorf("the connection is the %d.", g)
 	}
 }
@@ -222,7 +222,7 @@ func TestManyExchanges(t *testing.T) {
 			publish(t, d, adapters.Publication{To: x}, fmt.Sprint(round))
 		}
 	}
-	if n := len(d.publishing.now().laneList); n != maxLanes {
+	if n := len(d.publisher.current().slotList); n != maxLanes {
 		t.Errorf("%d lanes", n)
 	}
 }

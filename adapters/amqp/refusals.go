@@ -45,7 +45,7 @@ func (p *pipe) refused(why error) *refusal {
 		r.last = r.first
 		r.err = p.refusedBecause(c, p.at(r.first))
 	}
-	p.s.refusals.learn(c.err, limit, p.at(r.first), r.err != nil)
+	p.conn.refusals.learn(c.err, limit, p.at(r.first), r.err != nil)
 	return r
 }
 
@@ -75,9 +75,9 @@ func (r *refusal) answer(tag uint64, why error) error {
 
 // refusedBecause is the error of the publish that a channel was closed for.
 func (p *pipe) refusedBecause(c *closing, f *flight) error {
-	p.s.mu.Lock()
-	withheld := p.s.withheld[f.exchange]
-	p.s.mu.Unlock()
+	p.conn.mu.Lock()
+	withheld := p.conn.undeclarable[f.exchange]
+	p.conn.mu.Unlock()
 	switch {
 	case sizeLimit(c.err) > 0:
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrTooLarge, c)

@@ -74,7 +74,7 @@ func TestRefusedTooLarge(t *testing.T) {
 			var before *pipe
 			for range 5 {
 				eventually(t, "there is a channel again", func() bool {
-					before = d.publishing.now().lane("").pipe.Load()
+					before = d.publisher.current().slot("").pipe.Load()
 					return !before.isOver()
 				})
 				large("too large again", d.Publish(ctx, mandatory("q"), ofSize("large", limit+1)))
@@ -89,7 +89,7 @@ func TestRefusedTooLarge(t *testing.T) {
 			}
 			stop()
 			receiveAll(t, sub, "a", "b")
-			if g := d.Health().Links[0].Generation; g != 1 {
+			if g := d.Health().Connections[0].Generation; g != 1 {
 				t.Errorf("the connection is the %d.", g)
 			}
 		})
@@ -139,13 +139,13 @@ func TestRefusedRight(t *testing.T) {
 	stop := neighbours(t, d, adapters.Publication{To: free})
 	many(adapters.Publication{To: secret})
 	many(toQueue("q"))
-	before := d.publishing.now().lane("secret").pipe.Load()
+	before := d.publisher.current().slot("secret").pipe.Load()
 	many(adapters.Publication{To: secret})
-	if now := d.publishing.now().lane("secret").pipe.Load(); now != before {
+	if now := d.publisher.current().slot("secret").pipe.Load(); now != before {
 		t.Error("what was known to be refused cost a channel")
 	}
 	stop()
-	if g := d.Health().Links[0].Generation; g != 1 {
+	if g := d.Health().Connections[0].Generation; g != 1 {
 		t.Errorf("the connection is the %d.", g)
 	}
 

@@ -6,22 +6,22 @@ import (
 )
 
 // renewing keeps the password of a session from expiring, until the session ends.
-func (s *session) renewing() {
-	cfg := &s.link.d.cfg
-	auth, ok := s.conn.Config.SASL[0].(*plain)
+func (conn *connection) keepCredentialsFresh() {
+	cfg := &conn.supervisor.driver.cfg
+	auth, ok := conn.amqp.Config.SASL[0].(*plain)
 	if !ok || cfg.Credentials == nil || auth.Expires.IsZero() {
 		return
 	}
 	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
 	wait := renewAfter(auth.Expires)
-	for sleep(s.ctx, wait) {
-		cred, err := s.renew()
+	for sleep(conn.ctx, wait) {
+		cred, err := conn.renewCredentials()
 		switch {
-		case err != nil && s.link.ctx.Err() != nil:
+		case err != nil && conn.supervisor.ctx.Err() != nil:
 			return
 		case err != nil:
 			wait = pause.wait()
-			cfg.Logger.Warn("motif: the password that expires cannot be renewed", "link", s.link.role, "error", err, "next_try", wait)
+			cfg.Logger.Warn("motif: the password that expires cannot be renewed", "role", conn.supervisor.role, "error", err, "next_try", wait)
 		case cred.Expires.IsZero():
 			return
 		default:
@@ -32,15 +32,15 @@ func (s *session) renewing() {
 }
 
 // renew tells the broker the new password.
-func (s *session) renew() (cred Credentials, err error) {
-	cfg := &s.link.d.cfg
-	ctx, cancel := context.WithTimeout(s.ctx, cfg.DialTimeout)
+func (conn *connection) renewCredentials() (cred Credentials, err error) {
+	cfg := &conn.supervisor.driver.cfg
+	ctx, cancel := context.WithTimeout(conn.ctx, cfg.DialTimeout)
 	defer cancel()
 	if cred, err = cfg.Credentials(ctx); err != nil {
 		return cred, err
 	}
-	_, err = await(ctx, s.link.d, func() (struct{}, error) {
-		return struct{}{}, s.conn.UpdateSecret(cred.Password.Reveal(), "the last one expires")
+	_, err = await(ctx, conn.supervisor.driver, func() (struct{}, error) {
+		return struct{}{}, conn.amqp.UpdateSecret(cred.Password.Reveal(), "the last one expires")
 	}, func(struct{}) {})
 	return cred, err
 }

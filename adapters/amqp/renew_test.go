@@ -38,9 +38,9 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	}
 	publish(t, d, toQueue("q"), "a")
 	receiveAll(t, sub, "a")
-	for _, l := range append([]*link{d.publishing}, d.consuming...) {
-		if g := l.generation(); g != 1 {
-			t.Errorf("the connection to %s is the %d.", l.role, g)
+	for _, sup := range append([]*supervisor{d.publisher}, d.consumers...) {
+		if g := sup.generation(); g != 1 {
+			t.Errorf("the connection to %s is the %d.", sup.role, g)
 		}
 	}
 	if err := d.Close(ctx); err != nil {
@@ -70,7 +70,7 @@ func TestResolvedAddresses(t *testing.T) {
 	d := connect(t, resolve)
 	sub := subscribe(t, d, fromQueue(unique(t), 1))
 	before := asked.Load()
-	d.publishing.now().wire.fail(errors.New("cut"))
+	d.publisher.current().netConn.fail(errors.New("cut"))
 	publish(t, d, toQueue(sub.Address()), "a")
 	receiveAll(t, sub, "a")
 	if asked.Load() <= before {

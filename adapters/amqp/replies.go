@@ -17,7 +17,7 @@ import (
 // the channel that consumes them. There is no queue in between, which would take
 // both sides longer than the rest of a small call.
 type replies struct {
-	session  *session
+	conn     *connection
 	ch       *amqp091.Channel
 	intake   *intake
 	address  string
@@ -31,15 +31,15 @@ type replies struct {
 // ReceiveReplies implements [adapters.ReplyReceiver]. Answers come on the
 // connection that publishes. It is ErrUnsupported if that may have hardly any channels.
 func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (string, error) {
-	if err := d.check(ctx, "receive replies"); err != nil {
+	if err := d.checkOpen(ctx, "receive replies"); err != nil {
 		return "", err
 	}
 	for suspected := false; ; {
-		s, err := d.ready(ctx)
+		conn, err := d.ready(ctx)
 		if err != nil {
 			return "", err
 		}
-		r, err := s.openReplies(ctx, received)
+		r, err := conn.openReplies(ctx, received)
 		if err == nil {
 			r.begin(lost)
 			return r.address, nil
@@ -47,30 +47,32 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 		if errors.Is(err, adapters.ErrUnsupported) {
 			return "", err
 		}
-		if err := d.retryOnce(ctx, s, err, directReply, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, directReply, &suspected); err != nil {
 			return "", fmt.Errorf("amqp: receive replies: %w", err)
 		}
 	}
 }
 
 // repliesOf is how many of so many channels may be for answers.
-func repliesOf(channels int) int { return channels - lanesOf(channels) - controls(channels) }
+func replyLimit(channels int) int {
+	return channels - publishSlots(channels) - controlChannels(channels)
+}
 
-func (s *session) openReplies(ctx context.Context, received func(adapters.Delivery)) (*replies, error) {
-	s.mu.Lock()
-	room := s.replying < repliesOf(s.channels)
+func (conn *connection) openReplies(ctx context.Context, received func(adapters.Delivery)) (*replies, error) {
+	conn.mu.Lock()
+	room := conn.replyChannels < replyLimit(conn.channels)
 	if room {
-		s.replying++
+		conn.replyChannels++
 	}
-	s.mu.Unlock()
+	conn.mu.Unlock()
 	if !room {
 		return nil, fmt.Errorf("amqp: %w: direct replies, with so few channels", adapters.ErrUnsupported)
 	}
-	return await(ctx, s.link.d, func() (*replies, error) {
-		r := &replies{session: s, received: received}
-		r.intake = &intake{frames: s.frames, direct: r}
+	return await(ctx, conn.supervisor.driver, func() (*replies, error) {
+		r := &replies{conn: conn, received: received}
+		r.intake = &intake{frames: conn.mux, direct: r}
 		var err error
-		if r.ch, err = s.conn.Channel(); err != nil {
+		if r.ch, err = conn.amqp.Channel(); err != nil {
 			r.lose(err)
 			return nil, err
 		}
@@ -124,12 +126,12 @@ func (r *replies) begin(lost func(error)) {
 
 // lose is called once, when nothing more comes.
 func (r *replies) lose(why error) {
-	r.session.mu.Lock()
-	r.session.replying--
-	r.session.mu.Unlock()
+	r.conn.mu.Lock()
+	r.conn.replyChannels--
+	r.conn.mu.Unlock()
 	r.mu.Lock()
 	r.over = fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, why)
-	if r.session.link.d.ctx.Err() != nil {
+	if r.conn.supervisor.driver.ctx.Err() != nil {
 		r.over = adapters.ErrClosed
 	}
 	lost := r.lost
@@ -142,6 +144,6 @@ func (r *replies) lose(why error) {
 func (r *replies) receive(h *handed) {
 	var out adapters.Delivery
 	h.decode(&out)
-	h.message.SetContext(r.session.ctx)
+	h.message.SetContext(r.conn.ctx)
 	r.received(out)
 }

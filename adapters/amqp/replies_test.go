@@ -91,7 +91,7 @@ func TestReceiveReplies(t *testing.T) {
 func TestRepliesAreLost(t *testing.T) {
 	d, server := connect(t), connect(t)
 	first := openInbox(t, d)
-	d.publishing.now().wire.fail(errors.New("cut")) // there is one: first is on it
+	d.publisher.current().netConn.fail(errors.New("cut")) // there is one: first is on it
 	if err := first.why(t); !errors.Is(err, adapters.ErrSessionLost) {
 		t.Errorf("lost for %v", err)
 	}
@@ -127,30 +127,30 @@ func TestRepliesAreLost(t *testing.T) {
 // for, and those that are closed are free again.
 func TestRepliesTakeChannels(t *testing.T) {
 	for channels, want := range map[int]int{1: -1, 2: 0, 3: 1, 4: 1, 8: 2, 2047: 2047 - 16 - 8} {
-		if n := repliesOf(channels); n != want {
+		if n := replyLimit(channels); n != want {
 			t.Errorf("of %d channels %d for replies, not %d", channels, n, want)
 		}
 	}
 	d := connect(t)
-	s, err := d.publishing.session(soon(t))
+	conn, err := d.publisher.connection(soon(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.mu.Lock()
-	s.replying = repliesOf(int(s.conn.Config.ChannelMax)) - 1
-	s.mu.Unlock()
+	conn.mu.Lock()
+	conn.replyChannels = replyLimit(int(conn.amqp.Config.ChannelMax)) - 1
+	conn.mu.Unlock()
 	in := openInbox(t, d)
 	if _, err := d.ReceiveReplies(soon(t), nil, nil); !errors.Is(err, adapters.ErrUnsupported) {
 		t.Errorf("one too many: %v", err)
 	}
-	if err := s.conn.Close(); err != nil {
+	if err := conn.amqp.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_ = in.why(t)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if left := repliesOf(int(s.conn.Config.ChannelMax)) - 1; s.replying != left {
-		t.Errorf("%d are taken, not %d", s.replying, left)
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if left := replyLimit(int(conn.amqp.Config.ChannelMax)) - 1; conn.replyChannels != left {
+		t.Errorf("%d are taken, not %d", conn.replyChannels, left)
 	}
 }
 
@@ -182,18 +182,18 @@ func TestRepliesUnderAlarm(t *testing.T) {
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
 		_ = d.Publish(ctx, toQueue("q"), msg("m"))
-		return d.Health().Links[0].Blocked
+		return d.Health().Connections[0].Blocked
 	})
-	s := d.publishing.now()
+	conn := d.publisher.current()
 	for range 20 {
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		_, err := d.ReceiveReplies(ctx, nil, nil)
 		cancel()
 		wantErr(t, "ReceiveReplies", err, context.DeadlineExceeded)
 	}
-	s.mu.Lock()
-	taken := s.replying
-	s.mu.Unlock()
+	conn.mu.Lock()
+	taken := conn.replyChannels
+	conn.mu.Unlock()
 	if taken > 0 {
 		t.Errorf("%d channels are taken", taken)
 	}

@@ -61,21 +61,21 @@ func (r *route) answer() {
 }
 
 // arrange makes what a route leads through exist, once in a session.
-func (s *session) arrange(ctx context.Context, r *route) error {
+func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
 	if !r.p.To.Kind.IsExchange() && r.steps == 0 {
 		return nil
 	}
-	if s.arranged(r) {
+	if conn.routeReady(r) {
 		return nil
 	}
-	return s.arrangeSlowly(ctx, *r) // a copy, which may go to the heap
+	return conn.declareRoute(ctx, *r) // a copy, which may go to the heap
 }
 
-func (s *session) arranged(r *route) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, known := s.known[r.passes()]
-	return known && r.steps < 1<<s.rungs && (r.steps == 0 || time.Since(s.built) < ladderLasts)
+func (conn *connection) routeReady(r *route) bool {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	_, known := conn.declaredExchanges[r.passes()]
+	return known && r.steps < 1<<conn.ladderRungs && (r.steps == 0 || time.Since(conn.ladderChecked) < ladderLasts)
 }
 
 const laddered adapters.Kind = 0x80 // of what is reached by the ladder
@@ -90,46 +90,46 @@ func (r *route) passes() adapters.Endpoint {
 	return e
 }
 
-func (s *session) arrangeSlowly(ctx context.Context, r route) error {
+func (conn *connection) declareRoute(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
 	if r.steps > 0 {
-		s.renewLadder(ctx)
-		if s.arranged(&r) {
+		conn.renewLadder(ctx)
+		if conn.routeReady(&r) {
 			return nil
 		}
 	}
 	if r.p.To.Kind.IsExchange() {
-		err = s.briefly(ctx, func(ch *amqp091.Channel) error {
+		err = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 			if r.p.To.Kind == adapters.Exchange { // its type is not said, nor looked at
 				return ch.ExchangeDeclarePassive(r.p.To.Name, amqp091.ExchangeDirect, true, false, false, false, nil)
 			}
-			return s.declareExchange(ch, r.p.To)
+			return conn.declareExchange(ch, r.p.To)
 		})
-		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) {
+		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) {
 			withheld, err = err, nil // it may be there: who may write to it need not be allowed to declare it
 		}
 	}
 	if err == nil && r.steps > 0 {
-		rungs, err = s.buildLadder(ctx, &r)
-		if err != nil && s.alive() && errors.Is(sentinel(err), ErrAccess) && s.checkLadder(ctx, &r) == nil {
+		rungs, err = conn.declareLadder(ctx, &r)
+		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) && conn.checkLadder(ctx, &r) == nil {
 			err = nil
 		}
 	}
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
 	if r.p.To.Kind.IsExchange() {
-		if delete(s.withheld, r.p.To.Name); withheld != nil {
-			s.withheld[r.p.To.Name] = withheld
+		if delete(conn.undeclarable, r.p.To.Name); withheld != nil {
+			conn.undeclarable[r.p.To.Name] = withheld
 		}
 	}
-	if len(s.known) >= maxKnown {
-		clear(s.known)
-		clear(s.withheld)
+	if len(conn.declaredExchanges) >= maxKnown {
+		clear(conn.declaredExchanges)
+		clear(conn.undeclarable)
 	}
-	s.known[r.passes()] = struct{}{}
-	s.rungs = max(s.rungs, rungs)
+	conn.declaredExchanges[r.passes()] = struct{}{}
+	conn.ladderRungs = max(conn.ladderRungs, rungs)
 	return nil
 }

@@ -48,7 +48,7 @@ func (p *pipe) turn(ctx context.Context, o *outgoing) (alone bool, err error) {
 // channel, and as large as it. The lock is held.
 func (p *pipe) hasTaken(o *outgoing) bool {
 	_, ok := p.taken[o.exchange]
-	return ok && int64(len(o.message.Payload)) <= p.s.largest.Load()
+	return ok && int64(len(o.message.Payload)) <= p.conn.largestTaken.Load()
 }
 
 // goAlone lets nobody else send, and waits until nothing is in flight.
@@ -105,8 +105,8 @@ func (p *pipe) pong() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken[p.sent.exchange] = struct{}{}
-	if size := int64(p.sent.size); size > p.s.largest.Load() { // only this link's reader writes it
-		p.s.largest.Store(size)
+	if size := int64(p.sent.size); size > p.conn.largestTaken.Load() { // only this link's reader writes it
+		p.conn.largestTaken.Store(size)
 	}
 	p.othersToo(true)
 }

@@ -14,12 +14,12 @@ import (
 
 // subscription outlives its consumers.
 type subscription struct {
-	d       *Driver
-	source  adapters.Source
-	link    *link
-	address atomic.Pointer[string]
-	view    atomic.Pointer[view]
-	quiet   chan struct{} // closed when nothing more will be received
+	d          *Driver
+	source     adapters.Source
+	supervisor *supervisor
+	address    atomic.Pointer[string]
+	view       atomic.Pointer[view]
+	quiet      chan struct{} // closed when nothing more will be received
 
 	life context.Context // ends with the subscription
 	kill context.CancelFunc
@@ -37,7 +37,7 @@ type view struct {
 
 // Subscribe implements [adapters.Driver].
 func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
-	if err := d.mayBegin(ctx, "subscribe", validateSubscribe(s)); err != nil {
+	if err := d.checkCall(ctx, "subscribe", validateSubscribe(s)); err != nil {
 		return nil, err
 	}
 	s.Keys = slices.Clone(s.Keys)
@@ -45,20 +45,20 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	sub.life, sub.kill = context.WithCancel(context.Background())
 	sub.view.Store(&view{changed: make(chan struct{})})
 	var err error
-	if sub.link, err = d.reserve(); err != nil {
+	if sub.supervisor, err = d.reserveChannel(); err != nil {
 		return nil, err
 	}
 	var c *consumer
-	err = d.attempt(ctx, &sub.link, s.QueueName(), func(session *session) (err error) {
-		c, err = sub.openConsumer(ctx, session)
+	err = d.withConnection(ctx, &sub.supervisor, s.QueueName(), func(conn *connection) (err error) {
+		c, err = sub.openConsumer(ctx, conn)
 		return err
 	})
 	if err != nil {
-		d.release(sub.link)
+		d.releaseChannel(sub.supervisor)
 		return nil, fmt.Errorf("amqp: subscribe to %s: %w", describe(s), err)
 	}
-	d.join(sub.link)
-	sub.warnOfTimeout(c.session)
+	d.shareConnection(sub.supervisor)
+	sub.warnOfTimeout(c.conn)
 	return sub, sub.begin(c)
 }
 
@@ -123,7 +123,7 @@ func (sub *subscription) flush() {
 
 // run looks after the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
-	defer func() { sub.d.release(sub.link) }()
+	defer func() { sub.d.releaseChannel(sub.supervisor) }()
 	quiet := sync.OnceFunc(func() { close(sub.quiet) })
 	defer quiet()
 	for {
@@ -132,7 +132,7 @@ func (sub *subscription) run(c *consumer) {
 			return
 		}
 		sub.show(nil)
-		if c = sub.heal(c.session); c == nil {
+		if c = sub.heal(c.conn); c == nil {
 			sub.end(adapters.ErrClosed) // unless it has ended: Close did not know of one that had just begun
 			return
 		}
@@ -154,22 +154,22 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 }
 
 // heal returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
-func (sub *subscription) heal(lost *session) *consumer {
+func (sub *subscription) heal(lost *connection) *consumer {
 	d := sub.d
 	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
-	costly, ok := errors.AsType[*costlyError](lost.verdict(sub.source.QueueName()))
+	costly, ok := errors.AsType[*costlyError](lost.connectionError(sub.source.QueueName()))
 	if ok && costly.certain && !sub.goesOn(costly) {
 		return nil
 	}
 	for {
-		s, err := sub.link.session(sub.life)
+		conn, err := sub.supervisor.connection(sub.life)
 		if err != nil {
-			return nil // stopped or closed; session waits for all else
+			return nil // stopped or closed; connection waits for all else
 		}
-		c, err := sub.openConsumer(sub.life, s)
+		c, err := sub.openConsumer(sub.life, conn)
 		switch {
 		case err == nil:
-			d.join(sub.link)
+			d.shareConnection(sub.supervisor)
 			sub.show(c)
 			return c
 		case sub.life.Err() != nil:
@@ -177,7 +177,7 @@ func (sub *subscription) heal(lost *session) *consumer {
 		case errors.Is(err, errForeign):
 			continue
 		}
-		if err = d.retry(sub.life, s, err, sub.source.QueueName()); err != nil && !sub.goesOn(err) {
+		if err = d.finalError(sub.life, conn, err, sub.source.QueueName()); err != nil && !sub.goesOn(err) {
 			return nil
 		}
 		sleep(sub.life, pause.wait())
@@ -189,7 +189,7 @@ func (sub *subscription) goesOn(err error) bool {
 	if sub.life.Err() != nil {
 		return false
 	}
-	err = sub.d.suspect(sub.life, &sub.link, err)
+	err = sub.d.isolateSuspect(sub.life, &sub.supervisor, err)
 	switch {
 	case err == nil:
 		return true
@@ -236,13 +236,13 @@ func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error)
 func (v *view) receive(ctx context.Context) (adapters.Delivery, bool) {
 	c := v.consumer
 	select {
-	case h := <-c.intake.arrived:
+	case h := <-c.channel.arrived:
 		return c.hand(h)
 	default:
 	}
 	c.ledger.idle()
 	select {
-	case h := <-c.intake.arrived:
+	case h := <-c.channel.arrived:
 		return c.hand(h)
 	case <-v.changed:
 	case <-ctx.Done():
@@ -272,39 +272,39 @@ func (sub *subscription) Address() string { return *sub.address.Load() }
 
 // reserve returns a link with room for one more subscription, and makes one if
 // there is none: a connection carries so many channels and no more.
-func (d *Driver) reserve() (*link, error) {
+func (d *Driver) reserveChannel() (*supervisor, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closing {
 		return nil, adapters.ErrClosed
 	}
-	for _, l := range d.consuming {
-		if !l.lone && l.used < l.room() {
-			l.used++
-			return l, nil
+	for _, sup := range d.consumers {
+		if !sup.dedicated && sup.used < sup.capacity() {
+			sup.used++
+			return sup, nil
 		}
 	}
-	l := newLink(d, "consume")
-	l.used = 1
-	d.consuming = append(d.consuming, l)
-	d.wg.Go(func() { l.run(nil) })
-	return l, nil
+	sup := newSupervisor(d, "consume")
+	sup.used = 1
+	d.consumers = append(d.consumers, sup)
+	d.wg.Go(func() { sup.run(nil) })
+	return sup, nil
 }
 
-func (d *Driver) release(l *link) {
+func (d *Driver) releaseChannel(sup *supervisor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.used--
-	if l.lone {
-		l.stop()
-		d.consuming = slices.DeleteFunc(d.consuming, func(other *link) bool { return other == l })
-		<-d.suspects
+	sup.used--
+	if sup.dedicated {
+		sup.stop()
+		d.consumers = slices.DeleteFunc(d.consumers, func(other *supervisor) bool { return other == sup })
+		<-d.dedicatedSlots
 	}
 }
 
 // room is how many subscriptions the link carries: as many as there are
 // channels, less a few for what is done in passing.
-func (l *link) room() int {
-	channels := int(l.d.channels.Load())
-	return max(1, channels-2*controls(channels))
+func (sup *supervisor) capacity() int {
+	channels := int(sup.driver.channelMax.Load())
+	return max(1, channels-2*controlChannels(channels))
 }

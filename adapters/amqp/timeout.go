@@ -40,21 +40,21 @@ func (c *consumer) closed(e *amqp091.Error) {
 // cancelled is for when the broker has cancelled the consumer. It reports whether the consumer
 // is over for it; if not, what is in hand can still be settled.
 func (c *consumer) cancelled() bool {
-	src, s := c.sub.source, c.session
-	if !s.broker.since(consumerTimeouts) || src.Private() || !src.Passive && s.kind(c.queue, src.Queue) == Classic {
+	src, conn := c.sub.source, c.conn
+	if !conn.version.since(consumerTimeouts) || src.Private() || !src.Passive && conn.queueType(c.queue, src.Queue) == Classic {
 		return false
 	}
 	c.ledger.end(errSettled)
 	c.close()              // there may be no other channel to ask with
 	ctx := c.sub.d.ctx     // also while a subscription that was stopped has something in hand
 	sleep(ctx, 2*deletion) // or a queue that is going would still be found
-	err := s.briefly(ctx, func(ch *amqp091.Channel) error {
+	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err
 	})
 	switch {
 	case err != nil && errors.Is(sentinel(err), adapters.ErrNotFound), time.Since(c.since) < shortestTimeout: // deleted
-	case s.alive():
+	case conn.alive():
 		c.timeOut(nil)
 	default: // whatever it was, all is back in the queue now
 		c.lose(nil)
@@ -76,16 +76,16 @@ func (c *consumer) timeOut(e *amqp091.Error) {
 		cause = fmt.Errorf("%w: %w", cause, e)
 	}
 	c.cancel(cause)
-	d.event(Event{
-		Kind: TimedOut, Link: c.session.link.role, Address: c.session.address, Generation: c.session.gen, Queue: c.queue, Err: cause,
+	d.emit(Event{
+		Kind: TimedOut, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue, Err: cause,
 	})
 	d.cfg.Logger.Warn("motif: the broker took back what was held for longer than its consumer timeout; handle it in less time, "+
 		"lower Prefetch, or raise the timeout", "queue", c.queue, "prefetch", c.sub.source.Prefetch)
 }
 
 // warnOfTimeout says once that a message may be taken back before its time is up.
-func (sub *subscription) warnOfTimeout(s *session) {
-	if sub.source.HoldTime > defaultConsumerTimeout && !s.broker.since(consumerTimeouts) {
+func (sub *subscription) warnOfTimeout(conn *connection) {
+	if sub.source.HoldTime > defaultConsumerTimeout && !conn.version.since(consumerTimeouts) {
 		sub.d.cfg.Logger.Warn("motif: messages may be held for longer than RabbitMQ's consumer timeout, which is 30 minutes unless an "+
 			"operator has raised it", "source", describe(sub.source), "hold_time", sub.source.HoldTime)
 	}

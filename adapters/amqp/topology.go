@@ -17,7 +17,7 @@ import (
 
 const (
 	// manyDeliveries is x-delivery-limit. RabbitMQ 4 drops or dead-letters a
-	// message after 20 deliveries unless told otherwise, and a shutdown or lost session is a
+	// message after 20 deliveries unless told otherwise, and a shutdown or lost connection is a
 	// delivery too. -1 would mean no limit, but only from 4.0 on, where the queue
 	// of an older broker that has something else would be a mismatch.
 	manyDeliveries = math.MaxInt32
@@ -30,13 +30,13 @@ const (
 
 // Declare implements [adapters.Driver].
 func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
-	if err := d.mayBegin(ctx, "declare", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "declare", validate(s)); err != nil {
 		return err
 	}
 	if s.Kind == adapters.Reply {
 		return invalid("declare: a reply address needs a subscription")
 	}
-	err := d.change(ctx, s.QueueName(), func(session *session, ch *amqp091.Channel) error { return session.declare(ch, s, s.Kind.IsExchange()) })
+	err := d.change(ctx, s.QueueName(), func(conn *connection, ch *amqp091.Channel) error { return conn.declare(ch, s, s.Kind.IsExchange()) })
 	if err != nil {
 		return fmt.Errorf("amqp: declare %s: %w", describe(s), err)
 	}
@@ -46,13 +46,13 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 
 // Unbind implements [adapters.Unbinder].
 func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
-	if err := d.mayBegin(ctx, "unbind", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "unbind", validate(s)); err != nil {
 		return err
 	}
 	if s.Private() {
 		return invalid("unbind: a private source")
 	}
-	err := d.change(ctx, s.QueueName(), func(_ *session, ch *amqp091.Channel) error {
+	err := d.change(ctx, s.QueueName(), func(_ *connection, ch *amqp091.Channel) error {
 		for _, key := range union(bindings(s), s.Keys) { // as others spell them, or this package did once
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
@@ -69,15 +69,15 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 
 // change runs f with a channel of its own. If the session is lost meanwhile it
 // runs it again in the next one: f must not mind. It is about a queue or exchange.
-func (d *Driver) change(ctx context.Context, about string, f func(*session, *amqp091.Channel) error) error {
-	l := d.publishing
+func (d *Driver) change(ctx context.Context, about string, f func(*connection, *amqp091.Channel) error) error {
+	sup := d.publisher
 	defer func() {
-		if l != d.publishing {
-			d.release(l)
+		if sup != d.publisher {
+			d.releaseChannel(sup)
 		}
 	}()
-	return d.attempt(ctx, &l, about, func(s *session) error {
-		return s.briefly(ctx, func(ch *amqp091.Channel) error { return f(s, ch) })
+	return d.withConnection(ctx, &sup, about, func(conn *connection) error {
+		return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return f(conn, ch) })
 	})
 }
 
@@ -87,32 +87,32 @@ func (d *Driver) change(ctx context.Context, about string, f func(*session, *amq
 // 54, 51 and 5 on 3.10, 4.0 and 4.3, and 20 ms later none, but on a busy machine some of 3.10 after
 // 50, and one after 150. So it is also a multiple of what declarations take just now. A queue that is
 // empty, and that nobody consumes, may be new.
-func (s *session) ripening() time.Duration {
+func (conn *connection) settlingTime() time.Duration {
 	least := 150 * time.Millisecond
-	if s.broker.since(quickQueues) {
+	if conn.version.since(quickQueues) {
 		least = 50 * time.Millisecond
 	}
-	return max(least, min(3*time.Duration(s.link.d.declareTook.Load()), time.Second))
+	return max(least, min(3*time.Duration(conn.supervisor.driver.declareTook.Load()), time.Second))
 }
 
 // took notes how long a declaration took: the longest of the last ones.
-func (d *Driver) took(t time.Duration) {
+func (d *Driver) noteDeclareTime(t time.Duration) {
 	last := d.declareTook.Load()
 	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/8))
 }
 
 // declare makes what s describes exist, or finds out whether it does. If it is to be used at
 // once it waits until that is possible.
-func (s *session) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
+func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
 	if src.Passive {
 		_, err := ch.QueueDeclarePassive(src.QueueName(), true, false, false, false, nil)
-		if err != nil && s.broker.wantsConfigure() && errors.Is(sentinel(err), ErrAccess) {
-			return fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", s.broker, err)
+		if err != nil && conn.version.wantsConfigure() && errors.Is(sentinel(err), ErrAccess) {
+			return fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", conn.version, err)
 		}
 		return err
 	}
 	if src.Kind.IsExchange() {
-		if err := s.declareExchange(ch, src.Endpoint); err != nil {
+		if err := conn.declareExchange(ch, src.Endpoint); err != nil {
 			return err
 		}
 	}
@@ -120,16 +120,16 @@ func (s *session) declare(ch *amqp091.Channel, src adapters.Source, use bool) er
 		return nil // but for its queue
 	}
 	if src.Queue.DeadLetter != "" {
-		if _, err := s.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
+		if _, err := conn.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
 			return err
 		}
 	}
-	fresh, err := s.declareQueue(ch, src.QueueName(), src.Queue)
+	fresh, err := conn.declareQueue(ch, src.QueueName(), src.Queue)
 	if err != nil {
 		return err
 	}
 	if fresh && use {
-		sleep(s.ctx, s.ripening())
+		sleep(conn.ctx, conn.settlingTime())
 	}
 	return bind(ch, src.QueueName(), src)
 }
@@ -175,17 +175,17 @@ func keys(s adapters.Source) []string {
 }
 
 // declareQueue also reports whether the queue may be new.
-func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) (fresh bool, err error) {
-	kind := s.kind(name, q)
-	is, err := s.declareAlone(ch, name, q.AutoDelete, arguments(q, kind))
+func (conn *connection) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) (fresh bool, err error) {
+	kind := conn.queueType(name, q)
+	is, err := conn.declareOnce(ch, name, q.AutoDelete, arguments(q, kind))
 	switch {
 	case err == nil:
-		s.link.d.learn(name, q)
+		conn.supervisor.driver.rememberSpec(name, q)
 		if kind == Quorum && is.Messages == 0 && is.Consumers == 0 {
-			s.link.d.unproven(name)
+			conn.supervisor.driver.unproven(name)
 			return true, nil
 		}
-	case s.keepType(name, q, err), s.isBeginning(name, err):
+	case conn.keepOtherType(name, q, err), conn.isStarting(name, err):
 		return false, errForeign
 	}
 	return false, err
@@ -194,14 +194,14 @@ func (s *session) declareQueue(ch *amqp091.Channel, name string, q adapters.Queu
 // declareAlone waits for others of this driver that declare the same queue. A
 // quorum queue is known to RabbitMQ (3.10) before it works: whoever is told meanwhile that it exists,
 // and consumes, makes the broker close the connection, and a publish is refused.
-func (s *session) declareAlone(ch *amqp091.Channel, name string, autoDelete bool, args amqp091.Table) (q amqp091.Queue, err error) {
-	done, err := s.link.d.declaring.lock(s.ctx, name)
+func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete bool, args amqp091.Table) (q amqp091.Queue, err error) {
+	done, err := conn.supervisor.driver.declaring.lock(conn.ctx, name)
 	if err != nil {
 		return q, err
 	}
 	defer done()
 	start := time.Now()
-	defer func() { s.link.d.took(time.Since(start)) }()
+	defer func() { conn.supervisor.driver.noteDeclareTime(time.Since(start)) }()
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)
 }
 
@@ -281,10 +281,10 @@ func (c *Config) kind(q adapters.QueueSpec) QueueType {
 }
 
 // kind is the type that a queue of this name is declared as.
-func (s *session) kind(name string, q adapters.QueueSpec) QueueType {
-	kind := s.link.d.cfg.kind(q)
+func (conn *connection) queueType(name string, q adapters.QueueSpec) QueueType {
+	kind := conn.supervisor.driver.cfg.kind(q)
 	if kind == Quorum && q.MaxPriority > 0 {
-		return s.prioritized(name, q)
+		return conn.priorityQueueType(name, q)
 	}
 	return kind
 }
@@ -354,7 +354,7 @@ func (d *Driver) forget(s adapters.Source) {
 
 // redeclare declares in a new session what was declared before. What fails is
 // logged: whoever uses it gets the error.
-func (d *Driver) redeclare(s *session) {
+func (d *Driver) redeclare(conn *connection) {
 	d.mu.Lock()
 	sources := make([]adapters.Source, 0, len(d.declared))
 	for _, src := range d.declared {
@@ -362,12 +362,12 @@ func (d *Driver) redeclare(s *session) {
 	}
 	d.mu.Unlock()
 	for _, src := range sources {
-		if !s.alive() {
+		if !conn.alive() {
 			return
 		}
 		err := errForeign
 		for errors.Is(err, errForeign) {
-			err = s.briefly(d.ctx, func(ch *amqp091.Channel) error { return s.declare(ch, src, false) })
+			err = conn.withChannel(d.ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, src, false) })
 		}
 		if err != nil {
 			d.cfg.Logger.Warn("motif: declaring again", "source", describe(src), "error", err)

@@ -127,7 +127,7 @@ func TestGet(t *testing.T) {
 	if a = get("a"); !a.Redelivered {
 		t.Error("not redelivered")
 	}
-	d.consuming[0].now().wire.fail(errors.New("cut"))
+	d.consumers[0].current().netConn.fail(errors.New("cut"))
 	<-a.Message.Context().Done()
 	wantErr(t, "cause", context.Cause(a.Message.Context()), adapters.ErrSessionLost)
 	wantErr(t, "late settle", a.Settle(ctx, adapters.Ack), adapters.ErrStaleDelivery)
@@ -142,7 +142,7 @@ func TestGet(t *testing.T) {
 	wantErr(t, "Get of nothing", err, adapters.ErrEmpty)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if used := d.consuming[0].used; used > 1 { // the last settle may still be closing its channel
+	if used := d.consumers[0].used; used > 1 { // the last settle may still be closing its channel
 		t.Errorf("%d channels held", used)
 	}
 }

@@ -73,18 +73,18 @@ func brokerOf(properties amqp091.Table) (name string, r release) {
 }
 
 // meet says, once for each, of a broker that the promises are not tested with.
-func (d *Driver) meet(s *session) {
-	if s.broker.since(oldest) {
+func (d *Driver) warnUnknownBroker(conn *connection) {
+	if conn.version.since(oldest) {
 		return
 	}
 	d.mu.Lock()
-	_, met := d.odd[s.brokerName]
-	d.odd[s.brokerName] = struct{}{}
+	_, met := d.unknownBrokers[conn.brokerName]
+	d.unknownBrokers[conn.brokerName] = struct{}{}
 	d.mu.Unlock()
 	if met {
 		return
 	}
-	err := fmt.Errorf("amqp: %s at %s: promises are for RabbitMQ %s and later: %w", s.brokerName, s.address, oldest, adapters.ErrUnsupported)
-	d.event(Event{Kind: Unknown, Link: s.link.role, Address: s.address, Generation: s.gen, Err: err})
-	d.cfg.Logger.Warn("motif: a broker that is not known to keep the promises", "broker", s.brokerName, "address", s.address, "known", "RabbitMQ "+oldest.String()+" and later")
+	err := fmt.Errorf("amqp: %s at %s: promises are for RabbitMQ %s and later: %w", conn.brokerName, conn.address, oldest, adapters.ErrUnsupported)
+	d.emit(Event{Kind: Unknown, Role: conn.supervisor.role, Address: conn.address, Generation: conn.generation, Err: err})
+	d.cfg.Logger.Warn("motif: a broker that is not known to keep the promises", "broker", conn.brokerName, "address", conn.address, "known", "RabbitMQ "+oldest.String()+" and later")
 }

@@ -43,7 +43,7 @@ func TestReleases(t *testing.T) {
 func TestUnknownBroker(t *testing.T) {
 	var log bytes.Buffer
 	var events []Event
-	d := &Driver{odd: make(map[string]struct{}), cfg: Config{
+	d := &Driver{unknownBrokers: make(map[string]struct{}), cfg: Config{
 		Logger:  slog.New(slog.NewTextHandler(&log, nil)),
 		OnEvent: func(e Event) { events = append(events, e) },
 	}}
@@ -55,9 +55,9 @@ func TestUnknownBroker(t *testing.T) {
 		{"product": "LavinMQ", "version": "4.3.0"},
 		{},
 	} {
-		s := &session{link: &link{role: "publish"}, address: "host:5672", gen: uint64(i)}
-		s.brokerName, s.broker = brokerOf(properties)
-		d.meet(s)
+		conn := &connection{supervisor: &supervisor{role: "publish"}, address: "host:5672", generation: uint64(i)}
+		conn.brokerName, conn.version = brokerOf(properties)
+		d.warnUnknownBroker(conn)
 	}
 	var names []string
 	for _, e := range events {
@@ -85,10 +85,10 @@ func TestKnownBroker(t *testing.T) {
 			}
 		}
 	})
-	if _, err := d.publishing.session(soon(t)); err != nil {
+	if _, err := d.publisher.connection(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if h := d.Health().Links[0]; !strings.HasPrefix(h.Broker, "RabbitMQ ") || h.Broker == "RabbitMQ" {
+	if h := d.Health().Connections[0]; !strings.HasPrefix(h.Broker, "RabbitMQ ") || h.Broker == "RabbitMQ" {
 		t.Errorf("%+v", h)
 	}
 }

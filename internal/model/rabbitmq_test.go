@@ -39,7 +39,7 @@ func newOnRabbitMQ(n *rabbitmqtest.Node, v *rabbitmqtest.VHost, queues string, r
 	logger := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.config.Logger = logger
 	w.config.OnEvent = func(e amqp.Event) {
-		logger.Debug("event", "kind", e.Kind, "link", e.Link, "generation", e.Generation, "queue", e.Queue, "error", e.Err)
+		logger.Debug("event", "kind", e.Kind, "role", e.Role, "generation", e.Generation, "queue", e.Queue, "error", e.Err)
 	}
 	return w, nil
 }
@@ -106,7 +106,7 @@ func (w *onRabbitMQ) cut(ctx context.Context, client string) error {
 		return nil
 	}
 	return w.reconnect(ctx, func() error {
-		links := w.clients[client].Health().Links // the one that publishes, and another if it consumes
+		links := w.clients[client].Health().Connections // the one that publishes, and another if it consumes
 		for i := min(2, len(links)) - 1; i >= 0; i-- {
 			role := []string{"publish", "consume"}[i]
 			for closed := 0; closed == 0; { // the broker may not list one that it has just let in
@@ -135,7 +135,7 @@ func (w *onRabbitMQ) reconnect(ctx context.Context, fault func() error, clients 
 	sessions := make(map[string][]uint64)
 	for _, name := range clients {
 		if d := w.clients[name]; d != nil {
-			for _, l := range d.Health().Links {
+			for _, l := range d.Health().Connections {
 				sessions[name] = append(sessions[name], l.Generation)
 			}
 		}
@@ -146,7 +146,7 @@ func (w *onRabbitMQ) reconnect(ctx context.Context, fault func() error, clients 
 	for name, before := range sessions {
 		for i, generation := range before {
 			for {
-				if l := w.clients[name].Health().Links[i]; l.Up && l.Generation > generation {
+				if l := w.clients[name].Health().Connections[i]; l.Up && l.Generation > generation {
 					break
 				}
 				if ctx.Err() != nil {

@@ -192,9 +192,9 @@ func oddReplies(x *trial) {
 	calling := patterns.NewRPC[int, int](caller, "double")
 	x.calls(calling, 0, 5)
 	site.depth("victim", 0)
-	for _, l := range links.Health().Links {
+	for _, l := range links.Health().Connections {
 		if l.Generation != 1 {
-			x.errorf("the %s connection was lost: %v", l.Link, l.LastError)
+			x.errorf("the %s connection was lost: %v", l.Role, l.LastError)
 		}
 	}
 

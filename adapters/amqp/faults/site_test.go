@@ -221,13 +221,13 @@ func (w *watcher) add(e amqp.Event) {
 	w.x.shown(e)
 }
 
-// count returns how many events of a kind there were, of a link if one is
+// count returns how many events of a kind there were, of one role if a role is
 // named.
-func (w *watcher) count(kind amqp.EventKind, link string) (n int) {
+func (w *watcher) count(kind amqp.EventKind, role string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.events {
-		if e.Kind == kind && (link == "" || e.Link == link) {
+		if e.Kind == kind && (role == "" || e.Role == role) {
 			n++
 		}
 	}
@@ -235,8 +235,8 @@ func (w *watcher) count(kind amqp.EventKind, link string) (n int) {
 }
 
 // await waits for the n-th event of a kind.
-func (w *watcher) await(kind amqp.EventKind, link string, n int) {
-	w.x.await(fmt.Sprintf("%s %s, for the %d. time", link, kind, n), func() bool { return w.count(kind, link) >= n })
+func (w *watcher) await(kind amqp.EventKind, role string, n int) {
+	w.x.await(fmt.Sprintf("%s %s, for the %d. time", role, kind, n), func() bool { return w.count(kind, role) >= n })
 }
 
 // limited returns a node with narrow limits: 8 channels to a connection, and

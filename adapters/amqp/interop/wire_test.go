@@ -169,7 +169,7 @@ func hasLevels(t *testing.T, d *amqp.Driver) bool {
 		t.Fatal(err)
 	}
 	var major, minor int
-	_, err := fmt.Sscanf(d.Health().Links[0].Broker, "RabbitMQ %d.%d", &major, &minor)
+	_, err := fmt.Sscanf(d.Health().Connections[0].Broker, "RabbitMQ %d.%d", &major, &minor)
 	return err == nil && (major > 4 || major == 4 && minor >= 3)
 }
 

@@ -1,0 +1,238 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// session is one life of a link. What was delivered in it can be settled in it
+// only.
+type connection struct {
+	supervisor   *supervisor
+	generation   uint64
+	address      string
+	version      release
+	brokerName   string
+	amqp         *amqp091.Connection
+	netConn      *wire
+	mux          *frames
+	since        time.Time
+	controlSlots chan struct{} // held while a channel is open that is only for a moment
+	largeSlot    chan struct{} // held while a large message is sent
+
+	blockings chan amqp091.Blocking // listened to before anything is published
+	closes    chan *amqp091.Error
+
+	ctx    context.Context // ends with the connection
+	cancel context.CancelCauseFunc
+
+	largestTaken atomic.Int64 // bytes of a payload that the broker has taken
+	refusals     refusals
+
+	mu                sync.Mutex
+	unblocked         chan struct{} // closed when the broker takes publishes again; nil if it does
+	blockedReason     string        // why it does not
+	declaredExchanges map[adapters.Endpoint]struct{}
+	foreignExchanges  map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
+	undeclarable      map[string]error               // why exchanges were not declared that may be there
+	downCount         map[string]int                 // queues that were said to be down, and how often
+	otherType         map[string]struct{}            // queues with priorities that are of the other type
+	givesSingly       map[string]struct{}            // queues of others that give single messages
+	ladderRungs       int                            // of the ladder, that exist
+	ladderChecked     time.Time                      // when the ladder was begun, or begun anew
+	policiesChecked   bool                           // it is known that no policy leads what waits astray
+	slots             map[string]*lane
+	slotList          []*lane
+	channels          int // that there may be
+	maxSlots          int
+	replyChannels     int // channels on which replies come
+}
+
+const (
+	maxKnown     = 4096 // exchanges remembered as declared
+	lastingAfter = 10 * time.Second
+)
+
+func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.Connection, f *frames) *connection {
+	channels := sup.channelLimit(int(client.Config.ChannelMax))
+	conn := &connection{
+		supervisor: sup, generation: gen, address: address, amqp: client, netConn: f.wire, mux: f, since: time.Now(),
+		controlSlots:      make(chan struct{}, controlChannels(channels)),
+		largeSlot:         make(chan struct{}, 1),
+		channels:          channels,
+		maxSlots:          publishSlots(channels),
+		declaredExchanges: make(map[adapters.Endpoint]struct{}),
+		foreignExchanges:  make(map[adapters.Endpoint]struct{}),
+		undeclarable:      make(map[string]error),
+		slots:             make(map[string]*lane),
+
+		downCount:   make(map[string]int),
+		givesSingly: make(map[string]struct{}),
+		otherType:   make(map[string]struct{}),
+	}
+	conn.brokerName, conn.version = brokerOf(client.Properties)
+	sup.driver.channelMax.Store(int32(client.Config.ChannelMax))
+	conn.ctx, conn.cancel = context.WithCancelCause(context.Background())
+	conn.blockings = client.NotifyBlocked(make(chan amqp091.Blocking, 8))
+	conn.closes = client.NotifyClose(make(chan *amqp091.Error, 1))
+	return conn
+}
+
+// user is who the session logged in as, or "" if a certificate says that.
+func (conn *connection) user() string {
+	if p, ok := conn.amqp.Config.SASL[0].(*plain); ok {
+		return p.Username
+	}
+	return ""
+}
+
+// count notes how many channels there may be, if the session ended because there was one too many. An
+// operator may have limited those of a user, and the broker then closes the connection.
+func (conn *connection) noteChannelLimit() {
+	if conn.supervisor != conn.supervisor.driver.publisher {
+		return
+	}
+	d, c := conn.supervisor.driver, conn.mux.blames()
+	switch {
+	case c != nil && isLimit(c.err) && strings.Contains(c.err.Reason, "channels"):
+		conn.mu.Lock()
+		open := len(conn.slotList) + len(conn.controlSlots) + conn.replyChannels
+		conn.mu.Unlock()
+		d.publishChannelLimit.Store(int32(max(1, open-1)))
+	case conn.lasted():
+		d.publishChannelLimit.Store(0)
+	}
+}
+
+// channels is how many a session uses, where the broker allows so many on a connection.
+func (sup *supervisor) channelLimit(allowed int) int {
+	if most := int(sup.driver.publishChannelLimit.Load()); sup == sup.driver.publisher && most > 0 {
+		return min(allowed, most)
+	}
+	return allowed
+}
+
+// controls is how many channels, of so many, are kept free for what is done in
+// passing.
+func controlChannels(channels int) int { return max(1, min(8, channels/4)) }
+
+// lasted tells a session that worked from one that is lost again at once, as
+// when the broker throws everybody out.
+func (conn *connection) lasted() bool { return time.Since(conn.since) > lastingAfter }
+
+// alive reports whether what failed in the session failed for another reason than
+// that the session is over, or about to be.
+func (conn *connection) alive() bool {
+	return conn.ctx.Err() == nil && !conn.amqp.IsClosed() && conn.netConn.alive() && conn.mux.alive()
+}
+
+// watch returns once the session is over, and why. It ends the session when the
+// driver is closed.
+func (conn *connection) watch() error {
+	blocks := conn.blockings
+	closing, hard := conn.supervisor.ctx.Done(), conn.supervisor.driver.killed.Done()
+	var goodbye sync.WaitGroup
+	for {
+		select {
+		case b, ok := <-blocks:
+			if !ok {
+				blocks = nil
+				continue
+			}
+			conn.setBlocked(b.Active, b.Reason)
+		case <-closing:
+			closing = nil
+			goodbye.Go(func() { _ = conn.amqp.Close() }) // after all that was written before
+		case <-hard:
+			hard = nil
+			conn.netConn.fail(adapters.ErrClosed)
+		case e := <-conn.closes:
+			lost := conn.lossCause(e)
+			conn.noteChannelLimit()
+			conn.cancel(lost)
+			_ = conn.netConn.Close()
+			<-conn.netConn.done
+			conn.mux.end(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
+			goodbye.Wait()
+			return lost
+		}
+	}
+}
+
+// why is the cause with which the session ends.
+func (conn *connection) lossCause(e *amqp091.Error) error {
+	switch {
+	case conn.supervisor.driver.ctx.Err() != nil:
+		return adapters.ErrClosed
+	case e == nil:
+		return adapters.ErrSessionLost
+	}
+	return fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, e)
+}
+
+func (conn *connection) setBlocked(blocked bool, reason string) {
+	conn.netConn.setBlocked(blocked)
+	conn.mu.Lock()
+	was := conn.unblocked != nil
+	switch {
+	case blocked && !was:
+		conn.unblocked, conn.blockedReason = make(chan struct{}), reason
+	case !blocked && was:
+		close(conn.unblocked)
+		conn.unblocked, conn.blockedReason = nil, ""
+	}
+	conn.mu.Unlock()
+	if blocked == was {
+		return
+	}
+	e := Event{Kind: Unblocked, Role: conn.supervisor.role, Address: conn.address, Generation: conn.generation}
+	if blocked {
+		e.Kind, e.Err = Blocked, fmt.Errorf("amqp: %w: blocked by the broker: %s", adapters.ErrUnavailable, reason)
+	}
+	conn.supervisor.driver.emit(e)
+	conn.supervisor.driver.cfg.Logger.Warn("motif: "+e.Kind.String()+" by the broker", "role", conn.supervisor.role, "reason", reason)
+}
+
+// blocked returns a channel that is closed when the broker takes publishes
+// again, or nil if it does.
+func (conn *connection) blocked() (<-chan struct{}, string) {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	return conn.unblocked, conn.blockedReason
+}
+
+// briefly runs f with a channel of its own, for what may cost the channel.
+func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel) error) error {
+	select {
+	case conn.controlSlots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-conn.ctx.Done():
+		return context.Cause(conn.ctx)
+	}
+	_, err := await(ctx, conn.supervisor.driver, func() (struct{}, error) {
+		defer func() { <-conn.controlSlots }()
+		if conn.channels == 1 {
+			giveBack, err := conn.lendOnlyChannel(ctx)
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer giveBack()
+		}
+		ch, err := conn.amqp.Channel()
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer func() { _ = ch.Close() }() // f may have cost it
+		return struct{}{}, f(ch)
+	}, func(struct{}) {})
+	return err
+}

@@ -1,0 +1,173 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// link is a connection that comes back: one session after another, for as long
+// as the driver lives. There is one for publishing, and others for consuming,
+// so that a broker that blocks publishers does not stop acknowledgements.
+type supervisor struct {
+	driver *Driver
+	role   string
+
+	mu      sync.Mutex
+	conn    *connection   // nil while there is none
+	changed chan struct{} // closed when current or err changes
+	err     error         // why there is no connection, or why the last one ended
+	gen     uint64
+	next    int // of the addresses, the one to try next
+
+	ctx  context.Context // ends with the driver, or before
+	stop context.CancelFunc
+
+	used      int  // channels promised to subscriptions; under the driver's lock
+	dedicated bool // for one suspect; written under the driver's lock, by who holds the supervisor
+}
+
+func newSupervisor(d *Driver, role string) *supervisor {
+	sup := &supervisor{driver: d, role: role, changed: make(chan struct{})}
+	sup.ctx, sup.stop = context.WithCancel(d.ctx)
+	return sup
+}
+
+// session returns the present session, waiting for one as long as ctx allows.
+func (sup *supervisor) connection(ctx context.Context) (*connection, error) {
+	for {
+		sup.mu.Lock()
+		conn, changed, err := sup.conn, sup.changed, sup.err
+		sup.mu.Unlock()
+		if conn != nil && conn.ctx.Err() == nil {
+			return conn, nil
+		}
+		select {
+		case <-changed:
+		case <-sup.driver.ctx.Done():
+			return nil, adapters.ErrClosed
+		case <-ctx.Done():
+			return nil, unavailable(ctx, err)
+		}
+	}
+}
+
+// unavailable is the error of who waited for the broker in vain.
+func unavailable(ctx context.Context, why error) error {
+	if why == nil {
+		return fmt.Errorf("amqp: %w: %w", adapters.ErrUnavailable, ctx.Err())
+	}
+	return fmt.Errorf("amqp: %w: %w (last: %w)", adapters.ErrUnavailable, ctx.Err(), why)
+}
+
+// set replaces the session, or notes why there is none.
+func (sup *supervisor) setCurrent(conn *connection, err error) {
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	sup.conn = conn
+	if err != nil {
+		sup.err = err
+	}
+	close(sup.changed)
+	sup.changed = make(chan struct{})
+}
+
+// connect makes a session with the first address that will have it.
+func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
+	addresses, err := sup.driver.cfg.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var errs several
+	for range addresses {
+		sup.mu.Lock()
+		address, first := addresses[sup.next%len(addresses)], sup.gen == 0
+		sup.mu.Unlock()
+		client, f, err := sup.driver.cfg.dial(ctx, address, sup.driver.cfg.Name+" "+sup.role, first)
+		if err == nil {
+			sup.mu.Lock()
+			sup.gen++
+			gen := sup.gen
+			sup.mu.Unlock()
+			return newConnection(sup, gen, address, client, f), nil
+		}
+		sup.mu.Lock()
+		sup.next++
+		sup.mu.Unlock()
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errs
+}
+
+// run keeps the link up, beginning with s if that is not nil.
+func (sup *supervisor) run(conn *connection) {
+	ctx := sup.ctx
+	pause := backoff{min: sup.driver.cfg.BackoffMin, max: sup.driver.cfg.BackoffMax}
+	refused := 0 // in a row
+	for ctx.Err() == nil {
+		if conn == nil {
+			var err error
+			if conn, err = sup.connect(ctx); err != nil {
+				sup.setCurrent(nil, err)
+				wait := pause.wait()
+				// A node that goes down in the middle of a login looks like one that
+				// refuses it: only the second time counts.
+				if refused++; !refusedLogin(err) {
+					refused = 0
+				}
+				if refused > 1 {
+					wait = 6 * sup.driver.cfg.BackoffMax
+				}
+				if ctx.Err() == nil {
+					sup.driver.cfg.Logger.Warn("motif: cannot connect", "role", sup.role, "error", err, "next_try", wait)
+				}
+				sleep(ctx, wait)
+				continue
+			}
+			refused = 0
+		}
+		sup.connected(conn)
+		lost := conn.watch()
+		sup.setCurrent(nil, lost)
+		if ctx.Err() == nil {
+			sup.driver.emit(Event{Kind: Lost, Role: sup.role, Address: conn.address, Generation: conn.generation, Err: lost})
+			sup.driver.cfg.Logger.Warn("motif: connection lost", "role", sup.role, "address", conn.address, "error", lost)
+			if conn.lasted() {
+				pause.reset()
+			}
+			sleep(ctx, pause.wait())
+		}
+		conn = nil
+	}
+}
+
+// up lets a new session be used.
+func (sup *supervisor) connected(conn *connection) {
+	if conn.generation > 1 && sup == sup.driver.publisher {
+		sup.driver.redeclare(conn)
+	}
+	sup.driver.warnUnknownBroker(conn)
+	sup.driver.emit(Event{Kind: Connected, Role: sup.role, Address: conn.address, Generation: conn.generation})
+	sup.driver.cfg.Logger.Info("motif: connected", "role", sup.role, "address", conn.address, "generation", conn.generation)
+	sup.driver.spawn(conn.keepCredentialsFresh)
+	sup.setCurrent(conn, nil)
+}
+
+// generation counts the sessions so far.
+func (sup *supervisor) generation() uint64 {
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	return sup.gen
+}
+
+// now returns the present session, or nil.
+func (sup *supervisor) current() *connection {
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	return sup.conn
+}
