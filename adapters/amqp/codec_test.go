@@ -54,17 +54,17 @@ func TestText(t *testing.T) {
 
 func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoing, error) {
 	t.Helper()
-	cfg, err := Config{Addresses: []string{"localhost"}, MaxBody: 2000}.with()
+	cfg, err := Config{Addresses: []string{"localhost"}, MaxBody: 2000}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := cfg.routeOf(&p)
+	r, err := cfg.newRoute(&p)
 	if err != nil {
 		return outgoing{}, err
 	}
 	d := &Driver{cfg: cfg, ctx: t.Context()}
 	d.publisher = newSupervisor(d, "publish")
-	return d.outgoing(&r, m)
+	return d.newOutgoing(&r, m)
 }
 
 // received is what comes of a message at the other side.
@@ -83,15 +83,15 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		}
 		frames, b = append(frames, b[:n-1]), b[n:]
 	}
-	r := fields{string(frames[0][frameHead:])}
+	r := fieldReader{string(frames[0][frameHead:])}
 	if frames[0][0] != frameMethod || r.uint(4) != methodPublish || r.uint(2) != 0 {
 		t.Fatalf("method %x", frames[0])
 	}
-	d.Exchange, d.RoutingKey = r.short(), r.short()
+	d.Exchange, d.RoutingKey = r.shortString(), r.shortString()
 	if mandatory := r.uint(1); len(r.s) > 0 || mandatory != 0 && !o.p.Mandatory {
 		t.Fatalf("method %x", frames[0])
 	}
-	r = fields{string(frames[1][frameHead:])}
+	r = fieldReader{string(frames[1][frameHead:])}
 	if frames[1][0] != frameHeader || r.uint(2) != classBasic || r.uint(2) != 0 || r.uint(4) != 0 {
 		t.Fatalf("header %x", frames[1])
 	}
@@ -100,7 +100,7 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		if flags&flag == 0 {
 			return ""
 		}
-		return r.short()
+		return r.shortString()
 	}
 	number := func(flag uint16) uint8 {
 		if flags&flag == 0 {
@@ -110,24 +110,24 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 	}
 	d.ContentType, d.ContentEncoding = text(flagContentType), text(flagEncoding)
 	d.Headers = amqp091.Table{}
-	table := fields{}
+	table := fieldReader{}
 	if flags&flagHeaders != 0 {
-		table.s = r.long()
+		table.s = r.longString()
 	}
 	for len(table.s) > 0 {
-		name := table.short()
+		name := table.shortString()
 		kind := table.uint(1)
-		if name == headerAlso && kind == 'A' && o.steps > 0 { // ours, which RabbitMQ takes away
-			list := fields{table.long()}
-			if kind := list.uint(1); kind != 'S' || list.long() != nowhere || len(list.s) > 0 {
-				t.Errorf("header %s is not a list of %s", name, nowhere)
+		if name == headerBCC && kind == 'A' && o.delayUnits > 0 { // ours, which RabbitMQ takes away
+			list := fieldReader{table.longString()}
+			if kind := list.uint(1); kind != 'S' || list.longString() != discardQueue || len(list.s) > 0 {
+				t.Errorf("header %s is not a list of %s", name, discardQueue)
 			}
 			continue
 		}
 		if kind != 'S' {
 			t.Errorf("header %s is of type %c: there are clients that refuse that", name, kind)
 		}
-		d.Headers[name] = table.long()
+		d.Headers[name] = table.longString()
 	}
 	d.DeliveryMode, d.Priority = number(flagDeliveryMode), number(flagPriority)
 	d.CorrelationId, d.ReplyTo, d.Expiration, d.MessageId = text(flagCorrelation), text(flagReplyTo), text(flagExpiration), text(flagMessageID)
@@ -169,8 +169,8 @@ func decoded(d amqp091.Delivery) (out adapters.Delivery) {
 		p.timestamp = uint64(d.Timestamp.Unix())
 	}
 	text := p.appendTo(appendShort(appendShort(nil, d.Exchange), d.RoutingKey), func(b []byte) []byte { return appendTable(b, d.Headers) })
-	h := &handed{text: string(text), redelivered: d.Redelivered, message: message.Message{Payload: d.Body}}
-	h.decode(&out)
+	in := &incoming{header: string(text), redelivered: d.Redelivered, message: message.Message{Payload: d.Body}}
+	in.decode(&out)
 	return out
 }
 
@@ -339,7 +339,7 @@ func TestInvalidPublications(t *testing.T) {
 		}
 	}
 	cfg := Config{AllowReplyTo: func(address string) bool { return strings.HasPrefix(address, "replies.") }}
-	if !cfg.answerable("replies.1") || cfg.answerable("orders") || cfg.answerable("replies.\n") {
+	if !cfg.allowsReplyTo("replies.1") || cfg.allowsReplyTo("orders") || cfg.allowsReplyTo("replies.\n") {
 		t.Error("AllowReplyTo")
 	}
 }

@@ -101,9 +101,9 @@ type Config struct {
 	OnEvent func(Event)  // called as it happens; must not block
 }
 
-// with returns a copy with defaults in place of zero values, or says what is
+// withDefaults returns a copy with defaults in place of zero values, or says what is
 // wrong.
-func (c Config) with() (Config, error) {
+func (c Config) withDefaults() (Config, error) {
 	c.VHost = cmp.Or(c.VHost, "/")
 	c.Name = cmp.Or(c.Name, "motif")
 	c.Heartbeat = cmp.Or(c.Heartbeat, 10*time.Second)
@@ -114,7 +114,7 @@ func (c Config) with() (Config, error) {
 	c.MaxBody = cmp.Or(c.MaxBody, 16<<20)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
 	if c.Logger == nil {
-		c.Logger = slog.New(newRelay())
+		c.Logger = slog.New(newSwapHandler())
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
@@ -125,10 +125,10 @@ func (c Config) with() (Config, error) {
 		c.TLS = c.TLS.Clone()
 		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS12)
 	}
-	return c, c.check()
+	return c, c.validate()
 }
 
-func (c *Config) check() error {
+func (c *Config) validate() error {
 	switch {
 	case len(c.Addresses) == 0 && c.Resolve == nil:
 		return invalid("no address")
@@ -149,7 +149,7 @@ func (c *Config) check() error {
 // checkAddresses completes addresses, or says what is wrong with one.
 func (c *Config) checkAddresses(addresses []string) error {
 	for i, address := range addresses {
-		host, port, err := c.split(address)
+		host, port, err := c.splitAddress(address)
 		if err != nil {
 			return err
 		}
@@ -177,9 +177,9 @@ func (c *Config) addresses(ctx context.Context) ([]string, error) {
 	return addresses, c.checkAddresses(addresses)
 }
 
-// split takes an address apart. It quotes nothing of what it does not
+// splitAddress takes an address apart. It quotes nothing of what it does not
 // understand, for that may be a URL with a password.
-func (c *Config) split(address string) (host, port string, err error) {
+func (c *Config) splitAddress(address string) (host, port string, err error) {
 	host, port = address, ""
 	if strings.Contains(address, ":") && (!strings.HasPrefix(address, "[") || !strings.HasSuffix(address, "]")) {
 		if host, port, err = net.SplitHostPort(address); err != nil {

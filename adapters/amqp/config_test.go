@@ -28,14 +28,14 @@ func TestSecret(t *testing.T) {
 		Visible Secret
 		Ptr     *Secret
 		Cred    Credentials
-		auth    *plain
+		auth    *saslPlain
 	}
-	n := nest{s, s, &s, Credentials{Username: "user", Password: s}, &plain{Username: "user", Password: s}}
+	n := nest{s, s, &s, Credentials{Username: "user", Password: s}, &saslPlain{Username: "user", Password: s}}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "a", s, "b", n, "c", &n)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "a", s, "b", n, "c", &n)
 	all := log.String()
-	for _, v := range []any{s, &s, n, &n, []Secret{s}, map[string]Secret{"a": s}, (*plain)(&n.Cred)} {
+	for _, v := range []any{s, &s, n, &n, []Secret{s}, map[string]Secret{"a": s}, (*saslPlain)(&n.Cred)} {
 		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			all += fmt.Sprintf(format, v)
 		}
@@ -65,7 +65,7 @@ func TestParseURL(t *testing.T) {
 	if err != nil || cred.Username != "user" || cred.Password.Reveal() != password {
 		t.Errorf("credentials %q %q %v", cred.Username, cred.Password.Reveal(), err)
 	}
-	if cfg, err = cfg.with(); err != nil {
+	if cfg, err = cfg.withDefaults(); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(cfg.Addresses, []string{"localhost:1234", "127.0.0.1:5672"}) || cfg.VHost != "my/host" || cfg.TLS != nil ||
@@ -80,7 +80,7 @@ func TestParseURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg, err = cfg.with(); err != nil || cfg.VHost != vhost {
+		if cfg, err = cfg.withDefaults(); err != nil || cfg.VHost != vhost {
 			t.Errorf("%s: vhost %q, %v", raw, cfg.VHost, err)
 		}
 	}
@@ -133,25 +133,25 @@ func TestPlainTextLogin(t *testing.T) {
 		"localhost": true, "127.0.0.1:5672": true, "127.8.9.1": true, "[::1]": true, "[::1]:5672": true,
 		"broker": false, "10.0.0.1:5672": false, "[2001:db8::1]:5672": false, "localhost.example.com": false,
 	} {
-		_, err := Config{Addresses: []string{address}}.with()
+		_, err := Config{Addresses: []string{address}}.withDefaults()
 		if got := err == nil; got != loopback {
 			t.Errorf("%s: %v", address, err)
 		}
-		if _, err := (Config{Addresses: []string{address}, TLS: new(tls.Config)}).with(); err != nil {
+		if _, err := (Config{Addresses: []string{address}, TLS: new(tls.Config)}).withDefaults(); err != nil {
 			t.Errorf("%s with TLS: %v", address, err)
 		}
 	}
-	if _, err := (Config{Addresses: []string{"broker:1"}, AllowInsecure: []string{"broker"}}).with(); err != nil {
+	if _, err := (Config{Addresses: []string{"broker:1"}, AllowInsecure: []string{"broker"}}).withDefaults(); err != nil {
 		t.Error(err)
 	}
-	if _, err := (Config{Addresses: []string{"broker:1", "other:1"}, AllowInsecure: []string{"broker"}}).with(); err == nil {
+	if _, err := (Config{Addresses: []string{"broker:1", "other:1"}, AllowInsecure: []string{"broker"}}).withDefaults(); err == nil {
 		t.Error("one allowed host allows another")
 	}
 }
 
 func TestTLSConfig(t *testing.T) {
 	given := &tls.Config{MinVersion: tls.VersionTLS10}
-	cfg, err := Config{Addresses: []string{"broker"}, TLS: given}.with()
+	cfg, err := Config{Addresses: []string{"broker"}, TLS: given}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}

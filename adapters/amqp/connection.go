@@ -13,17 +13,17 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// session is one life of a link. What was delivered in it can be settled in it
+// connection is one life of a link. What was delivered in it can be settled in it
 // only.
 type connection struct {
 	supervisor   *supervisor
 	generation   uint64
 	address      string
-	version      release
+	version      version
 	brokerName   string
 	amqp         *amqp091.Connection
-	netConn      *wire
-	mux          *frames
+	netConn      *coalescingConn
+	mux          *frameMux
 	since        time.Time
 	controlSlots chan struct{} // held while a channel is open that is only for a moment
 	largeSlot    chan struct{} // held while a large message is sent
@@ -49,8 +49,8 @@ type connection struct {
 	ladderRungs       int                            // of the ladder, that exist
 	ladderChecked     time.Time                      // when the ladder was begun, or begun anew
 	policiesChecked   bool                           // it is known that no policy leads what waits astray
-	slots             map[string]*lane
-	slotList          []*lane
+	slots             map[string]*publishSlot
+	slotList          []*publishSlot
 	channels          int // that there may be
 	maxSlots          int
 	replyChannels     int // channels on which replies come
@@ -61,10 +61,10 @@ const (
 	lastingAfter = 10 * time.Second
 )
 
-func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.Connection, f *frames) *connection {
+func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.Connection, mux *frameMux) *connection {
 	channels := sup.channelLimit(int(client.Config.ChannelMax))
 	conn := &connection{
-		supervisor: sup, generation: gen, address: address, amqp: client, netConn: f.wire, mux: f, since: time.Now(),
+		supervisor: sup, generation: gen, address: address, amqp: client, netConn: mux.coalescingConn, mux: mux, since: time.Now(),
 		controlSlots:      make(chan struct{}, controlChannels(channels)),
 		largeSlot:         make(chan struct{}, 1),
 		channels:          channels,
@@ -72,7 +72,7 @@ func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.
 		declaredExchanges: make(map[adapters.Endpoint]struct{}),
 		foreignExchanges:  make(map[adapters.Endpoint]struct{}),
 		undeclarable:      make(map[string]error),
-		slots:             make(map[string]*lane),
+		slots:             make(map[string]*publishSlot),
 
 		downCount:   make(map[string]int),
 		givesSingly: make(map[string]struct{}),
@@ -88,19 +88,19 @@ func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.
 
 // user is who the session logged in as, or "" if a certificate says that.
 func (conn *connection) user() string {
-	if p, ok := conn.amqp.Config.SASL[0].(*plain); ok {
+	if p, ok := conn.amqp.Config.SASL[0].(*saslPlain); ok {
 		return p.Username
 	}
 	return ""
 }
 
-// count notes how many channels there may be, if the session ended because there was one too many. An
+// noteChannelLimit notes how many channels there may be, if the session ended because there was one too many. An
 // operator may have limited those of a user, and the broker then closes the connection.
 func (conn *connection) noteChannelLimit() {
 	if conn.supervisor != conn.supervisor.driver.publisher {
 		return
 	}
-	d, c := conn.supervisor.driver, conn.mux.blames()
+	d, c := conn.supervisor.driver, conn.mux.clientFault()
 	switch {
 	case c != nil && isLimit(c.err) && strings.Contains(c.err.Reason, "channels"):
 		conn.mu.Lock()
@@ -112,7 +112,7 @@ func (conn *connection) noteChannelLimit() {
 	}
 }
 
-// channels is how many a session uses, where the broker allows so many on a connection.
+// channelLimit is how many a session uses, where the broker allows so many on a connection.
 func (sup *supervisor) channelLimit(allowed int) int {
 	if most := int(sup.driver.publishChannelLimit.Load()); sup == sup.driver.publisher && most > 0 {
 		return min(allowed, most)
@@ -120,7 +120,7 @@ func (sup *supervisor) channelLimit(allowed int) int {
 	return allowed
 }
 
-// controls is how many channels, of so many, are kept free for what is done in
+// controlChannels is how many channels, of so many, are kept free for what is done in
 // passing.
 func controlChannels(channels int) int { return max(1, min(8, channels/4)) }
 
@@ -153,21 +153,21 @@ func (conn *connection) watch() error {
 			goodbye.Go(func() { _ = conn.amqp.Close() }) // after all that was written before
 		case <-hard:
 			hard = nil
-			conn.netConn.fail(adapters.ErrClosed)
+			conn.netConn.abort(adapters.ErrClosed)
 		case e := <-conn.closes:
 			lost := conn.lossCause(e)
 			conn.noteChannelLimit()
 			conn.cancel(lost)
 			_ = conn.netConn.Close()
 			<-conn.netConn.done
-			conn.mux.end(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
+			conn.mux.closeAll(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
 			goodbye.Wait()
 			return lost
 		}
 	}
 }
 
-// why is the cause with which the session ends.
+// lossCause is the cause with which the session ends.
 func (conn *connection) lossCause(e *amqp091.Error) error {
 	switch {
 	case conn.supervisor.driver.ctx.Err() != nil:
@@ -209,7 +209,7 @@ func (conn *connection) blocked() (<-chan struct{}, string) {
 	return conn.unblocked, conn.blockedReason
 }
 
-// briefly runs f with a channel of its own, for what may cost the channel.
+// withChannel runs f with a channel of its own, for what may cost the channel.
 func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel) error) error {
 	select {
 	case conn.controlSlots <- struct{}{}:

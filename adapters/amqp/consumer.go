@@ -17,18 +17,18 @@ import (
 // consumer is a subscription's life on one channel: what came through the
 // channel can be settled on it only.
 type consumer struct {
-	sub     *subscription
-	conn    *connection
-	ch      *amqp091.Channel
-	queue   string
-	tag     string
-	channel *intake
-	closes  chan *amqp091.Error
-	cancels chan string
-	ledger  *ledger
-	since   time.Time
-	counts  bool          // the queue counts what comes back
-	empty   chan struct{} // closed when nothing more is handed out or in hand
+	sub           *subscription
+	conn          *connection
+	ch            *amqp091.Channel
+	queue         string
+	tag           string
+	channel       *consumeChannel
+	closes        chan *amqp091.Error
+	cancels       chan string
+	ledger        *ledger
+	since         time.Time
+	countsReturns bool          // the queue counts what comes back
+	drained       chan struct{} // closed when nothing more is handed out or in hand
 
 	ctx    context.Context // of all messages that it delivers
 	cancel context.CancelCauseFunc
@@ -40,24 +40,24 @@ func newTag() string { return "motif-" + strconv.FormatUint(consumerTags.Add(1),
 
 // openConsumer declares what sub consumes, and begins to.
 func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*consumer, error) {
-	return await(ctx, sub.d, func() (*consumer, error) {
+	return await(ctx, sub.driver, func() (*consumer, error) {
 		ch, err := conn.amqp.Channel()
 		if err != nil {
 			return nil, err
 		}
-		in := &intake{frames: conn.mux, arrived: make(chan *handed, sub.source.Prefetch)}
+		cc := &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, sub.source.Prefetch)}
 		c := &consumer{
-			sub: sub, conn: conn, ch: ch, channel: in,
+			sub: sub, conn: conn, ch: ch, channel: cc,
 			tag:     newTag(),
 			closes:  ch.NotifyClose(make(chan *amqp091.Error, 1)),
 			cancels: ch.NotifyCancel(make(chan string, 1)),
-			ledger:  newLedger(in, sub.source.Prefetch),
-			empty:   make(chan struct{}),
+			ledger:  newLedger(cc, sub.source.Prefetch),
+			drained: make(chan struct{}),
 			since:   time.Now(),
 		}
-		c.ledger.drained = func() { close(c.empty) }
+		c.ledger.drained = func() { close(c.drained) }
 		c.ctx, c.cancel = context.WithCancelCause(context.Background())
-		if err = c.begin(sub.source); err != nil {
+		if err = c.start(sub.source); err != nil {
 			c.close()
 			return nil, err
 		}
@@ -65,9 +65,9 @@ func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*c
 	}, (*consumer).close)
 }
 
-// begin uses the consumer's own channel for the declarations: if one fails there
+// start uses the consumer's own channel for the declarations: if one fails there
 // is nothing to consume on it.
-func (c *consumer) begin(src adapters.Source) (err error) {
+func (c *consumer) start(src adapters.Source) (err error) {
 	if err := c.conn.declare(c.ch, src, true); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (c *consumer) begin(src adapters.Source) (err error) {
 			return err
 		}
 	}
-	c.counts = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
+	c.countsReturns = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
 		// is gone, and drops what it delivers from there. Quorum queues do not take it.
 		return amqp091.Table{"x-cancel-on-ha-failover": true}
-	case src.HoldTime > 0 && c.conn.version.since(consumerTimeouts):
+	case src.HoldTime > 0 && c.conn.version.atLeast(consumerTimeouts):
 		return amqp091.Table{"x-consumer-timeout": milliseconds(min(src.HoldTime, maxExpiry*time.Millisecond))}
 	}
 	return nil
@@ -102,9 +102,9 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 // close gives back all that is not settled.
 func (c *consumer) close() { c.channel.close(c.ch) }
 
-// deletion is how long RabbitMQ (3.10) may still know a quorum queue after its
+// deletionTime is how long RabbitMQ (3.10) may still know a quorum queue after its
 // consumers were told that it is gone. Consuming it then costs the connection.
-const deletion = 50 * time.Millisecond
+const deletionTime = 50 * time.Millisecond
 
 // watch returns when the consumer delivers no more: because its channel is gone
 // with all that is in hand, because the broker has taken the queue away, or because
@@ -122,30 +122,30 @@ func (c *consumer) watch() bool {
 				cancels = nil
 				continue
 			}
-			d := c.sub.d
+			d := c.sub.driver
 			d.emit(Event{Kind: Cancelled, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue})
 			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
 			if !c.cancelled() && !d.spawn(func() { c.retire(false, func() {}) }) {
-				c.lose(nil)
+				c.lost(nil)
 			}
-			sleep(c.sub.life, deletion)
+			sleep(c.sub.ctx, deletionTime)
 			return true
-		case <-c.sub.life.Done():
+		case <-c.sub.ctx.Done():
 			return false
 		}
 	}
 }
 
-// lose ends the consumer, and all that is in hand with it.
-func (c *consumer) lose(e *amqp091.Error) {
+// lost ends the consumer, and all that is in hand with it.
+func (c *consumer) lost(e *amqp091.Error) {
 	cause, settle := error(adapters.ErrSessionLost), adapters.ErrStaleDelivery
 	switch {
-	case c.sub.d.ctx.Err() != nil:
+	case c.sub.driver.ctx.Err() != nil:
 		cause, settle = adapters.ErrClosed, adapters.ErrClosed
 	case e != nil:
 		cause = fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, e)
 	}
-	c.ledger.end(settle)
+	c.ledger.close(settle)
 	c.cancel(cause)
 }
 
@@ -153,15 +153,15 @@ func (c *consumer) lose(e *amqp091.Error) {
 // keeps the channel for as long as something is in hand.
 func (c *consumer) retire(cancel bool, quiet func()) {
 	if !c.ledger.stop() {
-		close(c.empty)
+		close(c.drained)
 	}
 	if cancel {
-		c.depart(quiet)
+		c.stopConsuming(quiet)
 	}
 	for gone := false; !gone; { // what came before the broker said that no more does
 		select {
-		case h := <-c.channel.arrived:
-			c.ledger.giveBack(h.tag)
+		case in := <-c.channel.deliveries:
+			c.ledger.requeue(in.tag)
 		default:
 			gone = true
 		}
@@ -170,8 +170,8 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	cancels := c.cancels
 	for {
 		select {
-		case <-c.empty:
-			c.ledger.end(errSettled)
+		case <-c.drained:
+			c.ledger.close(errAllSettled)
 			c.close()
 			return
 		case e := <-c.closes:
@@ -185,32 +185,32 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	}
 }
 
-// errSettled is a ledger's end when all that was in hand is settled: who
+// errAllSettled is a ledger's end when all that was in hand is settled: who
 // settles then does it for the second time.
-var errSettled = errors.New("settled")
+var errAllSettled = errors.New("settled")
 
-// hand makes a delivery for its receiver, or returns false if the subscription
+// deliver makes a delivery for its receiver, or returns false if the subscription
 // was stopped meanwhile.
-func (c *consumer) hand(h *handed) (out adapters.Delivery, ok bool) {
-	if !c.ledger.take() {
-		c.ledger.giveBack(h.tag)
+func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
+	if !c.ledger.handOut() {
+		c.ledger.requeue(in.tag)
 		return out, false
 	}
-	h.consumer = c
-	h.decode(&out)
-	if out.Returned < 0 && c.counts {
+	in.consumer = c
+	in.decode(&out)
+	if out.Returned < 0 && c.countsReturns {
 		out.Returned = 0 // redelivered, for it is a dead letter of some that was
 	}
-	h.message.SetContext(c.ctx)
-	out.Settler = h
+	in.message.SetContext(c.ctx)
+	out.Settler = in
 	return out, true
 }
 
-// handed is a message as its receiver has it, together with what it takes to
+// incoming is a message as its receiver has it, together with what it takes to
 // settle it.
-type handed struct {
+type incoming struct {
 	message     message.Message
-	text        string // exchange, routing key and properties, as they came
+	header      string // exchange, routing key and properties, as they came
 	tag         uint64
 	redelivered bool
 	settled     atomic.Bool
@@ -218,23 +218,23 @@ type handed struct {
 }
 
 // Settle implements [adapters.Settler]. It never waits.
-func (h *handed) Settle(_ context.Context, o adapters.Outcome) error {
+func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
 	}
-	c := h.consumer
+	c := in.consumer
 	var err error
-	if h.settled.CompareAndSwap(false, true) {
-		err = c.ledger.settle(h.tag, o)
+	if in.settled.CompareAndSwap(false, true) {
+		err = c.ledger.settle(in.tag, o)
 	} else {
-		err = c.ledger.ended()
+		err = c.ledger.closedErr()
 	}
 	switch {
-	case err == nil, errors.Is(err, errSettled):
+	case err == nil, errors.Is(err, errAllSettled):
 		return nil
-	case errors.Is(err, adapters.ErrStaleDelivery) && c.ledger.heldTooLong(h.tag):
+	case errors.Is(err, adapters.ErrStaleDelivery) && c.ledger.heldTooLong(in.tag):
 		return fmt.Errorf("amqp: %w: %w", err, adapters.ErrConsumerTimeout)
-	case errors.Is(err, adapters.ErrStaleDelivery) && c.sub.source.Private() && c.sub.life.Err() != nil:
+	case errors.Is(err, adapters.ErrStaleDelivery) && c.sub.source.Private() && c.sub.ctx.Err() != nil:
 		return nil // the queue would have been gone in any case
 	}
 	return err

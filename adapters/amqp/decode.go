@@ -20,16 +20,16 @@ const (
 )
 
 // decode reads what came in.
-func (h *handed) decode(out *adapters.Delivery) {
-	d := decoding{m: &h.message, out: out}
-	out.Redelivered = h.redelivered
-	d.read(h.text)
+func (in *incoming) decode(out *adapters.Delivery) {
+	d := decoder{m: &in.message, out: out}
+	out.Redelivered = in.redelivered
+	d.read(in.header)
 }
 
 // read reads exchange, routing key and properties.
-func (d *decoding) read(text string) {
-	f := fields{text}
-	exchange, key := f.short(), f.short()
+func (d *decoder) read(text string) {
+	f := fieldReader{text}
+	exchange, key := f.shortString(), f.shortString()
 	var p properties
 	p.read(&f)
 	ttl, exact := expiration(p.expiration)
@@ -42,31 +42,31 @@ func (d *decoding) read(text string) {
 	if p.flags&flagTimestamp != 0 {
 		d.out.Timestamp = time.Unix(int64(p.timestamp), 0)
 	}
-	d.foreign = p.foreign() || !exact
+	d.foreign = p.isForeign() || !exact
 	d.m.UUID = p.messageID
 	d.m.Metadata = make(message.Metadata)
-	for headers := (fields{p.headers}); len(headers.s) > 0; {
+	for headers := (fieldReader{p.headers}); len(headers.s) > 0; {
 		name, kind := headers.field()
 		if kind == 'S' {
-			d.header(name, headers.long())
+			d.textHeader(name, headers.longString())
 		} else {
-			d.odd(name, headers.value(kind, 0))
+			d.typedHeader(name, headers.value(kind, 0))
 		}
 	}
 	d.finish(exchange, key)
 	if d.foreign || d.out.Priority > 0 && (d.delayed || d.out.Priority == p.priority) { // which goes on as it is, whatever the queue
-		d.out.Foreign = original(text)
+		d.out.Foreign = foreignProperties(text)
 	}
 }
 
-// decoding is a message whose headers are being read. Nothing that somebody
+// decoder is a message whose headers are being read. Nothing that somebody
 // else put into one is a reason to refuse it.
-type decoding struct {
+type decoder struct {
 	m       *message.Message
 	out     *adapters.Delivery
 	key     string // as a header says it
-	deaths  deaths
-	again   bool // its publisher sent it again, which is nothing that the queue counts
+	deaths  deathHeaders
+	resent  bool // its publisher sent it again, which is nothing that the queue counts
 	delayed bool // it waited, with no priority
 	foreign bool // there is more than is made known of it
 
@@ -76,8 +76,8 @@ type decoding struct {
 	returned int
 }
 
-// odd deals with a header of any type.
-func (d *decoding) odd(name string, value any) {
+// typedHeader deals with a header of any type.
+func (d *decoder) typedHeader(name string, value any) {
 	switch s, isText := value.(string); {
 	case name == headerAcquired, name == headerDeliveries:
 		d.returned = max(d.returned, count(value))
@@ -89,19 +89,19 @@ func (d *decoding) odd(name string, value any) {
 			d.foreign = true
 			s = text(value)
 		}
-		d.header(name, s)
+		d.textHeader(name, s)
 	}
 }
 
-// header deals with one that is a text, or rendered as one.
-func (d *decoding) header(name, text string) {
-	if !meaningful(name) { // which is most of them
+// textHeader deals with one that is a text, or rendered as one.
+func (d *decoder) textHeader(name, text string) {
+	if !isReserved(name) { // which is most of them
 		d.m.Metadata[name] = text
 		return
 	}
 	switch name {
 	case headerUntil:
-		d.out.Early = early(text)
+		d.out.Early = earlyBy(text)
 	case headerUUID:
 		d.foreign = true // it may be all that has the id
 		if d.m.UUID == "" {
@@ -111,8 +111,8 @@ func (d *decoding) header(name, text string) {
 		if n, err := strconv.Atoi(text); err == nil && n > 0 {
 			d.out.Attempt = n
 		}
-	case headerAgain:
-		d.again = true
+	case headerResent:
+		d.resent = true
 	case headerPriority:
 		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 			d.out.Priority = uint8(n)
@@ -131,16 +131,16 @@ func (d *decoding) header(name, text string) {
 	default:
 		if key, ok := metadataKey(name); ok {
 			d.m.Metadata[key] = text
-			d.foreign = d.foreign || escape(key) != name
+			d.foreign = d.foreign || escapeKey(key) != name
 		} else {
-			d.deaths.header(name, text)
+			d.deaths.readHeader(name, text)
 			d.delayed = d.delayed || name == headerTo
 		}
 	}
 }
 
 // finish is for what the whole of the headers says.
-func (d *decoding) finish(exchange, key string) {
+func (d *decoder) finish(exchange, key string) {
 	if exchange != "" {
 		d.out.Key = key
 	}
@@ -149,8 +149,8 @@ func (d *decoding) finish(exchange, key string) {
 			d.out.Returned = -1 // classic queues do not count
 		}
 	}
-	d.out.Redelivered = d.out.Redelivered || d.again
-	d.readDeaths(exchange)
+	d.out.Redelivered = d.out.Redelivered || d.resent
+	d.addDeathMetadata(exchange)
 	if d.out.Key == "" && exchange == "" {
 		d.out.Key = d.key
 	}

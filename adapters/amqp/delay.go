@@ -32,15 +32,15 @@ import (
 // the broker is restarted: all that is due while queues stop, are stopped or start. And two
 // drivers need not agree in the type of their queues.
 const (
-	ladder      = "motif.delay." // what the names of all its queues and exchanges begin with
-	headerDelay = "motif-delay-" // and those of the headers that steer
-	headerTo    = "motif-delay-to"
-	headerUntil = "motif-delay-until" // the publisher's time at the end of the delay, in milliseconds
-	unit        = 100 * time.Millisecond
+	ladderPrefix = "motif.delay." // what the names of all its queues and exchanges begin with
+	headerDelay  = "motif-delay-" // and those of the headers that steer
+	headerTo     = "motif-delay-to"
+	headerUntil  = "motif-delay-until" // the publisher's time at the end of the delay, in milliseconds
+	delayUnit    = 100 * time.Millisecond
 )
 
-// delay finds the way over the ladder.
-func (r *route) delay() error {
+// toLadder finds the way over the ladder.
+func (r *route) toLadder() error {
 	p := &r.p
 	switch {
 	case p.Delay > maxDelay:
@@ -48,31 +48,31 @@ func (r *route) delay() error {
 	case p.To.Kind == adapters.Reply:
 		return invalid("delay of an answer: direct reply addresses cannot be reached later")
 	}
-	r.steps = uint64((p.Delay + unit - 1) / unit)
-	r.exchange = rung(bits.Len64(r.steps) - 1)
+	r.delayUnits = uint64((p.Delay + delayUnit - 1) / delayUnit)
+	r.exchange = rungName(bits.Len64(r.delayUnits) - 1)
 	return nil
 }
 
-func rung(n int) string { return fmt.Sprintf("%s%02d", ladder, n) }
+func rungName(n int) string { return fmt.Sprintf("%s%02d", ladderPrefix, n) }
 
 func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 
 const (
-	due = ladder + "due" // the exchange below the ladder
-	out = ladder + "out" // the exchange through which messages come to exchanges
+	dueExchange = ladderPrefix + "due" // the exchange below the ladder
+	outExchange = ladderPrefix + "out" // the exchange through which messages come to exchanges
 
-	// straight is the exchange that takes messages on from due whose last queue is gone. A queue
+	// fallbackExchange is the exchange that takes messages on from due whose last queue is gone. A queue
 	// expires if a policy says so, an exchange does not.
-	straight = ladder + "straight"
+	fallbackExchange = ladderPrefix + "straight"
 
-	// nowhere is a queue where every message goes besides, and is dropped at once. Without it
+	// discardQueue is a queue where every message goes besides, and is dropped at once. Without it
 	// one that has nowhere else to go when it is due would stay, be tried again every 3
 	// minutes, and with 31 others stand before all that come after it.
-	nowhere = ladder + "nowhere"
+	discardQueue = ladderPrefix + "nowhere"
 
-	// headerAlso is RabbitMQ's list of more routing keys, which it takes away, but
+	// headerBCC is RabbitMQ's list of more routing keys, which it takes away, but
 	// follows still when it dead-letters: the way there for messages to queues.
-	headerAlso = "BCC"
+	headerBCC = "BCC"
 )
 
 // Destinations, as headerTo says them, are these and a name.
@@ -81,46 +81,46 @@ const (
 	toExchanges = "exchange."
 )
 
-func destination(to adapters.Endpoint) string {
+func destinationOf(to adapters.Endpoint) string {
 	if to.Kind.IsExchange() {
 		return toExchanges + to.Name
 	}
 	return toQueues + to.Name
 }
 
-// lastStep is the queue before a destination. Names of quorum queues must leave
+// destinationQueue is the queue before a destination. Names of quorum queues must leave
 // room for the one of the vhost in 255 bytes.
-func lastStep(destination string) string {
+func destinationQueue(destination string) string {
 	const most = 128
-	if name := ladder + destination; len(name) <= most {
+	if name := ladderPrefix + destination; len(name) <= most {
 		return name
 	}
-	return fmt.Sprintf("%s%x", ladder, sha256.Sum256([]byte(destination)))
+	return fmt.Sprintf("%s%x", ladderPrefix, sha256.Sum256([]byte(destination)))
 }
 
-// climb appends the headers that lead a message over the ladder.
-func (r *route) climb(b []byte) []byte {
-	for steps := r.steps; steps != 0; steps &= steps - 1 {
+// appendLadderHeaders appends the headers that lead a message over the ladder.
+func (r *route) appendLadderHeaders(b []byte) []byte {
+	for steps := r.delayUnits; steps != 0; steps &= steps - 1 {
 		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
-	b = appendHeader(b, headerTo, destination(r.p.To))
+	b = appendHeader(b, headerTo, destinationOf(r.p.To))
 	b = appendHeader(b, headerUntil, strconv.FormatInt(time.Now().Add(r.p.Delay).UnixMilli(), 10))
 	if !r.p.To.Kind.IsExchange() {
-		b = append(appendShort(b, headerAlso), 'A')
-		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(nowhere)))
-		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(nowhere)))
-		b = append(b, nowhere...)
+		b = append(appendShort(b, headerBCC), 'A')
+		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(discardQueue)))
+		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(discardQueue)))
+		b = append(b, discardQueue...)
 	}
 	return b
 }
 
-// buildLadder declares what is missing of the rungs that r needs, and what is
+// declareLadder declares what is missing of the rungs that r needs, and what is
 // below them, and returns how many rungs there are.
 func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error) {
 	conn.mu.Lock()
 	built, checked := conn.ladderRungs, conn.policiesChecked
 	conn.mu.Unlock()
-	rungs := max(built, bits.Len64(r.steps))
+	rungs := max(built, bits.Len64(r.delayUnits))
 	if !checked {
 		if err := conn.checkPolicies(ctx); err != nil {
 			return 0, err
@@ -131,12 +131,12 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 			return err
 		}
 		for n := built; n < rungs; n++ {
-			below := due
+			below := dueExchange
 			if n > 0 {
-				below = rung(n - 1)
+				below = rungName(n - 1)
 			}
-			life := int64(unit/time.Millisecond) << n
-			if err := conn.declareRung(ch, rung(n), below, rungHeader(n), life); err != nil {
+			life := int64(delayUnit/time.Millisecond) << n
+			if err := conn.declareRung(ch, rungName(n), below, rungHeader(n), life); err != nil {
 				return err
 			}
 		}
@@ -145,7 +145,7 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 	if err == nil && !r.p.To.Kind.IsExchange() {
 		// For want of the last queue only, so that it is no failure if there is none yet, or no right to it.
 		_ = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-			return ch.QueueBind(r.p.To.Name, "", straight, false, match(headerTo, destination(r.p.To)))
+			return ch.QueueBind(r.p.To.Name, "", fallbackExchange, false, matchHeader(headerTo, destinationOf(r.p.To)))
 		})
 	}
 	return rungs, err
@@ -154,57 +154,57 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 // checkLadder returns nil if all that buildLadder would declare is there.
 func (conn *connection) checkLadder(ctx context.Context, r *route) error {
 	return conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-		for n := range bits.Len64(r.steps) {
-			if err := ch.ExchangeDeclarePassive(rung(n), "headers", true, false, false, false, nil); err != nil {
+		for n := range bits.Len64(r.delayUnits) {
+			if err := ch.ExchangeDeclarePassive(rungName(n), "headers", true, false, false, false, nil); err != nil {
 				return err
 			}
 		}
-		_, err := ch.QueueDeclarePassive(lastStep(destination(r.p.To)), true, false, false, false, nil) // which was bound, next
+		_, err := ch.QueueDeclarePassive(destinationQueue(destinationOf(r.p.To)), true, false, false, false, nil) // which was bound, next
 		return err
 	})
 }
 
 // declareDue declares the way from below the ladder to a destination.
 func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) error {
-	if err := ch.ExchangeDeclare(straight, "headers", true, false, false, false, nil); err != nil {
+	if err := ch.ExchangeDeclare(fallbackExchange, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if err := ch.ExchangeDeclare(due, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": straight}); err != nil {
+	if err := ch.ExchangeDeclare(dueExchange, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": fallbackExchange}); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(nowhere, true, false, false, false, amqp091.Table{
+	if _, err := ch.QueueDeclare(discardQueue, true, false, false, false, amqp091.Table{
 		"x-queue-type": string(Classic), "x-message-ttl": int64(0),
-		"x-dead-letter-exchange": nowhere, // there is none: a policy's would get a copy of all that was delayed
+		"x-dead-letter-exchange": discardQueue, // there is none: a policy's would get a copy of all that was delayed
 	}); err != nil {
 		return err
 	}
 	// A queue is not bound to anything, and the default exchange leads there: one that is
 	// deleted and made again while a message waits is still the one that it was sent to.
-	here, below := match(headerTo, destination(to)), ""
+	here, below := matchHeader(headerTo, destinationOf(to)), ""
 	if to.Kind.IsExchange() {
-		below = out
+		below = outExchange
 		if err := declareOut(ch, to.Name, here); err != nil {
 			return err
 		}
-		if err := ch.ExchangeBind(to.Name, "", straight, false, here); err != nil {
+		if err := ch.ExchangeBind(to.Name, "", fallbackExchange, false, here); err != nil {
 			return err
 		}
 	}
-	last := lastStep(destination(to))
-	if _, err := conn.declareOnce(ch, last, false, waiting(0, below)); err != nil {
+	last := destinationQueue(destinationOf(to))
+	if _, err := conn.declareOnce(ch, last, false, ladderQueueArguments(0, below)); err != nil {
 		return err
 	}
-	return ch.QueueBind(last, "", due, false, here)
+	return ch.QueueBind(last, "", dueExchange, false, here)
 }
 
 func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error {
-	if err := ch.ExchangeDeclare(out, "headers", true, false, false, false, nil); err != nil {
+	if err := ch.ExchangeDeclare(outExchange, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if err := ch.QueueBind(nowhere, "", out, false, amqp091.Table{"x-match": "all"}); err != nil { // of no headers: always
+	if err := ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}); err != nil { // of no headers: always
 		return err
 	}
-	return ch.ExchangeBind(exchange, "", out, false, here)
+	return ch.ExchangeBind(exchange, "", outExchange, false, here)
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding.
@@ -212,19 +212,19 @@ func (conn *connection) declareRung(ch *amqp091.Channel, name, below, header str
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
 	}
-	if _, err := conn.declareOnce(ch, name, false, waiting(life, below)); err != nil {
+	if _, err := conn.declareOnce(ch, name, false, ladderQueueArguments(life, below)); err != nil {
 		return err
 	}
-	return ch.QueueBind(name, "", name, false, match(header, "1"))
+	return ch.QueueBind(name, "", name, false, matchHeader(header, "1"))
 }
 
-func match(header, value string) amqp091.Table {
+func matchHeader(header, value string) amqp091.Table {
 	return amqp091.Table{"x-match": "all", header: value}
 }
 
-// waiting is the arguments of a queue whose messages live for so many
+// ladderQueueArguments is the arguments of a queue whose messages live for so many
 // milliseconds, and then go to the exchange below.
-func waiting(life int64, below string) amqp091.Table {
+func ladderQueueArguments(life int64, below string) amqp091.Table {
 	return amqp091.Table{
 		"x-queue-type":           string(Quorum),
 		"x-message-ttl":          life,

@@ -54,7 +54,7 @@ func TestDelayAtOnce(t *testing.T) {
 	q := unique(t)
 	declare(t, d, fromQueue(q, 1))
 	for rung := range 12 {
-		p := adapters.Publication{To: queueAt(q), Delay: unit << rung}
+		p := adapters.Publication{To: queueAt(q), Delay: delayUnit << rung}
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {

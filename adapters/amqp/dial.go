@@ -16,26 +16,26 @@ import (
 
 // dial makes a connection to one node: socket, TLS, login, vhost. The first time more is found out
 // about what is no broker.
-func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frames, error) {
+func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frameMux, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
 	auth, user, err := c.authentication(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	w, err := c.socket(ctx, address)
+	sock, err := c.dialSocket(ctx, address)
 	if err != nil {
 		return nil, nil, c.explain(err, address, user, "")
 	}
-	unhook := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
-	f := newFrames(w)
-	conn, err := amqp091.Open(f, amqp091.Config{
+	unhook := context.AfterFunc(ctx, func() { sock.abort(context.Cause(ctx)) })
+	mux := newFrameMux(sock)
+	conn, err := amqp091.Open(mux, amqp091.Config{
 		SASL:       []amqp091.Authentication{auth},
 		Vhost:      c.VHost,
 		FrameSize:  131072,
 		Heartbeat:  c.Heartbeat,
 		Locale:     "en_US",
-		Properties: amqp091.Table{"product": "motif", "version": version(), "platform": "go", "connection_name": name},
+		Properties: amqp091.Table{"product": "motif", "version": moduleVersion(), "platform": "go", "connection_name": name},
 	})
 	if !unhook() && err == nil {
 		err = context.Cause(ctx)
@@ -43,19 +43,19 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 	if err == nil {
 		// The deadline that the connection begins with is that of the handshake. amqp091
 		// moves it when it reads, unless it is busy, and here may read little more.
-		err = f.SetReadDeadline(time.Now().Add(conn.Config.Heartbeat * 3 / 2))
+		err = mux.SetReadDeadline(time.Now().Add(conn.Config.Heartbeat * 3 / 2))
 	}
 	if err == nil {
-		return conn, f, nil
+		return conn, mux, nil
 	}
-	w.fail(net.ErrClosed)
-	<-w.done
+	sock.abort(net.ErrClosed)
+	<-sock.done
 	if ctx.Err() != nil {
 		err = context.Cause(ctx) // whatever amqp091 says, it was because the connection was cut short
 	}
-	heard := w.greeting()
+	heard := sock.greeting()
 	if heard == "" && first {
-		heard = c.ask(context.WithoutCancel(ctx), address)
+		heard = c.probeHTTP(context.WithoutCancel(ctx), address)
 	}
 	return nil, nil, c.explain(err, address, user, heard)
 }
@@ -68,14 +68,14 @@ func (c *Config) authentication(ctx context.Context) (auth amqp091.Authenticatio
 		if err != nil {
 			return nil, "", fmt.Errorf("amqp: %w: credentials: %w", adapters.ErrUnavailable, err)
 		}
-		return (*plain)(&cred), cred.Username, nil
+		return (*saslPlain)(&cred), cred.Username, nil
 	case c.hasCertificate():
-		return external{}, "", nil
+		return saslExternal{}, "", nil
 	}
-	return &plain{Username: "guest", Password: NewSecret("guest")}, "guest", nil
+	return &saslPlain{Username: "guest", Password: NewSecret("guest")}, "guest", nil
 }
 
-func (c *Config) socket(ctx context.Context, address string) (*wire, error) {
+func (c *Config) dialSocket(ctx context.Context, address string) (*coalescingConn, error) {
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -98,11 +98,11 @@ func (c *Config) socket(ctx context.Context, address string) (*wire, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	return newWire(conn, raw, c.WriteTimeout), nil
+	return newCoalescingConn(conn, raw, c.WriteTimeout), nil
 }
 
-// version is this module's, as the program was built with it.
-var version = sync.OnceValue(func() string {
+// moduleVersion is this module's, as the program was built with it.
+var moduleVersion = sync.OnceValue(func() string {
 	const module = "github.com/motifmq/motif"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if info.Main.Path == module {

@@ -28,12 +28,12 @@ type Driver struct {
 	dedicatedSlots chan struct{} // a place for each link that is for one operation
 	channelMax     atomic.Int32  // that a connection may have, as of the last one
 	inFlight       chan struct{} // a place for each publish without an answer
-	nackRetries    *doubts
+	nackRetries    *nackRetries
 
 	publishChannelLimit atomic.Int32 // for publishing, as far as a limit is known that the connection does not tell; 0: none is
 
 	declareTook atomic.Int64 // a time.Duration
-	declaring   names        // queues that are being declared
+	declaring   nameLocks    // queues that are being declared
 
 	mu             sync.Mutex
 	closing        bool // no new work
@@ -61,7 +61,7 @@ const maxDelay = 30 * 24 * time.Hour
 // Connect returns a driver that is connected. It fails if no address is to be
 // had, or the login is refused; with RetryConnect it tries as long as ctx allows.
 func Connect(ctx context.Context, cfg Config) (*Driver, error) {
-	cfg, err := cfg.with()
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,8 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		declared:       make(map[string]adapters.Source),
 		specs:          make(map[string]adapters.QueueSpec),
 		unknownBrokers: make(map[string]struct{}),
-		dedicatedSlots: make(chan struct{}, mostSuspects),
-		nackRetries:    newDoubts(cfg.MaxInFlight),
+		dedicatedSlots: make(chan struct{}, maxDedicated),
+		nackRetries:    newNackRetries(cfg.MaxInFlight),
 		finished:       make(chan struct{}),
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -93,7 +93,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 // go down refuses some, too.
 const maxRefused = 3
 
-// connect makes the first session.
+// connectFirst makes the first session.
 func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
 	for refused := 0; ; {
@@ -128,7 +128,7 @@ func (d *Driver) Features() adapters.Features {
 	return adapters.Features{Adapter: "amqp", Ability: adapters.Everything, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
 }
 
-// check says whether the driver may begin something.
+// checkOpen says whether the driver may begin something.
 func (d *Driver) checkOpen(ctx context.Context, verb string) error {
 	d.mu.Lock()
 	closing := d.closing
@@ -251,7 +251,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 	d.kill()
 }
 
-// depart waits until private subscriptions have left their exchanges, so that no publisher of
+// awaitUnbound waits until private subscriptions have left their exchanges, so that no publisher of
 // others fails for it, but not long.
 func (d *Driver) awaitUnbound(ctx context.Context, subs []*subscription) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
@@ -263,13 +263,13 @@ func (d *Driver) awaitUnbound(ctx context.Context, subs []*subscription) {
 		}
 		private = true
 		select {
-		case <-s.quiet:
+		case <-s.stopped:
 		case <-ctx.Done():
 			return
 		}
 	}
 	if private {
-		sleep(ctx, departing)
+		sleep(ctx, unbindTime)
 	}
 }
 
@@ -289,7 +289,7 @@ func (d *Driver) drain(ctx context.Context) {
 	}
 }
 
-// fill takes all places, each once it is free, and returns how many it got.
+// acquireAll takes all places, each once it is free, and returns how many it got.
 func (d *Driver) acquireAll(ctx context.Context, places chan struct{}) (taken int) {
 	for ; taken < cap(places); taken++ {
 		conn := d.publisher.current()
@@ -310,7 +310,7 @@ func (d *Driver) acquireAll(ctx context.Context, places chan struct{}) (taken in
 	return taken
 }
 
-// mayBegin combines what every verb asks first.
+// checkCall combines what every verb asks first.
 func (d *Driver) checkCall(ctx context.Context, verb string, valid error) error {
 	return cmp.Or(d.checkOpen(ctx, verb), valid)
 }

@@ -31,18 +31,18 @@ const (
 // outgoing is a message as it goes to the broker.
 type outgoing struct {
 	*route
-	message   *message.Message
-	timestamp time.Time
-	came      *came // as which it was received, if that is more than the rest says
-	user      string
-	twice     bool // the id also in a header
-	again     bool // it was sent before, and may be in a queue
-	alone     bool // it has to go alone
+	message    *message.Message
+	timestamp  time.Time
+	foreign    *foreignMessage // as which it was received, if that is more than the rest says
+	user       string
+	uuidHeader bool // the id also in a header
+	resent     bool // it was sent before, and may be in a queue
+	alone      bool // it has to go alone
 }
 
-// outgoing prepares m, or says why m cannot be sent.
-func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) {
-	was, isForeign := r.p.Foreign.(original)
+// newOutgoing prepares m, or says why m cannot be sent.
+func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err error) {
+	was, isForeign := r.p.Foreign.(foreignProperties)
 	if err := adapters.ValidateMessage(m); err != nil && (m == nil || !isForeign || len(m.UUID) > adapters.MaxNameBytes) { // a frame is the limit for what came
 		return o, fmt.Errorf("amqp: %w", err)
 	}
@@ -50,20 +50,20 @@ func (d *Driver) outgoing(r *route, m *message.Message) (o outgoing, err error) 
 		return o, fmt.Errorf("amqp: %w: payload of %d bytes, at most %d", adapters.ErrTooLarge, len(m.Payload), d.cfg.MaxBody)
 	}
 	if isForeign {
-		o.came = was.read()
+		o.foreign = was.parse()
 		if conn := d.publisher.current(); conn != nil {
 			o.user = conn.user()
 		}
 	}
 	for key, value := range m.Metadata {
-		if len(key) <= adapters.MaxNameBytes && (!meaningful(key) || len(headerEscape)+len(key) <= adapters.MaxNameBytes) {
+		if len(key) <= adapters.MaxNameBytes && (!isReserved(key) || len(headerEscape)+len(key) <= adapters.MaxNameBytes) {
 			continue
 		}
-		if o.came == nil || !o.came.has(key, value) {
+		if o.foreign == nil || !o.foreign.hasHeader(key, value) {
 			return o, invalid("metadata key of %d bytes", len(key))
 		}
 	}
-	o.route, o.message, o.timestamp, o.twice = r, m, r.p.Timestamp, d.cfg.WatermillUUID
+	o.route, o.message, o.timestamp, o.uuidHeader = r, m, r.p.Timestamp, d.cfg.WatermillUUID
 	if o.timestamp.IsZero() {
 		o.timestamp = time.Now()
 	}
@@ -130,8 +130,8 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 // ttl is the time to live in AMQP's words, "" for no limit.
 func (o *outgoing) ttl() string {
 	switch {
-	case o.came != nil && o.p.TTL == o.came.made.TTL:
-		return o.came.ttl
+	case o.foreign != nil && o.p.TTL == o.foreign.decoded.TTL:
+		return o.foreign.ttl
 	case o.p.TTL == 0:
 		return ""
 	}
@@ -140,14 +140,14 @@ func (o *outgoing) ttl() string {
 
 // expires reports whether the broker is to know of it. It would cut a delay short, and cannot be
 // given back to the message afterwards: then it is only told to the receiver.
-func (o *outgoing) expires() bool { return o.p.TTL > 0 && o.steps == 0 && !o.p.Lasting }
+func (o *outgoing) expires() bool { return o.p.TTL > 0 && o.delayUnits == 0 && !o.p.Lasting }
 
 // appendProperties appends those that are not zero, and the priority in any case, after the flags that say
 // which they are.
 func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 	p := &o.p
-	if o.came != nil {
-		now := o.came.properties(o)
+	if o.foreign != nil {
+		now := o.foreign.properties(o)
 		return now.appendTo(b, func(b []byte) []byte {
 			return o.appendHeaders(b, now.flags&flagPriority != 0, now.priority, seq)
 		})
@@ -163,10 +163,10 @@ func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 	text(flagContentType, p.ContentType)
 	text(flagEncoding, p.ContentEncoding)
 	before := len(b)
-	if b = o.appendHeaders(b, true, o.level, seq); len(b) > before {
+	if b = o.appendHeaders(b, true, o.priority, seq); len(b) > before {
 		flags |= flagHeaders
 	}
-	b = append(b, deliveryMode(p.Transient), o.level)
+	b = append(b, deliveryMode(p.Transient), o.priority)
 	text(flagCorrelation, p.CorrelationID)
 	text(flagReplyTo, p.ReplyTo)
 	if o.expires() {
@@ -192,13 +192,13 @@ func deliveryMode(transient bool) uint8 {
 func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) []byte {
 	p, at, metadata := &o.p, len(b), o.message.Metadata
 	b = append(b, 0, 0, 0, 0)
-	if o.came != nil {
-		b, metadata = o.came.appendHeaders(b, o)
-	} else if o.twice {
+	if o.foreign != nil {
+		b, metadata = o.foreign.appendHeaders(b, o)
+	} else if o.uuidHeader {
 		b = appendHeader(b, headerUUID, o.message.UUID)
 	}
 	for key, value := range metadata {
-		b = appendHeader(b, escape(key), value)
+		b = appendHeader(b, escapeKey(key), value)
 	}
 	if p.Attempt > 1 {
 		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
@@ -206,12 +206,12 @@ func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) [
 	if p.Lost > 0 {
 		b = appendHeader(b, headerLost, strconv.Itoa(p.Lost))
 	}
-	if o.again {
-		b = appendHeader(b, headerAgain, "1")
+	if o.resent {
+		b = appendHeader(b, headerResent, "1")
 	}
 	if told && p.Priority != level {
 		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
-	} else if told && o.came != nil && o.came.with.flags&flagPriority == 0 {
+	} else if told && o.foreign != nil && o.foreign.props.flags&flagPriority == 0 {
 		b = appendHeader(b, headerPriority, "")
 	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
@@ -223,8 +223,8 @@ func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) [
 	if ttl := o.ttl(); ttl != "" && !o.expires() {
 		b = appendHeader(b, headerTTL, ttl)
 	}
-	if o.steps > 0 {
-		b = o.climb(b)
+	if o.delayUnits > 0 {
+		b = o.appendLadderHeaders(b)
 	}
 	n := len(b) - at - 4
 	if n == 0 {
@@ -257,10 +257,10 @@ func appendHeader(b []byte, name, value string) []byte {
 	return append(b, value...)
 }
 
-// meaningful reports whether a header of this name would not just be carried:
+// isReserved reports whether a header of this name would not just be carried:
 // RabbitMQ acts on x- headers, CC and BCC, the last of which name more queues to put
 // the message into, and this package acts on its own.
-func meaningful(key string) bool {
+func isReserved(key string) bool {
 	if key == "" {
 		return false
 	}
@@ -272,23 +272,23 @@ func meaningful(key string) bool {
 	case '_':
 		return key == headerUUID
 	case 'm':
-		return own(key)
+		return isMotifHeader(key)
 	}
 	return false
 }
 
-// own reports whether this package gives a header of this name its meaning.
-func own(key string) bool {
+// isMotifHeader reports whether this package gives a header of this name its meaning.
+func isMotifHeader(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false
 	}
-	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerPriority || key == headerAgain ||
+	return key == headerSeq || key == headerAttempt || key == headerLost || key == headerPriority || key == headerResent ||
 		key == headerKey || key == headerTTL ||
 		strings.HasPrefix(key, headerDelay) || strings.HasPrefix(key, headerEscape)
 }
 
-func escape(key string) string {
-	if meaningful(key) {
+func escapeKey(key string) string {
+	if isReserved(key) {
 		return headerEscape + key
 	}
 	return key

@@ -31,7 +31,7 @@ func classify(err error) error {
 	}
 	is := sentinel(err)
 	if e, ok := errors.AsType[*amqp091.Error](err); ok && is == adapters.ErrMismatch { //nolint:errorlint // it is made here
-		return fmt.Errorf("%w: %w%s", is, err, wayOn(e))
+		return fmt.Errorf("%w: %w%s", is, err, mismatchHint(e))
 	}
 	return fmt.Errorf("%w: %w", is, err)
 }
@@ -39,7 +39,7 @@ func classify(err error) error {
 func sentinel(err error) error {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	if !ok {
-		if isA[*astrayError](err) {
+		if isA[*policyError](err) {
 			return adapters.ErrUnsupported
 		}
 		return adapters.ErrUnavailable

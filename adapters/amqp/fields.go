@@ -7,11 +7,11 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 )
 
-// fields reads what AMQP's fields are made of. What is too short reads as
+// fieldReader reads what AMQP's fields are made of. What is too short reads as
 // zeros. Texts are parts of s, and not copied.
-type fields struct{ s string }
+type fieldReader struct{ s string }
 
-func (r *fields) take(n int) string {
+func (r *fieldReader) next(n int) string {
 	n = max(0, min(n, len(r.s)))
 	taken := r.s[:n]
 	r.s = r.s[n:]
@@ -19,29 +19,29 @@ func (r *fields) take(n int) string {
 }
 
 // uint reads a number of n bytes.
-func (r *fields) uint(n int) (v uint64) {
-	for _, b := range []byte(r.take(n)) {
+func (r *fieldReader) uint(n int) (v uint64) {
+	for _, b := range []byte(r.next(n)) {
 		v = v<<8 | uint64(b)
 	}
 	return v
 }
 
-func (r *fields) short() string { return r.take(int(r.uint(1))) }
+func (r *fieldReader) shortString() string { return r.next(int(r.uint(1))) }
 
-func (r *fields) long() string { return r.take(int(r.uint(4))) }
+func (r *fieldReader) longString() string { return r.next(int(r.uint(4))) }
 
 // field reads the name of a table's field, and its kind.
-func (r *fields) field() (name string, kind byte) { return r.short(), byte(r.uint(1)) }
+func (r *fieldReader) field() (name string, kind byte) { return r.shortString(), byte(r.uint(1)) }
 
 // maxNesting is how deep lists and tables within each other are read.
 const maxNesting = 64
 
 // value reads what a field can have, as the types that amqp091 makes of it.
 // There is no telling where one of an unknown kind ends: it is the last one.
-func (r *fields) value(kind byte, nesting int) any {
+func (r *fieldReader) value(kind byte, nesting int) any {
 	switch kind {
 	case 'S':
-		return r.long()
+		return r.longString()
 	case 't':
 		return r.uint(1) != 0
 	case 'b':
@@ -67,15 +67,15 @@ func (r *fields) value(kind byte, nesting int) any {
 	case 'T':
 		return time.Unix(int64(r.uint(8)), 0)
 	case 'x':
-		return []byte(r.long())
+		return []byte(r.longString())
 	case 'A':
-		in, list := fields{r.long()}, []any{}
+		in, list := fieldReader{r.longString()}, []any{}
 		for len(in.s) > 0 && nesting < maxNesting {
 			list = append(list, in.value(byte(in.uint(1)), nesting+1))
 		}
 		return list
 	case 'F':
-		in, table := fields{r.long()}, amqp091.Table{}
+		in, table := fieldReader{r.longString()}, amqp091.Table{}
 		for len(in.s) > 0 && nesting < maxNesting {
 			name, kind := in.field()
 			table[name] = in.value(kind, nesting+1)

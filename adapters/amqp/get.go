@@ -17,7 +17,7 @@ import (
 // Get implements [adapters.Getter]. The message has a channel of its own until
 // it is settled. To handle messages as they come, Subscribe is much faster.
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
-	if err := d.checkCall(ctx, "get", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "get", validateSource(s)); err != nil {
 		return adapters.Delivery{}, err
 	}
 	if s.Private() {
@@ -28,37 +28,37 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 		return adapters.Delivery{}, err
 	}
 	release := sync.OnceFunc(func() { d.releaseChannel(sup) })
-	var t *taken
+	var m *fetchedMessage
 	err = d.withConnection(ctx, &sup, s.QueueName(), func(conn *connection) (err error) {
-		t, err = conn.get(ctx, s, release)
+		m, err = conn.get(ctx, s, release)
 		return err
 	})
 	switch {
 	case err == nil:
 		d.shareConnection(sup)
-		return t.delivery, nil
+		return m.delivery, nil
 	case errors.Is(err, adapters.ErrEmpty):
 	default:
-		err = fmt.Errorf("amqp: get from %s: %w", describe(s), err)
+		err = fmt.Errorf("amqp: get from %s: %w", sourceName(s), err)
 	}
 	release()
 	return adapters.Delivery{}, err
 }
 
-// taken is a message that was got, together with its channel.
-type taken struct {
+// fetchedMessage is a message that was got, together with its channel.
+type fetchedMessage struct {
 	delivery adapters.Delivery
 	conn     *connection
 	ch       *amqp091.Channel
-	intake   *intake
+	channel  *consumeChannel
 	tag      uint64
 	settled  atomic.Bool
 	release  func()
-	forget   func() bool
+	unhook   func() bool
 }
 
-func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*taken, error) {
-	return await(ctx, conn.supervisor.driver, func() (*taken, error) {
+func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*fetchedMessage, error) {
+	return await(ctx, conn.supervisor.driver, func() (*fetchedMessage, error) {
 		if err := conn.checkGivesSingly(src); err != nil {
 			return nil, err
 		}
@@ -66,45 +66,45 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 		if err != nil {
 			return nil, err
 		}
-		in := &intake{frames: conn.mux, arrived: make(chan *handed, 1), none: make(chan struct{}, 1)}
-		var h *handed
+		cc := &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)}
+		var in *incoming
 		if err = conn.declare(ch, src, true); err == nil {
-			h, err = in.get(ch, src.QueueName())
+			in, err = cc.get(ch, src.QueueName())
 		}
 		if err != nil {
-			in.close(ch)
+			cc.close(ch)
 			return nil, err
 		}
-		t := &taken{conn: conn, ch: ch, intake: in, tag: h.tag, release: release}
-		t.forget = context.AfterFunc(conn.ctx, release)
-		h.decode(&t.delivery)
-		h.message.SetContext(conn.ctx)
-		t.delivery.Settler, t.delivery.Remaining = t, in.left
-		return t, nil
-	}, (*taken).close) // which gives the message back
+		m := &fetchedMessage{conn: conn, ch: ch, channel: cc, tag: in.tag, release: release}
+		m.unhook = context.AfterFunc(conn.ctx, release)
+		in.decode(&m.delivery)
+		in.message.SetContext(conn.ctx)
+		m.delivery.Settler, m.delivery.Remaining = m, cc.remaining
+		return m, nil
+	}, (*fetchedMessage).close) // which gives the message back
 }
 
 // get asks for one message. As those of a consumer it does not come through amqp091, which takes no
 // frames that are larger than negotiated: the broker sends some, for what it has added to headers.
-func (in *intake) get(ch *amqp091.Channel, queue string) (*handed, error) {
+func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, error) {
 	closes := ch.NotifyClose(make(chan *amqp091.Error, 1))
 	var err error
-	if in.number, err = in.frames.number(ch); err != nil {
+	if cc.number, err = cc.mux.channelNumber(ch); err != nil {
 		return nil, err
 	}
-	if err = in.frames.attach(in.number, in); err != nil {
+	if err = cc.mux.attach(cc.number, cc); err != nil {
 		return nil, err
 	}
-	b, at := beginFrame(nil, frameMethod, in.number)
+	b, at := beginFrame(nil, frameMethod, cc.number)
 	b = binary.BigEndian.AppendUint32(b, methodGet)
 	b = appendShort(append(b, 0, 0), queue)
-	if err = in.write(endFrame(append(b, 0), at)); err != nil { // to be acknowledged
+	if err = cc.write(endFrame(append(b, 0), at)); err != nil { // to be acknowledged
 		return nil, err
 	}
 	select {
-	case h := <-in.arrived:
-		return h, nil
-	case <-in.none:
+	case in := <-cc.deliveries:
+		return in, nil
+	case <-cc.empty:
 		return nil, adapters.ErrEmpty
 	case e := <-closes:
 		if e == nil {
@@ -114,7 +114,7 @@ func (in *intake) get(ch *amqp091.Channel, queue string) (*handed, error) {
 	}
 }
 
-// checkGives refuses a queue that gives no single messages, as a stream: to ask it for one would cost
+// checkGivesSingly refuses a queue that gives no single messages, as a stream: to ask it for one would cost
 // the connection, and all others on it. RabbitMQ does not tell the type of a queue, but of an argument that a consumer cannot
 // have it says whether it is wrong for all queues or for those of the type.
 func (conn *connection) checkGivesSingly(src adapters.Source) error {
@@ -148,22 +148,22 @@ func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	return nil
 }
 
-func (t *taken) close() {
-	t.intake.close(t.ch)
-	t.forget()
-	t.release()
+func (m *fetchedMessage) close() {
+	m.channel.close(m.ch)
+	m.unhook()
+	m.release()
 }
 
 // Settle implements [adapters.Settler].
-func (t *taken) Settle(ctx context.Context, o adapters.Outcome) error {
+func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
 	}
-	first := t.settled.CompareAndSwap(false, true)
-	if t.conn.supervisor.driver.ctx.Err() != nil {
+	first := m.settled.CompareAndSwap(false, true)
+	if m.conn.supervisor.driver.ctx.Err() != nil {
 		return adapters.ErrClosed
 	}
-	if t.conn.ctx.Err() != nil {
+	if m.conn.ctx.Err() != nil {
 		return adapters.ErrStaleDelivery
 	}
 	if !first {
@@ -171,13 +171,13 @@ func (t *taken) Settle(ctx context.Context, o adapters.Outcome) error {
 	}
 	var err error
 	if o == adapters.Ack {
-		err = t.intake.Ack(t.tag, false)
+		err = m.channel.Ack(m.tag, false)
 	} else {
-		err = t.intake.Nack(t.tag, false, o == adapters.Requeue)
+		err = m.channel.Nack(m.tag, false, o == adapters.Requeue)
 	}
 	if o == adapters.Requeue { // wait until it is back: each message has another channel, and several are to keep their order
-		_, _ = await(ctx, t.conn.supervisor.driver, func() (bool, error) { t.close(); return true, nil }, func(bool) {})
-	} else if !t.conn.supervisor.driver.spawn(t.close) {
+		_, _ = await(ctx, m.conn.supervisor.driver, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
+	} else if !m.conn.supervisor.driver.spawn(m.close) {
 		return adapters.ErrClosed
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func (h Health) OK() bool {
 	return true
 }
 
-// LinkHealth is how one connection is doing.
+// ConnectionHealth is how one connection is doing.
 type ConnectionHealth struct {
 	Role          string
 	Up            bool
@@ -71,7 +71,7 @@ func (d *Driver) Health() Health {
 	d.mu.Lock()
 	supervisors := append([]*supervisor{d.publisher}, d.consumers...)
 	d.mu.Unlock()
-	h := Health{Resent: d.nackRetries.again.Load()}
+	h := Health{Resent: d.nackRetries.resent.Load()}
 	for _, sup := range supervisors {
 		h.Connections = append(h.Connections, sup.health())
 	}

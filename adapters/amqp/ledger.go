@@ -8,9 +8,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// settler is what of an amqp091.Channel a ledger writes to. It does not block:
-// see [wire].
-type settler interface {
+// ackWriter is what of an amqp091.Channel a ledger writes to. It does not block:
+// see [coalescingConn].
+type ackWriter interface {
 	Ack(tag uint64, multiple bool) error
 	Nack(tag uint64, multiple, requeue bool) error
 }
@@ -24,7 +24,7 @@ const ackDelay = time.Millisecond
 // one frame says that all up to a tag are dealt with, which takes a third off
 // the work of both sides.
 type ledger struct {
-	ch       settler
+	channel  ackWriter
 	prefetch int
 
 	mu     sync.Mutex
@@ -33,17 +33,17 @@ type ledger struct {
 
 	// Tags count from 1, and every one of them comes to be settled. Those before
 	// first are; states begins with first's.
-	first  uint64
-	states []state
-	run    uint64   // the last acknowledged tag before first, if it was not told yet, else 0
-	loose  []uint64 // acknowledged tags that were not first in their turn
+	first      uint64
+	states     []state
+	ackedRun   uint64   // the last acknowledged tag before first, if it was not told yet, else 0
+	outOfOrder []uint64 // acknowledged tags that were not first in their turn
 
 	expired uint64 // the tag that was held for too long, once the broker has said so; 0 = none
 
-	stopped bool  // nothing more is handed out
-	over    error // why nothing can be settled any more
-	timer   *time.Timer
-	drained func() // called once stopped and nothing is in hand; without the lock
+	stopped  bool  // nothing more is handed out
+	closeErr error // why nothing can be settled any more
+	timer    *time.Timer
+	drained  func() // called once stopped and nothing is in hand; without the lock
 }
 
 type state uint8
@@ -51,18 +51,18 @@ type state uint8
 const (
 	unsettled state = iota
 	acked           // to be told
-	told
+	reported
 )
 
-func newLedger(ch settler, prefetch int) *ledger {
-	return &ledger{ch: ch, prefetch: prefetch, first: 1}
+func newLedger(ch ackWriter, prefetch int) *ledger {
+	return &ledger{channel: ch, prefetch: prefetch, first: 1}
 }
 
-// take notes that a message is handed out, or tells that it must not be.
-func (l *ledger) take() bool {
+// handOut notes that a message is handed out, or tells that it must not be.
+func (l *ledger) handOut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped || l.over != nil {
+	if l.stopped || l.closeErr != nil {
 		return false
 	}
 	l.inHand++
@@ -73,8 +73,8 @@ func (l *ledger) take() bool {
 // once.
 func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 	l.mu.Lock()
-	if l.over != nil {
-		err := l.over
+	if l.closeErr != nil {
+		err := l.closeErr
 		l.mu.Unlock()
 		return err
 	}
@@ -83,8 +83,8 @@ func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 	if o == adapters.Ack {
 		l.acknowledge(tag)
 	} else {
-		l.mark(tag, told)
-		err = l.ch.Nack(tag, false, o == adapters.Requeue)
+		l.mark(tag, reported)
+		err = l.channel.Nack(tag, false, o == adapters.Requeue)
 	}
 	drained := l.stopped && l.inHand == 0
 	if drained {
@@ -104,7 +104,7 @@ func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 
 func (l *ledger) acknowledge(tag uint64) {
 	if tag != l.first {
-		l.loose = append(l.loose, tag)
+		l.outOfOrder = append(l.outOfOrder, tag)
 	}
 	l.mark(tag, acked)
 	l.unsent++
@@ -115,7 +115,7 @@ func (l *ledger) acknowledge(tag uint64) {
 		l.flush()
 	case l.unsent > 1: // the timer runs
 	case l.timer == nil:
-		l.timer = time.AfterFunc(ackDelay, l.ring)
+		l.timer = time.AfterFunc(ackDelay, l.flushNow)
 	default:
 		l.timer.Reset(ackDelay)
 	}
@@ -132,7 +132,7 @@ func (l *ledger) mark(tag uint64, s state) {
 	settled := 0
 	for settled < len(l.states) && l.states[settled] != unsettled {
 		if l.states[settled] == acked {
-			l.run = l.first + uint64(settled)
+			l.ackedRun = l.first + uint64(settled)
 		}
 		settled++
 	}
@@ -149,34 +149,34 @@ func (l *ledger) flush() {
 	}
 	// The broker looks for the tag itself, and closes the channel if that is
 	// settled: run is acknowledged and not told, not just any settled one.
-	if l.run != 0 {
-		_ = l.ch.Ack(l.run, true)
-		l.run = 0
+	if l.ackedRun != 0 {
+		_ = l.channel.Ack(l.ackedRun, true)
+		l.ackedRun = 0
 	}
-	for _, tag := range l.loose {
+	for _, tag := range l.outOfOrder {
 		if tag >= l.first && l.states[tag-l.first] == acked {
-			l.states[tag-l.first] = told
-			_ = l.ch.Ack(tag, false)
+			l.states[tag-l.first] = reported
+			_ = l.channel.Ack(tag, false)
 		}
 	}
-	l.loose = l.loose[:0]
+	l.outOfOrder = l.outOfOrder[:0]
 	l.unsent = 0
 }
 
-func (l *ledger) ring() {
+func (l *ledger) flushNow() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over == nil {
+	if l.closeErr == nil {
 		l.flush()
 	}
 }
 
-// idle is called by who finds nothing to receive: if the broker waits for
+// flushIfStarving is called by who finds nothing to receive: if the broker waits for
 // acknowledgements to send more, it gets them.
-func (l *ledger) idle() {
+func (l *ledger) flushIfStarving() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unsent > 0 && l.unsent+l.inHand >= l.prefetch && l.over == nil {
+	if l.unsent > 0 && l.unsent+l.inHand >= l.prefetch && l.closeErr == nil {
 		l.flush()
 	}
 }
@@ -186,32 +186,32 @@ func (l *ledger) stop() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
-	if l.over == nil {
+	if l.closeErr == nil {
 		l.flush()
 	}
 	return l.inHand > 0
 }
 
-// giveBack requeues a message that was not handed out.
-func (l *ledger) giveBack(tag uint64) {
+// requeue requeues a message that was not handed out.
+func (l *ledger) requeue(tag uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over == nil {
-		l.mark(tag, told)
-		_ = l.ch.Nack(tag, false, true)
+	if l.closeErr == nil {
+		l.mark(tag, reported)
+		_ = l.channel.Nack(tag, false, true)
 	}
 }
 
-// end lets nothing be settled any more, for a reason that is given to whoever
+// close lets nothing be settled any more, for a reason that is given to whoever
 // tries.
-func (l *ledger) end(why error) {
+func (l *ledger) close(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over != nil {
+	if l.closeErr != nil {
 		return
 	}
-	l.over = why
-	l.states, l.loose = nil, nil
+	l.closeErr = why
+	l.states, l.outOfOrder = nil, nil
 	if l.timer != nil {
 		l.timer.Stop()
 	}
@@ -222,9 +222,9 @@ func (l *ledger) end(why error) {
 func (l *ledger) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over == nil || errors.Is(l.over, errSettled) {
+	if l.closeErr == nil || errors.Is(l.closeErr, errAllSettled) {
 		l.expired = l.first
-		l.over = adapters.ErrStaleDelivery
+		l.closeErr = adapters.ErrStaleDelivery
 	}
 }
 
@@ -235,9 +235,9 @@ func (l *ledger) heldTooLong(tag uint64) bool {
 	return l.expired == tag
 }
 
-// ended returns why nothing can be settled any more, or nil.
-func (l *ledger) ended() error {
+// closedErr returns why nothing can be settled any more, or nil.
+func (l *ledger) closedErr() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.over
+	return l.closeErr
 }

@@ -65,7 +65,7 @@ func TestLedgerAtRandom(t *testing.T) {
 				switch n := r.IntN(10); {
 				case n < 5 && len(ch.unacked) < prefetch:
 					ch.deliver(next)
-					if !l.take() {
+					if !l.handOut() {
 						t.Fatal("take refused")
 					}
 					inHand = append(inHand, next)
@@ -103,7 +103,7 @@ func TestLedgerAtRandom(t *testing.T) {
 				t.Fatalf("seed %d: in hand %v, broker has %v\nacked %v, broker %v\nnacked %v, broker %v",
 					seed, inHand, ch.unacked, acked, ch.acked, nacked, ch.nacked)
 			}
-			l.end(errSettled)
+			l.close(errAllSettled)
 		})
 	}
 }
@@ -114,10 +114,10 @@ func TestLedgerAcksInRuns(t *testing.T) {
 		l := newLedger(ch, 100)
 		for tag := range uint64(1000) {
 			ch.deliver(tag + 1)
-			l.take()
+			l.handOut()
 			_ = l.settle(tag+1, adapters.Ack)
 		}
-		l.end(errSettled)
+		l.close(errAllSettled)
 		if ch.frames > 1000/50+1 {
 			t.Errorf("%d frames for 1000 acknowledgements with prefetch 100, want one per 50", ch.frames)
 		}
@@ -130,7 +130,7 @@ func TestLedgerTellsSoon(t *testing.T) {
 		l := newLedger(ch, 100)
 		for tag := range uint64(5) {
 			ch.deliver(tag + 1)
-			l.take()
+			l.handOut()
 		}
 		_ = l.settle(1, adapters.Ack)
 		_ = l.settle(2, adapters.Ack)
@@ -145,7 +145,7 @@ func TestLedgerTellsSoon(t *testing.T) {
 		if !slices.Equal(ch.acked, []uint64{1, 2, 4}) || ch.frames != 2 {
 			t.Errorf("acked %v in %d frames", ch.acked, ch.frames)
 		}
-		l.end(errSettled)
+		l.close(errAllSettled)
 	})
 }
 
@@ -155,7 +155,7 @@ func TestLedgerWithoutRoom(t *testing.T) {
 	ch := &fakeChannel{}
 	l := newLedger(ch, 1)
 	ch.deliver(1)
-	l.take()
+	l.handOut()
 	_ = l.settle(1, adapters.Ack)
 	if len(ch.acked) != 1 {
 		t.Error("prefetch 1: not acknowledged at once")
@@ -165,31 +165,31 @@ func TestLedgerWithoutRoom(t *testing.T) {
 	l = newLedger(ch, 10)
 	for tag := range uint64(10) {
 		ch.deliver(tag + 1)
-		l.take()
+		l.handOut()
 	}
 	_ = l.settle(1, adapters.Ack)
 	if len(ch.acked) != 0 {
 		t.Error("acknowledged at once")
 	}
-	l.idle() // nine in hand, one acknowledged: the broker can send nothing
+	l.flushIfStarving() // nine in hand, one acknowledged: the broker can send nothing
 	if len(ch.acked) != 1 {
 		t.Error("idle, and still not acknowledged")
 	}
-	l.end(errSettled)
+	l.close(errAllSettled)
 }
 
 func TestLedgerEnds(t *testing.T) {
 	ch := &fakeChannel{}
 	l := newLedger(ch, 10)
 	ch.deliver(1, 2)
-	l.take()
-	l.take()
+	l.handOut()
+	l.handOut()
 	drained := 0
 	l.drained = func() { drained++ }
 	if !l.stop() {
 		t.Error("stop: nothing in hand")
 	}
-	if l.take() {
+	if l.handOut() {
 		t.Error("take after stop")
 	}
 	_ = l.settle(2, adapters.Ack)
@@ -201,8 +201,8 @@ func TestLedgerEnds(t *testing.T) {
 		t.Errorf("drained %d times", drained)
 	}
 	lost := errors.New("lost")
-	l.end(lost)
-	l.end(errSettled)
+	l.close(lost)
+	l.close(errAllSettled)
 	if err := l.settle(3, adapters.Ack); !errors.Is(err, lost) || ch.frames != 2 {
 		t.Errorf("settle after the end: %v, %d frames", err, ch.frames)
 	}

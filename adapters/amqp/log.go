@@ -12,30 +12,32 @@ var _ adapters.LogSetter = (*Driver)(nil)
 
 // SetLogger implements [adapters.LogSetter]: Config.Logger comes before l.
 func (d *Driver) SetLogger(l *slog.Logger) {
-	if h, ok := d.cfg.Logger.Handler().(*relay); ok && l != nil {
+	if h, ok := d.cfg.Logger.Handler().(*swapHandler); ok && l != nil {
 		h.to.Store(l)
 	}
 }
 
-// relay hands lines on to a logger that may be another one later.
-type relay struct{ to atomic.Pointer[slog.Logger] }
+// swapHandler hands lines on to a logger that may be another one later.
+type swapHandler struct{ to atomic.Pointer[slog.Logger] }
 
-func newRelay() *relay {
-	h := new(relay)
+func newSwapHandler() *swapHandler {
+	h := new(swapHandler)
 	h.to.Store(slog.New(slog.DiscardHandler))
 	return h
 }
 
-func (h *relay) Enabled(ctx context.Context, level slog.Level) bool {
+func (h *swapHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.to.Load().Enabled(ctx, level)
 }
 
-func (h *relay) Handle(ctx context.Context, r slog.Record) error {
+func (h *swapHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.to.Load().Handler().Handle(ctx, r)
 }
 
-func (h *relay) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *swapHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h.to.Load().Handler().WithAttrs(attrs)
 }
 
-func (h *relay) WithGroup(name string) slog.Handler { return h.to.Load().Handler().WithGroup(name) }
+func (h *swapHandler) WithGroup(name string) slog.Handler {
+	return h.to.Load().Handler().WithGroup(name)
+}

@@ -7,8 +7,8 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 )
 
-// optionOf says which option of a queue it is that RabbitMQ knows as an argument or property.
-var optionOf = map[string]string{
+// optionByArgument says which option of a queue it is that RabbitMQ knows as an argument or property.
+var optionByArgument = map[string]string{
 	"x-max-length":              "MaxLength",
 	"x-overflow":                "MaxLength, DropOldest or NoDeadLetter",
 	"x-message-ttl":             "MessageTTL",
@@ -21,10 +21,10 @@ var optionOf = map[string]string{
 	"auto_delete":               "it is the queue of an RPC on one side only, or another client declared it",
 }
 
-// wayOn says, of a declaration that RabbitMQ refused because there is something else of that name,
+// mismatchHint says, of a declaration that RabbitMQ refused because there is something else of that name,
 // what differs and what to do; "" if e is another refusal. RabbitMQ says: inequivalent arg
 // 'x-max-length' for queue 'orders' in vhost '/': received none but current is the value '9' of ...
-func wayOn(e *amqp091.Error) string {
+func mismatchHint(e *amqp091.Error) string {
 	_, what, found := strings.Cut(e.Reason, "inequivalent arg '")
 	argument, what, _ := strings.Cut(what, "'")
 	switch {
@@ -33,7 +33,7 @@ func wayOn(e *amqp091.Error) string {
 	case strings.Contains(what, "for exchange"):
 		return ": a PubSub is a fanout exchange, a Routed a direct one, a Topic a topic one: use the pattern that fits, or another name"
 	}
-	option, known := optionOf[argument]
+	option, known := optionByArgument[argument]
 	if !known {
 		option = "another client declared it"
 	}

@@ -28,7 +28,7 @@ const headerPriority = "motif-priority"
 // topLevel is the highest level of a quorum queue.
 const topLevel = 31
 
-// learn notes the properties of a queue that was just declared.
+// rememberSpec notes the properties of a queue that was just declared.
 func (d *Driver) rememberSpec(queue string, q adapters.QueueSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -38,9 +38,9 @@ func (d *Driver) rememberSpec(queue string, q adapters.QueueSpec) {
 	d.specs[queue] = q
 }
 
-// level is the priority that the broker is told. What waits for its Delay has none: on its
+// brokerPriority is the priority that the broker is told. What waits for its Delay has none: on its
 // way through queues of the broker it would have others wait behind it.
-func (d *Driver) level(p *adapters.Publication) uint8 {
+func (d *Driver) brokerPriority(p *adapters.Publication) uint8 {
 	switch {
 	case p.Priority == 0 || p.Delay > 0:
 		return 0
@@ -55,23 +55,23 @@ func (d *Driver) level(p *adapters.Publication) uint8 {
 	return p.Priority
 }
 
-// prioritized is the type that a queue with a MaxPriority is declared as.
+// priorityQueueType is the type that a queue with a MaxPriority is declared as.
 func (conn *connection) priorityQueueType(queue string, q adapters.QueueSpec) QueueType {
 	conn.mu.Lock()
 	_, other := conn.otherType[queue]
 	conn.mu.Unlock()
-	if strict := conn.version.since(strictLevels) && q.MaxPriority <= topLevel; strict != other {
+	if strict := conn.version.atLeast(strictLevels) && q.MaxPriority <= topLevel; strict != other {
 		return Quorum
 	}
 	return Classic
 }
 
-// keepType reports whether a declaration of a queue with priorities failed because there is one
+// keepOtherType reports whether a declaration of a queue with priorities failed because there is one
 // of the other type, as the same driver declares it on another version of RabbitMQ: before
 // an upgrade, or on another node during it. It is used as it is, from the next try on.
 func (conn *connection) keepOtherType(queue string, q adapters.QueueSpec, err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
-	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || conn.supervisor.driver.cfg.kind(q) == Classic ||
+	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || conn.supervisor.driver.cfg.queueType(q) == Classic ||
 		!strings.Contains(e.Reason, "inequivalent arg 'x-queue-type'") && !strings.Contains(e.Reason, "inequivalent arg 'x-max-priority'") {
 		return false
 	}

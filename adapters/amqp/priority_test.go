@@ -94,7 +94,7 @@ func TestPriorityUpgrade(t *testing.T) {
 	}
 	name := unique(t)
 	err = d.Do(ctx, func(ch *amqp091.Channel) error {
-		_, err := ch.QueueDeclare(name, true, false, false, false, arguments(spec, was))
+		_, err := ch.QueueDeclare(name, true, false, false, false, queueArguments(spec, was))
 		return err
 	})
 	if err != nil {

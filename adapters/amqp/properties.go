@@ -40,16 +40,16 @@ type properties struct {
 	appID           string
 	clusterID       string
 
-	odd bool // there is a text that adapters.Properties would not have so
+	irregular bool // there is a text that adapters.Properties would not have so
 }
 
 // read reads those of a message.
-func (p *properties) read(r *fields) {
+func (p *properties) read(r *fieldReader) {
 	p.flags = uint16(r.uint(2))
-	p.contentType = p.text(r, flagContentType)
-	p.contentEncoding = p.text(r, flagEncoding)
+	p.contentType = p.readText(r, flagContentType)
+	p.contentEncoding = p.readText(r, flagEncoding)
 	if p.flags&flagHeaders != 0 {
-		p.headers = r.long()
+		p.headers = r.longString()
 	}
 	if p.flags&flagDeliveryMode != 0 {
 		p.deliveryMode = uint8(r.uint(1))
@@ -57,28 +57,28 @@ func (p *properties) read(r *fields) {
 	if p.flags&flagPriority != 0 {
 		p.priority = uint8(r.uint(1))
 	}
-	p.correlationID = p.text(r, flagCorrelation)
-	p.replyTo = p.text(r, flagReplyTo)
-	p.expiration = p.text(r, flagExpiration)
+	p.correlationID = p.readText(r, flagCorrelation)
+	p.replyTo = p.readText(r, flagReplyTo)
+	p.expiration = p.readText(r, flagExpiration)
 	if p.flags&flagMessageID != 0 {
-		p.messageID = r.short()
-		p.odd = p.odd || p.messageID == ""
+		p.messageID = r.shortString()
+		p.irregular = p.irregular || p.messageID == ""
 	}
 	if p.flags&flagTimestamp != 0 {
 		p.timestamp = r.uint(8)
 	}
 	if p.flags&(flagType|flagUserID|flagAppID|flagClusterID) != 0 {
-		p.kind, p.userID = p.text(r, flagType), p.text(r, flagUserID)
-		p.appID, p.clusterID = p.text(r, flagAppID), p.text(r, flagClusterID)
+		p.kind, p.userID = p.readText(r, flagType), p.readText(r, flagUserID)
+		p.appID, p.clusterID = p.readText(r, flagAppID), p.readText(r, flagClusterID)
 	}
 }
 
-func (p *properties) text(r *fields, flag uint16) string {
+func (p *properties) readText(r *fieldReader, flag uint16) string {
 	if p.flags&flag == 0 {
 		return ""
 	}
-	s := r.short()
-	p.odd = p.odd || s == "" || !isPlain(s)
+	s := r.shortString()
+	p.irregular = p.irregular || s == "" || !isPlain(s)
 	return s
 }
 

@@ -24,38 +24,38 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 		return d.publishAll(ctx, &r, msgs)
 	}
 	if err := d.publish(ctx, &r, msgs[0]); err != nil {
-		return &adapters.PublishError{Failed: []adapters.FailedMessage{failure(0, msgs[0], err)}}
+		return &adapters.PublishError{Failed: []adapters.FailedMessage{failedMessage(0, msgs[0], err)}}
 	}
 	return nil
 }
 
 func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) error {
-	o, err := d.outgoing(r, m)
+	o, err := d.newOutgoing(r, m)
 	if err != nil {
 		return err
 	}
-	p, err := d.prove(ctx, &o)
+	first, err := d.claimFirst(ctx, &o)
 	switch {
 	case err != nil:
 		return err
-	case p != nil:
-		return d.alone(ctx, &o, p)
+	case first != nil:
+		return d.publishFirst(ctx, &o, first)
 	}
-	err = d.once(ctx, &o)
-	if errors.Is(err, adapters.ErrNacked) && d.isDoubtful(&o) {
-		err = d.insist(ctx, &o)
+	err = d.publishConfirmed(ctx, &o)
+	if errors.Is(err, adapters.ErrNacked) && d.retriesNack(&o) {
+		err = d.retryNacked(ctx, &o)
 	}
 	return err
 }
 
-// mostUntaken is how often a message is sent again whose channel is closed for another one. From the
+// maxResends is how often a message is sent again whose channel is closed for another one. From the
 // second time on it goes alone, and only an exchange that is deleted again and again is in the way.
-const mostUntaken = 3
+const maxResends = 3
 
-// once publishes and waits for the answer.
-func (d *Driver) once(ctx context.Context, o *outgoing) (err error) {
-	for range mostUntaken {
-		if err = d.onceOnly(ctx, o); !errors.Is(err, errUntaken) {
+// publishConfirmed publishes and waits for the answer.
+func (d *Driver) publishConfirmed(ctx context.Context, o *outgoing) (err error) {
+	for range maxResends {
+		if err = d.publishOnce(ctx, o); !errors.Is(err, errNotStored) {
 			break
 		}
 		o.alone = true
@@ -63,14 +63,14 @@ func (d *Driver) once(ctx context.Context, o *outgoing) (err error) {
 	return err
 }
 
-func (d *Driver) onceOnly(ctx context.Context, o *outgoing) error {
-	if err := d.takeOff(ctx); err != nil {
+func (d *Driver) publishOnce(ctx context.Context, o *outgoing) error {
+	if err := d.acquireInFlight(ctx); err != nil {
 		return err
 	}
-	w := waiters.Get().(*waiter)
+	w := waiterPool.Get().(*waiter)
 	if err := d.send(ctx, o, w.done); err != nil {
 		<-d.inFlight
-		waiters.Put(w)
+		waiterPool.Put(w)
 		return err
 	}
 	return w.wait(ctx)
@@ -82,7 +82,7 @@ type waiter struct {
 	done   func(error)
 }
 
-var waiters = sync.Pool{New: func() any {
+var waiterPool = sync.Pool{New: func() any {
 	w := &waiter{answer: make(chan error, 1)}
 	w.done = func(err error) { w.answer <- err }
 	return w
@@ -98,12 +98,12 @@ func (w *waiter) wait(ctx context.Context) (err error) {
 			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()) // w is still to be answered
 		}
 	}
-	waiters.Put(w)
+	waiterPool.Put(w)
 	return err
 }
 
 func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Message) error {
-	if err := d.arrange(ctx, r); err != nil { // which would be the same for all of them
+	if err := d.ensureRoute(ctx, r); err != nil { // which would be the same for all of them
 		return err
 	}
 	b := newBatch(msgs)
@@ -114,9 +114,9 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	}
 	b.await(ctx)
 	for _, i := range b.doubtful() {
-		o, err := d.outgoing(r, msgs[i])
-		if err == nil && !o.ordered() && d.isDoubtful(&o) {
-			b.correct(i, d.insist(ctx, &o))
+		o, err := d.newOutgoing(r, msgs[i])
+		if err == nil && !o.keepsOrder() && d.retriesNack(&o) {
+			b.correct(i, d.retryNacked(ctx, &o))
 		}
 	}
 	return b.result()
@@ -124,19 +124,19 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 
 // publishNext publishes one of many. The first to a queue goes alone.
 func (d *Driver) publishNext(ctx context.Context, r *route, m *message.Message, done func(error)) error {
-	o, err := d.outgoing(r, m)
+	o, err := d.newOutgoing(r, m)
 	if err != nil {
 		return err
 	}
-	p, err := d.prove(ctx, &o)
+	first, err := d.claimFirst(ctx, &o)
 	if err != nil {
 		return err
 	}
-	if p != nil {
-		done(d.alone(ctx, &o, p))
+	if first != nil {
+		done(d.publishFirst(ctx, &o, first))
 		return nil
 	}
-	if err := d.takeOff(ctx); err != nil {
+	if err := d.acquireInFlight(ctx); err != nil {
 		return err
 	}
 	if err := d.send(ctx, &o, done); err != nil {
@@ -177,7 +177,7 @@ func (b *batch) answer(i int, err error) {
 	}
 	b.open[i] = false
 	if err != nil {
-		b.failed = append(b.failed, failure(i, b.msgs[i], err))
+		b.failed = append(b.failed, failedMessage(i, b.msgs[i], err))
 	}
 	if b.left--; b.left == 0 {
 		close(b.empty)
@@ -214,7 +214,7 @@ func (b *batch) correct(i int, err error) {
 	defer b.mu.Unlock()
 	b.failed = slices.DeleteFunc(b.failed, func(f adapters.FailedMessage) bool { return f.Index == i })
 	if err != nil {
-		b.failed = append(b.failed, failure(i, b.msgs[i], err))
+		b.failed = append(b.failed, failedMessage(i, b.msgs[i], err))
 	}
 }
 
@@ -229,7 +229,7 @@ func (b *batch) result() error {
 	return &adapters.PublishError{Failed: b.failed}
 }
 
-func failure(i int, m *message.Message, err error) adapters.FailedMessage {
+func failedMessage(i int, m *message.Message, err error) adapters.FailedMessage {
 	f := adapters.FailedMessage{Index: i, Err: err}
 	if m != nil {
 		f.UUID = m.UUID
@@ -243,21 +243,21 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	if err != nil {
 		return err
 	}
-	o, err := d.outgoing(&r, m)
+	o, err := d.newOutgoing(&r, m)
 	if err != nil {
 		return err
 	}
-	first, err := d.prove(ctx, &o)
+	first, err := d.claimFirst(ctx, &o)
 	switch {
 	case err != nil:
 		return err
 	case first != nil:
-		return d.aloneLater(ctx, &o, first, done)
+		return d.publishFirstAsync(ctx, &o, first, done)
 	}
-	if err := d.takeOff(ctx); err != nil {
+	if err := d.acquireInFlight(ctx); err != nil {
 		return err
 	}
-	if err := d.sendInsisting(ctx, &o, done); err != nil {
+	if err := d.sendRetryingNacks(ctx, &o, done); err != nil {
 		<-d.inFlight
 		return err
 	}
@@ -269,15 +269,15 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 	if err := d.checkOpen(ctx, "publish"); err != nil {
 		return route{}, err
 	}
-	r, err := d.cfg.routeOf(p)
-	r.level = d.level(p)
+	r, err := d.cfg.newRoute(p)
+	r.priority = d.brokerPriority(p)
 	return r, err
 }
 
-// arrange sees to it that there is what a route leads through.
-func (d *Driver) arrange(ctx context.Context, r *route) error {
+// ensureRoute sees to it that there is what a route leads through.
+func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
 	for suspected := false; ; {
-		conn, err := d.ready(ctx)
+		conn, err := d.writableConnection(ctx)
 		if err != nil {
 			return err
 		}
@@ -297,25 +297,25 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("amqp: publish: %w", err)
 		}
-		conn, err := d.ready(ctx)
+		conn, err := d.writableConnection(ctx)
 		if err != nil {
 			return err
 		}
-		if err := conn.refusals.of(o); err != nil {
+		if err := conn.refusals.check(o); err != nil {
 			return err
 		}
-		p, err := conn.publishChannel(ctx, o.exchange) // first: it finds out that something may be gone
+		pc, err := conn.publishChannel(ctx, o.exchange) // first: it finds out that something may be gone
 		if err == nil {
 			err = conn.ensureRoute(ctx, o.route)
 		}
 		if err == nil {
-			if err = conn.sendWhenRoom(ctx, p, o, done); err == nil {
+			if err = conn.sendWhenRoom(ctx, pc, o, done); err == nil {
 				return nil
 			}
 			if errors.Is(err, adapters.ErrInvalid) {
 				return err
 			}
-			if conn.alive() && errors.Is(err, errPipeOver) {
+			if conn.alive() && errors.Is(err, errChannelClosed) {
 				continue // the channel is gone, and another can be had
 			}
 		}
@@ -325,11 +325,11 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 	}
 }
 
-// give sends a message. Large ones go one after the other, each once there is
+// sendWhenRoom sends a message. Large ones go one after the other, each once there is
 // room: all that had found room could be too many for a broker that stands still.
-func (conn *connection) sendWhenRoom(ctx context.Context, p *pipe, o *outgoing, done func(error)) error {
-	if len(o.message.Payload) < wireLarge {
-		return p.send(ctx, o, done)
+func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o *outgoing, done func(error)) error {
+	if len(o.message.Payload) < largeMessage {
+		return pc.send(ctx, o, done)
 	}
 	select {
 	case conn.largeSlot <- struct{}{}:
@@ -339,7 +339,7 @@ func (conn *connection) sendWhenRoom(ctx context.Context, p *pipe, o *outgoing, 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for wait := conn.netConn.room(); wait != nil; wait = conn.netConn.room() {
+	for wait := conn.netConn.waitRoom(); wait != nil; wait = conn.netConn.waitRoom() {
 		select {
 		case <-wait:
 		case <-conn.ctx.Done():
@@ -348,14 +348,14 @@ func (conn *connection) sendWhenRoom(ctx context.Context, p *pipe, o *outgoing, 
 			return ctx.Err()
 		}
 	}
-	return p.send(ctx, o, done)
+	return pc.send(ctx, o, done)
 }
 
 // retry returns nil if what failed with err in session s is to be tried again, else its error. That is so
 // after the end of s, unless that may have come for what was tried, which was about a queue or exchange.
 func (d *Driver) finalError(ctx context.Context, conn *connection, err error, about string) error {
 	switch {
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errDeclareAgain):
 		return nil
 	case errors.Is(err, adapters.ErrClosed):
 		return adapters.ErrClosed
@@ -372,8 +372,8 @@ func (d *Driver) finalError(ctx context.Context, conn *connection, err error, ab
 	}
 }
 
-// ready returns a session that takes publishes now.
-func (d *Driver) ready(ctx context.Context) (*connection, error) {
+// writableConnection returns a session that takes publishes now.
+func (d *Driver) writableConnection(ctx context.Context) (*connection, error) {
 	for {
 		conn, err := d.publisher.connection(ctx)
 		if err != nil {
@@ -382,7 +382,7 @@ func (d *Driver) ready(ctx context.Context) (*connection, error) {
 		wait, reason := conn.blocked()
 		if wait == nil {
 			reason = "it does not read"
-			if wait = conn.netConn.room(); wait == nil {
+			if wait = conn.netConn.waitRoom(); wait == nil {
 				return conn, nil
 			}
 		}
@@ -395,8 +395,8 @@ func (d *Driver) ready(ctx context.Context) (*connection, error) {
 	}
 }
 
-// takeOff waits for a place among the publishes in flight.
-func (d *Driver) takeOff(ctx context.Context) error {
+// acquireInFlight waits for a place among the publishes in flight.
+func (d *Driver) acquireInFlight(ctx context.Context) error {
 	select {
 	case d.inFlight <- struct{}{}:
 		return nil

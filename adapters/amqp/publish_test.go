@@ -133,10 +133,10 @@ func TestRefusalsAreNotForEver(t *testing.T) {
 	})
 	eventually(t, "the queue is full", func() bool { return errors.Is(d.Publish(ctx, mandatory(full), msg("b")), adapters.ErrNacked) })
 	for range 3 {
-		before := d.publisher.current().slot("").pipe.Load()
+		before := d.publisher.current().slot("").channel.Load()
 		before.age()
 		wantErr(t, "to a full queue", d.Publish(soon(t), mandatory(full), msg("c")), adapters.ErrNacked)
-		eventually(t, "the channel is replaced", func() bool { return d.publisher.current().slot("").pipe.Load() != before })
+		eventually(t, "the channel is replaced", func() bool { return d.publisher.current().slot("").channel.Load() != before })
 	}
 	stop()
 	all.Wait()
@@ -217,12 +217,12 @@ func TestManyExchanges(t *testing.T) {
 	d := connect(t)
 	base := unique(t)
 	for round := range 2 {
-		for i := range 3 * maxLanes {
+		for i := range 3 * maxPublishSlots {
 			x := adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint(base, i)}
 			publish(t, d, adapters.Publication{To: x}, fmt.Sprint(round))
 		}
 	}
-	if n := len(d.publisher.current().slotList); n != maxLanes {
+	if n := len(d.publisher.current().slotList); n != maxPublishSlots {
 		t.Errorf("%d lanes", n)
 	}
 }
@@ -312,11 +312,11 @@ func TestWaitTakesTheAnswer(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	for range 20 { // select would take either
-		w := waiters.Get().(*waiter)
+		w := waiterPool.Get().(*waiter)
 		w.done(adapters.ErrNacked)
 		wantErr(t, "answered", w.wait(ended), adapters.ErrNacked)
 	}
-	w := waiters.Get().(*waiter)
+	w := waiterPool.Get().(*waiter)
 	wantErr(t, "not answered", w.wait(ended), adapters.ErrUnconfirmed)
 	w.done(nil) // too late, and harmless
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// link is a connection that comes back: one session after another, for as long
+// supervisor is a connection that comes back: one session after another, for as long
 // as the driver lives. There is one for publishing, and others for consuming,
 // so that a broker that blocks publishers does not stop acknowledgements.
 type supervisor struct {
@@ -35,7 +35,7 @@ func newSupervisor(d *Driver, role string) *supervisor {
 	return sup
 }
 
-// session returns the present session, waiting for one as long as ctx allows.
+// connection returns the present session, waiting for one as long as ctx allows.
 func (sup *supervisor) connection(ctx context.Context) (*connection, error) {
 	for {
 		sup.mu.Lock()
@@ -62,7 +62,7 @@ func unavailable(ctx context.Context, why error) error {
 	return fmt.Errorf("amqp: %w: %w (last: %w)", adapters.ErrUnavailable, ctx.Err(), why)
 }
 
-// set replaces the session, or notes why there is none.
+// setCurrent replaces the session, or notes why there is none.
 func (sup *supervisor) setCurrent(conn *connection, err error) {
 	sup.mu.Lock()
 	defer sup.mu.Unlock()
@@ -80,18 +80,18 @@ func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs several
+	var errs joinedErrors
 	for range addresses {
 		sup.mu.Lock()
 		address, first := addresses[sup.next%len(addresses)], sup.gen == 0
 		sup.mu.Unlock()
-		client, f, err := sup.driver.cfg.dial(ctx, address, sup.driver.cfg.Name+" "+sup.role, first)
+		client, mux, err := sup.driver.cfg.dial(ctx, address, sup.driver.cfg.Name+" "+sup.role, first)
 		if err == nil {
 			sup.mu.Lock()
 			sup.gen++
 			gen := sup.gen
 			sup.mu.Unlock()
-			return newConnection(sup, gen, address, client, f), nil
+			return newConnection(sup, gen, address, client, mux), nil
 		}
 		sup.mu.Lock()
 		sup.next++
@@ -146,7 +146,7 @@ func (sup *supervisor) run(conn *connection) {
 	}
 }
 
-// up lets a new session be used.
+// connected lets a new session be used.
 func (sup *supervisor) connected(conn *connection) {
 	if conn.generation > 1 && sup == sup.driver.publisher {
 		sup.driver.redeclare(conn)
@@ -165,7 +165,7 @@ func (sup *supervisor) generation() uint64 {
 	return sup.gen
 }
 
-// now returns the present session, or nil.
+// current returns the present session, or nil.
 func (sup *supervisor) current() *connection {
 	sup.mu.Lock()
 	defer sup.mu.Unlock()

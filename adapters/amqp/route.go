@@ -15,15 +15,15 @@ import (
 
 // route is where a publication goes in RabbitMQ's terms.
 type route struct {
-	p        adapters.Publication
-	exchange string
-	key      string
-	steps    uint64 // of a delay, in units; 0 = none
-	level    uint8  // the priority that the broker is told
+	p          adapters.Publication
+	exchange   string
+	key        string
+	delayUnits uint64 // of a delay, in units; 0 = none
+	priority   uint8  // the priority that the broker is told
 }
 
-// routeOf validates p and finds out where it goes.
-func (c *Config) routeOf(p *adapters.Publication) (route, error) {
+// newRoute validates p and finds out where it goes.
+func (c *Config) newRoute(p *adapters.Publication) (route, error) {
 	if err := p.Validate(); err != nil {
 		return route{}, fmt.Errorf("amqp: publish: %w", err)
 	}
@@ -32,27 +32,27 @@ func (c *Config) routeOf(p *adapters.Publication) (route, error) {
 		r.exchange, r.key = p.To.Name, p.Key
 	}
 	if p.To.Kind == adapters.Reply {
-		r.answer()
+		r.toReply()
 	}
 	switch {
-	case p.To.Kind == adapters.Reply && !c.answerable(p.To.Name):
+	case p.To.Kind == adapters.Reply && !c.allowsReplyTo(p.To.Name):
 		return r, invalid("publish to the reply address %q: it is neither a direct reply address nor a server-named queue", clip(p.To.Name))
-	case p.ReplyTo == directReply:
-		return r, invalid("the reply address %s stands for one of this connection, which has none", directReply)
+	case p.ReplyTo == directReplyTo:
+		return r, invalid("the reply address %s stands for one of this connection, which has none", directReplyTo)
 	case milliseconds(p.TTL) > maxExpiry:
 		return r, invalid("TTL %v, at most %v is possible", p.TTL, maxExpiry*time.Millisecond)
 	case p.Attempt > math.MaxInt32:
 		return r, invalid("attempt %d", p.Attempt)
 	case p.Delay > 0:
-		return r, r.delay()
+		return r, r.toLadder()
 	}
 	return r, nil
 }
 
-// answer finds out where a reply address leads: directly to a client, to a queue, or to an exchange
+// toReply finds out where a reply address leads: directly to a client, to a queue, or to an exchange
 // where it is written as exchange/key.
-func (r *route) answer() {
-	if isDirect(r.key) {
+func (r *route) toReply() {
+	if isDirectReplyTo(r.key) {
 		r.p.TTL = 0           // there is no queue to get old in, and the broker takes longer over a message with one
 		r.p.Mandatory = false // before 4.2 it would be returned, though it was delivered
 	} else if exchange, key, ok := strings.Cut(r.key, "/"); ok {
@@ -60,9 +60,9 @@ func (r *route) answer() {
 	}
 }
 
-// arrange makes what a route leads through exist, once in a session.
+// ensureRoute makes what a route leads through exist, once in a session.
 func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
-	if !r.p.To.Kind.IsExchange() && r.steps == 0 {
+	if !r.p.To.Kind.IsExchange() && r.delayUnits == 0 {
 		return nil
 	}
 	if conn.routeReady(r) {
@@ -74,26 +74,26 @@ func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
 func (conn *connection) routeReady(r *route) bool {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
-	_, known := conn.declaredExchanges[r.passes()]
-	return known && r.steps < 1<<conn.ladderRungs && (r.steps == 0 || time.Since(conn.ladderChecked) < ladderLasts)
+	_, known := conn.declaredExchanges[r.endpointKey()]
+	return known && r.delayUnits < 1<<conn.ladderRungs && (r.delayUnits == 0 || time.Since(conn.ladderChecked) < ladderCheckInterval)
 }
 
-const laddered adapters.Kind = 0x80 // of what is reached by the ladder
+const viaLadder adapters.Kind = 0x80 // of what is reached by the ladder
 
-// passes says what a route leads through, for the session to remember that it
+// endpointKey says what a route leads through, for the session to remember that it
 // exists.
-func (r *route) passes() adapters.Endpoint {
+func (r *route) endpointKey() adapters.Endpoint {
 	e := r.p.To
-	if r.steps > 0 {
-		e.Kind |= laddered
+	if r.delayUnits > 0 {
+		e.Kind |= viaLadder
 	}
 	return e
 }
 
 func (conn *connection) declareRoute(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
-	if r.steps > 0 {
-		conn.renewLadder(ctx)
+	if r.delayUnits > 0 {
+		conn.recheckLadder(ctx)
 		if conn.routeReady(&r) {
 			return nil
 		}
@@ -109,7 +109,7 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 			withheld, err = err, nil // it may be there: who may write to it need not be allowed to declare it
 		}
 	}
-	if err == nil && r.steps > 0 {
+	if err == nil && r.delayUnits > 0 {
 		rungs, err = conn.declareLadder(ctx, &r)
 		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) && conn.checkLadder(ctx, &r) == nil {
 			err = nil
@@ -129,7 +129,7 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 		clear(conn.declaredExchanges)
 		clear(conn.undeclarable)
 	}
-	conn.declaredExchanges[r.passes()] = struct{}{}
+	conn.declaredExchanges[r.endpointKey()] = struct{}{}
 	conn.ladderRungs = max(conn.ladderRungs, rungs)
 	return nil
 }

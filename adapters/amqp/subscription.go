@@ -14,22 +14,22 @@ import (
 
 // subscription outlives its consumers.
 type subscription struct {
-	d          *Driver
+	driver     *Driver
 	source     adapters.Source
 	supervisor *supervisor
 	address    atomic.Pointer[string]
-	view       atomic.Pointer[view]
-	quiet      chan struct{} // closed when nothing more will be received
+	state      atomic.Pointer[receiveState]
+	stopped    chan struct{} // closed when nothing more will be received
 
-	life context.Context // ends with the subscription
-	kill context.CancelFunc
+	ctx    context.Context // ends with the subscription
+	cancel context.CancelFunc
 
 	mu  sync.Mutex // for writing view, and
 	err error      // why the subscription ended
 }
 
-// view is what Receive needs to know.
-type view struct {
+// receiveState is what Receive needs to know.
+type receiveState struct {
 	consumer *consumer // nil while there is none
 	err      error
 	changed  chan struct{} // closed when there is another view
@@ -41,9 +41,9 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 		return nil, err
 	}
 	s.Keys = slices.Clone(s.Keys)
-	sub := &subscription{d: d, source: s, quiet: make(chan struct{})}
-	sub.life, sub.kill = context.WithCancel(context.Background())
-	sub.view.Store(&view{changed: make(chan struct{})})
+	sub := &subscription{driver: d, source: s, stopped: make(chan struct{})}
+	sub.ctx, sub.cancel = context.WithCancel(context.Background())
+	sub.state.Store(&receiveState{changed: make(chan struct{})})
 	var err error
 	if sub.supervisor, err = d.reserveChannel(); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	})
 	if err != nil {
 		d.releaseChannel(sub.supervisor)
-		return nil, fmt.Errorf("amqp: subscribe to %s: %w", describe(s), err)
+		return nil, fmt.Errorf("amqp: subscribe to %s: %w", sourceName(s), err)
 	}
 	d.shareConnection(sub.supervisor)
 	sub.warnOfTimeout(c.conn)
@@ -66,31 +66,31 @@ func validateSubscribe(s adapters.Source) error {
 	if err := s.ValidateSubscribe(); err != nil {
 		return fmt.Errorf("amqp: %w", err)
 	}
-	return validate(s)
+	return validateSource(s)
 }
 
 // begin sets the subscription to work with its first consumer.
 func (sub *subscription) begin(c *consumer) error {
-	sub.show(c)
-	sub.d.mu.Lock()
-	sub.d.subs[sub] = struct{}{}
-	sub.d.mu.Unlock()
-	if sub.d.spawn(func() { sub.run(c) }) {
+	sub.setConsumer(c)
+	sub.driver.mu.Lock()
+	sub.driver.subs[sub] = struct{}{}
+	sub.driver.mu.Unlock()
+	if sub.driver.spawn(func() { sub.run(c) }) {
 		return nil
 	}
 	sub.end(adapters.ErrClosed)
 	return adapters.ErrClosed
 }
 
-// show lets a consumer be received from.
-func (sub *subscription) show(c *consumer) {
+// setConsumer lets a consumer be received from.
+func (sub *subscription) setConsumer(c *consumer) {
 	if c != nil {
 		sub.address.Store(&c.queue)
 	}
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if sub.err == nil {
-		old := sub.view.Swap(&view{consumer: c, changed: make(chan struct{})})
+		old := sub.state.Swap(&receiveState{consumer: c, changed: make(chan struct{})})
 		close(old.changed)
 	}
 }
@@ -101,38 +101,38 @@ func (sub *subscription) end(why error) {
 	first := sub.err == nil
 	if first {
 		sub.err = why
-		old := sub.view.Swap(&view{err: why, changed: make(chan struct{})})
+		old := sub.state.Swap(&receiveState{err: why, changed: make(chan struct{})})
 		close(old.changed)
 	}
 	sub.mu.Unlock()
 	if !first {
 		return
 	}
-	sub.d.mu.Lock()
-	delete(sub.d.subs, sub)
-	sub.d.mu.Unlock()
-	sub.kill()
+	sub.driver.mu.Lock()
+	delete(sub.driver.subs, sub)
+	sub.driver.mu.Unlock()
+	sub.cancel()
 }
 
 // flush tells the broker now what was acknowledged.
 func (sub *subscription) flush() {
-	if c := sub.view.Load().consumer; c != nil {
-		c.ledger.ring()
+	if c := sub.state.Load().consumer; c != nil {
+		c.ledger.flushNow()
 	}
 }
 
 // run looks after the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
-	defer func() { sub.d.releaseChannel(sub.supervisor) }()
-	quiet := sync.OnceFunc(func() { close(sub.quiet) })
+	defer func() { sub.driver.releaseChannel(sub.supervisor) }()
+	quiet := sync.OnceFunc(func() { close(sub.stopped) })
 	defer quiet()
 	for {
 		if !c.watch() {
 			sub.finish(c, quiet)
 			return
 		}
-		sub.show(nil)
-		if c = sub.heal(c.conn); c == nil {
+		sub.setConsumer(nil)
+		if c = sub.resubscribe(c.conn); c == nil {
 			sub.end(adapters.ErrClosed) // unless it has ended: Close did not know of one that had just begun
 			return
 		}
@@ -141,68 +141,68 @@ func (sub *subscription) run(c *consumer) {
 
 // finish is for when the subscription has ended, and c has not.
 func (sub *subscription) finish(c *consumer, quiet func()) {
-	if errors.Is(sub.why(), adapters.ErrClosed) {
+	if errors.Is(sub.endReason(), adapters.ErrClosed) {
 		// The connection is about to go, and gives back everything; what is
 		// acknowledged has to be told before, and publishers are not to notice.
 		c.ledger.stop()
 		c.unbind()
 		quiet()
-		c.lose(<-c.closes)
+		c.lost(<-c.closes)
 		return
 	}
 	c.retire(true, quiet)
 }
 
-// heal returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
-func (sub *subscription) heal(lost *connection) *consumer {
-	d := sub.d
+// resubscribe returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
+func (sub *subscription) resubscribe(lost *connection) *consumer {
+	d := sub.driver
 	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
-	costly, ok := errors.AsType[*costlyError](lost.connectionError(sub.source.QueueName()))
-	if ok && costly.certain && !sub.goesOn(costly) {
+	costly, ok := errors.AsType[*connectionError](lost.connectionError(sub.source.QueueName()))
+	if ok && costly.certain && !sub.shouldRetry(costly) {
 		return nil
 	}
 	for {
-		conn, err := sub.supervisor.connection(sub.life)
+		conn, err := sub.supervisor.connection(sub.ctx)
 		if err != nil {
 			return nil // stopped or closed; connection waits for all else
 		}
-		c, err := sub.openConsumer(sub.life, conn)
+		c, err := sub.openConsumer(sub.ctx, conn)
 		switch {
 		case err == nil:
 			d.shareConnection(sub.supervisor)
-			sub.show(c)
+			sub.setConsumer(c)
 			return c
-		case sub.life.Err() != nil:
+		case sub.ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errForeign):
+		case errors.Is(err, errDeclareAgain):
 			continue
 		}
-		if err = d.finalError(sub.life, conn, err, sub.source.QueueName()); err != nil && !sub.goesOn(err) {
+		if err = d.finalError(sub.ctx, conn, err, sub.source.QueueName()); err != nil && !sub.shouldRetry(err) {
 			return nil
 		}
-		sleep(sub.life, pause.wait())
+		sleep(sub.ctx, pause.wait())
 	}
 }
 
-// goesOn reports whether the subscription is tried again after an error, or ends it.
-func (sub *subscription) goesOn(err error) bool {
-	if sub.life.Err() != nil {
+// shouldRetry reports whether the subscription is tried again after an error, or ends it.
+func (sub *subscription) shouldRetry(err error) bool {
+	if sub.ctx.Err() != nil {
 		return false
 	}
-	err = sub.d.isolateSuspect(sub.life, &sub.supervisor, err)
+	err = sub.driver.isolateSuspect(sub.ctx, &sub.supervisor, err)
 	switch {
 	case err == nil:
 		return true
 	case errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrUnsupported), errors.Is(err, adapters.ErrInvalid),
 		errors.Is(err, adapters.ErrNotFound) && sub.source.Passive:
-		sub.end(fmt.Errorf("amqp: subscription to %s: %w", describe(sub.source), err))
+		sub.end(fmt.Errorf("amqp: subscription to %s: %w", sourceName(sub.source), err))
 		return false
 	}
-	sub.d.cfg.Logger.Warn("motif: subscribing again", "source", describe(sub.source), "error", err)
+	sub.driver.cfg.Logger.Warn("motif: subscribing again", "source", sourceName(sub.source), "error", err)
 	return true
 }
 
-func (sub *subscription) why() error {
+func (sub *subscription) endReason() error {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	return sub.err
@@ -214,18 +214,18 @@ func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error)
 		if err := ctx.Err(); err != nil {
 			return adapters.Delivery{}, fmt.Errorf("amqp: receive: %w", err)
 		}
-		v := sub.view.Load()
-		if v.err != nil {
-			return adapters.Delivery{}, v.err
+		state := sub.state.Load()
+		if state.err != nil {
+			return adapters.Delivery{}, state.err
 		}
-		if v.consumer == nil {
+		if state.consumer == nil {
 			select {
-			case <-v.changed:
+			case <-state.changed:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		if d, ok := v.receive(ctx); ok {
+		if d, ok := state.receive(ctx); ok {
 			return d, nil
 		}
 	}
@@ -233,18 +233,18 @@ func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error)
 
 // receive returns the next message of v's consumer, or false if there was none
 // and things may have changed.
-func (v *view) receive(ctx context.Context) (adapters.Delivery, bool) {
-	c := v.consumer
+func (state *receiveState) receive(ctx context.Context) (adapters.Delivery, bool) {
+	c := state.consumer
 	select {
-	case h := <-c.channel.arrived:
-		return c.hand(h)
+	case in := <-c.channel.deliveries:
+		return c.deliver(in)
 	default:
 	}
-	c.ledger.idle()
+	c.ledger.flushIfStarving()
 	select {
-	case h := <-c.channel.arrived:
-		return c.hand(h)
-	case <-v.changed:
+	case in := <-c.channel.deliveries:
+		return c.deliver(in)
+	case <-state.changed:
 	case <-ctx.Done():
 	}
 	return adapters.Delivery{}, false
@@ -261,7 +261,7 @@ func (sub *subscription) Stop() error {
 	timer := time.NewTimer(stopTime)
 	defer timer.Stop()
 	select {
-	case <-sub.quiet:
+	case <-sub.stopped:
 	case <-timer.C:
 	}
 	return nil
@@ -270,7 +270,7 @@ func (sub *subscription) Stop() error {
 // Address implements [adapters.Subscription].
 func (sub *subscription) Address() string { return *sub.address.Load() }
 
-// reserve returns a link with room for one more subscription, and makes one if
+// reserveChannel returns a link with room for one more subscription, and makes one if
 // there is none: a connection carries so many channels and no more.
 func (d *Driver) reserveChannel() (*supervisor, error) {
 	d.mu.Lock()
@@ -302,7 +302,7 @@ func (d *Driver) releaseChannel(sup *supervisor) {
 	}
 }
 
-// room is how many subscriptions the link carries: as many as there are
+// capacity is how many subscriptions the link carries: as many as there are
 // channels, less a few for what is done in passing.
 func (sup *supervisor) capacity() int {
 	channels := int(sup.driver.channelMax.Load())

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// manyDeliveries is x-delivery-limit. RabbitMQ 4 drops or dead-letters a
+	// deliveryLimit is x-delivery-limit. RabbitMQ 4 drops or dead-letters a
 	// message after 20 deliveries unless told otherwise, and a shutdown or lost connection is a
 	// delivery too. -1 would mean no limit, but only from 4.0 on, where the queue
 	// of an older broker that has something else would be a mismatch.
-	manyDeliveries = math.MaxInt32
+	deliveryLimit = math.MaxInt32
 
 	// maxExpiry is the most milliseconds that RabbitMQ takes as a time to live.
 	maxExpiry = math.MaxUint32
@@ -30,30 +30,30 @@ const (
 
 // Declare implements [adapters.Driver].
 func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
-	if err := d.checkCall(ctx, "declare", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "declare", validateSource(s)); err != nil {
 		return err
 	}
 	if s.Kind == adapters.Reply {
 		return invalid("declare: a reply address needs a subscription")
 	}
-	err := d.change(ctx, s.QueueName(), func(conn *connection, ch *amqp091.Channel) error { return conn.declare(ch, s, s.Kind.IsExchange()) })
+	err := d.retryOnChannel(ctx, s.QueueName(), func(conn *connection, ch *amqp091.Channel) error { return conn.declare(ch, s, s.Kind.IsExchange()) })
 	if err != nil {
-		return fmt.Errorf("amqp: declare %s: %w", describe(s), err)
+		return fmt.Errorf("amqp: declare %s: %w", sourceName(s), err)
 	}
-	d.remember(s)
+	d.rememberDeclared(s)
 	return nil
 }
 
 // Unbind implements [adapters.Unbinder].
 func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
-	if err := d.checkCall(ctx, "unbind", validate(s)); err != nil {
+	if err := d.checkCall(ctx, "unbind", validateSource(s)); err != nil {
 		return err
 	}
 	if s.Private() {
 		return invalid("unbind: a private source")
 	}
-	err := d.change(ctx, s.QueueName(), func(_ *connection, ch *amqp091.Channel) error {
-		for _, key := range union(bindings(s), s.Keys) { // as others spell them, or this package did once
+	err := d.retryOnChannel(ctx, s.QueueName(), func(_ *connection, ch *amqp091.Channel) error {
+		for _, key := range union(routingKeys(s), s.Keys) { // as others spell them, or this package did once
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
 			}
@@ -61,15 +61,15 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 		return nil
 	})
 	if err != nil && !errors.Is(sentinel(err), adapters.ErrNotFound) { // no queue or exchange, no binding
-		return fmt.Errorf("amqp: unbind %s: %w", describe(s), err)
+		return fmt.Errorf("amqp: unbind %s: %w", sourceName(s), err)
 	}
-	d.forget(s)
+	d.forgetBindings(s)
 	return nil
 }
 
-// change runs f with a channel of its own. If the session is lost meanwhile it
+// retryOnChannel runs f with a channel of its own. If the session is lost meanwhile it
 // runs it again in the next one: f must not mind. It is about a queue or exchange.
-func (d *Driver) change(ctx context.Context, about string, f func(*connection, *amqp091.Channel) error) error {
+func (d *Driver) retryOnChannel(ctx context.Context, about string, f func(*connection, *amqp091.Channel) error) error {
 	sup := d.publisher
 	defer func() {
 		if sup != d.publisher {
@@ -81,7 +81,7 @@ func (d *Driver) change(ctx context.Context, about string, f func(*connection, *
 	})
 }
 
-// ripening is how long a quorum queue that is declared may not work yet: RabbitMQ knows it
+// settlingTime is how long a quorum queue that is declared may not work yet: RabbitMQ knows it
 // before that. Who declares it is not told so, but of two processes the second one is. To consume
 // then costs the connection, and to bind has publishers nacked: of 150 who came together
 // 54, 51 and 5 on 3.10, 4.0 and 4.3, and 20 ms later none, but on a busy machine some of 3.10 after
@@ -89,13 +89,13 @@ func (d *Driver) change(ctx context.Context, about string, f func(*connection, *
 // empty, and that nobody consumes, may be new.
 func (conn *connection) settlingTime() time.Duration {
 	least := 150 * time.Millisecond
-	if conn.version.since(quickQueues) {
+	if conn.version.atLeast(quickQueues) {
 		least = 50 * time.Millisecond
 	}
 	return max(least, min(3*time.Duration(conn.supervisor.driver.declareTook.Load()), time.Second))
 }
 
-// took notes how long a declaration took: the longest of the last ones.
+// noteDeclareTime notes how long a declaration took: the longest of the last ones.
 func (d *Driver) noteDeclareTime(t time.Duration) {
 	last := d.declareTook.Load()
 	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/8))
@@ -106,7 +106,7 @@ func (d *Driver) noteDeclareTime(t time.Duration) {
 func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
 	if src.Passive {
 		_, err := ch.QueueDeclarePassive(src.QueueName(), true, false, false, false, nil)
-		if err != nil && conn.version.wantsConfigure() && errors.Is(sentinel(err), ErrAccess) {
+		if err != nil && conn.version.passiveNeedsConfigure() && errors.Is(sentinel(err), ErrAccess) {
 			return fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", conn.version, err)
 		}
 		return err
@@ -145,7 +145,7 @@ func declarePrivate(ch *amqp091.Channel, s adapters.Source) (string, error) {
 }
 
 func bind(ch *amqp091.Channel, queue string, s adapters.Source) error {
-	for _, key := range bindings(s) {
+	for _, key := range routingKeys(s) {
 		if err := ch.QueueBind(queue, key, s.Name, false, nil); err != nil {
 			return err
 		}
@@ -153,17 +153,17 @@ func bind(ch *amqp091.Channel, queue string, s adapters.Source) error {
 	return nil
 }
 
-// bindings returns the routing keys with which s is bound to its exchange.
-func bindings(s adapters.Source) []string {
+// routingKeys returns the routing keys with which s is bound to its exchange.
+func routingKeys(s adapters.Source) []string {
 	if s.Kind == adapters.Fanout {
 		return []string{""}
 	}
-	return keys(s)
+	return boundKeys(s)
 }
 
-// keys returns the keys of s as they are bound. RabbitMQ (4.3.5) counts each '#' of a
+// boundKeys returns the keys of s as they are bound. RabbitMQ (4.3.5) counts each '#' of a
 // pattern, also those that mean nothing beside another.
-func keys(s adapters.Source) []string {
+func boundKeys(s adapters.Source) []string {
 	if s.Kind != adapters.Topic {
 		return s.Keys
 	}
@@ -177,21 +177,21 @@ func keys(s adapters.Source) []string {
 // declareQueue also reports whether the queue may be new.
 func (conn *connection) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) (fresh bool, err error) {
 	kind := conn.queueType(name, q)
-	is, err := conn.declareOnce(ch, name, q.AutoDelete, arguments(q, kind))
+	is, err := conn.declareOnce(ch, name, q.AutoDelete, queueArguments(q, kind))
 	switch {
 	case err == nil:
 		conn.supervisor.driver.rememberSpec(name, q)
 		if kind == Quorum && is.Messages == 0 && is.Consumers == 0 {
-			conn.supervisor.driver.unproven(name)
+			conn.supervisor.driver.forgetFirst(name)
 			return true, nil
 		}
 	case conn.keepOtherType(name, q, err), conn.isStarting(name, err):
-		return false, errForeign
+		return false, errDeclareAgain
 	}
 	return false, err
 }
 
-// declareAlone waits for others of this driver that declare the same queue. A
+// declareOnce waits for others of this driver that declare the same queue. A
 // quorum queue is known to RabbitMQ (3.10) before it works: whoever is told meanwhile that it exists,
 // and consumes, makes the broker close the connection, and a publish is refused.
 func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete bool, args amqp091.Table) (q amqp091.Queue, err error) {
@@ -205,14 +205,14 @@ func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)
 }
 
-// names are locks, one for each name that is in use.
-type names struct {
+// nameLocks are locks, one for each name that is in use.
+type nameLocks struct {
 	mu   sync.Mutex
 	held map[string]chan struct{} // closed when it is no longer
 }
 
 // lock waits for a name, as long as ctx allows, and returns what gives it back.
-func (n *names) lock(ctx context.Context, name string) (unlock func(), err error) {
+func (n *nameLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
 	for {
 		n.mu.Lock()
 		other, held := n.held[name]
@@ -240,12 +240,12 @@ func (n *names) lock(ctx context.Context, name string) (unlock func(), err error
 	}, nil
 }
 
-// arguments are what two declarations of a queue have to agree in.
-func arguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
+// queueArguments are what two declarations of a queue have to agree in.
+func queueArguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	args := amqp091.Table{"x-queue-type": string(kind)}
 	switch {
 	case kind == Quorum: // and 0 is what a queue without priorities has
-		args["x-delivery-limit"] = manyDeliveries - int64(q.MaxPriority)
+		args["x-delivery-limit"] = deliveryLimit - int64(q.MaxPriority)
 	case q.MaxPriority > 0:
 		args["x-max-priority"] = int64(q.MaxPriority)
 	}
@@ -272,17 +272,17 @@ func arguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	return args
 }
 
-// kind is the type of a queue, priorities aside.
-func (c *Config) kind(q adapters.QueueSpec) QueueType {
+// queueType is the type of a queue, priorities aside.
+func (c *Config) queueType(q adapters.QueueSpec) QueueType {
 	if q.AutoDelete || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
 		return Classic
 	}
 	return cmp.Or(c.QueueType, Quorum)
 }
 
-// kind is the type that a queue of this name is declared as.
+// queueType is the type that a queue of this name is declared as.
 func (conn *connection) queueType(name string, q adapters.QueueSpec) QueueType {
-	kind := conn.supervisor.driver.cfg.kind(q)
+	kind := conn.supervisor.driver.cfg.queueType(q)
 	if kind == Quorum && q.MaxPriority > 0 {
 		return conn.priorityQueueType(name, q)
 	}
@@ -294,8 +294,8 @@ func milliseconds(d time.Duration) int64 {
 	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
-// validate is s.Validate and what only RabbitMQ minds.
-func validate(s adapters.Source) error {
+// validateSource is s.Validate and what only RabbitMQ minds.
+func validateSource(s adapters.Source) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("amqp: %w", err)
 	}
@@ -305,8 +305,8 @@ func validate(s adapters.Source) error {
 	return nil
 }
 
-// describe names s in an error message. Validated names are short enough.
-func describe(s adapters.Source) string {
+// sourceName names s in an error message. Validated names are short enough.
+func sourceName(s adapters.Source) string {
 	switch {
 	case s.Kind == adapters.Reply:
 		return "a reply address"
@@ -316,9 +316,9 @@ func describe(s adapters.Source) string {
 	return fmt.Sprintf("%s for group %q", s.Endpoint, s.Group)
 }
 
-// remember notes what to declare again in the next session, in case that the
+// rememberDeclared notes what to declare again in the next session, in case that the
 // broker comes back without it.
-func (d *Driver) remember(s adapters.Source) {
+func (d *Driver) rememberDeclared(s adapters.Source) {
 	if s.Passive {
 		return
 	}
@@ -327,8 +327,8 @@ func (d *Driver) remember(s adapters.Source) {
 	if len(d.declared) >= maxDeclared {
 		clear(d.declared) // who publishes there finds out, and declares it
 	}
-	name := describe(s)
-	s.Keys = union(keys(s), d.declared[name].Keys) // bindings add up
+	name := sourceName(s)
+	s.Keys = union(boundKeys(s), d.declared[name].Keys) // bindings add up
 	d.declared[name] = s
 }
 
@@ -338,11 +338,11 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// forget takes the bindings of s from what is remembered.
-func (d *Driver) forget(s adapters.Source) {
+// forgetBindings takes the bindings of s from what is remembered.
+func (d *Driver) forgetBindings(s adapters.Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name, gone := describe(s), keys(s)
+	name, gone := sourceName(s), boundKeys(s)
 	old, ok := d.declared[name]
 	old.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(key string) bool { return slices.Contains(gone, key) })
 	if ok && len(old.Keys) > 0 {
@@ -365,12 +365,12 @@ func (d *Driver) redeclare(conn *connection) {
 		if !conn.alive() {
 			return
 		}
-		err := errForeign
-		for errors.Is(err, errForeign) {
+		err := errDeclareAgain
+		for errors.Is(err, errDeclareAgain) {
 			err = conn.withChannel(d.ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, src, false) })
 		}
 		if err != nil {
-			d.cfg.Logger.Warn("motif: declaring again", "source", describe(src), "error", err)
+			d.cfg.Logger.Warn("motif: declaring again", "source", sourceName(src), "error", err)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestGet(t *testing.T) {
 	if a = get("a"); !a.Redelivered {
 		t.Error("not redelivered")
 	}
-	d.consumers[0].current().netConn.fail(errors.New("cut"))
+	d.consumers[0].current().netConn.abort(errors.New("cut"))
 	<-a.Message.Context().Done()
 	wantErr(t, "cause", context.Cause(a.Message.Context()), adapters.ErrSessionLost)
 	wantErr(t, "late settle", a.Settle(ctx, adapters.Ack), adapters.ErrStaleDelivery)
@@ -181,7 +181,7 @@ func TestPatternSpellings(t *testing.T) {
 	name := unique(t)
 	src := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Topic, Name: name}, Group: "g", Keys: []string{"a.#.#", "#.#.b.#.#"}, Prefetch: 1}
 	declare(t, d, src)
-	if kept := d.declared[describe(src)].Keys; !slices.Equal(kept, []string{"#.b.#", "a.#"}) {
+	if kept := d.declared[sourceName(src)].Keys; !slices.Equal(kept, []string{"#.b.#", "a.#"}) {
 		t.Errorf("remembered %q", kept)
 	}
 	err := d.Do(ctx, func(ch *amqp091.Channel) error { return ch.QueueBind(src.QueueName(), "c.#.#", name, false, nil) })
@@ -193,7 +193,7 @@ func TestPatternSpellings(t *testing.T) {
 	if err := d.Unbind(soon(t), less); err != nil {
 		t.Fatal(err)
 	}
-	if kept, ok := d.declared[describe(src)]; ok {
+	if kept, ok := d.declared[sourceName(src)]; ok {
 		t.Errorf("remembered still %+v", kept)
 	}
 	src.Keys = []string{"d"}

@@ -35,20 +35,20 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 func ParseURL(rawURL string) (Config, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return Config{}, invalid("the URL does not parse%s", misread)
+		return Config{}, invalid("the URL does not parse%s", encodingHint)
 	}
 	return configOf(u)
 }
 
-// misread is what may be the matter with a URL that reads oddly.
-const misread = " (in names and passwords, characters such as / # ? % [ ] are percent-encoded, as url.UserPassword does it)"
+// encodingHint is what may be the matter with a URL that reads oddly.
+const encodingHint = " (in names and passwords, characters such as / # ? % [ ] are percent-encoded, as url.UserPassword does it)"
 
 func configOf(u *url.URL) (Config, error) {
 	var cfg Config
 	switch {
 	case strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"):
 		// What comes before it may be the rest of a password, which no error may repeat.
-		return cfg, invalid("the URL has an @ after the host%s", misread)
+		return cfg, invalid("the URL has an @ after the host%s", encodingHint)
 	case u.Scheme != "amqp" && u.Scheme != "amqps":
 		return cfg, invalid("the scheme is not amqp or amqps")
 	case u.Host == "" || u.Opaque != "":

@@ -11,40 +11,40 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// release is a version of RabbitMQ. The zero value is one that is not known.
-type release struct{ major, minor, patch int }
+// version is a version of RabbitMQ. The zero value is one that is not known.
+type version struct{ major, minor, patch int }
 
 var (
-	oldest           = release{3, 10, 0} // that the tests know
-	consumerTimeouts = release{4, 3, 0}  // from here on they are the queue's and the consumer's
-	strictLevels     = release{4, 3, 0}  // from here on quorum queues have priorities, strictly
-	nacksLeaving     = release{4, 1, 0}  // from here on an exchange may nack for a queue that goes: 4.0 does not, 4.3 does
-	quickQueues      = release{4, 3, 0}  // from here on quorum queues work sooner
+	oldest           = version{3, 10, 0} // that the tests know
+	consumerTimeouts = version{4, 3, 0}  // from here on they are the queue's and the consumer's
+	strictLevels     = version{4, 3, 0}  // from here on quorum queues have priorities, strictly
+	nacksLeaving     = version{4, 1, 0}  // from here on an exchange may nack for a queue that goes: 4.0 does not, 4.3 does
+	quickQueues      = version{4, 3, 0}  // from here on quorum queues work sooner
 )
 
-// parseRelease reads what a broker says of itself: "4.3.6", "4.1.0-rc.1", "3.13.7+2".
-func parseRelease(s string) release {
+// parseVersion reads what a broker says of itself: "4.3.6", "4.1.0-rc.1", "3.13.7+2".
+func parseVersion(s string) version {
 	s, _, _ = strings.Cut(s, "-")
 	s, _, _ = strings.Cut(s, "+")
 	var numbers [3]int
 	for i, part := range strings.SplitN(s, ".", len(numbers)) {
 		n, err := strconv.Atoi(part)
 		if err != nil || n < 0 {
-			return release{}
+			return version{}
 		}
 		numbers[i] = n
 	}
-	return release{numbers[0], numbers[1], numbers[2]}
+	return version{numbers[0], numbers[1], numbers[2]}
 }
 
-// wantsConfigure reports whether a passive declaration takes the right to configure. Before and after it
+// passiveNeedsConfigure reports whether a passive declaration takes the right to configure. Before and after it
 // takes none, or any.
-func (r release) wantsConfigure() bool { return r == release{4, 2, 6} || r == release{4, 3, 0} }
+func (r version) passiveNeedsConfigure() bool { return r == version{4, 2, 6} || r == version{4, 3, 0} }
 
-func (r release) known() bool { return r != release{} }
+func (r version) known() bool { return r != version{} }
 
-// since reports whether r is that release or a later one. An unknown one is not.
-func (r release) since(other release) bool {
+// atLeast reports whether r is that release or a later one. An unknown one is not.
+func (r version) atLeast(other version) bool {
 	switch {
 	case r.major != other.major:
 		return r.major > other.major
@@ -54,7 +54,7 @@ func (r release) since(other release) bool {
 	return r.patch >= other.patch
 }
 
-func (r release) String() string {
+func (r version) String() string {
 	if !r.known() {
 		return "of an unknown version"
 	}
@@ -63,18 +63,18 @@ func (r release) String() string {
 
 // brokerOf reads what a broker says of itself when a client connects: a name for people, and the
 // version if it is RabbitMQ.
-func brokerOf(properties amqp091.Table) (name string, r release) {
+func brokerOf(properties amqp091.Table) (name string, r version) {
 	product, _ := properties["product"].(string)
 	version, _ := properties["version"].(string)
 	if product == "RabbitMQ" {
-		r = parseRelease(version)
+		r = parseVersion(version)
 	}
 	return strings.TrimSpace(clip(cmp.Or(product, "a broker without a name")) + " " + clip(version)), r
 }
 
-// meet says, once for each, of a broker that the promises are not tested with.
+// warnUnknownBroker says, once for each, of a broker that the promises are not tested with.
 func (d *Driver) warnUnknownBroker(conn *connection) {
-	if conn.version.since(oldest) {
+	if conn.version.atLeast(oldest) {
 		return
 	}
 	d.mu.Lock()

@@ -13,26 +13,26 @@ import (
 )
 
 func TestReleases(t *testing.T) {
-	for text, want := range map[string]release{
+	for text, want := range map[string]version{
 		"3.10.8": {3, 10, 8}, "4.3": {4, 3, 0}, "4.1.0-rc.1": {4, 1, 0}, "3.13.7+12.gabc": {3, 13, 7}, "4.3.6.1": {}, "": {}, "x": {}, "4.-1.0": {}, "4..1": {},
 	} {
-		if got := parseRelease(text); got != want {
+		if got := parseVersion(text); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
 	for _, c := range []struct {
-		a, b release
+		a, b version
 		want bool
 	}{
-		{release{4, 3, 6}, release{4, 3, 0}, true},
-		{release{4, 3, 0}, release{4, 3, 0}, true},
-		{release{4, 2, 9}, release{4, 3, 0}, false},
-		{release{3, 13, 7}, release{4, 0, 0}, false},
-		{release{5, 0, 0}, release{4, 3, 1}, true},
-		{release{4, 3, 0}, release{4, 3, 1}, false},
-		{release{}, oldest, false},
+		{version{4, 3, 6}, version{4, 3, 0}, true},
+		{version{4, 3, 0}, version{4, 3, 0}, true},
+		{version{4, 2, 9}, version{4, 3, 0}, false},
+		{version{3, 13, 7}, version{4, 0, 0}, false},
+		{version{5, 0, 0}, version{4, 3, 1}, true},
+		{version{4, 3, 0}, version{4, 3, 1}, false},
+		{version{}, oldest, false},
 	} {
-		if got := c.a.since(c.b); got != c.want {
+		if got := c.a.atLeast(c.b); got != c.want {
 			t.Errorf("%v since %v: %v", c.a, c.b, got)
 		}
 	}

@@ -1,0 +1,195 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/rabbitmqtest"
+)
+
+// undisturbed checks that no connection of d was lost.
+func undisturbed(t *testing.T, d *Driver) {
+	t.Helper()
+	for _, l := range d.Health().Connections {
+		if !l.Up || l.Generation != 1 {
+			t.Errorf("a connection was lost: %+v", l)
+		}
+	}
+}
+
+// TestCostlyStream: a stream is refused when it is subscribed, or asked for a message, and no other use of the
+// connection suffers.
+func TestCostlyStream(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	ch := foreignChannel(t, v.URL)
+	if _, err := ch.QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("plain", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, v.URL)
+	bystander := subscribe(t, d, fromQueue("q", 1))
+	stream, plain := fromQueue("stream", 1), fromQueue("plain", 1)
+	stream.Passive, plain.Passive = true, true
+	publish(t, d, mandatory("stream"), "a")
+	for range 3 {
+		_, err := d.Get(soon(t), stream)
+		wantErr(t, "Get", err, adapters.ErrUnsupported)
+		_, err = d.Subscribe(soon(t), stream)
+		wantErr(t, "Subscribe", err, adapters.ErrUnsupported)
+		if !strings.Contains(err.Error(), "rabbit_stream_queue") {
+			t.Errorf("it does not say why: %v", err)
+		}
+		_, err = d.Get(soon(t), plain)
+		wantErr(t, "Get from another", err, adapters.ErrEmpty)
+	}
+	publish(t, d, mandatory("plain"), "a", "b")
+	m, err := d.Get(soon(t), plain)
+	if err != nil || m.Message.UUID != "a" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	settle(t, m, adapters.Ack)
+	receiveAll(t, subscribe(t, d, plain), "b")
+	publish(t, d, mandatory("q"), "c")
+	receiveAll(t, bystander, "c")
+	undisturbed(t, d)
+}
+
+// TestCostlyHeaders: a letter whose headers became larger than a frame, for what the broker has
+// added, is got as it is received.
+func TestCostlyHeaders(t *testing.T) {
+	d := connect(t)
+	q, dead := unique(t), unique(t)+".dead"
+	src := fromQueue(q, 1)
+	src.Queue.DeadLetter = dead
+	sub := subscribe(t, d, src)
+	large := strings.Repeat("x", 130_900)
+	err := d.Do(ctx, func(ch *amqp091.Channel) error {
+		for range 2 {
+			if err := ch.Publish("", q, true, false, amqp091.Publishing{MessageId: "a", Headers: amqp091.Table{"large": large}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		settle(t, receive(t, sub, "a"), adapters.Reject)
+	}
+	letters := fromQueue(dead, 1)
+	var m adapters.Delivery
+	eventually(t, "the letter can be got", func() bool {
+		m, err = d.Get(soon(t), letters)
+		return err == nil
+	})
+	if m.Message.UUID != "a" || m.Message.Metadata["large"] != large || m.Message.Metadata["x-death"] == "" {
+		t.Errorf("got %q", m.Message.UUID)
+	}
+	settle(t, m, adapters.Ack)
+	m = receive(t, subscribe(t, d, letters), "a")
+	if m.Message.Metadata["large"] != large {
+		t.Error("it is not whole")
+	}
+	undisturbed(t, d)
+}
+
+// TestCostlyOperation: what the broker closes the connection for is tried twice, the second time with a
+// connection of its own, and ends with the broker's reason. What was under way beside it goes on.
+func TestCostlyOperation(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	if _, err := foreignChannel(t, v.URL).QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, v.URL)
+	bystander := subscribe(t, d, fromQueue("q", 1))
+	for _, c := range []struct {
+		about string
+		tries int
+	}{{"stream", 1}, {"another name", 2}} {
+		lost := d.Health().Connections[0].Generation
+		tries, innocent := 0, make(chan error, 1)
+		begun := make(chan struct{})
+		go func() {
+			innocent <- d.retryOnChannel(soon(t), "innocent", func(conn *connection, ch *amqp091.Channel) error {
+				if conn.supervisor == d.publisher && conn.generation == lost {
+					close(begun)
+					<-conn.ctx.Done()
+				}
+				_, err := ch.QueueDeclare("innocent", true, false, false, false, nil)
+				return err
+			})
+		}()
+		<-begun
+		err := d.retryOnChannel(soon(t), c.about, func(_ *connection, ch *amqp091.Channel) error {
+			tries++
+			_, _, err := ch.Get("stream", false)
+			return err
+		})
+		wantErr(t, "the operation", err, adapters.ErrUnsupported)
+		if e, ok := errors.AsType[*amqp091.Error](err); !ok || e.Code != amqp091.NotImplemented {
+			t.Errorf("the reason is not there: %v", err)
+		}
+		if tries != c.tries {
+			t.Errorf("%q was tried %d times, want %d", c.about, tries, c.tries)
+		}
+		if err := <-innocent; err != nil {
+			t.Errorf("what was beside it: %v", err)
+		}
+		publish(t, d, mandatory("q"), "a")
+		if g := d.Health().Connections[0].Generation; g != lost+1 {
+			t.Errorf("the connection was lost %d times", g-lost)
+		}
+		receiveAll(t, bystander, "a")
+	}
+	h := d.Health()
+	if len(h.Connections) != 2 || h.Connections[1].Generation != 1 || len(d.dedicatedSlots) > 0 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation needs one more;
+// publishes share those that there are, and what works goes on.
+func TestCostlyChannels(t *testing.T) {
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	if err := n.AddUser(ctx, "limited", password); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.SetPermissions(ctx, "limited", ".*", ".*", ".*"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.LimitUser(ctx, "limited", "max-channels", 4); err != nil {
+		t.Fatal(err)
+	}
+	d := connectTo(t, n.URLFor("limited", password))
+	bystander := subscribe(t, d, fromQueue("q", 1))
+	var err error
+	var subs int
+	for ; err == nil && subs < 10; subs++ {
+		_, err = d.Subscribe(soon(t), fromQueue(fmt.Sprint("q", subs), 1))
+	}
+	wantErr(t, "Subscribe", err, ErrLimit)
+	if err := n.LimitUser(ctx, "limited", "max-channels", subs+3); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		x := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("x", i)}}
+		eventually(t, "publishes share channels", func() bool { return d.Publish(soon(t), x, msg("a")) == nil })
+	}
+	lost := d.Health().Connections[0].Generation
+	for i := range 10 {
+		publish(t, d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("y", i)}}, "a")
+	}
+	if g := d.Health().Connections[0].Generation; g != lost {
+		t.Errorf("the connection was lost %d times again", g-lost)
+	}
+	publish(t, d, mandatory("q"), "a")
+	receiveAll(t, bystander, "a")
+}

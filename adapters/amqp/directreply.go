@@ -1,0 +1,149 @@
+package amqp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// replyConsumer come over RabbitMQ's direct reply-to: whoever answers publishes straight to
+// the channel that consumes them. There is no queue in between, which would take
+// both sides longer than the rest of a small call.
+type replyConsumer struct {
+	conn    *connection
+	ch      *amqp091.Channel
+	intake  *consumeChannel
+	address string
+	handle  func(adapters.Delivery)
+
+	mu       sync.Mutex
+	lost     func(error) // nil as long as ReceiveReplies may still fail
+	closeErr error       // why nothing more comes
+}
+
+// ReceiveReplies implements [adapters.ReplyReceiver]. Answers come on the
+// connection that publishes. It is ErrUnsupported if that may have hardly any channels.
+func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (string, error) {
+	if err := d.checkOpen(ctx, "receive replies"); err != nil {
+		return "", err
+	}
+	for suspected := false; ; {
+		conn, err := d.writableConnection(ctx)
+		if err != nil {
+			return "", err
+		}
+		r, err := conn.openReplyConsumer(ctx, received)
+		if err == nil {
+			r.start(lost)
+			return r.address, nil
+		}
+		if errors.Is(err, adapters.ErrUnsupported) {
+			return "", err
+		}
+		if err := d.finalErrorOnce(ctx, conn, err, directReplyTo, &suspected); err != nil {
+			return "", fmt.Errorf("amqp: receive replies: %w", err)
+		}
+	}
+}
+
+// replyLimit is how many of so many channels may be for answers.
+func replyLimit(channels int) int {
+	return channels - publishSlots(channels) - controlChannels(channels)
+}
+
+func (conn *connection) openReplyConsumer(ctx context.Context, received func(adapters.Delivery)) (*replyConsumer, error) {
+	conn.mu.Lock()
+	room := conn.replyChannels < replyLimit(conn.channels)
+	if room {
+		conn.replyChannels++
+	}
+	conn.mu.Unlock()
+	if !room {
+		return nil, fmt.Errorf("amqp: %w: direct replies, with so few channels", adapters.ErrUnsupported)
+	}
+	return await(ctx, conn.supervisor.driver, func() (*replyConsumer, error) {
+		r := &replyConsumer{conn: conn, handle: received}
+		r.intake = &consumeChannel{mux: conn.mux, replies: r}
+		var err error
+		if r.ch, err = conn.amqp.Channel(); err != nil {
+			r.closed(err)
+			return nil, err
+		}
+		if err = r.open(); err != nil {
+			r.close()
+			return nil, err
+		}
+		return r, nil
+	}, (*replyConsumer).close)
+}
+
+// open begins to consume, and finds out the address. RabbitMQ puts it into what is
+// published on this channel, as what is returned shows; and it is as good
+// for requests on other channels.
+func (r *replyConsumer) open() error {
+	if err := r.intake.consume(r.ch, directReplyTo, newTag(), true, nil); err != nil {
+		return err
+	}
+	returns, closes := r.ch.NotifyReturn(make(chan amqp091.Return, 1)), r.ch.NotifyClose(make(chan *amqp091.Error, 1))
+	nowhere := "motif-" + rand.Text()
+	if err := r.ch.Publish("", nowhere, true, false, amqp091.Publishing{ReplyTo: directReplyTo}); err != nil {
+		return err
+	}
+	returned, ok := <-returns // closed with the channel
+	if !ok {
+		if why := <-closes; why != nil {
+			return why
+		}
+		return amqp091.ErrClosed
+	}
+	if !strings.HasPrefix(returned.ReplyTo, directReplyTo+".") {
+		return fmt.Errorf("amqp: %w: the broker does not tell the address of direct replies", adapters.ErrUnsupported)
+	}
+	r.address = returned.ReplyTo
+	return nil
+}
+
+// close is for answers that are not to begin.
+func (r *replyConsumer) close() { r.intake.close(r.ch) }
+
+// start has lost called when nothing more comes, which may be so already.
+func (r *replyConsumer) start(lost func(error)) {
+	r.mu.Lock()
+	r.lost = lost
+	over := r.closeErr
+	r.mu.Unlock()
+	if over != nil {
+		lost(over)
+	}
+}
+
+// closed is called once, when nothing more comes.
+func (r *replyConsumer) closed(why error) {
+	r.conn.mu.Lock()
+	r.conn.replyChannels--
+	r.conn.mu.Unlock()
+	r.mu.Lock()
+	r.closeErr = fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, why)
+	if r.conn.supervisor.driver.ctx.Err() != nil {
+		r.closeErr = adapters.ErrClosed
+	}
+	lost := r.lost
+	r.mu.Unlock()
+	if lost != nil {
+		lost(r.closeErr)
+	}
+}
+
+func (r *replyConsumer) deliver(in *incoming) {
+	var out adapters.Delivery
+	in.decode(&out)
+	in.message.SetContext(r.conn.ctx)
+	r.handle(out)
+}

@@ -1,0 +1,121 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// firstPublish is that a queue takes messages: the first publish to it in a session, and after it
+// was declared, goes alone until it has its answer. Those that were under way with it
+// would overtake it if it were sent again.
+type firstPublish struct {
+	generation uint64
+	done       chan struct{} // closed when the queue is proven, or this is given up
+	passed     bool
+}
+
+// claimFirst returns a proof to be given, or nil once there is one.
+func (d *Driver) claimFirst(ctx context.Context, o *outgoing) (*firstPublish, error) {
+	if o.exchange == "" && o.p.To.Kind == adapters.Reply || o.reachesSeveral() {
+		return nil, nil
+	}
+	retries, at := d.nackRetries, o.target()
+	for {
+		session := d.publisher.generation()
+		retries.mu.RLock()
+		first := retries.firsts[at]
+		proven := first != nil && first.passed && first.generation == session
+		retries.mu.RUnlock()
+		if proven { // nearly always
+			return nil, nil
+		}
+		retries.mu.Lock()
+		first = retries.firsts[at]
+		switch {
+		case first == nil || first.passed && first.generation != session:
+			if len(retries.firsts) >= maxKnown {
+				maps.DeleteFunc(retries.firsts, func(_ target, first *firstPublish) bool { return first.passed })
+			}
+			first = &firstPublish{generation: session, done: make(chan struct{})}
+			retries.firsts[at] = first
+			retries.mu.Unlock()
+			return first, nil
+		case first.passed:
+			retries.mu.Unlock()
+			return nil, nil
+		}
+		retries.mu.Unlock()
+		select {
+		case <-first.done:
+		case <-ctx.Done():
+			return nil, unavailable(ctx, nil)
+		}
+	}
+}
+
+// endFirst gives p: err is what became of its message.
+func (d *Driver) endFirst(o *outgoing, first *firstPublish, err error) {
+	retries := d.nackRetries
+	retries.mu.Lock()
+	defer retries.mu.Unlock()
+	if first.passed = err == nil || errors.Is(err, adapters.ErrNacked); !first.passed && retries.firsts[o.target()] == first {
+		delete(retries.firsts, o.target())
+	}
+	close(first.done)
+}
+
+// forgetFirst is for a queue that may be another than before.
+func (d *Driver) forgetFirst(queue string) {
+	retries := d.nackRetries
+	retries.mu.Lock()
+	defer retries.mu.Unlock()
+	if first := retries.firsts[target{queue: queue}]; first != nil && first.passed {
+		delete(retries.firsts, target{queue: queue})
+	}
+}
+
+// publishFirst publishes what p is to be proven with.
+func (d *Driver) publishFirst(ctx context.Context, o *outgoing, first *firstPublish) error {
+	err := d.publishConfirmed(ctx, o)
+	if errors.Is(err, adapters.ErrNacked) {
+		err = d.retryNacked(ctx, o)
+	}
+	d.endFirst(o, first, err)
+	return err
+}
+
+// publishFirstAsync is alone in a goroutine of its own. It waits for a place for that.
+func (d *Driver) publishFirstAsync(ctx context.Context, o *outgoing, first *firstPublish, done func(error)) error {
+	giveUp := func(err error) error {
+		d.endFirst(o, first, err)
+		return err
+	}
+	select {
+	case d.nackRetries.slots <- struct{}{}:
+	case <-d.ctx.Done():
+		return giveUp(adapters.ErrClosed)
+	case <-ctx.Done():
+		return giveUp(unavailable(ctx, nil))
+	}
+	m := o.message
+	o.message = &message.Message{UUID: m.UUID, Payload: slices.Clone(m.Payload), Metadata: maps.Clone(m.Metadata)}
+	ok := d.spawn(func() {
+		err := d.publishFirst(d.ctx, o, first)
+		if d.ctx.Err() != nil && !errors.Is(err, adapters.ErrUnconfirmed) && err != nil {
+			err = adapters.ErrClosed
+		}
+		done(err)
+		<-d.nackRetries.slots
+	})
+	if !ok {
+		<-d.nackRetries.slots
+		return giveUp(adapters.ErrClosed)
+	}
+	return nil
+}

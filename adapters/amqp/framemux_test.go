@@ -1,0 +1,354 @@
+package amqp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// scripted is a socket that a test writes what is read from.
+type scripted struct {
+	*fakeSocket
+	in       *io.PipeReader
+	deadline atomic.Pointer[time.Time] // of reads
+}
+
+func (s *scripted) SetReadDeadline(t time.Time) error {
+	s.deadline.Store(&t)
+	return nil
+}
+
+func (s *scripted) Read(p []byte) (int, error) { return s.in.Read(p) }
+
+// newScript returns frames, with a pipe on channel 3, and where to write what
+// the broker says.
+func newScript(t *testing.T) (*frameMux, *publishChannel, *io.PipeWriter, *scripted) {
+	t.Helper()
+	in, broker := io.Pipe()
+	s := &scripted{fakeSocket: newFakeSocket(), in: in}
+	mux := newFrameMux(newCoalescingConn(s, s, time.Second))
+	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
+	pc := &publishChannel{
+		driver: d, conn: new(connection), mux: mux, number: 3, frameMax: 4096, opened: time.Now(),
+		oldest: 1, next: 1, pending: make([]pendingPublish, 1), pendingIDs: map[string]int{}, accepted: map[string]struct{}{"": {}},
+	}
+	pc.conn.largestTaken.Store(1 << 20)
+	if err := mux.attach(pc.number, pc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = broker.Close()
+		mux.abort(io.EOF)
+		<-mux.done
+	})
+	return mux, pc, broker, s
+}
+
+func frame(kind byte, channel uint16, parts ...[]byte) []byte {
+	b, at := beginFrame(nil, kind, channel)
+	return endFrame(append(b, bytes.Join(parts, nil)...), at)
+}
+
+func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+
+func confirm(method uint32, tag uint64, multiple bool) []byte {
+	flag := []byte{0}
+	if multiple {
+		flag[0] = 1
+	}
+	return frame(frameMethod, 3, u32(method), binary.BigEndian.AppendUint64(nil, tag), flag)
+}
+
+// answers sends n messages and returns where their answers come.
+func answers(t *testing.T, pc *publishChannel, id func(i int) string, n int) []chan error {
+	t.Helper()
+	all := make([]chan error, n)
+	for i := range all {
+		all[i] = make(chan error, 2)
+		pc.driver.inFlight <- struct{}{}
+		r, err := new(Config).newRoute(&adapters.Publication{To: queueAt("q"), Mandatory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := outgoing{route: &r, message: &message.Message{UUID: id(i), Payload: []byte("body")}}
+		if err := pc.send(ctx, &o, func(err error) { all[i] <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func answered(c chan error) (error, bool) {
+	select {
+	case err := <-c:
+		return err, true
+	default:
+		return nil, false
+	}
+}
+
+// TestFramesDivide: the pipe's frames are its own, however the stream is cut
+// up, and the rest comes through unchanged.
+func TestFramesDivide(t *testing.T) {
+	large := frame(frameBody, 5, bytes.Repeat([]byte("x"), 3*readSize))
+	reply := func(seq, id string) []byte { // the header of a returned message
+		table := appendHeader(nil, "other", "S")
+		table = append(appendShort(table, "number"), 'l', 0, 0, 0, 0, 0, 0, 0, 9)
+		if seq != "" {
+			table = appendHeader(table, headerSeq, seq)
+		}
+		return frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0xb0, 0x80},
+			appendShort(nil, "text/plain"), u32(uint32(len(table))), table, []byte{2}, appendShort(nil, id))
+	}
+	returned := frame(frameMethod, 3, u32(methodReturn), []byte("whatever"))
+	theirs := [][]byte{
+		frame(8, 0), frame(frameMethod, 4, u32(methodAck), make([]byte, 9)), large, frame(frameMethod, 3, u32(85<<16|11)),
+		frame(frameHeader, 4, []byte("header")), frame(frameMethod, 0, u32(10<<16|60), []byte("\x03low")),
+	}
+	stream := slices.Concat(
+		theirs[0], confirm(methodAck, 2, false), theirs[1],
+		returned, reply("", "id 3"), frame(frameBody, 3, bytes.Repeat([]byte("y"), 2*readSize)), theirs[2],
+		confirm(methodNack, 4, false), confirm(methodAck, 3, true), theirs[3],
+		confirm(methodAck, 99, false), confirm(methodAck, 1, false), confirm(methodAck, 7, true), theirs[4], theirs[5],
+	)
+	for _, size := range []int{1, 7, 100, 4096, len(stream)} {
+		mux, pc, broker, _ := newScript(t)
+		all := answers(t, pc, func(i int) string { return "id " + string(rune('1'+i)) }, 8)
+		go func() {
+			for b := range slices.Chunk(stream, size) {
+				_, _ = broker.Write(b)
+			}
+			_ = broker.Close()
+		}()
+		got, err := io.ReadAll(io.MultiReader(mux)) // hides what else f can do
+		if err != nil || !bytes.Equal(got, bytes.Join(theirs, nil)) {
+			t.Fatalf("%d at a time: %d bytes came through, want %d, error %v", size, len(got), len(bytes.Join(theirs, nil)), err)
+		}
+		for i, want := range []error{nil, nil, adapters.ErrUnroutable, adapters.ErrNacked, nil, nil, nil, adapters.ErrUnconfirmed} {
+			err, ok := answered(all[i])
+			if !ok || !errors.Is(err, want) || (err == nil) != (want == nil) {
+				t.Errorf("%d at a time: message %d: %v (%v), want %v", size, i+1, err, ok, want)
+			}
+			if _, twice := answered(all[i]); twice {
+				t.Errorf("message %d has two answers", i+1)
+			}
+		}
+		if len(pc.driver.inFlight) != 0 {
+			t.Errorf("%d places are not free", len(pc.driver.inFlight))
+		}
+	}
+}
+
+// TestReturnOfOneOfTwins: of two messages with one id the right one is
+// returned, whichever is answered first.
+func TestReturnOfOneOfTwins(t *testing.T) {
+	for twin := range 2 {
+		mux, pc, broker, _ := newScript(t)
+		all := answers(t, pc, func(int) string { return "same" }, 2)
+		if pc.at(1).returnKey.seq != "" || pc.at(2).returnKey.seq == "" {
+			t.Fatalf("tickets %v and %v", pc.at(1).returnKey, pc.at(2).returnKey)
+		}
+		table := []byte(nil)
+		if twin == 1 {
+			table = appendHeader(nil, headerSeq, pc.at(2).returnKey.seq)
+		}
+		go func() {
+			_, _ = broker.Write(slices.Concat(
+				frame(frameMethod, 3, u32(methodReturn)),
+				frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0x20, 0x80}, u32(uint32(len(table))), table, appendShort(nil, "same")),
+				confirm(methodAck, 2, true), frame(8, 0)))
+		}()
+		if _, err := io.ReadFull(mux, make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range all {
+			if err, _ := answered(c); errors.Is(err, adapters.ErrUnroutable) != (i == twin) {
+				t.Errorf("twin %d was returned; answer of %d: %v", twin, i, err)
+			}
+		}
+	}
+}
+
+// TestPipeEnds: when the broker closes the channel, nothing more is sent, and each message that has
+// no answer is told apart: the one that the channel was closed for, those before it, which may be
+// stored, and those after it, which are not.
+func TestPipeEnds(t *testing.T) {
+	const three = 3 // in flight to the same exchange; the second is larger than the first, and the third than that
+	for _, c := range []struct {
+		name    string
+		code    uint16
+		reason  string
+		flights int
+		want    []error
+		also    error
+	}{
+		{"no exchange, and one is in flight", 404, "no exchange", 1, []error{errNotStored}, adapters.ErrNotFound},
+		{"no exchange", 404, "no exchange", three, []error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, nil},
+		{
+			"too large", 406, "message size 3 is larger than configured max size 2", three, []error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrTooLarge}, nil,
+		},
+		{
+			"the first of those that are too large", 406, "message size 2 is larger than max size 1", three,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrTooLarge, errNotStored},
+			nil,
+		},
+		{"no right", 403, "write access to exchange 'amq.default' refused", 1, []error{ErrAccess}, nil},
+		{
+			"no right to another exchange", 403, "write access to exchange 'x' refused", three,
+			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed},
+			nil,
+		},
+		{"another reason", 406, "user_id property", 1, []error{adapters.ErrInvalid}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mux, pc, broker, _ := newScript(t)
+			all := answers(t, pc, func(i int) string { return string(rune('a' + i)) }, 1+c.flights)
+			for i := range c.flights {
+				pc.at(uint64(2 + i)).size = 1 + i
+			}
+			closing := frame(frameMethod, 3, u32(methodClose), binary.BigEndian.AppendUint16(nil, c.code), appendShort(nil, c.reason), make([]byte, 4))
+			go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), closing)) }()
+			got := make([]byte, len(closing))
+			if _, err := io.ReadFull(mux, got); err != nil || !bytes.Equal(got, closing) {
+				t.Fatalf("amqp091 does not hear of it: %x, %v", got, err)
+			}
+			if err, ok := answered(all[0]); !ok || err != nil {
+				t.Errorf("confirmed: %v, %v", err, ok)
+			}
+			for i, want := range c.want {
+				err, _ := answered(all[1+i])
+				e, ok := errors.AsType[*amqp091.Error](err)
+				if !errors.Is(err, want) || c.also != nil && !errors.Is(err, c.also) || !ok || e.Code != int(c.code) || e.Reason != c.reason {
+					t.Errorf("message %d: %v, want %v", i, err, want)
+				}
+				if errors.Is(err, adapters.ErrUnconfirmed) != errors.Is(want, adapters.ErrUnconfirmed) {
+					t.Errorf("message %d is both certain and not: %v", i, err)
+				}
+			}
+			r, err := new(Config).newRoute(new(toQueue("q")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := outgoing{route: &r, message: msg("late")}
+			if err := pc.send(ctx, &o, func(error) { t.Error("called") }); !errors.Is(err, errChannelClosed) {
+				t.Errorf("sent after the end: %v", err)
+			}
+		})
+	}
+}
+
+// TestPipeWearsOut: a channel that is not new and refuses is done with, once what
+// is in flight has its answers or the channel is gone.
+func TestPipeWearsOut(t *testing.T) {
+	r, err := new(Config).newRoute(new(toQueue("q")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := outgoing{route: &r, message: msg("late")}
+	for name, land := range map[string]func(*publishChannel){
+		"answered": func(pc *publishChannel) { pc.confirm(3, false, true) },
+		"gone":     func(pc *publishChannel) { pc.closed(errors.New("cut")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, pc, _, _ := newScript(t)
+			all := answers(t, pc, func(i int) string { return string(rune('a' + i)) }, 3)
+			pc.confirm(1, false, false)
+			if pc.isClosed() {
+				t.Error("over after the refusal of a new channel")
+			}
+			pc.age()
+			pc.confirm(2, false, false)
+			if err := pc.send(ctx, &late, func(error) { t.Error("called") }); !pc.isClosed() || !errors.Is(err, errChannelClosed) {
+				t.Errorf("sent after a refusal: %v", err)
+			}
+			ended, cancel := context.WithCancel(ctx)
+			cancel()
+			wantErr(t, "while one is in flight", pc.awaitDrained(ended), context.Canceled)
+			land(pc)
+			if err := pc.awaitDrained(soon(t)); err != nil {
+				t.Error(err)
+			}
+			pc.confirm(3, false, false) // nonsense, and harmless
+			for i, want := range []error{adapters.ErrNacked, adapters.ErrNacked} {
+				if err, ok := answered(all[i]); !ok || !errors.Is(err, want) {
+					t.Errorf("message %d: %v, %v", i, err, ok)
+				}
+			}
+			if err, ok := answered(all[2]); !ok || (err == nil) != (name == "answered") {
+				t.Errorf("the one in flight: %v, %v", err, ok)
+			}
+		})
+	}
+}
+
+// age makes a channel old.
+func (pc *publishChannel) age() {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	pc.opened = pc.opened.Add(-2 * nackTrustTime)
+}
+
+// TestFramesStayWhole: what a pipe writes never gets into a frame that amqp091
+// is in the middle of.
+func TestFramesStayWhole(t *testing.T) {
+	mux, pc, _, socket := newScript(t)
+	theirs := slices.Concat([]byte("AMQP\x00\x00\x09\x01"), frame(frameMethod, 1, []byte(strings.Repeat("m", 100))), frame(8, 0))
+	sizes := []int{1, 3, 20, 2, 90, 1, 5}
+	for i, at := 0, 0; at < len(theirs); i++ {
+		n := min(sizes[i%len(sizes)], len(theirs)-at)
+		if _, err := mux.Write(theirs[at : at+n]); err != nil {
+			t.Fatal(err)
+		}
+		at += n
+		answers(t, pc, func(int) string { return "a" }, 1)
+	}
+	_ = mux.Close()
+	<-mux.done
+	socket.mu.Lock()
+	defer socket.mu.Unlock()
+	written, rest := socket.written.Bytes(), theirs
+	for len(written) > 0 {
+		n := frameSize(written)
+		if n == 0 || n > len(written) {
+			t.Fatalf("not a frame: %x", written)
+		}
+		if bytes.HasPrefix(rest, written[:n]) {
+			rest = rest[n:]
+		} else if binary.BigEndian.Uint16(written[1:]) != 3 {
+			t.Fatalf("a frame that nobody wrote: %x", written[:n])
+		}
+		written = written[n:]
+	}
+	if len(rest) > 0 {
+		t.Errorf("%d bytes of amqp091's are not there", len(rest))
+	}
+}
+
+// TestConfirmsAreSignsOfLife: amqp091 gives up a broker that it does not hear
+// from, and does not hear what is the pipe's.
+func TestConfirmsAreSignsOfLife(t *testing.T) {
+	mux, _, broker, socket := newScript(t)
+	if err := mux.SetReadDeadline(time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	before := *socket.deadline.Load()
+	go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), frame(8, 0))) }()
+	if _, err := io.ReadFull(mux, make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	if after := *socket.deadline.Load(); !after.After(before) {
+		t.Errorf("the deadline stayed at %v", after)
+	}
+}

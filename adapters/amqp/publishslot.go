@@ -1,0 +1,115 @@
+package amqp
+
+import (
+	"context"
+	"hash/maphash"
+	"sync/atomic"
+)
+
+// maxPublishSlots bounds the channels of a session that publish.
+const maxPublishSlots = 16
+
+// publishSlot is a place for a channel in confirm mode. Each exchange has its own, as
+// long as there are enough: the broker closes a channel for one publish that it does
+// not like, and all others on it are left without an answer. The default exchange, which
+// the queues share, gives no reason for that. One channel, and not several, so that what
+// one goroutine publishes to one exchange stays in order.
+type publishSlot struct {
+	opening chan struct{} // held while a channel is being opened
+	channel atomic.Pointer[publishChannel]
+}
+
+var slotSeed = maphash.MakeSeed()
+
+// publishSlots is how many of so many channels are for publishing. Where there is one channel in all, it is lent
+// for what is done in passing.
+func publishSlots(channels int) int {
+	return min(maxPublishSlots, max(1, channels-2*controlChannels(channels)))
+}
+
+// slot returns the lane for an exchange.
+func (conn *connection) slot(exchange string) *publishSlot {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if len(conn.slotList) == 0 { // the first is for the default exchange alone
+		conn.slotList = []*publishSlot{{opening: make(chan struct{}, 1)}}
+		conn.slots[""] = conn.slotList[0]
+	}
+	slot := conn.slots[exchange]
+	switch {
+	case slot != nil:
+		return slot
+	case len(conn.slotList) < conn.maxSlots:
+		slot = &publishSlot{opening: make(chan struct{}, 1)}
+		conn.slotList = append(conn.slotList, slot)
+	case conn.maxSlots == 1:
+		slot = conn.slotList[0]
+	default:
+		slot = conn.slotList[1+maphash.String(slotSeed, exchange)%uint64(conn.maxSlots-1)]
+	}
+	if len(conn.slots) < maxKnown {
+		conn.slots[exchange] = slot
+	}
+	return slot
+}
+
+// publishChannel returns the open pipe for an exchange, and opens one if need be.
+func (conn *connection) publishChannel(ctx context.Context, exchange string) (*publishChannel, error) {
+	slot := conn.slot(exchange)
+	if pc := slot.channel.Load(); pc != nil && !pc.isClosed() {
+		return pc, nil
+	}
+	select {
+	case slot.opening <- struct{}{}:
+		defer func() { <-slot.opening }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	old := slot.channel.Load()
+	if old != nil && !old.isClosed() {
+		return old, nil
+	}
+	if old != nil { // an exchange may have been deleted: declare it again
+		conn.mu.Lock()
+		clear(conn.declaredExchanges)
+		conn.ladderRungs = 0
+		conn.mu.Unlock()
+		if err := old.awaitDrained(ctx); err != nil {
+			return nil, err
+		}
+	}
+	pc, err := await(ctx, conn.supervisor.driver, func() (*publishChannel, error) {
+		if old != nil {
+			old.close() // if it is not gone
+		}
+		return conn.newPublishChannel()
+	}, (*publishChannel).close)
+	if err == nil {
+		slot.channel.Store(pc)
+	}
+	return pc, err
+}
+
+// lendOnlyChannel closes the only channel that there may be, once what is in flight there has its answers, and
+// keeps others from opening it again until it is given back.
+func (conn *connection) lendOnlyChannel(ctx context.Context) (giveBack func(), err error) {
+	slot := conn.slot("")
+	select {
+	case slot.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	giveBack = func() { <-slot.opening }
+	pc := slot.channel.Load()
+	if pc == nil {
+		return giveBack, nil
+	}
+	pc.drain()
+	if err := pc.awaitDrained(ctx); err != nil {
+		giveBack()
+		return nil, err
+	}
+	pc.close()
+	slot.channel.Store(nil) // what was found out on it is still true
+	return giveBack, nil
+}

@@ -1,0 +1,51 @@
+package amqp
+
+import (
+	"context"
+	"time"
+)
+
+// keepCredentialsFresh keeps the password of a session from expiring, until the session ends.
+func (conn *connection) keepCredentialsFresh() {
+	cfg := &conn.supervisor.driver.cfg
+	auth, ok := conn.amqp.Config.SASL[0].(*saslPlain)
+	if !ok || cfg.Credentials == nil || auth.Expires.IsZero() {
+		return
+	}
+	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
+	wait := renewAfter(auth.Expires)
+	for sleep(conn.ctx, wait) {
+		cred, err := conn.renewCredentials()
+		switch {
+		case err != nil && conn.supervisor.ctx.Err() != nil:
+			return
+		case err != nil:
+			wait = pause.wait()
+			cfg.Logger.Warn("motif: the password that expires cannot be renewed", "role", conn.supervisor.role, "error", err, "next_try", wait)
+		case cred.Expires.IsZero():
+			return
+		default:
+			pause.reset()
+			wait = renewAfter(cred.Expires)
+		}
+	}
+}
+
+// renewCredentials tells the broker the new password.
+func (conn *connection) renewCredentials() (cred Credentials, err error) {
+	cfg := &conn.supervisor.driver.cfg
+	ctx, cancel := context.WithTimeout(conn.ctx, cfg.DialTimeout)
+	defer cancel()
+	if cred, err = cfg.Credentials(ctx); err != nil {
+		return cred, err
+	}
+	_, err = await(ctx, conn.supervisor.driver, func() (struct{}, error) {
+		return struct{}{}, conn.amqp.UpdateSecret(cred.Password.Reveal(), "the last one expires")
+	}, func(struct{}) {})
+	return cred, err
+}
+
+// renewAfter leaves a fifth of the time for what may go wrong.
+func renewAfter(expires time.Time) time.Duration {
+	return max(time.Until(expires)*4/5, time.Second)
+}
