@@ -61,7 +61,7 @@ func TestAccess(t *testing.T) {
 	if err := v.SetPermissions(ctx, "limited", "^$", "^$", "^$"); err != nil {
 		t.Fatal(err)
 	}
-	d.consumers[0].current().netConn.abort(errors.New("cut"))
+	d.consumers[0].current().netConn.Abort(errors.New("cut"))
 	_, err = own.Receive(soon(t))
 	check("Receive", err)
 }
@@ -88,7 +88,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	if err := v.ChangePassword(ctx, "rotating", "second"); err != nil {
 		t.Fatal(err)
 	}
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	eventually(t, "the refusal shows", func() bool {
 		h := d.Health().Connections[0]
 		return !h.Up && errors.Is(h.LastError, ErrAccess)

@@ -14,6 +14,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 func TestText(t *testing.T) {
@@ -77,49 +78,49 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 	}
 	var frames [][]byte
 	for len(b) > 0 {
-		n := frameSize(b)
-		if binary.BigEndian.Uint16(b[1:]) != channel || b[n-1] != frameEnd || n > largest {
+		n := frame.Size(b)
+		if binary.BigEndian.Uint16(b[1:]) != channel || b[n-1] != frame.EndByte || n > largest {
 			t.Fatalf("frame of %d bytes: %x", n, b[:n])
 		}
 		frames, b = append(frames, b[:n-1]), b[n:]
 	}
-	r := fieldReader{string(frames[0][frameHead:])}
-	if frames[0][0] != frameMethod || r.uint(4) != methodPublish || r.uint(2) != 0 {
+	r := frame.Reader{S: string(frames[0][frame.HeadSize:])}
+	if frames[0][0] != frame.TypeMethod || r.Uint(4) != frame.MethodPublish || r.Uint(2) != 0 {
 		t.Fatalf("method %x", frames[0])
 	}
-	d.Exchange, d.RoutingKey = r.shortString(), r.shortString()
-	if mandatory := r.uint(1); len(r.s) > 0 || mandatory != 0 && !o.p.Mandatory {
+	d.Exchange, d.RoutingKey = r.ShortString(), r.ShortString()
+	if mandatory := r.Uint(1); len(r.S) > 0 || mandatory != 0 && !o.p.Mandatory {
 		t.Fatalf("method %x", frames[0])
 	}
-	r = fieldReader{string(frames[1][frameHead:])}
-	if frames[1][0] != frameHeader || r.uint(2) != classBasic || r.uint(2) != 0 || r.uint(4) != 0 {
+	r = frame.Reader{S: string(frames[1][frame.HeadSize:])}
+	if frames[1][0] != frame.TypeHeader || r.Uint(2) != frame.ClassBasic || r.Uint(2) != 0 || r.Uint(4) != 0 {
 		t.Fatalf("header %x", frames[1])
 	}
-	size, flags := int(r.uint(4)), uint16(r.uint(2))
+	size, flags := int(r.Uint(4)), uint16(r.Uint(2))
 	text := func(flag uint16) string {
 		if flags&flag == 0 {
 			return ""
 		}
-		return r.shortString()
+		return r.ShortString()
 	}
 	number := func(flag uint16) uint8 {
 		if flags&flag == 0 {
 			return 0
 		}
-		return uint8(r.uint(1))
+		return uint8(r.Uint(1))
 	}
 	d.ContentType, d.ContentEncoding = text(flagContentType), text(flagEncoding)
 	d.Headers = amqp091.Table{}
-	table := fieldReader{}
+	table := frame.Reader{}
 	if flags&flagHeaders != 0 {
-		table.s = r.longString()
+		table.S = r.LongString()
 	}
-	for len(table.s) > 0 {
-		name := table.shortString()
-		kind := table.uint(1)
+	for len(table.S) > 0 {
+		name := table.ShortString()
+		kind := table.Uint(1)
 		if name == headerBCC && kind == 'A' && o.delayUnits > 0 { // ours, which RabbitMQ takes away
-			list := fieldReader{table.longString()}
-			if kind := list.uint(1); kind != 'S' || list.longString() != discardQueue || len(list.s) > 0 {
+			list := frame.Reader{S: table.LongString()}
+			if kind := list.Uint(1); kind != 'S' || list.LongString() != discardQueue || len(list.S) > 0 {
 				t.Errorf("header %s is not a list of %s", name, discardQueue)
 			}
 			continue
@@ -127,19 +128,19 @@ func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 		if kind != 'S' {
 			t.Errorf("header %s is of type %c: there are clients that refuse that", name, kind)
 		}
-		d.Headers[name] = table.longString()
+		d.Headers[name] = table.LongString()
 	}
 	d.DeliveryMode, d.Priority = number(flagDeliveryMode), number(flagPriority)
 	d.CorrelationId, d.ReplyTo, d.Expiration, d.MessageId = text(flagCorrelation), text(flagReplyTo), text(flagExpiration), text(flagMessageID)
-	d.Timestamp = time.Unix(int64(r.uint(8)), 0)
-	if len(r.s) > 0 {
-		t.Fatalf("behind the header: %x", r.s)
+	d.Timestamp = time.Unix(int64(r.Uint(8)), 0)
+	if len(r.S) > 0 {
+		t.Fatalf("behind the header: %x", r.S)
 	}
 	for _, f := range frames[2:] {
-		if f[0] != frameBody {
+		if f[0] != frame.TypeBody {
 			t.Fatalf("body %x", f)
 		}
-		d.Body = append(d.Body, f[frameHead:]...)
+		d.Body = append(d.Body, f[frame.HeadSize:]...)
 	}
 	if len(d.Body) != size {
 		t.Fatalf("body of %d bytes, announced as %d", len(d.Body), size)
@@ -168,7 +169,7 @@ func decoded(d amqp091.Delivery) (out adapters.Delivery) {
 	if !d.Timestamp.IsZero() {
 		p.timestamp = uint64(d.Timestamp.Unix())
 	}
-	text := p.appendTo(appendShort(appendShort(nil, d.Exchange), d.RoutingKey), func(b []byte) []byte { return appendTable(b, d.Headers) })
+	text := p.appendTo(frame.AppendShort(frame.AppendShort(nil, d.Exchange), d.RoutingKey), func(b []byte) []byte { return appendTable(b, d.Headers) })
 	in := &incoming{header: string(text), redelivered: d.Redelivered, message: message.Message{Payload: d.Body}}
 	in.decode(&out)
 	return out
@@ -178,7 +179,7 @@ func appendTable(b []byte, table amqp091.Table) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0)
 	for name, value := range table {
-		b = appendValue(appendShort(b, name), value)
+		b = appendValue(frame.AppendShort(b, name), value)
 	}
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return b

@@ -16,6 +16,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // connectError is why a connection could not be made, in one line: what was found there, and what to
@@ -70,12 +71,12 @@ func (c *Config) probeHTTP(ctx context.Context, address string) string {
 	if err != nil {
 		return ""
 	}
-	defer func() { <-conn.done }()
-	defer conn.abort(net.ErrClosed)
-	defer context.AfterFunc(ctx, func() { conn.abort(context.Cause(ctx)) })()
+	defer func() { <-conn.Done() }()
+	defer conn.Abort(net.ErrClosed)
+	defer context.AfterFunc(ctx, func() { conn.Abort(context.Cause(ctx)) })()
 	_, _ = conn.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 	_, _ = conn.Read(make([]byte, 64))
-	return conn.greeting()
+	return conn.Greeting()
 }
 
 // diagnose says what was found in place of a broker.
@@ -92,9 +93,9 @@ func (c *Config) diagnose(err error, heard string) string {
 		return "an HTTP server answers there: " + usualPorts + "; 15672 is the one of its web pages"
 	case len(heard) > 1 && (heard[0] == 0x15 || heard[0] == 0x16) && heard[1] == 3: // an alert, a handshake
 		return "TLS is spoken there: use amqps://"
-	case strings.HasPrefix(heard, protocolHeader):
+	case strings.HasPrefix(heard, frame.ProtocolHeader):
 		return fmt.Sprintf("the server speaks AMQP, but not 0-9-1 (it says %q): RabbitMQ does", heard)
-	case heard != "" && heard[0] != frameMethod:
+	case heard != "" && heard[0] != frame.TypeMethod:
 		return fmt.Sprintf("what answers there does not speak AMQP (it says %q): %s", heard, usualPorts)
 	case isA[*x509.UnknownAuthorityError](err) || isA[x509.UnknownAuthorityError](err):
 		return said + ": say whom to trust, with ca_file=... in the URL"

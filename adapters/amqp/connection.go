@@ -11,6 +11,8 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
 // connection is one life of a link. What was delivered in it can be settled in it
@@ -22,8 +24,8 @@ type connection struct {
 	version      version
 	brokerName   string
 	amqp         *amqp091.Connection
-	netConn      *coalescingConn
-	mux          *frameMux
+	netConn      *netio.Conn
+	mux          *frame.Mux
 	since        time.Time
 	controlSlots chan struct{} // held while a channel is open that is only for a moment
 	largeSlot    chan struct{} // held while a large message is sent
@@ -61,10 +63,10 @@ const (
 	lastingAfter = 10 * time.Second
 )
 
-func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.Connection, mux *frameMux) *connection {
+func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.Connection, mux *frame.Mux) *connection {
 	channels := sup.channelLimit(int(client.Config.ChannelMax))
 	conn := &connection{
-		supervisor: sup, generation: gen, address: address, amqp: client, netConn: mux.coalescingConn, mux: mux, since: time.Now(),
+		supervisor: sup, generation: gen, address: address, amqp: client, netConn: mux.Conn, mux: mux, since: time.Now(),
 		controlSlots:      make(chan struct{}, controlChannels(channels)),
 		largeSlot:         make(chan struct{}, 1),
 		channels:          channels,
@@ -100,9 +102,9 @@ func (conn *connection) noteChannelLimit() {
 	if conn.supervisor != conn.supervisor.driver.publisher {
 		return
 	}
-	d, c := conn.supervisor.driver, conn.mux.clientFault()
+	d, c := conn.supervisor.driver, conn.mux.ClientFault()
 	switch {
-	case c != nil && isLimit(c.err) && strings.Contains(c.err.Reason, "channels"):
+	case c != nil && isLimit(c.Err) && strings.Contains(c.Err.Reason, "channels"):
 		conn.mu.Lock()
 		open := len(conn.slotList) + len(conn.controlSlots) + conn.replyChannels
 		conn.mu.Unlock()
@@ -131,7 +133,7 @@ func (conn *connection) lasted() bool { return time.Since(conn.since) > lastingA
 // alive reports whether what failed in the session failed for another reason than
 // that the session is over, or about to be.
 func (conn *connection) alive() bool {
-	return conn.ctx.Err() == nil && !conn.amqp.IsClosed() && conn.netConn.alive() && conn.mux.alive()
+	return conn.ctx.Err() == nil && !conn.amqp.IsClosed() && conn.netConn.Alive() && conn.mux.Alive()
 }
 
 // watch returns once the session is over, and why. It ends the session when the
@@ -153,14 +155,14 @@ func (conn *connection) watch() error {
 			goodbye.Go(func() { _ = conn.amqp.Close() }) // after all that was written before
 		case <-hard:
 			hard = nil
-			conn.netConn.abort(adapters.ErrClosed)
+			conn.netConn.Abort(adapters.ErrClosed)
 		case e := <-conn.closes:
 			lost := conn.lossCause(e)
 			conn.noteChannelLimit()
 			conn.cancel(lost)
 			_ = conn.netConn.Close()
-			<-conn.netConn.done
-			conn.mux.closeAll(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
+			<-conn.netConn.Done()
+			conn.mux.CloseAll(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
 			goodbye.Wait()
 			return lost
 		}
@@ -179,7 +181,7 @@ func (conn *connection) lossCause(e *amqp091.Error) error {
 }
 
 func (conn *connection) setBlocked(blocked bool, reason string) {
-	conn.netConn.setBlocked(blocked)
+	conn.netConn.SetBlocked(blocked)
 	conn.mu.Lock()
 	was := conn.unblocked != nil
 	switch {

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/rabbitmq/amqp091-go"
-
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // The broker closes the connection for some operations that it does not like, and all that goes on
@@ -24,7 +23,7 @@ import (
 
 // connectionError is of an operation that the broker may have closed the connection for.
 type connectionError struct {
-	why     *closeError
+	why     *frame.CloseError
 	certain bool // the broker names what it was about
 }
 
@@ -37,25 +36,14 @@ func (e *connectionError) Unwrap() []error { return []error{sentinel(e.why), e.w
 // maxDedicated bounds the connections for operations that may cost them.
 const maxDedicated = 4
 
-// clientFault returns for what the broker closed the connection, or nil if that was for nothing that a client did.
-func (mux *frameMux) clientFault() *closeError {
-	mux.mu.Lock()
-	defer mux.mu.Unlock()
-	var c *closeError
-	if !errors.As(mux.closeErr, &c) || c.channel || c.err.Code == amqp091.ConnectionForced {
-		return nil
-	}
-	return c
-}
-
 // connectionError is on what was under way with a queue or exchange when the session ended. It is nil if that had
 // nothing to do with any operation.
 func (conn *connection) connectionError(about string) error {
-	c := conn.mux.clientFault()
+	c := conn.mux.ClientFault()
 	if c == nil {
 		return nil
 	}
-	named := strings.Contains(c.err.Reason, "queue '"+about+"' in ") || strings.Contains(c.err.Reason, "exchange '"+about+"' in ")
+	named := strings.Contains(c.Err.Reason, "queue '"+about+"' in ") || strings.Contains(c.Err.Reason, "exchange '"+about+"' in ")
 	return &connectionError{c, named}
 }
 

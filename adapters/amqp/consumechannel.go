@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/rabbitmq/amqp091-go"
 )
 
@@ -13,7 +14,7 @@ import (
 // thirty allocations more for a message, and hands it through a goroutine
 // of its own.
 type consumeChannel struct {
-	mux    *frameMux
+	mux    *frame.Mux
 	number uint16
 
 	// deliveries has room for all that the broker sends before something is settled.
@@ -35,18 +36,18 @@ type consumeChannel struct {
 
 // consume begins to consume, with messages coming in from here on.
 func (cc *consumeChannel) consume(ch *amqp091.Channel, queue, tag string, noAck bool, args amqp091.Table) error {
-	cc.mux.awaitTag(tag, func(number uint16) {
+	cc.mux.AwaitTag(tag, func(number uint16) {
 		cc.number = number
-		cc.closed(cc.mux.attach(number, cc))
+		cc.Closed(cc.mux.Attach(number, cc))
 	})
-	defer cc.mux.forgetTag(tag)
+	defer cc.mux.ForgetTag(tag)
 	_, err := ch.Consume(queue, tag, noAck, false, false, false, args)
 	return err
 }
 
 // close closes the channel. Nothing must be written to it afterwards.
 func (cc *consumeChannel) close(ch *amqp091.Channel) {
-	cc.mux.detach(cc.number, cc, amqp091.ErrClosed)
+	cc.mux.Detach(cc.number, cc, amqp091.ErrClosed)
 	_ = ch.Close()
 }
 
@@ -56,7 +57,7 @@ func (cc *consumeChannel) Ack(tag uint64, multiple bool) error {
 	if multiple {
 		flags = 1
 	}
-	return cc.writeSettle(methodAck, tag, flags)
+	return cc.writeSettle(frame.MethodAck, tag, flags)
 }
 
 // Nack tells it that one was not, or all up to it.
@@ -68,15 +69,15 @@ func (cc *consumeChannel) Nack(tag uint64, multiple, requeue bool) error {
 	if requeue {
 		flags |= 2
 	}
-	return cc.writeSettle(methodNack, tag, flags)
+	return cc.writeSettle(frame.MethodNack, tag, flags)
 }
 
 func (cc *consumeChannel) writeSettle(method uint32, tag uint64, flags byte) error {
 	var space [32]byte
-	b, at := beginFrame(space[:0], frameMethod, cc.number)
+	b, at := frame.Begin(space[:0], frame.TypeMethod, cc.number)
 	b = binary.BigEndian.AppendUint32(b, method)
 	b = binary.BigEndian.AppendUint64(b, tag)
-	return cc.write(endFrame(append(b, flags), at))
+	return cc.write(frame.End(append(b, flags), at))
 }
 
 func (cc *consumeChannel) write(b []byte) error {
@@ -85,25 +86,24 @@ func (cc *consumeChannel) write(b []byte) error {
 	if cc.closeErr != nil {
 		return cc.closeErr
 	}
-	_, err := cc.mux.coalescingConn.Write(b)
-	return err
+	return cc.mux.WriteFrames(b)
 }
 
 // handleFrame takes a frame of a delivery, or returns false if a frame is about
 // something else.
-func (cc *consumeChannel) handleFrame(frame []byte) bool {
-	content := frame[frameHead : len(frame)-1]
+func (cc *consumeChannel) HandleFrame(raw []byte) bool {
+	content := raw[frame.HeadSize : len(raw)-1]
 	switch in := cc.partial; {
-	case frame[0] == frameMethod && methodOf(frame) == methodDeliver:
+	case raw[0] == frame.TypeMethod && frame.MethodOf(raw) == frame.MethodDeliver:
 		b := content[4:]
 		cc.begin(b[min(1+int(b[0]), len(b)):]) // without the tag of the consumer, which is the only one
 		return true
-	case frame[0] == frameMethod && methodOf(frame) == methodGetOk:
+	case raw[0] == frame.TypeMethod && frame.MethodOf(raw) == frame.MethodGetOK:
 		if rest := cc.begin(content[4:]); len(rest) >= 4 {
 			cc.remaining = int(binary.BigEndian.Uint32(rest))
 		}
 		return true
-	case frame[0] == frameMethod && methodOf(frame) == methodGetEmpty:
+	case raw[0] == frame.TypeMethod && frame.MethodOf(raw) == frame.MethodGetEmpty:
 		select {
 		case cc.empty <- struct{}{}:
 		default:
@@ -111,12 +111,12 @@ func (cc *consumeChannel) handleFrame(frame []byte) bool {
 		return true
 	case in == nil:
 		return false
-	case frame[0] == frameHeader && len(content) > 12:
+	case raw[0] == frame.TypeHeader && len(content) > 12:
 		cc.bodySize = binary.BigEndian.Uint64(content[4:])
 		cc.header = append(cc.header, content[12:]...)
 		in.header = string(cc.header)
 		in.message.Payload = make([]byte, 0, min(cc.bodySize, 1<<20)) // for more, once it comes
-	case frame[0] == frameBody:
+	case raw[0] == frame.TypeBody:
 		in.message.Payload = append(in.message.Payload, content...)
 	default:
 		return false
@@ -154,13 +154,13 @@ func (cc *consumeChannel) complete() {
 	select {
 	case cc.deliveries <- cc.partial:
 	default:
-		cc.mux.abort(fmt.Errorf("amqp: the broker sends more than %d messages without an acknowledgement", cap(cc.deliveries)))
+		cc.mux.Abort(fmt.Errorf("amqp: the broker sends more than %d messages without an acknowledgement", cap(cc.deliveries)))
 	}
 	cc.partial = nil
 }
 
 // closed lets nothing be settled any more.
-func (cc *consumeChannel) closed(why error) {
+func (cc *consumeChannel) Closed(why error) {
 	cc.mu.Lock()
 	first := cc.closeErr == nil && why != nil
 	if first {

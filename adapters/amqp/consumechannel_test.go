@@ -17,13 +17,14 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// newIntake returns frames with an intake on channel 4.
-func newIntake(t *testing.T, room int) (*frameMux, *consumeChannel, *io.PipeWriter, *scripted) {
+// newTestConsumeChannel returns frames with an intake on channel 4.
+func newTestConsumeChannel(t *testing.T, room int) (*frame.Mux, *consumeChannel, *io.PipeWriter, *scripted) {
 	mux, _, broker, s := newScript(t)
 	cc := &consumeChannel{mux: mux, number: 4, deliveries: make(chan *incoming, room)}
-	if err := mux.attach(cc.number, cc); err != nil {
+	if err := mux.Attach(cc.number, cc); err != nil {
 		t.Fatal(err)
 	}
 	return mux, cc, broker, s
@@ -31,12 +32,12 @@ func newIntake(t *testing.T, room int) (*frameMux, *consumeChannel, *io.PipeWrit
 
 // delivery is the frames of one, with its body in pieces.
 func deliver(tag uint64, id string, pieces ...string) []byte {
-	b := frame(frameMethod, 4, u32(methodDeliver), appendShort(nil, "consumer"), binary.BigEndian.AppendUint64(nil, tag), []byte{1},
-		appendShort(nil, "exchange"), appendShort(nil, "a.key"))
-	b = append(b, frame(frameHeader, 4, []byte{0, classBasic, 0, 0}, binary.BigEndian.AppendUint64(nil, uint64(len(strings.Join(pieces, "")))),
-		[]byte{0, flagMessageID}, appendShort(nil, id))...)
+	b := frameOf(frame.TypeMethod, 4, u32(frame.MethodDeliver), frame.AppendShort(nil, "consumer"), binary.BigEndian.AppendUint64(nil, tag), []byte{1},
+		frame.AppendShort(nil, "exchange"), frame.AppendShort(nil, "a.key"))
+	b = append(b, frameOf(frame.TypeHeader, 4, []byte{0, frame.ClassBasic, 0, 0}, binary.BigEndian.AppendUint64(nil, uint64(len(strings.Join(pieces, "")))),
+		[]byte{0, flagMessageID}, frame.AppendShort(nil, id))...)
 	for _, piece := range pieces {
-		b = append(b, frame(frameBody, 4, []byte(piece))...)
+		b = append(b, frameOf(frame.TypeBody, 4, []byte(piece))...)
 	}
 	return b
 }
@@ -44,15 +45,15 @@ func deliver(tag uint64, id string, pieces ...string) []byte {
 // TestDeliveriesDivide: what comes in is put together, however the stream is
 // cut up, and the rest comes through unchanged.
 func TestDeliveriesDivide(t *testing.T) {
-	large := strings.Repeat("x", 2*readSize)
+	large := strings.Repeat("x", 64<<10)
 	theirs := [][]byte{
-		frame(frameMethod, 4, u32(classBasic<<16|methodConsumeOK), appendShort(nil, "consumer")), frame(8, 0),
-		frame(frameMethod, 4, u32(methodCancel), appendShort(nil, "consumer")), frame(frameHeader, 5, make([]byte, 20)),
+		frameOf(frame.TypeMethod, 4, u32(frame.ClassBasic<<16|methodConsumeOK), frame.AppendShort(nil, "consumer")), frameOf(8, 0),
+		frameOf(frame.TypeMethod, 4, u32(frame.MethodCancel), frame.AppendShort(nil, "consumer")), frameOf(frame.TypeHeader, 5, make([]byte, 20)),
 	}
 	stream := slices.Concat(theirs[0], deliver(1, "small", "a body"), theirs[1], deliver(2, "empty"),
 		deliver(3, "large", large, "", large, "end"), theirs[2], theirs[3], deliver(4, "late", "b"))
 	for _, size := range []int{1, 100, 4096, len(stream)} {
-		mux, cc, broker, _ := newIntake(t, 4)
+		mux, cc, broker, _ := newTestConsumeChannel(t, 4)
 		go func() {
 			for b := range slices.Chunk(stream, size) {
 				_, _ = broker.Write(b)
@@ -82,26 +83,26 @@ const methodConsumeOK = 21
 // TestMoreThanThePrefetch: a broker that sends more than it may is not one to
 // go on with. Nothing waits for it, and nothing is dropped: it has it still.
 func TestMoreThanThePrefetch(t *testing.T) {
-	mux, cc, broker, _ := newIntake(t, 2)
+	mux, cc, broker, _ := newTestConsumeChannel(t, 2)
 	go func() {
-		_, _ = broker.Write(slices.Concat(deliver(1, "a"), deliver(2, "b"), deliver(3, "c"), frame(8, 0)))
+		_, _ = broker.Write(slices.Concat(deliver(1, "a"), deliver(2, "b"), deliver(3, "c"), frameOf(8, 0)))
 	}()
 	_, _ = io.ReadFull(mux, make([]byte, 8))
-	if mux.coalescingConn.alive() || len(cc.deliveries) != 2 {
-		t.Errorf("alive: %v, %d messages", mux.coalescingConn.alive(), len(cc.deliveries))
+	if mux.Conn.Alive() || len(cc.deliveries) != 2 {
+		t.Errorf("alive: %v, %d messages", mux.Conn.Alive(), len(cc.deliveries))
 	}
 }
 
 // TestSettledBeforeTheEnd: acknowledgements are whole frames, and none is
 // written to a channel that the broker has closed: that would cost the connection.
 func TestSettledBeforeTheEnd(t *testing.T) {
-	mux, cc, broker, socket := newIntake(t, 2)
+	mux, cc, broker, socket := newTestConsumeChannel(t, 2)
 	for _, err := range []error{cc.Ack(7, true), cc.Ack(1<<40, false), cc.Nack(8, false, true), cc.Nack(9, true, false)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	closing := frame(frameMethod, 4, u32(methodClose), []byte{404 >> 8, 404 & 0xff}, appendShort(nil, "gone"), make([]byte, 4))
+	closing := frameOf(frame.TypeMethod, 4, u32(frame.MethodChannelClose), []byte{404 >> 8, 404 & 0xff}, frame.AppendShort(nil, "gone"), make([]byte, 4))
 	go func() { _, _ = broker.Write(closing) }()
 	if _, err := io.ReadFull(mux, make([]byte, len(closing))); err != nil {
 		t.Fatal(err)
@@ -110,12 +111,12 @@ func TestSettledBeforeTheEnd(t *testing.T) {
 		t.Error("acknowledged on a closed channel")
 	}
 	_ = mux.Close()
-	<-mux.done
+	<-mux.Done()
 	tag := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 	want := slices.Concat(
-		frame(frameMethod, 4, u32(methodAck), tag(7), []byte{1}), frame(frameMethod, 4, u32(methodAck), tag(1<<40), []byte{0}),
-		frame(frameMethod, 4, u32(methodNack), tag(8), []byte{2}), frame(frameMethod, 4, u32(methodNack), tag(9), []byte{1}))
-	if got := socket.written.Bytes(); !bytes.Equal(got, want) {
+		frameOf(frame.TypeMethod, 4, u32(frame.MethodAck), tag(7), []byte{1}), frameOf(frame.TypeMethod, 4, u32(frame.MethodAck), tag(1<<40), []byte{0}),
+		frameOf(frame.TypeMethod, 4, u32(frame.MethodNack), tag(8), []byte{2}), frameOf(frame.TypeMethod, 4, u32(frame.MethodNack), tag(9), []byte{1}))
+	if got := socket.Written(); !bytes.Equal(got, want) {
 		t.Errorf("written %x, want %x", got, want)
 	}
 }
@@ -185,7 +186,7 @@ func plainly(d adapters.Delivery) string {
 
 // FuzzDecode: nothing that comes in makes reading panic, or lasts.
 func FuzzDecode(f *testing.F) {
-	f.Add(string(appendShort(appendShort(nil, "x"), "k")) + "\xff\xff\x04text\x00")
+	f.Add(string(frame.AppendShort(frame.AppendShort(nil, "x"), "k")) + "\xff\xff\x04text\x00")
 	f.Add("\x00\x00\x20\x00\x00\x00\x00\x0a\x04listA\x00\x00\x00\x00")
 	f.Add("\x00\x00\x20\x00" + strings.Repeat("\x00\x00\x00\xff\x00F", 200))
 	f.Fuzz(func(t *testing.T, text string) {

@@ -11,6 +11,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // What queues count, see decoding.returned.
@@ -28,8 +29,8 @@ func (in *incoming) decode(out *adapters.Delivery) {
 
 // read reads exchange, routing key and properties.
 func (d *decoder) read(text string) {
-	f := fieldReader{text}
-	exchange, key := f.shortString(), f.shortString()
+	f := frame.Reader{S: text}
+	exchange, key := f.ShortString(), f.ShortString()
 	var p properties
 	p.read(&f)
 	ttl, exact := expiration(p.expiration)
@@ -45,12 +46,12 @@ func (d *decoder) read(text string) {
 	d.foreign = p.isForeign() || !exact
 	d.m.UUID = p.messageID
 	d.m.Metadata = make(message.Metadata)
-	for headers := (fieldReader{p.headers}); len(headers.s) > 0; {
-		name, kind := headers.field()
+	for headers := (frame.Reader{S: p.headers}); len(headers.S) > 0; {
+		name, kind := headers.Field()
 		if kind == 'S' {
-			d.textHeader(name, headers.longString())
+			d.textHeader(name, headers.LongString())
 		} else {
-			d.typedHeader(name, headers.value(kind, 0))
+			d.typedHeader(name, headers.Value(kind))
 		}
 	}
 	d.finish(exchange, key)

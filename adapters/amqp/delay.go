@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // Delays are made of queues whose messages live for 1, 2, 4, 8 ... units of
@@ -101,12 +102,12 @@ func destinationQueue(destination string) string {
 // appendLadderHeaders appends the headers that lead a message over the ladder.
 func (r *route) appendLadderHeaders(b []byte) []byte {
 	for steps := r.delayUnits; steps != 0; steps &= steps - 1 {
-		b = appendHeader(b, rungHeader(bits.TrailingZeros64(steps)), "1")
+		b = frame.AppendField(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
-	b = appendHeader(b, headerTo, destinationOf(r.p.To))
-	b = appendHeader(b, headerUntil, strconv.FormatInt(time.Now().Add(r.p.Delay).UnixMilli(), 10))
+	b = frame.AppendField(b, headerTo, destinationOf(r.p.To))
+	b = frame.AppendField(b, headerUntil, strconv.FormatInt(time.Now().Add(r.p.Delay).UnixMilli(), 10))
 	if !r.p.To.Kind.IsExchange() {
-		b = append(appendShort(b, headerBCC), 'A')
+		b = append(frame.AppendShort(b, headerBCC), 'A')
 		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(discardQueue)))
 		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(discardQueue)))
 		b = append(b, discardQueue...)

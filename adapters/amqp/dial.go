@@ -12,11 +12,13 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
 // dial makes a connection to one node: socket, TLS, login, vhost. The first time more is found out
 // about what is no broker.
-func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frameMux, error) {
+func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frame.Mux, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
 	auth, user, err := c.authentication(ctx)
@@ -27,8 +29,8 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 	if err != nil {
 		return nil, nil, c.explain(err, address, user, "")
 	}
-	unhook := context.AfterFunc(ctx, func() { sock.abort(context.Cause(ctx)) })
-	mux := newFrameMux(sock)
+	unhook := context.AfterFunc(ctx, func() { sock.Abort(context.Cause(ctx)) })
+	mux := frame.NewMux(sock)
 	conn, err := amqp091.Open(mux, amqp091.Config{
 		SASL:       []amqp091.Authentication{auth},
 		Vhost:      c.VHost,
@@ -48,12 +50,12 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 	if err == nil {
 		return conn, mux, nil
 	}
-	sock.abort(net.ErrClosed)
-	<-sock.done
+	sock.Abort(net.ErrClosed)
+	<-sock.Done()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx) // whatever amqp091 says, it was because the connection was cut short
 	}
-	heard := sock.greeting()
+	heard := sock.Greeting()
 	if heard == "" && first {
 		heard = c.probeHTTP(context.WithoutCancel(ctx), address)
 	}
@@ -75,7 +77,7 @@ func (c *Config) authentication(ctx context.Context) (auth amqp091.Authenticatio
 	return &saslPlain{Username: "guest", Password: NewSecret("guest")}, "guest", nil
 }
 
-func (c *Config) dialSocket(ctx context.Context, address string) (*coalescingConn, error) {
+func (c *Config) dialSocket(ctx context.Context, address string) (*netio.Conn, error) {
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -98,7 +100,7 @@ func (c *Config) dialSocket(ctx context.Context, address string) (*coalescingCon
 		_ = raw.Close()
 		return nil, err
 	}
-	return newCoalescingConn(conn, raw, c.WriteTimeout), nil
+	return netio.NewConn(conn, raw, c.WriteTimeout), nil
 }
 
 // moduleVersion is this module's, as the program was built with it.

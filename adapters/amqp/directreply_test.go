@@ -91,7 +91,7 @@ func TestReceiveReplies(t *testing.T) {
 func TestRepliesAreLost(t *testing.T) {
 	d, server := connect(t), connect(t)
 	first := openInbox(t, d)
-	d.publisher.current().netConn.abort(errors.New("cut")) // there is one: first is on it
+	d.publisher.current().netConn.Abort(errors.New("cut")) // there is one: first is on it
 	if err := first.why(t); !errors.Is(err, adapters.ErrSessionLost) {
 		t.Errorf("lost for %v", err)
 	}

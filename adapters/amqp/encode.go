@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // Headers that say what AMQP has no property for. They are strings, because
@@ -70,58 +71,37 @@ func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err erro
 	return o, nil
 }
 
-// Kinds of frames, and what is in them, as AMQP numbers it.
-const (
-	frameMethod, frameHeader, frameBody = 1, 2, 3
-	frameHead, frameEnd                 = 7, 0xce // the length of what comes first, and the last byte
-
-	classBasic      = 60
-	methodPublish   = classBasic<<16 | 40
-	methodReturn    = classBasic<<16 | 50
-	methodConsume   = classBasic<<16 | 20
-	methodCancel    = classBasic<<16 | 30
-	methodCancelOk  = classBasic<<16 | 31
-	methodDeliver   = classBasic<<16 | 60
-	methodGet       = classBasic<<16 | 70
-	methodGetOk     = classBasic<<16 | 71
-	methodGetEmpty  = classBasic<<16 | 72
-	methodAck       = classBasic<<16 | 80
-	methodNack      = classBasic<<16 | 120
-	methodClose     = 20<<16 | 40 // of a channel
-	methodConnClose = 10<<16 | 50
-)
-
 // appendTo appends the frames of a publish on a channel to b. seq is a header
 // that tells returns apart, or "". amqp091 does the same with a dozen allocations,
 // which was most of what a publish cost.
 func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) ([]byte, error) {
 	b = slices.Grow(b, len(o.message.Payload)) // and a little more, once
-	b, at := beginFrame(b, frameMethod, channel)
-	b = binary.BigEndian.AppendUint32(b, methodPublish)
+	b, at := frame.Begin(b, frame.TypeMethod, channel)
+	b = binary.BigEndian.AppendUint32(b, frame.MethodPublish)
 	b = append(b, 0, 0) // reserved
-	b = appendShort(b, o.exchange)
-	b = appendShort(b, o.key)
+	b = frame.AppendShort(b, o.exchange)
+	b = frame.AppendShort(b, o.key)
 	mandatory := byte(0)
 	if o.p.Mandatory {
 		mandatory = 1
 	}
-	b = endFrame(append(b, mandatory), at)
+	b = frame.End(append(b, mandatory), at)
 
-	b, at = beginFrame(b, frameHeader, channel)
-	b = append(b, 0, classBasic, 0, 0)
+	b, at = frame.Begin(b, frame.TypeHeader, channel)
+	b = append(b, 0, frame.ClassBasic, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(o.message.Payload)))
-	b = endFrame(o.appendProperties(b, seq), at)
+	b = frame.End(o.appendProperties(b, seq), at)
 	if size := len(b) - at; largest > 0 && size > largest {
 		return nil, invalid("metadata and properties of %d bytes, at most %d fit", size, largest)
 	}
 
 	for body := o.message.Payload; len(body) > 0; {
 		n := len(body)
-		if most := largest - frameHead - 1; largest > 0 {
+		if most := largest - frame.HeadSize - 1; largest > 0 {
 			n = min(n, most)
 		}
-		b, at = beginFrame(b, frameBody, channel)
-		b = endFrame(append(b, body[:n]...), at)
+		b, at = frame.Begin(b, frame.TypeBody, channel)
+		b = frame.End(append(b, body[:n]...), at)
 		body = body[n:]
 	}
 	return b, nil
@@ -157,7 +137,7 @@ func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 	text := func(flag uint16, s string) {
 		if s != "" {
 			flags |= flag
-			b = appendShort(b, s)
+			b = frame.AppendShort(b, s)
 		}
 	}
 	text(flagContentType, p.ContentType)
@@ -195,33 +175,33 @@ func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) [
 	if o.foreign != nil {
 		b, metadata = o.foreign.appendHeaders(b, o)
 	} else if o.uuidHeader {
-		b = appendHeader(b, headerUUID, o.message.UUID)
+		b = frame.AppendField(b, headerUUID, o.message.UUID)
 	}
 	for key, value := range metadata {
-		b = appendHeader(b, escapeKey(key), value)
+		b = frame.AppendField(b, escapeKey(key), value)
 	}
 	if p.Attempt > 1 {
-		b = appendHeader(b, headerAttempt, strconv.Itoa(p.Attempt))
+		b = frame.AppendField(b, headerAttempt, strconv.Itoa(p.Attempt))
 	}
 	if p.Lost > 0 {
-		b = appendHeader(b, headerLost, strconv.Itoa(p.Lost))
+		b = frame.AppendField(b, headerLost, strconv.Itoa(p.Lost))
 	}
 	if o.resent {
-		b = appendHeader(b, headerResent, "1")
+		b = frame.AppendField(b, headerResent, "1")
 	}
 	if told && p.Priority != level {
-		b = appendHeader(b, headerPriority, strconv.Itoa(int(p.Priority)))
+		b = frame.AppendField(b, headerPriority, strconv.Itoa(int(p.Priority)))
 	} else if told && o.foreign != nil && o.foreign.props.flags&flagPriority == 0 {
-		b = appendHeader(b, headerPriority, "")
+		b = frame.AppendField(b, headerPriority, "")
 	}
 	if p.Key != "" && p.To.Kind == adapters.Queue {
-		b = appendHeader(b, headerKey, p.Key)
+		b = frame.AppendField(b, headerKey, p.Key)
 	}
 	if seq != "" {
-		b = appendHeader(b, headerSeq, seq)
+		b = frame.AppendField(b, headerSeq, seq)
 	}
 	if ttl := o.ttl(); ttl != "" && !o.expires() {
-		b = appendHeader(b, headerTTL, ttl)
+		b = frame.AppendField(b, headerTTL, ttl)
 	}
 	if o.delayUnits > 0 {
 		b = o.appendLadderHeaders(b)
@@ -232,29 +212,6 @@ func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) [
 	}
 	binary.BigEndian.PutUint32(b[at:], uint32(n))
 	return b
-}
-
-// beginFrame returns also where the frame begins, for endFrame.
-func beginFrame(b []byte, kind byte, channel uint16) ([]byte, int) {
-	at := len(b)
-	b = append(b, kind)
-	b = binary.BigEndian.AppendUint16(b, channel)
-	return append(b, 0, 0, 0, 0), at
-}
-
-func endFrame(b []byte, at int) []byte {
-	binary.BigEndian.PutUint32(b[at+3:], uint32(len(b)-at-frameHead))
-	return append(b, frameEnd)
-}
-
-// appendShort appends a string of at most 255 bytes, which is what it was
-// validated to have.
-func appendShort(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
-
-func appendHeader(b []byte, name, value string) []byte {
-	b = append(appendShort(b, name), 'S')
-	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
-	return append(b, value...)
 }
 
 // isReserved reports whether a header of this name would not just be carried:

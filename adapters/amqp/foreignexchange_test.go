@@ -36,8 +36,8 @@ func TestForeignExchange(t *testing.T) {
 	}
 
 	// The next session finds it out again, and gets again what was in hand.
-	d.consumers[0].current().netConn.abort(errors.New("cut"))
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.consumers[0].current().netConn.Abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	delayed := to
 	delayed.Delay = 1
 	publish(t, d, delayed, "second")

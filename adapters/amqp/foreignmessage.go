@@ -9,6 +9,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // A message of somebody else's may say more than adapters.Properties and metadata have room for:
@@ -62,18 +63,18 @@ func (o foreignProperties) parse() *foreignMessage {
 	var out adapters.Delivery
 	d := decoder{m: new(message.Message), out: &out}
 	d.read(string(o))
-	f := fieldReader{string(o)}
-	f.shortString()
-	f.shortString()
+	f := frame.Reader{S: string(o)}
+	f.ShortString()
+	f.ShortString()
 	foreign := &foreignMessage{decoded: out.Properties, uuid: d.m.UUID}
 	foreign.props.read(&f)
 	foreign.ttl = foreign.props.expiration
 	if d.delayed {
 		foreign.props.priority = foreign.decoded.Priority
 	}
-	for f = (fieldReader{foreign.props.headers}); len(f.s) > 0; {
-		name, rest := f.shortString(), f.s
-		value := text(f.value(byte(f.uint(1)), 0))
+	for f = (frame.Reader{S: foreign.props.headers}); len(f.S) > 0; {
+		name, rest := f.ShortString(), f.S
+		value := text(f.Value(byte(f.Uint(1))))
 		switch key, isMetadata := metadataKey(name); {
 		case name == headerTTL:
 			foreign.ttl = value
@@ -83,7 +84,7 @@ func (o foreignProperties) parse() *foreignMessage {
 			if copiesMessage(name) {
 				name = headerEscape + name
 			}
-			foreign.headers = append(foreign.headers, foreignHeader{name, key, value, rest[:len(rest)-len(f.s)]})
+			foreign.headers = append(foreign.headers, foreignHeader{name, key, value, rest[:len(rest)-len(f.S)]})
 		}
 	}
 	return foreign
@@ -144,15 +145,15 @@ func (foreign *foreignMessage) appendHeaders(b []byte, o *outgoing) ([]byte, mes
 	for _, h := range foreign.headers {
 		if h.name == headerUUID {
 			if o.message.UUID == foreign.uuid {
-				b = append(appendShort(b, h.name), h.raw...)
+				b = append(frame.AppendShort(b, h.name), h.raw...)
 			}
 		} else if value, is := rest[h.key]; is && value == h.text {
-			b = append(appendShort(b, h.name), h.raw...)
+			b = append(frame.AppendShort(b, h.name), h.raw...)
 			delete(rest, h.key)
 		}
 	}
 	if foreign.props.userID != "" && foreign.props.userID != o.user {
-		b = appendHeader(b, headerUserID, foreign.props.userID)
+		b = frame.AppendField(b, headerUserID, foreign.props.userID)
 		delete(rest, headerUserID)
 	}
 	return b, rest

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // sentOn is what a delivery is sent with, its headers in order, if it is sent on as it was received.
@@ -26,22 +27,22 @@ func sentOn(t *testing.T, text string, change func(*adapters.Publication, *messa
 		t.Fatalf("%v\n%q", err, text)
 	}
 	o.user = "me"
-	f := fieldReader{string(o.appendProperties(nil, ""))}
+	f := frame.Reader{S: string(o.appendProperties(nil, ""))}
 	var sent properties
 	sent.read(&f)
-	if f.s != "" {
-		t.Fatalf("behind the properties: %q", f.s)
+	if f.S != "" {
+		t.Fatalf("behind the properties: %q", f.S)
 	}
 	return sent, headersOf(sent.headers)
 }
 
 // headersOf are the headers of a table but those that are this package's or the broker's.
 func headersOf(table string) (list []string) {
-	for f := (fieldReader{table}); len(f.s) > 0; {
-		name, rest := f.shortString(), f.s
-		f.value(byte(f.uint(1)), 0)
+	for f := (frame.Reader{S: table}); len(f.S) > 0; {
+		name, rest := f.ShortString(), f.S
+		f.Value(byte(f.Uint(1)))
 		if _, ok := metadataKey(name); (ok || name == headerUUID) && name != headerUserID {
-			list = append(list, fmt.Sprintf("%q %q", name, rest[:len(rest)-len(f.s)]))
+			list = append(list, fmt.Sprintf("%q %q", name, rest[:len(rest)-len(f.S)]))
 		}
 	}
 	return list
@@ -66,7 +67,7 @@ func FuzzSentOn(f *testing.F) {
 		"\x01nI\x00\x00\x00\x05", "\x01tF\x00\x00\x00\x08\x01aF\x00\x00\x00\x00", "\x03x-aS\x00\x00\x00\x01v", "\x02CCA\x00\x00\x00\x00")
 	f.Fuzz(func(t *testing.T, text string) {
 		// Only what a broker could deliver: read and written again it is the same.
-		in := fieldReader{text}
+		in := frame.Reader{S: text}
 		var was properties
 		was.read(&in)
 		again := was.appendTo(nil, func(b []byte) []byte {
@@ -76,13 +77,13 @@ func FuzzSentOn(f *testing.F) {
 			return append(binary.BigEndian.AppendUint32(b, uint32(len(was.headers))), was.headers...)
 		})
 		names := map[string]bool{}
-		for f := (fieldReader{was.headers}); len(f.s) > 0; {
-			name, kind := f.field()
+		for f := (frame.Reader{S: was.headers}); len(f.S) > 0; {
+			name, kind := f.Field()
 			if !strings.ContainsRune("StbBsuIilLfdDTxAFV", rune(kind)) || names[name] || copiesMessage(name) || strings.HasPrefix(name, "motif-") {
 				return
 			}
 			names[name] = true
-			f.value(kind, 0)
+			f.Value(kind)
 		}
 		if !bytes.Equal(again, []byte(text)) || was.flags&3 != 0 || was.userID != "me" && was.flags&flagUserID != 0 || len(names) == 0 && was.flags&flagHeaders != 0 {
 			return

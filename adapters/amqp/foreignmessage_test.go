@@ -15,6 +15,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
@@ -194,9 +195,9 @@ func withoutOurs(d amqp091.Delivery) amqp091.Publishing {
 
 // onTheWire is a message's properties byte by byte, without what Motif or the broker added.
 func onTheWire(d adapters.Delivery) string {
-	f := fieldReader{d.Settler.(*incoming).header}
-	f.shortString()
-	f.shortString()
+	f := frame.Reader{S: d.Settler.(*incoming).header}
+	f.ShortString()
+	f.ShortString()
 	var p properties
 	p.read(&f)
 	headers := slices.DeleteFunc(headersOf(p.headers), func(h string) bool { return strings.HasPrefix(h, `"motif-`) })

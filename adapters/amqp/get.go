@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // Get implements [adapters.Getter]. The message has a channel of its own until
@@ -89,16 +90,16 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, error) {
 	closes := ch.NotifyClose(make(chan *amqp091.Error, 1))
 	var err error
-	if cc.number, err = cc.mux.channelNumber(ch); err != nil {
+	if cc.number, err = cc.mux.ChannelNumber(ch); err != nil {
 		return nil, err
 	}
-	if err = cc.mux.attach(cc.number, cc); err != nil {
+	if err = cc.mux.Attach(cc.number, cc); err != nil {
 		return nil, err
 	}
-	b, at := beginFrame(nil, frameMethod, cc.number)
-	b = binary.BigEndian.AppendUint32(b, methodGet)
-	b = appendShort(append(b, 0, 0), queue)
-	if err = cc.write(endFrame(append(b, 0), at)); err != nil { // to be acknowledged
+	b, at := frame.Begin(nil, frame.TypeMethod, cc.number)
+	b = binary.BigEndian.AppendUint32(b, frame.MethodGet)
+	b = frame.AppendShort(append(b, 0, 0), queue)
+	if err = cc.write(frame.End(append(b, 0), at)); err != nil { // to be acknowledged
 		return nil, err
 	}
 	select {

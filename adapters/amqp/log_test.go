@@ -25,7 +25,7 @@ func TestTheBusLoggerHearsOfOutages(t *testing.T) {
 	cut := func(d *Driver) {
 		t.Helper()
 		eventually(t, "it has a session", func() bool { return d.publisher.current() != nil })
-		d.publisher.current().netConn.abort(errors.New("cut"))
+		d.publisher.current().netConn.Abort(errors.New("cut"))
 	}
 	cut(opened.Driver().(*Driver))
 	eventually(t, "the bus's logger hears of it", func() bool { return strings.Contains(bus.String(), "connection lost") })

@@ -2,6 +2,8 @@ package amqp
 
 import (
 	"encoding/binary"
+
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // Flags of the properties that a message has, in the order in which these follow.
@@ -44,28 +46,28 @@ type properties struct {
 }
 
 // read reads those of a message.
-func (p *properties) read(r *fieldReader) {
-	p.flags = uint16(r.uint(2))
+func (p *properties) read(r *frame.Reader) {
+	p.flags = uint16(r.Uint(2))
 	p.contentType = p.readText(r, flagContentType)
 	p.contentEncoding = p.readText(r, flagEncoding)
 	if p.flags&flagHeaders != 0 {
-		p.headers = r.longString()
+		p.headers = r.LongString()
 	}
 	if p.flags&flagDeliveryMode != 0 {
-		p.deliveryMode = uint8(r.uint(1))
+		p.deliveryMode = uint8(r.Uint(1))
 	}
 	if p.flags&flagPriority != 0 {
-		p.priority = uint8(r.uint(1))
+		p.priority = uint8(r.Uint(1))
 	}
 	p.correlationID = p.readText(r, flagCorrelation)
 	p.replyTo = p.readText(r, flagReplyTo)
 	p.expiration = p.readText(r, flagExpiration)
 	if p.flags&flagMessageID != 0 {
-		p.messageID = r.shortString()
+		p.messageID = r.ShortString()
 		p.irregular = p.irregular || p.messageID == ""
 	}
 	if p.flags&flagTimestamp != 0 {
-		p.timestamp = r.uint(8)
+		p.timestamp = r.Uint(8)
 	}
 	if p.flags&(flagType|flagUserID|flagAppID|flagClusterID) != 0 {
 		p.kind, p.userID = p.readText(r, flagType), p.readText(r, flagUserID)
@@ -73,11 +75,11 @@ func (p *properties) read(r *fieldReader) {
 	}
 }
 
-func (p *properties) readText(r *fieldReader, flag uint16) string {
+func (p *properties) readText(r *frame.Reader, flag uint16) string {
 	if p.flags&flag == 0 {
 		return ""
 	}
-	s := r.shortString()
+	s := r.ShortString()
 	p.irregular = p.irregular || s == "" || !isPlain(s)
 	return s
 }
@@ -106,7 +108,7 @@ func (p *properties) appendTo(b []byte, appendHeaders func([]byte) []byte) []byt
 	b = append(b, 0, 0)
 	text := func(flag uint16, s string) {
 		if p.flags&flag != 0 {
-			b = appendShort(b, s)
+			b = frame.AppendShort(b, s)
 		}
 	}
 	text(flagContentType, p.contentType)

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
 // Publish implements [adapters.Driver]. Its messages are under way together,
@@ -328,7 +329,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 // sendWhenRoom sends a message. Large ones go one after the other, each once there is
 // room: all that had found room could be too many for a broker that stands still.
 func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o *outgoing, done func(error)) error {
-	if len(o.message.Payload) < largeMessage {
+	if len(o.message.Payload) < netio.LargeMessage {
 		return pc.send(ctx, o, done)
 	}
 	select {
@@ -339,7 +340,7 @@ func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for wait := conn.netConn.waitRoom(); wait != nil; wait = conn.netConn.waitRoom() {
+	for wait := conn.netConn.WaitRoom(); wait != nil; wait = conn.netConn.WaitRoom() {
 		select {
 		case <-wait:
 		case <-conn.ctx.Done():
@@ -382,7 +383,7 @@ func (d *Driver) writableConnection(ctx context.Context) (*connection, error) {
 		wait, reason := conn.blocked()
 		if wait == nil {
 			reason = "it does not read"
-			if wait = conn.netConn.waitRoom(); wait == nil {
+			if wait = conn.netConn.WaitRoom(); wait == nil {
 				return conn, nil
 			}
 		}

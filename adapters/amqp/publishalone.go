@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // The broker closes a channel for one publish that it does not like, and what is in flight there
@@ -95,9 +96,9 @@ func (pc *publishChannel) releaseOthers(again bool) {
 const probeTag = "motif-ping"
 
 func appendProbe(b []byte, channel uint16) []byte {
-	b, at := beginFrame(b, frameMethod, channel)
-	b = binary.BigEndian.AppendUint32(b, methodCancel)
-	return endFrame(append(appendShort(b, probeTag), 0), at)
+	b, at := frame.Begin(b, frame.TypeMethod, channel)
+	b = binary.BigEndian.AppendUint32(b, frame.MethodCancel)
+	return frame.End(append(frame.AppendShort(b, probeTag), 0), at)
 }
 
 // probeAnswered is for when the broker has come to what went alone, and has nothing against it.

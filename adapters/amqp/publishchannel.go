@@ -11,6 +11,8 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
 // publishChannel is a channel in confirm mode. Many goroutines publish through it at the
@@ -19,7 +21,7 @@ type publishChannel struct {
 	driver   *Driver
 	conn     *connection
 	ch       *amqp091.Channel
-	mux      *frameMux
+	mux      *frame.Mux
 	number   uint16
 	frameMax int // bytes of a frame
 	opened   time.Time
@@ -42,7 +44,7 @@ type publishChannel struct {
 }
 
 // maxKeptPublishBuffer is the capacity of a buffer that is kept for the next message.
-const maxKeptPublishBuffer = 4 * largeMessage
+const maxKeptPublishBuffer = 4 * netio.LargeMessage
 
 // nackTrustTime is how old a channel is whose refusals are believed no more. Of a quorum
 // queue whose leader's node has just died, a new channel can be told that it takes
@@ -89,9 +91,9 @@ func (conn *connection) newPublishChannel() (*publishChannel, error) {
 		driver: conn.supervisor.driver, conn: conn, ch: ch, mux: conn.mux, frameMax: conn.amqp.Config.FrameSize, opened: time.Now(),
 		oldest: 1, next: 1, pending: make([]pendingPublish, 64), pendingIDs: make(map[string]int), accepted: make(map[string]struct{}),
 	}
-	if pc.number, err = conn.mux.channelNumber(ch); err == nil {
+	if pc.number, err = conn.mux.ChannelNumber(ch); err == nil {
 		if err = ch.Confirm(false); err == nil {
-			err = conn.mux.attach(pc.number, pc)
+			err = conn.mux.Attach(pc.number, pc)
 		}
 	}
 	if err != nil {
@@ -102,7 +104,7 @@ func (conn *connection) newPublishChannel() (*publishChannel, error) {
 }
 
 func (pc *publishChannel) close() {
-	pc.mux.detach(pc.number, pc, adapters.ErrClosed)
+	pc.mux.Detach(pc.number, pc, adapters.ErrClosed)
 	_ = pc.ch.Close()
 }
 
@@ -198,7 +200,7 @@ func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) error
 	if pc.next-pc.oldest == uint64(len(pc.pending)) {
 		pc.grow()
 	}
-	if _, err := pc.mux.coalescingConn.Write(buf); err != nil { // between two of amqp091's
+	if err := pc.mux.WriteFrames(buf); err != nil { // between two of amqp091's
 		return err
 	}
 	if pub.mandatory {
@@ -235,25 +237,25 @@ func (pc *publishChannel) returnKey(id string) returnKey {
 
 // handleFrame takes what the broker says of a publish, or returns false if a frame is
 // about something else.
-func (pc *publishChannel) handleFrame(frame []byte) bool {
-	switch frame[0] {
-	case frameBody: // of a return
+func (pc *publishChannel) HandleFrame(raw []byte) bool {
+	switch raw[0] {
+	case frame.TypeBody: // of a return
 		return true
-	case frameHeader:
-		pc.markReturned(readReturnKey(string(frame[frameHead : len(frame)-1])))
+	case frame.TypeHeader:
+		pc.markReturned(readReturnKey(string(raw[frame.HeadSize : len(raw)-1])))
 		return true
 	}
-	switch m := methodOf(frame); m {
-	case methodReturn: // its header says of what
+	switch m := frame.MethodOf(raw); m {
+	case frame.MethodReturn: // its header says of what
 		return true
-	case methodAck, methodNack:
-		const at = frameHead + 4
-		if len(frame) < at+8+1+1 {
+	case frame.MethodAck, frame.MethodNack:
+		const at = frame.HeadSize + 4
+		if len(raw) < at+8+1+1 {
 			return false
 		}
-		pc.confirm(binary.BigEndian.Uint64(frame[at:]), frame[at+8]&1 != 0, m == methodAck)
+		pc.confirm(binary.BigEndian.Uint64(raw[at:]), raw[at+8]&1 != 0, m == frame.MethodAck)
 		return true
-	case methodCancelOk: // it can only be ours
+	case frame.MethodCancelOK: // it can only be ours
 		pc.probeAnswered()
 		return true
 	}
@@ -334,7 +336,7 @@ func (pc *publishChannel) notify() {
 
 // closed lets nothing more be sent. What has no answer yet is unconfirmed, unless it is certain that the
 // broker did not take it.
-func (pc *publishChannel) closed(why error) {
+func (pc *publishChannel) Closed(why error) {
 	if pc.driver.ctx.Err() != nil {
 		why = adapters.ErrClosed
 	}
@@ -369,35 +371,35 @@ func (pc *publishChannel) closed(why error) {
 
 // readReturnKey reads from the header of a returned message what it is told by.
 func readReturnKey(header string) (t returnKey) {
-	r := fieldReader{header}
-	r.next(12) // class, weight, size
-	flags := uint16(r.uint(2))
+	r := frame.Reader{S: header}
+	r.Next(12) // class, weight, size
+	flags := uint16(r.Uint(2))
 	for _, flag := range []uint16{flagContentType, flagEncoding} {
 		if flags&flag != 0 {
-			r.shortString()
+			r.ShortString()
 		}
 	}
 	if flags&flagHeaders != 0 {
-		for table := (fieldReader{r.longString()}); len(table.s) > 0; {
+		for table := (frame.Reader{S: r.LongString()}); len(table.S) > 0; {
 			// Between a publish and its return the broker may have added headers of any type.
-			name, kind := table.field()
-			if value, _ := table.value(kind, 0).(string); name == headerSeq {
+			name, kind := table.Field()
+			if value, _ := table.Value(kind).(string); name == headerSeq {
 				t.seq = value
 			}
 		}
 	}
 	for _, flag := range []uint16{flagDeliveryMode, flagPriority} {
 		if flags&flag != 0 {
-			r.next(1)
+			r.Next(1)
 		}
 	}
 	for _, flag := range []uint16{flagCorrelation, flagReplyTo, flagExpiration} {
 		if flags&flag != 0 {
-			r.shortString()
+			r.ShortString()
 		}
 	}
 	if flags&flagMessageID != 0 {
-		t.id = r.shortString()
+		t.id = r.ShortString()
 	}
 	return t
 }

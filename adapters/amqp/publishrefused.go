@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // errNotStored is in the error of a publish that the broker has certainly not taken, and that may
@@ -29,23 +30,23 @@ type refusal struct {
 // findRefused finds out which publish the channel was closed for, or returns nil if it was for none. The
 // lock is held.
 func (pc *publishChannel) findRefused(why error) *refusal {
-	var c *closeError
-	if !errors.As(why, &c) || !c.channel {
+	var c *frame.CloseError
+	if !errors.As(why, &c) || !c.Channel {
 		return nil
 	}
-	r := pc.candidates(func(pub *pendingPublish) bool { return isAbout(c.err, pub) })
+	r := pc.candidates(func(pub *pendingPublish) bool { return isAbout(c.Err, pub) })
 	if r == nil { // the broker does not say, or cuts it short
 		r = pc.candidates(func(*pendingPublish) bool { return true })
 	}
 	if r == nil {
 		return nil
 	}
-	limit := sizeLimit(c.err)
+	limit := sizeLimit(c.Err)
 	if r.first == r.last || limit > 0 { // each of those that are too large would have been refused: it was the first
 		r.last = r.first
 		r.err = pc.refusalError(c, pc.at(r.first))
 	}
-	pc.conn.refusals.add(c.err, limit, pc.at(r.first), r.err != nil)
+	pc.conn.refusals.add(c.Err, limit, pc.at(r.first), r.err != nil)
 	return r
 }
 
@@ -74,18 +75,18 @@ func (r *refusal) answer(tag uint64, why error) error {
 }
 
 // refusalError is the error of the publish that a channel was closed for.
-func (pc *publishChannel) refusalError(c *closeError, pub *pendingPublish) error {
+func (pc *publishChannel) refusalError(c *frame.CloseError, pub *pendingPublish) error {
 	pc.conn.mu.Lock()
 	withheld := pc.conn.undeclarable[pub.exchange]
 	pc.conn.mu.Unlock()
 	switch {
-	case sizeLimit(c.err) > 0:
+	case sizeLimit(c.Err) > 0:
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrTooLarge, c)
-	case c.err.Code == amqp091.AccessRefused:
+	case c.Err.Code == amqp091.AccessRefused:
 		return fmt.Errorf("amqp: %w: %w", ErrAccess, c)
-	case c.err.Code == amqp091.NotFound && withheld != nil:
+	case c.Err.Code == amqp091.NotFound && withheld != nil:
 		return fmt.Errorf("amqp: %w: %w, and it may not be declared: %w", ErrAccess, c, withheld)
-	case c.err.Code == amqp091.NotFound: // the exchange was deleted, and is declared again
+	case c.Err.Code == amqp091.NotFound: // the exchange was deleted, and is declared again
 		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrNotFound, errNotStored, c)
 	}
 	return fmt.Errorf("amqp: %w: %w", adapters.ErrInvalid, c)

@@ -14,6 +14,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -146,8 +147,8 @@ func TestPrivateAfterReconnect(t *testing.T) {
 	private := subscribe(t, d, adapters.Source{Endpoint: x, Keys: []string{"a.#"}, Prefetch: 1})
 	reply := subscribe(t, d, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 1})
 	names := []string{private.Address(), reply.Address()}
-	d.consumers[0].current().netConn.abort(errors.New("cut"))
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.consumers[0].current().netConn.Abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	eventually(t, "both have new names", func() bool { return private.Address() != names[0] && reply.Address() != names[1] })
 	publish(t, d, adapters.Publication{To: x, Key: "a.b"}, "1")
 	receiveAll(t, private, "1")
@@ -172,7 +173,7 @@ func TestDeclaredAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	publish(t, d, mandatory(q), "1")
 	for key, want := range map[string]error{"a": adapters.ErrUnroutable, "b": nil, "c": nil} {
 		if err := d.Publish(ctx, adapters.Publication{To: x, Key: key, Mandatory: true}, msg(key)); !errors.Is(err, want) {
@@ -255,14 +256,15 @@ func TestFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := d.publisher.current().netConn
-	var most atomic.Int64
+	var mu sync.Mutex
+	most := 0
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
 			defer func() {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				most.Store(max(most.Load(), int64(len(c.pending))))
+				mu.Lock()
+				defer mu.Unlock()
+				most = max(most, c.Buffered())
 			}()
 			start := time.Now()
 			m := msg("large")
@@ -277,7 +279,7 @@ func TestFrozen(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if most := most.Load(); most == 0 || most > highWater+2<<20 {
+	if most == 0 || most > netio.HighWater+2<<20 {
 		t.Errorf("%d bytes were kept for a broker that does not read", most)
 	}
 	all.Go(func() {

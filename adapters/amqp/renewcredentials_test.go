@@ -70,7 +70,7 @@ func TestResolvedAddresses(t *testing.T) {
 	d := connect(t, resolve)
 	sub := subscribe(t, d, fromQueue(unique(t), 1))
 	before := asked.Load()
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	publish(t, d, toQueue(sub.Address()), "a")
 	receiveAll(t, sub, "a")
 	if asked.Load() <= before {

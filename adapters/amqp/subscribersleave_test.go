@@ -68,7 +68,7 @@ func TestSubscribersComeAndGo(t *testing.T) {
 				case 0:
 					_ = sub.Stop()
 				case 1:
-					one.consumers[0].current().netConn.abort(errors.New("cut"))
+					one.consumers[0].current().netConn.Abort(errors.New("cut"))
 				}
 				_ = one.Close(context.Background())
 			}

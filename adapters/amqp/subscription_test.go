@@ -257,7 +257,7 @@ func TestPrivateEnds(t *testing.T) {
 	}
 	p := adapters.Publication{To: x, Mandatory: true}
 	wantErr(t, "publish to nobody", d.Publish(ctx, p, msg("c")), adapters.ErrUnroutable)
-	d.consumers[0].current().netConn.abort(errors.New("cut"))
+	d.consumers[0].current().netConn.Abort(errors.New("cut"))
 	<-a.Message.Context().Done()
 	settle(t, a, adapters.Ack)
 }

@@ -125,7 +125,7 @@ func TestTLS(t *testing.T) {
 	sub := subscribe(t, d, fromQueue(q, 1))
 	publish(t, d, mandatory(q), ids("m", 50)...)
 	receiveAll(t, sub, ids("m", 50)...)
-	d.publisher.current().netConn.abort(errors.New("cut"))
+	d.publisher.current().netConn.Abort(errors.New("cut"))
 	publish(t, d, mandatory(q), "again")
 	receiveAll(t, sub, "again")
 

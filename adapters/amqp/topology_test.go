@@ -127,7 +127,7 @@ func TestGet(t *testing.T) {
 	if a = get("a"); !a.Redelivered {
 		t.Error("not redelivered")
 	}
-	d.consumers[0].current().netConn.abort(errors.New("cut"))
+	d.consumers[0].current().netConn.Abort(errors.New("cut"))
 	<-a.Message.Context().Done()
 	wantErr(t, "cause", context.Cause(a.Message.Context()), adapters.ErrSessionLost)
 	wantErr(t, "late settle", a.Settle(ctx, adapters.Ack), adapters.ErrStaleDelivery)

@@ -54,7 +54,7 @@ func TestPassingExclusiveUse(t *testing.T) {
 	other := foreignChannel(t, v.URL)
 	eventually(t, "another consumes it exclusively, while the subscription has lost its session", func() bool {
 		if conn := d.consumers[0].current(); conn != nil {
-			conn.netConn.abort(errors.New("cut"))
+			conn.netConn.Abort(errors.New("cut"))
 		}
 		_, err := other.Consume("q", "other", true, true, false, false, nil)
 		if err != nil {

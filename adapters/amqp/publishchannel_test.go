@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,11 +15,14 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio/netiotest"
 )
 
 // scripted is a socket that a test writes what is read from.
 type scripted struct {
-	*fakeSocket
+	*netiotest.Socket
 	in       *io.PipeReader
 	deadline atomic.Pointer[time.Time] // of reads
 }
@@ -34,31 +36,31 @@ func (s *scripted) Read(p []byte) (int, error) { return s.in.Read(p) }
 
 // newScript returns frames, with a pipe on channel 3, and where to write what
 // the broker says.
-func newScript(t *testing.T) (*frameMux, *publishChannel, *io.PipeWriter, *scripted) {
+func newScript(t *testing.T) (*frame.Mux, *publishChannel, *io.PipeWriter, *scripted) {
 	t.Helper()
 	in, broker := io.Pipe()
-	s := &scripted{fakeSocket: newFakeSocket(), in: in}
-	mux := newFrameMux(newCoalescingConn(s, s, time.Second))
+	s := &scripted{Socket: netiotest.NewSocket(), in: in}
+	mux := frame.NewMux(netio.NewConn(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
 	pc := &publishChannel{
 		driver: d, conn: new(connection), mux: mux, number: 3, frameMax: 4096, opened: time.Now(),
 		oldest: 1, next: 1, pending: make([]pendingPublish, 1), pendingIDs: map[string]int{}, accepted: map[string]struct{}{"": {}},
 	}
 	pc.conn.largestTaken.Store(1 << 20)
-	if err := mux.attach(pc.number, pc); err != nil {
+	if err := mux.Attach(pc.number, pc); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = broker.Close()
-		mux.abort(io.EOF)
-		<-mux.done
+		mux.Abort(io.EOF)
+		<-mux.Done()
 	})
 	return mux, pc, broker, s
 }
 
-func frame(kind byte, channel uint16, parts ...[]byte) []byte {
-	b, at := beginFrame(nil, kind, channel)
-	return endFrame(append(b, bytes.Join(parts, nil)...), at)
+func frameOf(kind byte, channel uint16, parts ...[]byte) []byte {
+	b, at := frame.Begin(nil, kind, channel)
+	return frame.End(append(b, bytes.Join(parts, nil)...), at)
 }
 
 func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
@@ -68,7 +70,7 @@ func confirm(method uint32, tag uint64, multiple bool) []byte {
 	if multiple {
 		flag[0] = 1
 	}
-	return frame(frameMethod, 3, u32(method), binary.BigEndian.AppendUint64(nil, tag), flag)
+	return frameOf(frame.TypeMethod, 3, u32(method), binary.BigEndian.AppendUint64(nil, tag), flag)
 }
 
 // answers sends n messages and returns where their answers come.
@@ -99,29 +101,29 @@ func answered(c chan error) (error, bool) {
 	}
 }
 
-// TestFramesDivide: the pipe's frames are its own, however the stream is cut
+// TestConfirmsDivide: the pipe's frames are its own, however the stream is cut
 // up, and the rest comes through unchanged.
-func TestFramesDivide(t *testing.T) {
-	large := frame(frameBody, 5, bytes.Repeat([]byte("x"), 3*readSize))
+func TestConfirmsDivide(t *testing.T) {
+	large := frameOf(frame.TypeBody, 5, bytes.Repeat([]byte("x"), 96<<10))
 	reply := func(seq, id string) []byte { // the header of a returned message
-		table := appendHeader(nil, "other", "S")
-		table = append(appendShort(table, "number"), 'l', 0, 0, 0, 0, 0, 0, 0, 9)
+		table := frame.AppendField(nil, "other", "S")
+		table = append(frame.AppendShort(table, "number"), 'l', 0, 0, 0, 0, 0, 0, 0, 9)
 		if seq != "" {
-			table = appendHeader(table, headerSeq, seq)
+			table = frame.AppendField(table, headerSeq, seq)
 		}
-		return frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0xb0, 0x80},
-			appendShort(nil, "text/plain"), u32(uint32(len(table))), table, []byte{2}, appendShort(nil, id))
+		return frameOf(frame.TypeHeader, 3, []byte{0, frame.ClassBasic, 0, 0}, make([]byte, 8), []byte{0xb0, 0x80},
+			frame.AppendShort(nil, "text/plain"), u32(uint32(len(table))), table, []byte{2}, frame.AppendShort(nil, id))
 	}
-	returned := frame(frameMethod, 3, u32(methodReturn), []byte("whatever"))
+	returned := frameOf(frame.TypeMethod, 3, u32(frame.MethodReturn), []byte("whatever"))
 	theirs := [][]byte{
-		frame(8, 0), frame(frameMethod, 4, u32(methodAck), make([]byte, 9)), large, frame(frameMethod, 3, u32(85<<16|11)),
-		frame(frameHeader, 4, []byte("header")), frame(frameMethod, 0, u32(10<<16|60), []byte("\x03low")),
+		frameOf(8, 0), frameOf(frame.TypeMethod, 4, u32(frame.MethodAck), make([]byte, 9)), large, frameOf(frame.TypeMethod, 3, u32(85<<16|11)),
+		frameOf(frame.TypeHeader, 4, []byte("header")), frameOf(frame.TypeMethod, 0, u32(10<<16|60), []byte("\x03low")),
 	}
 	stream := slices.Concat(
-		theirs[0], confirm(methodAck, 2, false), theirs[1],
-		returned, reply("", "id 3"), frame(frameBody, 3, bytes.Repeat([]byte("y"), 2*readSize)), theirs[2],
-		confirm(methodNack, 4, false), confirm(methodAck, 3, true), theirs[3],
-		confirm(methodAck, 99, false), confirm(methodAck, 1, false), confirm(methodAck, 7, true), theirs[4], theirs[5],
+		theirs[0], confirm(frame.MethodAck, 2, false), theirs[1],
+		returned, reply("", "id 3"), frameOf(frame.TypeBody, 3, bytes.Repeat([]byte("y"), 64<<10)), theirs[2],
+		confirm(frame.MethodNack, 4, false), confirm(frame.MethodAck, 3, true), theirs[3],
+		confirm(frame.MethodAck, 99, false), confirm(frame.MethodAck, 1, false), confirm(frame.MethodAck, 7, true), theirs[4], theirs[5],
 	)
 	for _, size := range []int{1, 7, 100, 4096, len(stream)} {
 		mux, pc, broker, _ := newScript(t)
@@ -162,13 +164,13 @@ func TestReturnOfOneOfTwins(t *testing.T) {
 		}
 		table := []byte(nil)
 		if twin == 1 {
-			table = appendHeader(nil, headerSeq, pc.at(2).returnKey.seq)
+			table = frame.AppendField(nil, headerSeq, pc.at(2).returnKey.seq)
 		}
 		go func() {
 			_, _ = broker.Write(slices.Concat(
-				frame(frameMethod, 3, u32(methodReturn)),
-				frame(frameHeader, 3, []byte{0, classBasic, 0, 0}, make([]byte, 8), []byte{0x20, 0x80}, u32(uint32(len(table))), table, appendShort(nil, "same")),
-				confirm(methodAck, 2, true), frame(8, 0)))
+				frameOf(frame.TypeMethod, 3, u32(frame.MethodReturn)),
+				frameOf(frame.TypeHeader, 3, []byte{0, frame.ClassBasic, 0, 0}, make([]byte, 8), []byte{0x20, 0x80}, u32(uint32(len(table))), table, frame.AppendShort(nil, "same")),
+				confirm(frame.MethodAck, 2, true), frameOf(8, 0)))
 		}()
 		if _, err := io.ReadFull(mux, make([]byte, 8)); err != nil {
 			t.Fatal(err)
@@ -181,10 +183,10 @@ func TestReturnOfOneOfTwins(t *testing.T) {
 	}
 }
 
-// TestPipeEnds: when the broker closes the channel, nothing more is sent, and each message that has
+// TestPublishChannelIsClosed: when the broker closes the channel, nothing more is sent, and each message that has
 // no answer is told apart: the one that the channel was closed for, those before it, which may be
 // stored, and those after it, which are not.
-func TestPipeEnds(t *testing.T) {
+func TestPublishChannelIsClosed(t *testing.T) {
 	const three = 3 // in flight to the same exchange; the second is larger than the first, and the third than that
 	for _, c := range []struct {
 		name    string
@@ -218,8 +220,8 @@ func TestPipeEnds(t *testing.T) {
 			for i := range c.flights {
 				pc.at(uint64(2 + i)).size = 1 + i
 			}
-			closing := frame(frameMethod, 3, u32(methodClose), binary.BigEndian.AppendUint16(nil, c.code), appendShort(nil, c.reason), make([]byte, 4))
-			go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), closing)) }()
+			closing := frameOf(frame.TypeMethod, 3, u32(frame.MethodChannelClose), binary.BigEndian.AppendUint16(nil, c.code), frame.AppendShort(nil, c.reason), make([]byte, 4))
+			go func() { _, _ = broker.Write(slices.Concat(confirm(frame.MethodAck, 1, false), closing)) }()
 			got := make([]byte, len(closing))
 			if _, err := io.ReadFull(mux, got); err != nil || !bytes.Equal(got, closing) {
 				t.Fatalf("amqp091 does not hear of it: %x, %v", got, err)
@@ -249,9 +251,9 @@ func TestPipeEnds(t *testing.T) {
 	}
 }
 
-// TestPipeWearsOut: a channel that is not new and refuses is done with, once what
+// TestLateNackDrainsTheChannel: a channel that is not new and refuses is done with, once what
 // is in flight has its answers or the channel is gone.
-func TestPipeWearsOut(t *testing.T) {
+func TestLateNackDrainsTheChannel(t *testing.T) {
 	r, err := new(Config).newRoute(new(toQueue("q")))
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +261,7 @@ func TestPipeWearsOut(t *testing.T) {
 	late := outgoing{route: &r, message: msg("late")}
 	for name, land := range map[string]func(*publishChannel){
 		"answered": func(pc *publishChannel) { pc.confirm(3, false, true) },
-		"gone":     func(pc *publishChannel) { pc.closed(errors.New("cut")) },
+		"gone":     func(pc *publishChannel) { pc.Closed(errors.New("cut")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, pc, _, _ := newScript(t)
@@ -298,57 +300,4 @@ func (pc *publishChannel) age() {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	pc.opened = pc.opened.Add(-2 * nackTrustTime)
-}
-
-// TestFramesStayWhole: what a pipe writes never gets into a frame that amqp091
-// is in the middle of.
-func TestFramesStayWhole(t *testing.T) {
-	mux, pc, _, socket := newScript(t)
-	theirs := slices.Concat([]byte("AMQP\x00\x00\x09\x01"), frame(frameMethod, 1, []byte(strings.Repeat("m", 100))), frame(8, 0))
-	sizes := []int{1, 3, 20, 2, 90, 1, 5}
-	for i, at := 0, 0; at < len(theirs); i++ {
-		n := min(sizes[i%len(sizes)], len(theirs)-at)
-		if _, err := mux.Write(theirs[at : at+n]); err != nil {
-			t.Fatal(err)
-		}
-		at += n
-		answers(t, pc, func(int) string { return "a" }, 1)
-	}
-	_ = mux.Close()
-	<-mux.done
-	socket.mu.Lock()
-	defer socket.mu.Unlock()
-	written, rest := socket.written.Bytes(), theirs
-	for len(written) > 0 {
-		n := frameSize(written)
-		if n == 0 || n > len(written) {
-			t.Fatalf("not a frame: %x", written)
-		}
-		if bytes.HasPrefix(rest, written[:n]) {
-			rest = rest[n:]
-		} else if binary.BigEndian.Uint16(written[1:]) != 3 {
-			t.Fatalf("a frame that nobody wrote: %x", written[:n])
-		}
-		written = written[n:]
-	}
-	if len(rest) > 0 {
-		t.Errorf("%d bytes of amqp091's are not there", len(rest))
-	}
-}
-
-// TestConfirmsAreSignsOfLife: amqp091 gives up a broker that it does not hear
-// from, and does not hear what is the pipe's.
-func TestConfirmsAreSignsOfLife(t *testing.T) {
-	mux, _, broker, socket := newScript(t)
-	if err := mux.SetReadDeadline(time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	before := *socket.deadline.Load()
-	go func() { _, _ = broker.Write(slices.Concat(confirm(methodAck, 1, false), frame(8, 0))) }()
-	if _, err := io.ReadFull(mux, make([]byte, 8)); err != nil {
-		t.Fatal(err)
-	}
-	if after := *socket.deadline.Load(); !after.After(before) {
-		t.Errorf("the deadline stayed at %v", after)
-	}
 }
