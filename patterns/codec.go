@@ -16,7 +16,7 @@ import (
 )
 
 // Codec turns values into payloads and back. It must be safe for concurrent
-// use. Protobuf's is in the package protobuf below this one.
+// use. Protobuf's is github.com/motifmq/motif/patterns/protobuf, a module of its own.
 type Codec interface {
 	// ContentType is the media type of what Encode makes. Decode gets what came with the same one,
 	// parameters aside, and what came with a type that has it as suffix: application/vnd.order+json is
@@ -147,9 +147,8 @@ type codecs struct {
 	contentType string // encode's
 	byType      map[string]*format
 	coding      Coding // that payloads are compressed with; "" for none
-	compression *compression
-	max         int // bytes of a payload that is not compressed
-	maxBody     int // bytes of one as it travels
+	max         int    // bytes of a payload that is not compressed
+	maxBody     int    // bytes of one as it travels
 }
 
 // encodingConfig is what options say of payloads.
@@ -163,7 +162,7 @@ func newCodecs(cfg encodingConfig, max, maxBody int) (*codecs, error) {
 	if cfg.codec == nil {
 		cfg.codec = JSON{}
 	}
-	c := &codecs{byType: map[string]*format{}, compression: newCompression(max), max: max, maxBody: min(max, maxBody)}
+	c := &codecs{byType: map[string]*format{}, max: max, maxBody: min(max, maxBody)}
 	cfg.others = append([]Codec{JSON{}, Text{}, Bytes{}}, cfg.others...)
 	return c.with(cfg)
 }
@@ -209,7 +208,7 @@ func (c *codecs) marshal(v any) ([]byte, error) {
 	if err := checkSize(data, c.max); err != nil || c.coding == "" && c.max == c.maxBody {
 		return data, err
 	}
-	if data, err = c.compression.compress(c.coding, data); err != nil {
+	if data, err = compress(c.coding, data); err != nil {
 		return nil, fmt.Errorf("%w: compressing %T: %w", ErrCodec, v, err)
 	}
 	return data, checkSize(data, c.maxBody)
@@ -247,12 +246,13 @@ func (c *codecs) unmarshal(contentType, contentEncoding string, data []byte, v a
 }
 
 // read returns the codec for a payload, and the payload as that codec takes it.
-func (c *codecs) read(contentType, contentEncoding string, data []byte) (*format, []byte, error) {
+func (c *codecs) read(contentType, contentEncoding string, data []byte) (f *format, _ []byte, err error) {
+	defer recovered(&err)
 	codings, charset, err := parseContentEncoding(contentEncoding)
 	if err != nil {
 		return nil, nil, err
 	}
-	f := &c.encode // also for those who say nothing
+	f = &c.encode // also for those who say nothing
 	if contentType != "" {
 		mediaType, said, err := parseContentType(contentType)
 		if err != nil {
@@ -265,7 +265,7 @@ func (c *codecs) read(contentType, contentEncoding string, data []byte) (*format
 			return nil, nil, fmt.Errorf("no codec for content type %q", clip(contentType, 64))
 		}
 	}
-	if data, err = c.compression.expand(codings, data); err != nil {
+	if data, err = expand(codings, data, c.max); err != nil {
 		return nil, nil, err
 	}
 	data, err = f.inCharset(charset, data)
@@ -281,13 +281,15 @@ func (c *codecs) find(mediaType string) *format {
 	return nil
 }
 
-// decode makes an error of a panic: an UnmarshalJSON that trips over what it
-// is sent would else be tried again, or leave a message in the hand of a Get.
 func decode(codec Codec, data []byte, v any) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+	defer recovered(&err)
 	return codec.Decode(data, v)
+}
+
+// recovered makes an error of a panic, where it is deferred: an UnmarshalJSON that trips over what it
+// is sent would else be tried again, or leave a message in the hand of a Get.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &PanicError{Value: v, Stack: debug.Stack()}
+	}
 }

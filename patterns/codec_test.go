@@ -7,24 +7,21 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
-	"github.com/motifmq/motif/patterns/protobuf"
 )
 
 // One queue takes what publishers with other codecs send: the content type
 // tells.
 func TestContentTypeChoosesTheCodec(t *testing.T) {
-	bus, _ := newBus(t, patterns.WithCodec(patterns.JSON{}, protobuf.Codec{}))
+	bus, _ := newBus(t, patterns.WithCodec(patterns.JSON{}, xmlCodec{"application/xml"}))
 	send := func(c patterns.Codec, v string) {
 		t.Helper()
 		must(t, patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithCodec(c)), "q").Send(bounded(t), v))
 	}
 	q := patterns.NewWorkQueue[string](bus, "q")
-	for _, c := range []patterns.Codec{patterns.JSON{}, patterns.Text{}, patterns.Bytes{}} {
+	for _, c := range []patterns.Codec{patterns.JSON{}, patterns.Text{}, patterns.Bytes{}, xmlCodec{"application/xml"}} {
 		send(c, "naïve")
 		got, err := q.TryGet(bounded(t))
 		must(t, err)
@@ -32,14 +29,6 @@ func TestContentTypeChoosesTheCodec(t *testing.T) {
 		if got.Value != "naïve" || got.ContentType != c.ContentType() {
 			t.Errorf("%T: got %q as %s", c, got.Value, got.ContentType)
 		}
-	}
-	pb := patterns.NewWorkQueue[*wrapperspb.StringValue](patterns.New(bus.Driver(), patterns.WithCodec(protobuf.Codec{})), "q")
-	must(t, pb.Send(bounded(t), wrapperspb.String("naïve")))
-	got, err := patterns.NewWorkQueue[*wrapperspb.StringValue](bus, "q").TryGet(bounded(t))
-	must(t, err)
-	must(t, got.Ack(bounded(t)))
-	if got.Value.GetValue() != "naïve" {
-		t.Errorf("protobuf: got %v", got.Value)
 	}
 	wantErr(t, "text that is not UTF-8", patterns.NewWorkQueue[string](patterns.New(bus.Driver(), patterns.WithCodec(patterns.Text{})), "q").Send(bounded(t), "\xff"), patterns.ErrCodec)
 	wantErr(t, "text of a number", patterns.NewWorkQueue[int](patterns.New(bus.Driver(), patterns.WithCodec(patterns.Text{})), "q").Send(bounded(t), 1), patterns.ErrCodec)
@@ -82,7 +71,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add("application/octet-stream", "utf-8", []byte{0xff})
 	f.Add("application/json; a=\"", "br", []byte("["))
 	f.Add("application/json; charset=utf-16", "gzip, deflate", []byte(compressed(f, compressed(f, "\xff\xfe{\x00}\x00", withGzip), withDeflate)))
-	f.Add("a/b+json; shift_jis", "zstd", []byte(compressed(f, `{"id":1}`, withZstd)))
+	f.Add("a/b+json; iso-8859-1", "deflate", []byte(compressed(f, `{"id":1}`, withZlib)))
 	f.Add("", "", []byte(nil))
 	bus, _ := newBus(f)
 	q := patterns.NewWorkQueue[order](bus, "q", patterns.NoDeadLetter())

@@ -1,16 +1,9 @@
 package patterns
 
 import (
-	"bytes"
 	"fmt"
 	"mime"
 	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/ianaindex"
-	"golang.org/x/text/encoding/unicode"
 )
 
 // parseContentType returns the media type, in lower case, and the charset, or "" where there is
@@ -31,7 +24,7 @@ func parseContentType(s string) (mediaType, charset string, err error) {
 				continue
 			}
 			value = unquote(strings.TrimSpace(param[i+1:]))
-		} else if _, err := charsetNamed(param); err != nil { // "application/json; utf-8" means one
+		} else if !isCharset(strings.TrimSpace(param)) { // "application/json; utf-8" means one
 			continue
 		}
 		if charset != "" && value != "" && !strings.EqualFold(charset, value) {
@@ -104,52 +97,17 @@ func (f *format) inCharset(charset string, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := encoding.Encoding(unicode.UTF8)
+	want := Charset(utf8Charset)
 	if f.charset != "" {
 		if want, err = charsetNamed(f.charset); err != nil {
 			return nil, err
 		}
 	}
 	switch {
-	case is == want:
+	case strings.EqualFold(is.Name(), want.Name()):
 		return data, nil
-	case !f.text || want != unicode.UTF8:
+	case !f.text || want != utf8Charset:
 		return nil, fmt.Errorf("charset %q is not what the codec for %s takes", clip(charset, 64), f.mediaType)
 	}
 	return toUTF8(is, charset, data)
-}
-
-// toUTF8 decodes text in a charset. The decoders put U+FFFD for what is not in it, which is refused.
-func toUTF8(is encoding.Encoding, name string, data []byte) ([]byte, error) {
-	if strings.EqualFold(name, "utf-16") { // RFC 2781: with no byte order mark big-endian
-		is = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)
-		if bytes.HasPrefix(data, []byte("\xff\xfe")) {
-			is = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)
-		}
-		if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-			data = data[2:]
-		}
-	}
-	text, err := is.NewDecoder().Bytes(data)
-	if err == nil && bytes.ContainsRune(text, utf8.RuneError) {
-		if same, err := is.NewEncoder().Bytes(text); err != nil || !bytes.Equal(same, data) {
-			return nil, fmt.Errorf("payload is not in charset %s", name)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("payload is not in charset %s: %w", name, err)
-	}
-	return text, nil
-}
-
-// charsetNamed finds a charset by any name that IANA has for it, or else by one that browsers take.
-func charsetNamed(name string) (encoding.Encoding, error) {
-	name = strings.TrimSpace(name)
-	if e, err := ianaindex.MIME.Encoding(name); err == nil && e != nil {
-		return e, nil
-	}
-	if e, err := htmlindex.Get(name); err == nil && e != encoding.Replacement {
-		return e, nil
-	}
-	return nil, fmt.Errorf("charset %q is not known", clip(name, 64))
 }

@@ -23,8 +23,8 @@ type (
 func WithCodec(c Codec, others ...Codec) CodecOption { return CodecOption{c, others} }
 
 // Compress makes what is sent be compressed. Who receives it has to know of content encodings: Motif
-// decodes all there are. Given to [New] it is for the whole bus, answers included; elsewhere as
-// [WithCodec], where Compress(Identity) takes it back.
+// decodes all that its program knows, see [Coding]. Given to [New] it is for the whole bus, answers
+// included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
 func Compress(c Coding) CompressOption { return CompressOption(c) }
 
 func (o CodecOption) apply(c *encodingConfig) error {
@@ -55,12 +55,13 @@ func (o CompressOption) apply(c *encodingConfig) error {
 	if c.coding != "" {
 		return twice("Compress")
 	}
-	switch Coding(o) {
-	case Identity, Gzip, Deflate, Zstd:
-		c.coding = Coding(o)
-		return nil
+	if Coding(o) != Identity {
+		if _, err := compressionNamed(Coding(o)); err != nil {
+			return invalid("Compress(%q): %v", clip(string(o), 64), err)
+		}
 	}
-	return invalid("Compress(%q), which is none of identity, gzip, deflate, zstd", clip(string(o), 64))
+	c.coding = Coding(o)
+	return nil
 }
 
 func (o CompressOption) applyBus(c *busConfig) error         { return o.apply(&c.encoding) }

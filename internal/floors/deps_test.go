@@ -20,9 +20,6 @@ func TestSuiteCostsNothing(t *testing.T) {
 		t.Fatalf("the suite depends on %q only: the search is broken", deps)
 	}
 	for _, pkg := range deps {
-		if slices.ContainsFunc(patternsMayUse, func(below string) bool { return strings.HasPrefix(pkg, below) }) {
-			continue
-		}
 		if !slices.Contains(allowed, pkg) && !slices.Contains(suiteMayUse, strings.TrimPrefix(pkg, module+"/")) {
 			t.Errorf("the suite depends on %s", pkg)
 		}
@@ -32,9 +29,6 @@ func TestSuiteCostsNothing(t *testing.T) {
 // suiteMayUse are our own packages that the suite may depend on: none of them
 // is an adapter.
 var suiteMayUse = []string{"adapters", "patterns", "conformance", "conformance/history"}
-
-// patternsMayUse are what payloads of others take: charsets and zstd.
-var patternsMayUse = []string{"golang.org/x/text/", "github.com/klauspost/compress"}
 
 // foreignDeps are the dependencies of a package, and itself, beyond the
 // standard library.

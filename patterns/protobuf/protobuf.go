@@ -1,5 +1,7 @@
-// Package protobuf is the codec for Protocol Buffers messages. It is a package
-// of its own so that only its users depend on the protobuf module.
+// Package protobuf is the codec for Protocol Buffers messages. It is a module
+// of its own so that only its users depend on the protobuf module:
+//
+//	go get github.com/motifmq/motif/patterns/protobuf
 //
 //	bus := patterns.New(driver, patterns.WithCodec(protobuf.Codec{}))
 //	orders := patterns.NewWorkQueue[*pb.Order](bus, "orders")
