@@ -6,7 +6,6 @@ require (
 	github.com/ThreeDotsLabs/watermill v1.5.1
 	github.com/ThreeDotsLabs/watermill-amqp/v3 v3.1.0
 	github.com/rabbitmq/amqp091-go v1.16.0
-	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/internal/leaktest"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -23,7 +22,7 @@ func TestClose(t *testing.T) {
 	declare(t, other, fromQueue(q, 1))
 	publish(t, other, mandatory(q), ids("m", 5)...)
 
-	before := goleak.IgnoreCurrent()
+	before := leaktest.Current()
 	d, err := Connect(soon(t), configFor(t, v.URL))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +52,7 @@ func TestClose(t *testing.T) {
 		})
 	}
 	closing.Wait()
-	goleak.VerifyNone(t, before)
+	before.Verify(t)
 
 	wantErr(t, "waiting Receive", <-waiting, adapters.ErrClosed)
 	_, err = sub.Receive(ctx)
@@ -156,7 +155,7 @@ func TestCloseWhilePublishing(t *testing.T) {
 // TestCloseWithoutBroker: there is nobody to say goodbye to.
 func TestCloseWithoutBroker(t *testing.T) {
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	before := goleak.IgnoreCurrent()
+	before := leaktest.Current()
 	d, err := Connect(soon(t), configFor(t, n.URL))
 	if err != nil {
 		t.Fatal(err)
@@ -181,13 +180,13 @@ func TestCloseWithoutBroker(t *testing.T) {
 	wantErr(t, "the publish that waited", <-published, adapters.ErrClosed)
 	_, err = sub.Receive(ctx)
 	wantErr(t, "Receive", err, adapters.ErrClosed)
-	goleak.VerifyNone(t, before)
+	before.Verify(t)
 }
 
 // TestCloseFrozen: ctx bounds Close, whatever the broker does.
 func TestCloseFrozen(t *testing.T) {
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	before := goleak.IgnoreCurrent()
+	before := leaktest.Current()
 	d, err := Connect(soon(t), configFor(t, n.URL))
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +210,7 @@ func TestCloseFrozen(t *testing.T) {
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("Close took %v", took)
 	}
-	goleak.VerifyNone(t, before)
+	before.Verify(t)
 }
 
 // TestCloseWhileSubscribing: a subscription that begins while the driver is

@@ -3,7 +3,7 @@ package memory
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/motifmq/motif/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

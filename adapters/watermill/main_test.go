@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/motifmq/motif/internal/leaktest"
 )
 
 // restartArg makes this program ask another for a restart of its broker, at
@@ -23,5 +23,5 @@ func TestMain(m *testing.M) {
 	}
 	// watermill's TestReconnect leaves a goroutine that reads from a channel that
 	// nobody closes.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"))
+	leaktest.Main(m, "github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2")
 }

@@ -11,13 +11,13 @@ import (
 	"time"
 
 	wm "github.com/ThreeDotsLabs/watermill/message"
-	"go.uber.org/goleak"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func soon(t *testing.T) context.Context {
 	t.Helper()

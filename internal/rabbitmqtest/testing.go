@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/motifmq/motif/internal/leaktest"
 )
 
 // urlVar has the address of a broker for the tests that need no control of it.
@@ -140,26 +140,20 @@ func orSkip(t testing.TB, err error) {
 	}
 }
 
-// Main runs a program's tests, closes the shared node, and fails if goroutines
-// are left. It is for TestMain, and does not return. Without it all is cleaned
-// up as well, if some moments later.
-func Main(m *testing.M, options ...goleak.Option) {
+// Main runs a program's tests, closes the shared node, and fails if goroutines are left, save those
+// with an ignored function, as [leaktest.Main] does. It is for TestMain, and does not return. Without
+// it all is cleaned up as well, if some moments later.
+func Main(m *testing.M, ignored ...string) {
 	code := m.Run()
 	if err := closeShared(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
 	if code == 0 {
-		if err := goleak.Find(options...); err != nil {
+		if err := leaktest.Find(ignored...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
 	os.Exit(code)
-}
-
-// IgnoreNodes is for goleak in a single test, beside which the shared node and
-// those of other tests run.
-func IgnoreNodes() goleak.Option {
-	return goleak.IgnoreAnyFunction("github.com/motifmq/motif/internal/rabbitmqtest.(*process).wait")
 }

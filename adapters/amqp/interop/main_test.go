@@ -11,8 +11,6 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -30,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	rabbitmqtest.Main(m,
 		// It leaves a goroutine that reads from a channel that nobody closes.
-		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"))
+		"github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2")
 }
 
 func askForRestart(url string) error {
