@@ -46,7 +46,7 @@ test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detect
 	$(GO) vet ./...
 	$(BENCH) vet ./...
 	$(call each,$(NEWEST),$(RACE) ./...)
-	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./adapters/amqp/interop ./internal/model)
+	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model)
 	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
@@ -68,7 +68,7 @@ faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a tabl
 
 .PHONY: conformance
 conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: conformance/report, README (minutes)
-	$(GO) run ./internal/conformancetest/cmd/conformance -out conformance/report -readme README.md
+	$(GO) run ./internal/interop/cmd/conformance -out conformance/report -readme README.md
 
 SEQUENCES ?= 2000
 SEED      ?= 1

@@ -1,5 +1,5 @@
-// Package conformancetest has what the conformance suite needs to run on each
-// adapter that we compare: ours, and the peers through the watermill door.
+// Package conformancetest has what the conformance suite needs to run on each of our adapters. For
+// the peers that we compare with internal/interop/peers has it, in a module of its own.
 package conformancetest
 
 import (

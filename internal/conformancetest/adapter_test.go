@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -24,16 +23,6 @@ func TestUnexplained(t *testing.T) {
 	got := a.Unexplained(r)
 	if len(got) != 2 || !strings.Contains(got[0], "b/fails") || !strings.Contains(got[1], "a/passes") {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestNotesAreAboutCases(t *testing.T) {
-	for _, notes := range []map[string]string{goChannelNotes, watermillAMQPNotes} {
-		for id := range notes {
-			if !slices.ContainsFunc(conformance.Cases(), func(c conformance.Case) bool { return c.ID == id }) {
-				t.Errorf("there is no case %s", id)
-			}
-		}
 	}
 }
 

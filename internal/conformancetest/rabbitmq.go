@@ -25,12 +25,8 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 		Ours:     true,
 		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything},
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
-			v, err := newLogin(ctx, node)
-			if err != nil {
-				return nil, err
-			}
-			h := v.harness(func(ctx context.Context) (adapters.Driver, error) {
-				cfg, err := amqp.ParseURL(v.url)
+			h, err := OnRabbitMQ(ctx, node, func(ctx context.Context, url string) (adapters.Driver, error) {
+				cfg, err := amqp.ParseURL(url)
 				if err != nil {
 					return nil, err
 				}
@@ -41,12 +37,23 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 				}
 				return d, nil
 			})
-			if series(node.Version) >= "4.3" && queueType == amqp.Classic {
+			if err == nil && series(node.Version) >= "4.3" && queueType == amqp.Classic {
 				h.HoldLimit = nil // such queues have no consumer timeout there
 			}
-			return h, nil
+			return h, err
 		},
 	}
+}
+
+// OnRabbitMQ returns a harness for an adapter that connects by URL. It has a virtual host of its own
+// on node, a user with all rights there, and hooks for all that a broker can suffer. What concerns
+// the node is for cases that have it for themselves.
+func OnRabbitMQ(ctx context.Context, node *rabbitmqtest.Node, connect func(ctx context.Context, url string) (adapters.Driver, error)) (*conformance.Harness, error) {
+	l, err := newLogin(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	return l.harness(func(ctx context.Context) (adapters.Driver, error) { return connect(ctx, l.url) }), nil
 }
 
 // series is the 4.3 of 4.3.6.
@@ -87,8 +94,6 @@ func (l *login) close(ctx context.Context) error {
 	return errors.Join(l.Delete(ctx), l.DeleteUser(ctx, l.user))
 }
 
-// harness has hooks for all that a broker can suffer. What concerns the node is for
-// cases that have it for themselves.
 func (l *login) harness(connect func(context.Context) (adapters.Driver, error)) *conformance.Harness {
 	return &conformance.Harness{
 		Connect: connect,

@@ -1,4 +1,5 @@
-package conformancetest
+// Package peers has the adapters of others that we compare with, for the conformance suite.
+package peers
 
 import (
 	"context"
@@ -13,13 +14,14 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/watermill"
 	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/internal/conformancetest"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // GoChannel is watermill's in-process pair as it comes, with what its
 // documentation says of it: every subscriber gets every message.
-func GoChannel() Adapter {
-	return Adapter{
+func GoChannel() conformancetest.Adapter {
+	return conformancetest.Adapter{
 		Name:     "gochannel",
 		About:    fmt.Sprintf("watermill %s: gochannel.Config{}, through adapters/watermill, with the claim that each subscriber gets a copy.", version("github.com/ThreeDotsLabs/watermill")),
 		Features: adapters.Features{Adapter: "gochannel", Ability: adapters.CanFanout},
@@ -56,22 +58,18 @@ func (leftOpen) Close() error { return nil }
 //
 // Each topic is a fanout exchange there. A queue is one that is bound to the exchange of its
 // name.
-func WatermillAMQP(node *rabbitmqtest.Node) Adapter {
+func WatermillAMQP(node *rabbitmqtest.Node) conformancetest.Adapter {
 	const claims = adapters.CanConfirm | adapters.CanPersist | adapters.CanBalance
-	return Adapter{
+	return conformancetest.Adapter{
 		Name: "watermill-amqp",
 		About: fmt.Sprintf("watermill-amqp %s on RabbitMQ %s: NewDurablePubSubConfig with ConfirmDelivery, through adapters/watermill, with the claims of its documentation.",
 			version("github.com/ThreeDotsLabs/watermill-amqp/v3"), node.Version),
 		Features: adapters.Features{Adapter: "watermill-amqp", Ability: claims | adapters.CanFanout | adapters.CanGroup},
 		Notes:    watermillAMQPNotes,
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
-			l, err := newLogin(ctx, node)
-			if err != nil {
-				return nil, err
-			}
-			return l.harness(func(context.Context) (adapters.Driver, error) {
-				return connectWatermillAMQP(l.url, claims)
-			}), nil
+			return conformancetest.OnRabbitMQ(ctx, node, func(_ context.Context, url string) (adapters.Driver, error) {
+				return connectWatermillAMQP(url, claims)
+			})
 		},
 	}
 }

@@ -1,4 +1,4 @@
-package conformancetest
+package peers
 
 // What is said here of a peer was seen in its code, too.
 

@@ -23,6 +23,7 @@ import (
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/conformance"
 	"github.com/motifmq/motif/internal/conformancetest"
+	"github.com/motifmq/motif/internal/interop/peers"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
@@ -98,7 +99,7 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 		columns = append(columns, conformancetest.RabbitMQ(node, amqp.Classic), conformancetest.RabbitMQ(node, amqp.Quorum))
 	}
 	newest := nodes[len(nodes)-1]
-	return append(columns, conformancetest.GoChannel(), conformancetest.WatermillAMQP(newest)), closeNodes, nil
+	return append(columns, peers.GoChannel(), peers.WatermillAMQP(newest)), closeNodes, nil
 }
 
 // write writes the matrix without what is another in each run and says nothing

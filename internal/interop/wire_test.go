@@ -27,7 +27,7 @@ import (
 
 // TestTheDocumentsTestsExist looks for the tests that it names.
 func TestTheDocumentsTestsExist(t *testing.T) {
-	document, err := os.ReadFile("../../../docs/wire.md")
+	document, err := os.ReadFile("../../docs/wire.md")
 	if err != nil {
 		t.Fatal(err)
 	}
