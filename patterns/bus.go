@@ -27,6 +27,7 @@ type Bus struct {
 
 	inFlight chan struct{} // a place for each asynchronous publish
 	lastTry  chan struct{} // held while an answer is sent for the last time
+	hooks    *publishHooks // nil for none
 	patience patience
 	replies  replies
 	counters counters
@@ -59,6 +60,9 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	}
 	b.patience.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
+	if len(cfg.onPublish) > 0 {
+		b.hooks = &publishHooks{hooks: cfg.onPublish, places: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
+	}
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
 		return b
@@ -123,6 +127,9 @@ func (b *Bus) Close(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("closing the driver: %w", err))
 	}
 	b.replies.wait()
+	if b.hooks != nil {
+		b.hooks.wait()
+	}
 	return errors.Join(errs...)
 }
 

@@ -26,8 +26,8 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		w.drop(d, err)
 		return
 	}
-	if sendErr := s.bus.bury(s.settling, d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
-		if s.brokerBuries && s.bus.canReject(s.settling, s.deadLetter, sendErr) {
+	if sendErr := s.bus.sendDeadLetter(valuesOf(d), d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
+		if s.brokerRejects && s.bus.canReject(s.settling, s.deadLetter, sendErr) {
 			s.bus.counters.deadLettered.Add(1)
 			w.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
 			w.tell(d, adapters.Reject)
@@ -80,10 +80,10 @@ func (b *Bus) canReject(ctx context.Context, deadLetter string, sendErr error) b
 	return b.driver.Declare(ctx, src) == nil
 }
 
-// bury sends a message that died in queue to its dead letters, with the
+// sendDeadLetter sends a message that died in queue to its dead letters, with the
 // reason. A queue that is its own dead-letter queue parks the message instead:
 // it comes again after park.
-func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, park time.Duration, reason error) error {
+func (b *Bus) sendDeadLetter(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, park time.Duration, reason error) error {
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: deadLetter}, Key: d.Key, Properties: d.Properties}
 	p.Attempt, p.Lost, p.Lasting = 0, 0, true
 	if deadLetter == queue {
@@ -106,22 +106,43 @@ func (b *Bus) bury(ctx context.Context, d *adapters.Delivery, queue, deadLetter 
 		letter.Metadata[HeaderQueue] = queue
 		letter.Metadata[HeaderDiedAt] = time.Now().UTC().Format(time.RFC3339Nano)
 	}
-	err := b.resend(ctx, p, letter)
-	if errors.Is(err, adapters.ErrUnroutable) { // somebody deleted the dead-letter queue
+	return b.resend(ctx, CauseDeadLetter, p, letter)
+}
+
+// resend publishes a message that was received. The hooks of [OnPublish] get ctx.
+func (b *Bus) resend(ctx context.Context, cause PublishCause, p adapters.Publication, m *message.Message) error {
+	if b.hooks == nil {
+		return b.resendNow(ctx, cause, p, m)
+	}
+	msgs := []*message.Message{m}
+	o := b.hooks.observe(ctx, cause, p, msgs)
+	err := b.resendNow(ctx, cause, p, msgs[0])
+	o.end(alone(err))
+	return err
+}
+
+func (b *Bus) resendNow(ctx context.Context, cause PublishCause, p adapters.Publication, m *message.Message) error {
+	err := b.publishWithin(ctx, resendTimeout, p, m)
+	if cause == CauseDeadLetter && errors.Is(err, adapters.ErrUnroutable) { // somebody deleted the dead-letter queue
 		ctx, cancel := context.WithTimeout(ctx, resendTimeout)
 		defer cancel()
 		if err = b.driver.Declare(ctx, adapters.Source{Endpoint: p.To}); err == nil {
-			err = b.driver.Publish(ctx, p, letter)
+			err = b.driver.Publish(ctx, p, m)
 		}
 	}
 	return err
 }
 
-// resend publishes a message that was received.
-func (b *Bus) resend(ctx context.Context, p adapters.Publication, m *message.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, resendTimeout)
+func (b *Bus) publishWithin(ctx context.Context, d time.Duration, p adapters.Publication, m *message.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	return b.driver.Publish(ctx, p, m)
+}
+
+// valuesOf returns a ctx that does not end, with what the handler's middleware put into the
+// message's.
+func valuesOf(d *adapters.Delivery) context.Context {
+	return context.WithoutCancel(d.Message.Context())
 }
 
 // clip shortens s to at most n bytes of valid UTF-8.

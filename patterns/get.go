@@ -70,11 +70,11 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 		return err
 	}
 	outcome := adapters.Ack
-	if err := q.bus.bury(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
+	if err := q.bus.sendDeadLetter(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
 		if q.source.Queue.DeadLetter == "" || !q.bus.canReject(ctx, q.deadLetter, err) {
 			return err
 		}
-		outcome = adapters.Reject // the broker buries it as it came
+		outcome = adapters.Reject // the broker makes a dead letter of it, as it came
 	}
 	if q.deadLetter != q.source.Name {
 		q.bus.counters.deadLettered.Add(1)

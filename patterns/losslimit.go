@@ -113,7 +113,7 @@ func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) 
 	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
 		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
 	}
-	err := w.s.resendToQueue(w.s.settling, d, wait)
+	err := w.s.resendToQueue(valuesOf(d), d, wait)
 	switch {
 	case err == nil:
 		w.s.survivors.forget(d.Message.UUID)
@@ -250,10 +250,10 @@ func (s *Subscription) resendToQueue(ctx context.Context, d *adapters.Delivery, 
 		p.Delay = wait
 	}
 	p.Mandatory = p.Delay == 0 && can.Has(adapters.CanReturn)
-	err := s.bus.resend(ctx, p, d.Message)
+	err := s.bus.resend(ctx, CauseRequeue, p, d.Message)
 	if errors.Is(err, adapters.ErrNacked) && p.Delay == 0 && can.Has(adapters.CanDelay) {
 		p.Delay, p.Mandatory = time.Millisecond, false
-		err = s.bus.resend(ctx, p, d.Message)
+		err = s.bus.resend(ctx, CauseRequeue, p, d.Message)
 	}
 	return err
 }

@@ -75,6 +75,7 @@ type busConfig struct {
 	encoding    encodingConfig
 	logger      *slog.Logger
 	middleware  []message.HandlerMiddleware
+	onPublish   []PublishHook
 	maxInFlight int
 	maxCalls    int
 	maxPayload  int

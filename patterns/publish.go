@@ -155,15 +155,22 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 		one [1]*message.Message
 	}
 	msgs, err := s.encodeAll(&cfg, values, parcel.one[:])
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case cfg.holdBack:
-		return s.sendHeldBack(ctx, &cfg, msgs)
 	}
-	parcel.ctx.set(ctx, &s.bus.patience)
-	defer parcel.ctx.end()
-	return s.publish(&parcel.ctx, &cfg, msgs)
+	var o *observation
+	if s.bus.hooks != nil {
+		o = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
+	}
+	if cfg.holdBack {
+		err = s.sendHeldBack(ctx, &cfg, msgs)
+	} else {
+		parcel.ctx.set(ctx, &s.bus.patience)
+		defer parcel.ctx.end()
+		err = s.publish(&parcel.ctx, &cfg, msgs)
+	}
+	o.end(err)
+	return err
 }
 
 // sendHeldBack sends a message again and again while it is refused.
@@ -278,8 +285,9 @@ func alone(err error) error {
 
 // Receipt is the outcome of an asynchronous publish, once it is known.
 type Receipt struct {
-	s   *sender
-	ctx limited // of handing it over
+	s           *sender
+	ctx         limited // of handing it over
+	observation *observation
 
 	mu    sync.Mutex
 	known bool
@@ -332,8 +340,9 @@ func (r *Receipt) finish(err error) {
 		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
 			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
 		}
-		err = s.wrap(err)
 	}
+	r.observation.endLater(err)
+	err = s.wrap(err)
 	<-s.bus.inFlight
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -362,10 +371,25 @@ func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption
 		return nil, err
 	}
 	r := &Receipt{s: s}
+	if s.bus.hooks != nil {
+		msgs := []*message.Message{m}
+		r.observation = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
+		m = msgs[0]
+	}
+	if err := r.publish(ctx, cfg.p, m); err != nil {
+		r.observation.end(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// publish hands the message to the driver. After an error nothing was sent.
+func (r *Receipt) publish(ctx context.Context, p adapters.Publication, m *message.Message) error {
+	s := r.s
 	r.ctx.set(ctx, &s.bus.patience)
 	defer r.ctx.end()
 	if err := s.declare(&r.ctx); err != nil {
-		return nil, err
+		return err
 	}
 	select {
 	case s.bus.inFlight <- struct{}{}:
@@ -373,17 +397,19 @@ func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption
 		select {
 		case s.bus.inFlight <- struct{}{}:
 		case <-r.ctx.Done():
-			return nil, fmt.Errorf("%w (%d are in flight)", r.ctx.Err(), cap(s.bus.inFlight))
+			return fmt.Errorf("%w (%d are in flight)", r.ctx.Err(), cap(s.bus.inFlight))
 		}
 	}
 	async, ok := s.bus.driver.(adapters.AsyncPublisher)
 	if !ok {
-		r.finish(alone(s.bus.driver.Publish(&r.ctx, cfg.p, m))) // in order, at least
-	} else if err := async.PublishAsync(&r.ctx, cfg.p, m, r.finish); err != nil {
-		<-s.bus.inFlight
-		return nil, err
+		r.finish(alone(s.bus.driver.Publish(&r.ctx, p, m))) // in order, at least
+		return nil
 	}
-	return r, nil
+	err := async.PublishAsync(&r.ctx, p, m, r.finish)
+	if err != nil {
+		<-s.bus.inFlight
+	}
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

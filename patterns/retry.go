@@ -81,7 +81,11 @@ func (s *Subscription) sendAgain(d *adapters.Delivery, attempt int, wait time.Du
 		p.Delay, m = limit, clone(m)
 		m.Metadata[HeaderNotBefore] = time.Now().Add(wait).UTC().Format(time.RFC3339Nano)
 	}
-	return s.bus.resend(s.settling, p, m)
+	cause := CauseRetry
+	if attempt == d.Attempt {
+		cause = CauseRequeue
+	}
+	return s.bus.resend(valuesOf(d), cause, p, m)
 }
 
 // early returns how long a message has still to wait that came before its time, for the broker

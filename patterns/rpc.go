@@ -223,33 +223,40 @@ func (e *badRequestError) Unwrap() error { return e.error }
 // two, the function may have run.
 func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
 	var resp Resp
-	answer, codecs, err := r.call(ctx, req, opts)
-	if err == nil {
-		err = r.bus.readAnswer(codecs, answer, &resp)
-	}
-	return resp, failed("call RPC", r.server.Name, err)
+	return resp, failed("call RPC", r.server.Name, r.call(ctx, req, &resp, opts))
 }
 
-func (r *RPC[Req, Resp]) call(ctx context.Context, req any, opts []CallOption) (adapters.Delivery, *codecs, error) {
+func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOption) error {
 	var cfg publishConfig
 	if err := r.ready(ctx); err != nil {
-		return adapters.Delivery{}, nil, err
+		return err
 	}
 	if err := apply(opts, func(o CallOption) error { return o.applyCall(&cfg) }); err != nil {
-		return adapters.Delivery{}, nil, err
+		return err
 	}
 	codecs, err := r.bus.codecs.with(cfg.encoding)
 	if err != nil {
-		return adapters.Delivery{}, nil, err
+		return err
 	}
 	payload, err := codecs.marshal(req)
 	if err != nil {
-		return adapters.Delivery{}, nil, err
+		return err
 	}
 	cfg.p.To, cfg.p.ContentType, cfg.p.ContentEncoding = r.server.Endpoint, codecs.contentType, string(codecs.coding)
 	defer r.within(ctx)()
-	answer, err := r.bus.roundTrip(ctx, cfg.p, r.bus.message("", payload, cfg.headers), r.cancel)
-	return answer, codecs, err
+	m := r.bus.message("", payload, cfg.headers)
+	var o *observation
+	if r.bus.hooks != nil {
+		msgs := []*message.Message{m}
+		o = r.bus.hooks.observe(ctx, CauseCall, cfg.p, msgs)
+		m = msgs[0]
+	}
+	answer, err := r.bus.roundTrip(ctx, cfg.p, m, r.cancel)
+	if err == nil {
+		err = r.bus.readAnswer(codecs, answer, resp)
+	}
+	o.end(err)
+	return err
 }
 
 // within notes that a handler of the same function makes a call and waits for it, and returns what ends

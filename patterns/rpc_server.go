@@ -185,11 +185,12 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
 	a := &answering{s: w.s, request: *d, publication: p, answer: m}
+	a.observe()
 	a.timer = time.AfterFunc(resendTimeout, func() { a.finish(context.DeadlineExceeded) })
 	w.s.live.Add(1)
 	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
-		a.done(alone(c.bus.driver.Publish(ctx, p, m)))
-	} else if err := async.PublishAsync(ctx, p, m, a.done); err != nil {
+		a.done(alone(c.bus.driver.Publish(ctx, p, a.answer)))
+	} else if err := async.PublishAsync(ctx, p, a.answer, a.done); err != nil {
 		a.done(err)
 	}
 }
@@ -201,8 +202,18 @@ type answering struct {
 	request     adapters.Delivery
 	publication adapters.Publication
 	answer      *message.Message
+	observation *observation
 	timer       *time.Timer
 	over        atomic.Bool
+}
+
+// observe tells the hooks of [OnPublish] of the answer.
+func (a *answering) observe() {
+	if hooks := a.s.bus.hooks; hooks != nil {
+		msgs := []*message.Message{a.answer}
+		a.observation = hooks.observe(valuesOf(&a.request), CauseReply, a.publication, msgs)
+		a.answer = msgs[0]
+	}
 }
 
 // done is for the broker's word about the answer.
@@ -217,6 +228,7 @@ func (a *answering) finish(err error) {
 	switch {
 	case !a.over.CompareAndSwap(false, true):
 	case err == nil && a.settled():
+		a.observation.endLater(nil)
 		a.s.oneLess()
 	default:
 		go a.finishSlowly(err)
@@ -237,9 +249,12 @@ func (a *answering) finishSlowly(err error) {
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
 		a.s.log(slog.LevelWarn, &a.request, "call failed", err)
+		a.observation.endLater(err)
 		a.answer = a.s.calls.failure(err)
+		a.observe()
 		err = a.sendAgain()
 	}
+	a.observation.endLater(err)
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
 		a.s.log(slog.LevelWarn, &a.request, "answer not delivered", err)

@@ -123,7 +123,7 @@ func (w *worker) requeue(d *adapters.Delivery) {
 		if w.s.fetching.Err() != nil {
 			w.s.drain() // waits until nothing is fetched any more: the copy must not come here, to be given back
 		}
-		if w.s.resendToQueue(w.s.settling, d, 0) == nil {
+		if w.s.resendToQueue(valuesOf(d), d, 0) == nil {
 			w.s.survivors.forget(d.Message.UUID)
 			w.tell(d, adapters.Ack)
 			return

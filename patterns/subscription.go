@@ -22,17 +22,17 @@ import (
 // [ErrShutdown], and what they leave unfinished goes back to the queue too,
 // uncounted.
 type Subscription struct {
-	bus          *Bus
-	driver       adapters.Subscription
-	queue        string // "" for a private one
-	deadLetter   string // "" for none; the queue's own name for one that parks its failures
-	brokerBuries bool   // the broker itself makes dead letters of what is rejected
-	cfg          consumeConfig
-	handler      message.HandlerFunc // the middleware chain around the user's
-	wrapped      bool                // there is middleware
-	prefetch     int
-	calls        *callServer // of RPC.Serve, else nil
-	failed       func(error) error
+	bus           *Bus
+	driver        adapters.Subscription
+	queue         string // "" for a private one
+	deadLetter    string // "" for none; the queue's own name for one that parks its failures
+	brokerRejects bool   // the broker itself makes dead letters of what is rejected
+	cfg           consumeConfig
+	handler       message.HandlerFunc // the middleware chain around the user's
+	wrapped       bool                // there is middleware
+	prefetch      int
+	calls         *callServer // of RPC.Serve, else nil
+	failed        func(error) error
 
 	alone      sync.Mutex  // held while a message is handled that is suspected of killing its worker
 	suspicious atomic.Bool // there was such a message
@@ -103,7 +103,7 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
-		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerBuries: src.Queue.DeadLetter != "", cfg: cfg,
+		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
 		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, calls: p.calls, failed: p.failed, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),

@@ -124,7 +124,7 @@ func (q *WorkQueue[T]) redrive(ctx context.Context, d *adapters.Delivery) error 
 		Mandatory: q.bus.features.Ability.Has(adapters.CanReturn),
 	}
 	p.Attempt, p.Lost = 0, 0
-	if err := q.bus.resend(ctx, p, m); err != nil {
+	if err := q.bus.resend(ctx, CauseRedrive, p, m); err != nil {
 		return fmt.Errorf("message %q to queue %q: %w", clip(m.UUID, 64), clip(to, 64), alone(err))
 	}
 	return nil

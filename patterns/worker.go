@@ -152,6 +152,7 @@ func clone(m *message.Message) *message.Message {
 	if c.Metadata == nil {
 		c.Metadata = message.Metadata{}
 	}
+	c.SetContext(m.Context())
 	return c
 }
 
