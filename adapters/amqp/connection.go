@@ -13,6 +13,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // connection is one life of a link. What was delivered in it can be settled in it
@@ -220,7 +221,7 @@ func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel
 	case <-conn.ctx.Done():
 		return context.Cause(conn.ctx)
 	}
-	_, err := await(ctx, conn.supervisor.driver, func() (struct{}, error) {
+	_, err := kit.Call(ctx, conn.supervisor.driver.tasks, func() (struct{}, error) {
 		defer func() { <-conn.controlSlots }()
 		if conn.channels == 1 {
 			giveBack, err := conn.lendOnlyChannel(ctx)

@@ -122,7 +122,7 @@ func (d *Driver) dedicatedConnection(ctx context.Context) (*supervisor, error) {
 	sup := newSupervisor(d, "consume")
 	sup.used, sup.dedicated = 1, true
 	d.consumers = append(d.consumers, sup)
-	d.wg.Go(func() { sup.run(nil) })
+	d.tasks.Go(func() { sup.run(nil) })
 	return sup, nil
 }
 

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // consumeChannel is a channel that messages come in on, with one consumer. It reads

@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // consumer is a subscription's life on one channel: what came through the
@@ -40,7 +41,7 @@ func newTag() string { return "motif-" + strconv.FormatUint(consumerTags.Add(1),
 
 // openConsumer declares what sub consumes, and begins to.
 func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*consumer, error) {
-	return await(ctx, sub.driver, func() (*consumer, error) {
+	return kit.Call(ctx, sub.driver.tasks, func() (*consumer, error) {
 		ch, err := conn.amqp.Channel()
 		if err != nil {
 			return nil, err
@@ -125,7 +126,7 @@ func (c *consumer) watch() bool {
 			d := c.sub.driver
 			d.emit(Event{Kind: Cancelled, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue})
 			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
-			if !c.cancelled() && !d.spawn(func() { c.retire(false, func() {}) }) {
+			if !c.cancelled() && !d.tasks.Go(func() { c.retire(false, func() {}) }) {
 				c.lost(nil)
 			}
 			sleep(c.sub.ctx, deletionTime)

@@ -11,6 +11,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // replyConsumer come over RabbitMQ's direct reply-to: whoever answers publishes straight to
@@ -68,7 +69,7 @@ func (conn *connection) openReplyConsumer(ctx context.Context, received func(ada
 	if !room {
 		return nil, fmt.Errorf("amqp: %w: direct replies, with so few channels", adapters.ErrUnsupported)
 	}
-	return await(ctx, conn.supervisor.driver, func() (*replyConsumer, error) {
+	return kit.Call(ctx, conn.supervisor.driver.tasks, func() (*replyConsumer, error) {
 		r := &replyConsumer{conn: conn, handle: received}
 		r.intake = &consumeChannel{mux: conn.mux, replies: r}
 		var err error

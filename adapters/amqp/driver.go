@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every
@@ -34,16 +35,15 @@ type Driver struct {
 
 	declareTook atomic.Int64 // a time.Duration
 	declaring   nameLocks    // queues that are being declared
+	tasks       *kit.Tasks   // all goroutines
 
 	mu             sync.Mutex
 	closing        bool // no new work
-	closed         bool // no new goroutines
 	consumers      []*supervisor
 	subs           map[*subscription]struct{}
 	declared       map[string]adapters.Source
 	specs          map[string]adapters.QueueSpec // of queues that were declared, by name
 	unknownBrokers map[string]struct{}           // brokers that were said to be no known RabbitMQ
-	wg             sync.WaitGroup                // of all goroutines
 	finished       chan struct{}                 // closed when Close is done
 }
 
@@ -75,6 +75,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		dedicatedSlots: make(chan struct{}, maxDedicated),
 		nackRetries:    newNackRetries(cfg.MaxInFlight),
 		finished:       make(chan struct{}),
+		tasks:          kit.NewTasks(),
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.killed, d.kill = context.WithCancel(context.Background())
@@ -85,7 +86,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		d.kill()
 		return nil, err
 	}
-	d.spawn(func() { d.publisher.run(conn) })
+	d.tasks.Go(func() { d.publisher.run(conn) })
 	return d, nil
 }
 
@@ -95,7 +96,7 @@ const maxRefused = 3
 
 // connectFirst makes the first session.
 func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
-	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
+	pause := kit.Backoff{Min: d.cfg.BackoffMin, Max: d.cfg.BackoffMax}
 	for refused := 0; ; {
 		conn, err := d.publisher.connect(ctx)
 		if err == nil || !d.cfg.RetryConnect {
@@ -107,7 +108,7 @@ func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 		if refused == maxRefused {
 			return nil, err
 		}
-		wait := pause.wait()
+		wait := pause.Next()
 		d.cfg.Logger.Warn("motif: cannot connect yet", "error", err, "next_try", wait)
 		if !sleep(ctx, wait) {
 			return nil, fmt.Errorf("%w (%w)", err, ctx.Err())
@@ -140,50 +141,6 @@ func (d *Driver) checkOpen(ctx context.Context, verb string) error {
 		return fmt.Errorf("amqp: %s: %w", verb, err)
 	}
 	return nil
-}
-
-// spawn runs f in a goroutine that Close waits for, or returns false if it is
-// too late for that.
-func (d *Driver) spawn(f func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return false
-	}
-	d.wg.Go(f)
-	return true
-}
-
-// await runs f, which knows no ctx, and waits for it as long as ctx allows.
-// What f makes too late is undone.
-func await[T any](ctx context.Context, d *Driver, f func() (T, error), undo func(T)) (T, error) {
-	type result struct {
-		v   T
-		err error
-	}
-	var taken atomic.Bool
-	done := make(chan result, 1)
-	ok := d.spawn(func() {
-		v, err := f()
-		done <- result{v, err}
-		if err == nil && !taken.CompareAndSwap(false, true) {
-			undo(v)
-		}
-	})
-	var zero T
-	if !ok {
-		return zero, adapters.ErrClosed
-	}
-	select {
-	case r := <-done:
-		return r.v, r.err
-	case <-ctx.Done():
-		if taken.CompareAndSwap(false, true) {
-			return zero, ctx.Err()
-		}
-		r := <-done // it was just in time
-		return r.v, r.err
-	}
 }
 
 // Do runs f with a channel of its own on the connection for publishing: for
@@ -239,13 +196,11 @@ func (d *Driver) shutDown(ctx context.Context) {
 	unhook := context.AfterFunc(ctx, d.kill)
 	giveUp := time.AfterFunc(goodbyeTime, d.kill)
 	d.stop()
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
+	d.tasks.Close()
 	for range cap(d.inFlight) { // every publish has its answer
 		d.inFlight <- struct{}{}
 	}
-	d.wg.Wait()
+	d.tasks.Wait()
 	giveUp.Stop()
 	unhook()
 	d.kill()

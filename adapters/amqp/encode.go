@@ -57,10 +57,7 @@ func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err erro
 		}
 	}
 	for key, value := range m.Metadata {
-		if len(key) <= adapters.MaxNameBytes && (!isReserved(key) || len(headerEscape)+len(key) <= adapters.MaxNameBytes) {
-			continue
-		}
-		if o.foreign == nil || !o.foreign.hasHeader(key, value) {
+		if len(escapeKey(key)) > adapters.MaxNameBytes && (o.foreign == nil || !o.foreign.hasHeader(key, value)) {
 			return o, invalid("metadata key of %d bytes", len(key))
 		}
 	}

@@ -105,7 +105,7 @@ func (d *Driver) publishFirstAsync(ctx context.Context, o *outgoing, first *firs
 	}
 	m := o.message
 	o.message = &message.Message{UUID: m.UUID, Payload: slices.Clone(m.Payload), Metadata: maps.Clone(m.Metadata)}
-	ok := d.spawn(func() {
+	ok := d.tasks.Go(func() {
 		err := d.publishFirst(d.ctx, o, first)
 		if d.ctx.Err() != nil && !errors.Is(err, adapters.ErrUnconfirmed) && err != nil {
 			err = adapters.ErrClosed

@@ -13,6 +13,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Get implements [adapters.Getter]. The message has a channel of its own until
@@ -59,7 +60,7 @@ type fetchedMessage struct {
 }
 
 func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*fetchedMessage, error) {
-	return await(ctx, conn.supervisor.driver, func() (*fetchedMessage, error) {
+	return kit.Call(ctx, conn.supervisor.driver.tasks, func() (*fetchedMessage, error) {
 		if err := conn.checkGivesSingly(src); err != nil {
 			return nil, err
 		}
@@ -177,8 +178,8 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 		err = m.channel.Nack(m.tag, false, o == adapters.Requeue)
 	}
 	if o == adapters.Requeue { // wait until it is back: each message has another channel, and several are to keep their order
-		_, _ = await(ctx, m.conn.supervisor.driver, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
-	} else if !m.conn.supervisor.driver.spawn(m.close) {
+		_, _ = kit.Call(ctx, m.conn.supervisor.driver.tasks, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
+	} else if !m.conn.supervisor.driver.tasks.Go(m.close) {
 		return adapters.ErrClosed
 	}
 	if err != nil {

@@ -227,7 +227,7 @@ func (d *Driver) retryNackedAsync(o *outgoing, done func(error), release func())
 	default:
 		return false
 	}
-	ok := d.spawn(func() {
+	ok := d.tasks.Go(func() {
 		err := d.retryNacked(d.ctx, o)
 		release()
 		done(err)

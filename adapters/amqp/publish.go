@@ -1,17 +1,16 @@
 package amqp
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Publish implements [adapters.Driver]. Its messages are under way together,
@@ -24,10 +23,7 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	case len(msgs) != 1:
 		return d.publishAll(ctx, &r, msgs)
 	}
-	if err := d.publish(ctx, &r, msgs[0]); err != nil {
-		return &adapters.PublishError{Failed: []adapters.FailedMessage{failedMessage(0, msgs[0], err)}}
-	}
-	return nil
+	return kit.PublishEach(msgs, func(m *message.Message) error { return d.publish(ctx, &r, m) })
 }
 
 func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) error {
@@ -107,20 +103,39 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	if err := d.ensureRoute(ctx, r); err != nil { // which would be the same for all of them
 		return err
 	}
-	b := newBatch(msgs)
+	b := kit.NewBatch(msgs)
 	for i, m := range msgs {
-		if err := d.publishNext(ctx, r, m, func(err error) { b.answer(i, err) }); err != nil {
-			b.answer(i, err)
+		if err := d.publishNext(ctx, r, m, func(err error) { b.Resolve(i, err) }); err != nil {
+			b.Resolve(i, err)
 		}
 	}
-	b.await(ctx)
-	for _, i := range b.doubtful() {
-		o, err := d.newOutgoing(r, msgs[i])
-		if err == nil && !o.keepsOrder() && d.retriesNack(&o) {
-			b.correct(i, d.retryNacked(ctx, &o))
+	failed, ok := errors.AsType[*adapters.PublishError](b.Wait(ctx))
+	if !ok {
+		return nil
+	}
+	kept := failed.Failed[:0]
+	for _, f := range failed.Failed {
+		if errors.Is(f.Err, adapters.ErrNacked) {
+			f.Err = d.retryInBatch(ctx, r, msgs[f.Index], f.Err)
+		}
+		if f.Err != nil {
+			kept = append(kept, f)
 		}
 	}
-	return b.result()
+	if failed.Failed = kept; len(kept) == 0 {
+		return nil
+	}
+	return failed
+}
+
+// retryInBatch sends a message again whose queue refused it with nacked, unless messages of the same
+// batch would overtake it.
+func (d *Driver) retryInBatch(ctx context.Context, r *route, m *message.Message, nacked error) error {
+	o, err := d.newOutgoing(r, m)
+	if err != nil || o.keepsOrder() || !d.retriesNack(&o) {
+		return nacked
+	}
+	return d.retryNacked(ctx, &o)
 }
 
 // publishNext publishes one of many. The first to a queue goes alone.
@@ -145,97 +160,6 @@ func (d *Driver) publishNext(ctx context.Context, r *route, m *message.Message, 
 		return err
 	}
 	return nil
-}
-
-// batch is several publishes whose answers are waited for together.
-type batch struct {
-	msgs  []*message.Message
-	empty chan struct{} // closed when all have theirs
-
-	mu     sync.Mutex
-	open   []bool // which have none yet
-	left   int    // and how many
-	failed []adapters.FailedMessage
-}
-
-func newBatch(msgs []*message.Message) *batch {
-	b := &batch{msgs: msgs, empty: make(chan struct{}), open: make([]bool, len(msgs)), left: len(msgs)}
-	for i := range b.open {
-		b.open[i] = true
-	}
-	if b.left == 0 {
-		close(b.empty)
-	}
-	return b
-}
-
-// answer notes that of one. It is the first that counts.
-func (b *batch) answer(i int, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.open[i] {
-		return
-	}
-	b.open[i] = false
-	if err != nil {
-		b.failed = append(b.failed, failedMessage(i, b.msgs[i], err))
-	}
-	if b.left--; b.left == 0 {
-		close(b.empty)
-	}
-}
-
-// await waits for all answers, as long as ctx allows.
-func (b *batch) await(ctx context.Context) {
-	select {
-	case <-b.empty:
-	case <-ctx.Done():
-		for i := range b.msgs {
-			b.answer(i, fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()))
-		}
-	}
-}
-
-// doubtful returns those that were nacked, in order.
-func (b *batch) doubtful() (indexes []int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, f := range b.failed {
-		if errors.Is(f.Err, adapters.ErrNacked) {
-			indexes = append(indexes, f.Index)
-		}
-	}
-	slices.Sort(indexes)
-	return indexes
-}
-
-// correct replaces the answer of one that had failed.
-func (b *batch) correct(i int, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failed = slices.DeleteFunc(b.failed, func(f adapters.FailedMessage) bool { return f.Index == i })
-	if err != nil {
-		b.failed = append(b.failed, failedMessage(i, b.msgs[i], err))
-	}
-}
-
-// result is what the call returns, once all have their answers.
-func (b *batch) result() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.failed) == 0 {
-		return nil
-	}
-	slices.SortFunc(b.failed, func(a, b adapters.FailedMessage) int { return cmp.Compare(a.Index, b.Index) })
-	return &adapters.PublishError{Failed: b.failed}
-}
-
-func failedMessage(i int, m *message.Message, err error) adapters.FailedMessage {
-	f := adapters.FailedMessage{Index: i, Err: err}
-	if m != nil {
-		f.UUID = m.UUID
-	}
-	return f
 }
 
 // PublishAsync implements [adapters.AsyncPublisher].

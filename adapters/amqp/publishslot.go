@@ -4,6 +4,8 @@ import (
 	"context"
 	"hash/maphash"
 	"sync/atomic"
+
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // maxPublishSlots bounds the channels of a session that publish.
@@ -78,7 +80,7 @@ func (conn *connection) publishChannel(ctx context.Context, exchange string) (*p
 			return nil, err
 		}
 	}
-	pc, err := await(ctx, conn.supervisor.driver, func() (*publishChannel, error) {
+	pc, err := kit.Call(ctx, conn.supervisor.driver.tasks, func() (*publishChannel, error) {
 		if old != nil {
 			old.close() // if it is not gone
 		}

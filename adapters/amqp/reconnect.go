@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // supervisor is a connection that comes back: one session after another, for as long
@@ -107,14 +108,14 @@ func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
 // run keeps the link up, beginning with s if that is not nil.
 func (sup *supervisor) run(conn *connection) {
 	ctx := sup.ctx
-	pause := backoff{min: sup.driver.cfg.BackoffMin, max: sup.driver.cfg.BackoffMax}
+	pause := kit.Backoff{Min: sup.driver.cfg.BackoffMin, Max: sup.driver.cfg.BackoffMax}
 	refused := 0 // in a row
 	for ctx.Err() == nil {
 		if conn == nil {
 			var err error
 			if conn, err = sup.connect(ctx); err != nil {
 				sup.setCurrent(nil, err)
-				wait := pause.wait()
+				wait := pause.Next()
 				// A node that goes down in the middle of a login looks like one that
 				// refuses it: only the second time counts.
 				if refused++; !refusedLogin(err) {
@@ -138,9 +139,9 @@ func (sup *supervisor) run(conn *connection) {
 			sup.driver.emit(Event{Kind: Lost, Role: sup.role, Address: conn.address, Generation: conn.generation, Err: lost})
 			sup.driver.cfg.Logger.Warn("motif: connection lost", "role", sup.role, "address", conn.address, "error", lost)
 			if conn.lasted() {
-				pause.reset()
+				pause.Reset()
 			}
-			sleep(ctx, pause.wait())
+			sleep(ctx, pause.Next())
 		}
 		conn = nil
 	}
@@ -154,7 +155,7 @@ func (sup *supervisor) connected(conn *connection) {
 	sup.driver.warnUnknownBroker(conn)
 	sup.driver.emit(Event{Kind: Connected, Role: sup.role, Address: conn.address, Generation: conn.generation})
 	sup.driver.cfg.Logger.Info("motif: connected", "role", sup.role, "address", conn.address, "generation", conn.generation)
-	sup.driver.spawn(conn.keepCredentialsFresh)
+	sup.driver.tasks.Go(conn.keepCredentialsFresh)
 	sup.setCurrent(conn, nil)
 }
 

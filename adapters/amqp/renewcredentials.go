@@ -3,6 +3,8 @@ package amqp
 import (
 	"context"
 	"time"
+
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // keepCredentialsFresh keeps the password of a session from expiring, until the session ends.
@@ -12,7 +14,7 @@ func (conn *connection) keepCredentialsFresh() {
 	if !ok || cfg.Credentials == nil || auth.Expires.IsZero() {
 		return
 	}
-	pause := backoff{min: cfg.BackoffMin, max: cfg.BackoffMax}
+	pause := kit.Backoff{Min: cfg.BackoffMin, Max: cfg.BackoffMax}
 	wait := renewAfter(auth.Expires)
 	for sleep(conn.ctx, wait) {
 		cred, err := conn.renewCredentials()
@@ -20,12 +22,12 @@ func (conn *connection) keepCredentialsFresh() {
 		case err != nil && conn.supervisor.ctx.Err() != nil:
 			return
 		case err != nil:
-			wait = pause.wait()
+			wait = pause.Next()
 			cfg.Logger.Warn("motif: the password that expires cannot be renewed", "role", conn.supervisor.role, "error", err, "next_try", wait)
 		case cred.Expires.IsZero():
 			return
 		default:
-			pause.reset()
+			pause.Reset()
 			wait = renewAfter(cred.Expires)
 		}
 	}
@@ -39,7 +41,7 @@ func (conn *connection) renewCredentials() (cred Credentials, err error) {
 	if cred, err = cfg.Credentials(ctx); err != nil {
 		return cred, err
 	}
-	_, err = await(ctx, conn.supervisor.driver, func() (struct{}, error) {
+	_, err = kit.Call(ctx, conn.supervisor.driver.tasks, func() (struct{}, error) {
 		return struct{}{}, conn.amqp.UpdateSecret(cred.Password.Reveal(), "the last one expires")
 	}, func(struct{}) {})
 	return cred, err

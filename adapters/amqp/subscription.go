@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // subscription outlives its consumers.
@@ -75,7 +76,7 @@ func (sub *subscription) begin(c *consumer) error {
 	sub.driver.mu.Lock()
 	sub.driver.subs[sub] = struct{}{}
 	sub.driver.mu.Unlock()
-	if sub.driver.spawn(func() { sub.run(c) }) {
+	if sub.driver.tasks.Go(func() { sub.run(c) }) {
 		return nil
 	}
 	sub.end(adapters.ErrClosed)
@@ -156,7 +157,7 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 // resubscribe returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
 func (sub *subscription) resubscribe(lost *connection) *consumer {
 	d := sub.driver
-	pause := backoff{min: d.cfg.BackoffMin, max: d.cfg.BackoffMax}
+	pause := kit.Backoff{Min: d.cfg.BackoffMin, Max: d.cfg.BackoffMax}
 	costly, ok := errors.AsType[*connectionError](lost.connectionError(sub.source.QueueName()))
 	if ok && costly.certain && !sub.shouldRetry(costly) {
 		return nil
@@ -180,7 +181,7 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 		if err = d.finalError(sub.ctx, conn, err, sub.source.QueueName()); err != nil && !sub.shouldRetry(err) {
 			return nil
 		}
-		sleep(sub.ctx, pause.wait())
+		sleep(sub.ctx, pause.Next())
 	}
 }
 
@@ -287,7 +288,7 @@ func (d *Driver) reserveChannel() (*supervisor, error) {
 	sup := newSupervisor(d, "consume")
 	sup.used = 1
 	d.consumers = append(d.consumers, sup)
-	d.wg.Go(func() { sup.run(nil) })
+	d.tasks.Go(func() { sup.run(nil) })
 	return sup, nil
 }
 

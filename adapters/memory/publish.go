@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Publish implements [adapters.Driver]. A message is in its queues when Publish
@@ -18,20 +19,7 @@ func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	if err != nil {
 		return err
 	}
-	var failed []adapters.FailedMessage
-	for i, m := range msgs {
-		if err := c.publish(ctx, &p, priority, m); err != nil {
-			f := adapters.FailedMessage{Index: i, Err: err}
-			if m != nil {
-				f.UUID = m.UUID
-			}
-			failed = append(failed, f)
-		}
-	}
-	if failed != nil {
-		return &adapters.PublishError{Failed: failed}
-	}
-	return nil
+	return kit.PublishEach(msgs, func(m *message.Message) error { return c.publish(ctx, &p, priority, m) })
 }
 
 // PublishAsync implements [adapters.AsyncPublisher]. It calls done itself, before

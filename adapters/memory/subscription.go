@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // subscription outlives its consumers.
@@ -173,12 +174,11 @@ func (s *subscription) restart() {
 // healSlowly takes the control lock itself. It ends at the latest when the
 // subscription does, and ctx with it.
 func (s *subscription) healSlowly(ctx context.Context, f *script) {
-	const shortest, longest = 10 * time.Millisecond, time.Second
-	for pause := shortest; f != nil; pause = min(2*pause, longest) {
+	for pause := (kit.Backoff{Min: 10 * time.Millisecond, Max: time.Second}); f != nil; {
 		if s.client.fail(ctx, "subscribe", f) == nil {
 			break
 		}
-		if s.client.pause(ctx, pause, nil) != nil {
+		if s.client.pause(ctx, pause.Next(), nil) != nil {
 			return
 		}
 		f = s.fault()

@@ -12,6 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Config is a watermill pair and what its owner states about it. A [Driver]
@@ -90,14 +91,13 @@ const maxSends = 1024
 type Driver struct {
 	cfg      Config
 	features adapters.Features
-	sends    chan struct{} // one is taken by each publish under way
-	closing  chan struct{} // closed when Close begins
-	done     chan struct{} // closed when Close has done all
-	closeErr error         // once done is closed
-	work     sync.WaitGroup
+	sends    chan struct{}  // one is taken by each publish under way
+	tasks    *kit.Tasks     // closed when Close begins
+	done     chan struct{}  // closed when Close has done all
+	closeErr error          // once done is closed
+	leaving  sync.WaitGroup // goroutines that give back what comes of subscriptions that were ended
 
 	mu     sync.Mutex
-	closed bool
 	subs   map[*subscription]struct{} // not ended yet
 	queues map[string]*subscription   // the one that a queue has, unless Competing
 	kinds  map[string]adapters.Kind   // of the topics used, if there is more than one kind
@@ -126,7 +126,7 @@ func NewDriver(cfg Config) (*Driver, error) {
 	}
 	d := &Driver{
 		cfg: cfg, features: adapters.Features{Adapter: cfg.Adapter, Ability: cfg.Claim},
-		sends: make(chan struct{}, maxSends), closing: make(chan struct{}), done: make(chan struct{}),
+		sends: make(chan struct{}, maxSends), tasks: kit.NewTasks(), done: make(chan struct{}),
 		subs: map[*subscription]struct{}{}, queues: map[string]*subscription{}, kinds: map[string]adapters.Kind{},
 		groups: map[string]message.Subscriber{},
 	}
@@ -148,7 +148,7 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if err := d.accept(ctx, "declare", s); err != nil {
 		return err
 	}
-	_, err := call(ctx, d, func() (struct{}, error) {
+	_, err := kit.Call(ctx, d.tasks, func() (struct{}, error) {
 		subscriber, err := d.subscriber(s)
 		if err != nil {
 			return struct{}{}, err
@@ -178,7 +178,7 @@ func (d *Driver) accept(ctx context.Context, verb string, s adapters.Source) err
 // check says whether something may begin.
 func (d *Driver) check(ctx context.Context, verb string) error {
 	select {
-	case <-d.closing:
+	case <-d.tasks.Closed():
 		return adapters.ErrClosed
 	default:
 	}
@@ -213,7 +213,7 @@ func (d *Driver) subscriber(s adapters.Source) (message.Subscriber, error) {
 		return subscriber, nil
 	}
 	select {
-	case <-d.closing:
+	case <-d.tasks.Closed():
 		return nil, adapters.ErrClosed
 	default:
 	}
@@ -234,64 +234,17 @@ func (d *Driver) wrap(verb string, err error) error {
 	return fmt.Errorf("%s: %s: %w", d.cfg.Adapter, verb, err)
 }
 
-// begin lets Close wait for what follows, until work.Done.
-func (d *Driver) begin() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return adapters.ErrClosed
-	}
-	d.work.Add(1)
-	return nil
-}
-
-// call runs f, which takes no ctx, and returns what f does, or that ctx ended
-// or the driver was closed. Then undo is given what f returns yet.
-func call[T any](ctx context.Context, d *Driver, f func() (T, error), undo func(T)) (v T, err error) {
-	if err := d.begin(); err != nil {
-		return v, err
-	}
-	type result struct {
-		v   T
-		err error
-	}
-	back, alone := make(chan result), make(chan struct{})
-	go func() {
-		defer d.work.Done()
-		v, err := f()
-		select {
-		case back <- result{v, err}:
-		case <-alone:
-			if err == nil {
-				undo(v)
-			}
-		}
-	}()
-	select {
-	case r := <-back:
-		return r.v, r.err
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-d.closing:
-		err = adapters.ErrClosed
-	}
-	close(alone)
-	return v, err
-}
-
 // Close implements [adapters.Driver]: it nacks what is in hand and closes the
 // publisher and the subscribers.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
-	first := !d.closed
-	d.closed = true
+	first := d.tasks.Close()
 	subs := make([]*subscription, 0, len(d.subs))
 	for s := range d.subs {
 		subs = append(subs, s)
 	}
 	d.mu.Unlock()
 	if first {
-		close(d.closing)
 		go d.shutDown(subs)
 	}
 	select {
@@ -324,7 +277,8 @@ func (d *Driver) shutDown(subs []*subscription) {
 			errs = append(errs, c.Close())
 		}
 	}
-	d.work.Wait()
+	d.tasks.Wait()
+	d.leaving.Wait()
 	d.closeErr = d.wrap("close", errors.Join(errs...))
 	close(d.done)
 }

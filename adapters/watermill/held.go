@@ -66,7 +66,7 @@ func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 	s.mu.Unlock()
 	if late {
 		select {
-		case <-d.closing:
+		case <-d.tasks.Closed():
 			return adapters.ErrClosed
 		default:
 			return nil

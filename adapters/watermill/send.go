@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Publish implements [adapters.Driver]. Messages are given to the pair one by
@@ -32,16 +32,12 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 		return err
 	}
 	b := d.newBatch(ctx, &p, msgs)
-	if len(b.msgs) > 0 {
+	if len(b.copies) > 0 {
 		if err := d.send(ctx, b); err != nil {
 			return err
 		}
 	}
-	if len(b.failed) > 0 {
-		slices.SortFunc(b.failed, func(x, y adapters.FailedMessage) int { return x.Index - y.Index })
-		return &adapters.PublishError{Failed: b.failed}
-	}
-	return nil
+	return b.Err()
 }
 
 // send publishes b. An error means that nothing was sent.
@@ -50,107 +46,88 @@ func (d *Driver) send(ctx context.Context, b *batch) error {
 	case d.sends <- struct{}{}:
 	case <-ctx.Done():
 		return d.wrap("publish", ctx.Err())
-	case <-d.closing:
+	case <-d.tasks.Closed():
 		return adapters.ErrClosed
 	}
-	if err := d.begin(); err != nil {
-		<-d.sends
-		return err
-	}
-	done := make(chan struct{})
-	go func() {
-		defer d.work.Done()
+	started := d.tasks.Go(func() {
 		b.run(d.cfg.Publisher)
 		<-d.sends
-		close(done)
-	}()
+	})
+	if !started {
+		<-d.sends
+		return adapters.ErrClosed
+	}
 	select {
-	case <-done:
+	case <-b.Resolved():
 	case <-ctx.Done():
-		b.leave(ctx.Err())
-	case <-d.closing:
-		b.leave(adapters.ErrClosed)
+		b.abandon(ctx.Err())
+	case <-d.tasks.Closed():
+		b.abandon(adapters.ErrClosed)
 	}
 	return nil
 }
 
-// batch is the messages of one Publish and what became of them.
+// batch is the messages of one Publish, and what became of them.
 type batch struct {
+	*kit.Batch
 	topic   string
-	msgs    []*message.Message
-	indexes []int // of msgs in the call
+	copies  []*message.Message // of those that can be sent
+	indexes []int              // of copies in the call
 
-	mu     sync.Mutex
-	next   int   // the first that was not begun
-	busy   bool  // the one before it is under way
-	left   error // why nobody waits any more
-	failed []adapters.FailedMessage
+	mu    sync.Mutex
+	begun int   // how many copies were given to the pair
+	over  error // why nobody waits any more
 }
 
 // newBatch copies what can be sent, and notes what cannot.
 func (d *Driver) newBatch(ctx context.Context, p *adapters.Publication, msgs []*message.Message) *batch {
-	b := &batch{topic: p.To.Name}
+	b := &batch{Batch: kit.NewBatch(msgs), topic: p.To.Name}
 	now := time.Now()
 	for i, m := range msgs {
 		if err := adapters.ValidateMessage(m); err != nil {
-			id := ""
-			if m != nil {
-				id = m.UUID
-			}
-			b.fail(i, id, err)
+			b.Resolve(i, err)
 			continue
 		}
 		packed, ok := pack(m, p, now)
 		if !ok {
-			b.fail(i, m.UUID, fmt.Errorf("%w: the metadata uses a key of the adapter's", adapters.ErrInvalid))
+			b.Resolve(i, fmt.Errorf("%w: the metadata uses a key of the adapter's", adapters.ErrInvalid))
 			continue
 		}
 		packed.SetContext(ctx)
-		b.msgs, b.indexes = append(b.msgs, packed), append(b.indexes, i)
+		b.copies, b.indexes = append(b.copies, packed), append(b.indexes, i)
 	}
 	return b
 }
 
-func (b *batch) fail(index int, uuid string, err error) {
-	b.failed = append(b.failed, adapters.FailedMessage{Index: index, UUID: uuid, Err: err})
-}
-
 // run publishes until nobody waits any more.
 func (b *batch) run(publisher message.Publisher) {
-	for i := 0; b.begin(i); i++ {
-		b.finish(i, publisher.Publish(b.topic, b.msgs[i]))
+	for i := 0; i < len(b.copies) && b.begin(i); i++ {
+		b.Resolve(b.indexes[i], asUnconfirmed(publisher.Publish(b.topic, b.copies[i])))
 	}
 }
 
+// begin reports whether copy i is to be sent.
 func (b *batch) begin(i int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if i == len(b.msgs) || b.left != nil {
+	if b.over != nil {
 		return false
 	}
-	b.next, b.busy = i+1, true
+	b.begun = i + 1
 	return true
 }
 
-func (b *batch) finish(i int, err error) {
+// abandon ends the wait: what was not begun is not sent.
+func (b *batch) abandon(why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.left == nil && err != nil {
-		b.fail(b.indexes[i], b.msgs[i].UUID, asUnconfirmed(err))
-	}
-	b.busy = false
-}
-
-// leave ends the wait: what was not begun is not sent.
-func (b *batch) leave(why error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left = why
-	if b.busy {
-		b.fail(b.indexes[b.next-1], b.msgs[b.next-1].UUID, fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why))
-	}
-	for i := b.next; i < len(b.msgs); i++ {
-		b.fail(b.indexes[i], b.msgs[i].UUID, why)
+	b.over = why
+	for i, index := range b.indexes {
+		if i < b.begun { // if it has no result yet, it is under way
+			b.Resolve(index, fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why))
+		} else {
+			b.Resolve(index, why)
+		}
 	}
 }
 
@@ -161,6 +138,9 @@ var certain = [...]error{
 }
 
 func asUnconfirmed(err error) error {
+	if err == nil {
+		return nil
+	}
 	for _, sentinel := range certain {
 		if errors.Is(err, sentinel) {
 			return err

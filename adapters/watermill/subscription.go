@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Subscribe implements [adapters.Driver]. The subscription holds at most
@@ -30,7 +31,7 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 		return nil, err
 	}
 	sub.life, sub.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	_, err := call(ctx, d,
+	_, err := kit.Call(ctx, d.tasks,
 		func() (struct{}, error) { return struct{}{}, sub.start() },
 		func(struct{}) { sub.end(adapters.ErrStopped) })
 	if err != nil {
@@ -74,18 +75,25 @@ func (s *subscription) start() error {
 	if s.msgs, err = subscriber.Subscribe(s.life, s.source.Name); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	closed := d.closed
-	if !closed {
-		d.subs[s] = struct{}{}
-	}
-	d.mu.Unlock()
-	if closed {
+	if !d.remember(s) {
 		s.cancel()
 		giveBack(s.msgs)
 		return adapters.ErrClosed
 	}
 	return nil
+}
+
+// remember notes s for Close, or returns false if the driver is closed.
+func (d *Driver) remember(s *subscription) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case <-d.tasks.Closed():
+		return false
+	default:
+		d.subs[s] = struct{}{}
+		return true
+	}
 }
 
 // giveBack nacks what still comes of a subscription that was ended.
@@ -259,7 +267,7 @@ func (s *subscription) hangUp() {
 		}
 		s.mu.Unlock()
 		s.cancel()
-		s.driver.work.Go(func() { giveBack(s.msgs) })
+		s.driver.leaving.Go(func() { giveBack(s.msgs) })
 		s.driver.mu.Lock()
 		delete(s.driver.subs, s)
 		s.driver.mu.Unlock()

@@ -22,6 +22,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // features is what a directory does well. All else is refused, by Require.
@@ -53,7 +54,10 @@ func open(_ context.Context, u *url.URL) (adapters.Driver, error) {
 	}
 	s := &spool{dir: dir}
 	s.changed.L = &s.mu
-	if err := cmp.Or(syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), s.load()); err != nil {
+	if err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		err = s.load()
+	}
+	if err != nil {
 		return nil, unavailable(errors.Join(fmt.Errorf("opening %s: %w", u.Path, err), dir.Close()))
 	}
 	return s.connect(dir.Close), nil
@@ -130,20 +134,7 @@ func (d *driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	if p.Timestamp.IsZero() {
 		p.Timestamp = time.Now()
 	}
-	var failed []adapters.FailedMessage
-	for i, m := range msgs {
-		if err := d.publish(ctx, p, m); err != nil {
-			f := adapters.FailedMessage{Index: i, Err: err}
-			if m != nil {
-				f.UUID = m.UUID
-			}
-			failed = append(failed, f)
-		}
-	}
-	if failed != nil {
-		return &adapters.PublishError{Failed: failed}
-	}
-	return nil
+	return kit.PublishEach(msgs, func(m *message.Message) error { return d.publish(ctx, p, m) })
 }
 
 // publish returns when the message is on the disk. While it is written its file has
