@@ -5,6 +5,13 @@ MAKEFLAGS += --no-print-directory
 GO       ?= go
 FUZZTIME ?= 30s
 GOLANGCI ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+APIDIFF  ?= golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
+
+# All modules of the repository, which go.work joins, so that one go command covers their packages:
+# ./... are those of the root only. Whoever has turned workspaces off, has them here.
+export GOWORK := $(CURDIR)/go.work
+MODULES = $(patsubst $(CURDIR)%,.%,$(shell $(GO) list -m -f '{{.Dir}}'))
+ALL     = $(addsuffix /...,$(MODULES))
 
 .PHONY: help
 help: ## list the targets
@@ -15,10 +22,19 @@ fmt: ## format the code (gofmt; make lint checks gofumpt too)
 	gofmt -w .
 
 .PHONY: lint
-lint: ## go vet, gofmt, golangci-lint (built at the pinned version: minutes, the first time)
-	$(GO) vet ./...
+lint: ## go vet, gofmt, go mod tidy, golangci-lint (built at the pinned version: minutes, the first time)
+	$(GO) vet $(ALL)
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
-	$(GO) run $(GOLANGCI) run ./...
+	@for module in $(MODULES); do (cd $$module && GOWORK=off $(GO) mod tidy -diff) || exit 1; done
+	$(GO) run $(GOLANGCI) run $(ALL)
+
+.PHONY: tidy
+tidy: ## go mod tidy in each module
+	@for module in $(MODULES); do echo "== $$module"; (cd $$module && GOWORK=off $(GO) mod tidy) || exit 1; done
+
+.PHONY: api
+api: ## what has changed in the exported API since the last release, and would break who uses it
+	@APIDIFF=$(APIDIFF) .ci/api
 
 # The versions of RabbitMQ that tests run on, unless MOTIF_RABBITMQ is one.
 VERSIONS = $(or $(MOTIF_RABBITMQ),3.10 4.0 4.3)
@@ -33,7 +49,7 @@ each = @failed=; for version in $(1); do \
 	done; test -z "$$failed"
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/... ./examples/internal/onrabbitmq/...
+ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/... ./internal/interop ./examples/internal/onrabbitmq/...
 
 # Two packages at a time: those on RabbitMQ wait for it, most of the time.
 RACE = $(GO) test -race -shuffle=on -p 2 -timeout 15m
@@ -43,16 +59,15 @@ VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTr
 
 .PHONY: test
 test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
-	$(GO) vet ./...
-	$(BENCH) vet ./...
-	$(call each,$(NEWEST),$(RACE) ./...)
+	$(GO) vet $(ALL)
+	$(call each,$(NEWEST),$(RACE) $(ALL))
 	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model)
 	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
 .PHONY: test-memory
 test-memory: ## the tests that need no RabbitMQ (a minute)
-	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
+	$(GO) test -race -shuffle=on $$($(GO) list $(ALL) | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: rabbitmq
 rabbitmq: ## install RabbitMQ where it is missing, or say how: MOTIF_RABBITMQ=4.3 one version, else all
@@ -81,7 +96,7 @@ model: rabbitmq ## SEQUENCES (2000) random sequences, from SEED (1) on: is it th
 
 .PHONY: fuzz
 fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
-	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \
+	@list=$$($(GO) test -list '^Fuzz' $(ALL)) || { echo "$$list" >&2; exit 1; }; \
 	echo "$$list" | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
 	while read -r package fuzzer; do \
 		echo "== $$fuzzer in $$package, $(FUZZTIME)"; \
@@ -110,5 +125,5 @@ examples: ## run the takeout example, on the in-process broker
 .PHONY: cover
 cover: ## test coverage, by function; bin/cover.out is for go tool cover -html
 	@mkdir -p bin
-	$(GO) test -coverpkg=./... -coverprofile=bin/cover.out ./...
+	$(GO) test -coverpkg=$$(echo $(ALL) | tr " " ,) -coverprofile=bin/cover.out $(ALL)
 	@$(GO) tool cover -func=bin/cover.out
