@@ -1,8 +1,6 @@
 package floors
 
 import (
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -34,11 +32,5 @@ var suiteMayUse = []string{"adapters", "patterns", "conformance", "conformance/h
 // standard library.
 func foreignDeps(t *testing.T, pkg string) []string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)
-	cmd.Dir = filepath.Join("..", "..")
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	return strings.Fields(string(out))
+	return strings.Fields(goIn(t, root, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg))
 }

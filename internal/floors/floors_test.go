@@ -7,7 +7,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -34,7 +33,9 @@ var floorOf = []struct {
 	{"patterns", 1},
 	{"middleware", 1},
 	{"conformance", 2},
-	{"internal/conformancetest", 3}, // harnesses for all adapters, and the command that runs the suite on them
+	{"internal/conformancetest", 3}, // harnesses for all adapters
+	{"internal/interop", 3},         // meets peers, and runs the suite on them and on all adapters
+	{"internal/bench", 3},           // measures all
 	{"internal/model", 2},           // compares two adapters
 	{"examples/internal", 2},        // what the examples share, a step below them
 	{"examples/*", 3},
@@ -43,6 +44,10 @@ var floorOf = []struct {
 
 // The seam is one package: what is below it is the adapters' rooms.
 const seam, seamFloor = "adapters", 0
+
+// nested are the modules below the root's. Those below internal are our own tests and tools, and
+// may use all; the others are for users.
+var nested = []string{"internal/bench", "internal/interop", "patterns/charset", "patterns/protobuf", "patterns/zstd"}
 
 // usersOf says for each room below internal which rooms may import it. Those
 // called internal/...test need no entry: test files may, and each other.
@@ -58,7 +63,7 @@ var forTests = []string{
 
 // testOnly are the imports, with all below them, that would bring test flags
 // or test code into a user's program.
-var testOnly = []string{"testing", "go.uber.org/goleak", "github.com/stretchr/testify", watermill + "/pubsub/tests"}
+var testOnly = []string{"testing", "github.com/stretchr/testify", watermill + "/pubsub/tests"}
 
 // An edge is one import of one file.
 type edge struct {
@@ -69,7 +74,7 @@ type edge struct {
 func (e edge) test() bool { return strings.HasSuffix(e.file, "_test.go") }
 
 func TestImportsGoDownOrStay(t *testing.T) {
-	edges := readEdges(t, filepath.Join("..", ".."))
+	edges := readEdges(t, root)
 	if !slices.Contains(edges, edge{"adapters/driver.go", watermill + "/message"}) {
 		t.Fatalf("the seam's import of watermill is not among the %d imports found: the search is broken", len(edges))
 	}
@@ -80,8 +85,7 @@ func TestImportsGoDownOrStay(t *testing.T) {
 	}
 }
 
-// readEdges reads every Go file below root, whatever its build constraints. What
-// is a module of its own, as internal/bench, is no part of the house.
+// readEdges reads every Go file below root, in all modules, whatever its build constraints.
 func readEdges(t *testing.T, root string) []edge {
 	t.Helper()
 	var edges []edge
@@ -90,11 +94,8 @@ func readEdges(t *testing.T, root string) []edge {
 			return err
 		}
 		name := entry.Name()
-		if entry.IsDir() && file != root {
-			_, err := os.Stat(filepath.Join(file, "go.mod"))
-			if err == nil || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
-				return fs.SkipDir
-			}
+		if entry.IsDir() && file != root && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+			return fs.SkipDir
 		}
 		if entry.IsDir() || !strings.HasSuffix(name, ".go") {
 			return nil
@@ -134,9 +135,14 @@ func violation(e edge) string {
 	pkg := strings.TrimPrefix(strings.TrimPrefix(e.imports, module), "/")
 	to, toFloor := place(pkg)
 	says := fmt.Sprintf("%s imports %s, ", e.file, pkg)
+	fromModule, toModule := moduleOf(path.Dir(e.file)), moduleOf(pkg)
 	switch {
 	case to == "":
 		return says + "which is on no floor: give it one in internal/floors."
+	case fromModule != toModule && toModule != "" && !within(fromModule, "internal"):
+		return says + "which is a module of its own, so that only users depend on it."
+	case fromModule != "" && toModule == "" && !within(fromModule, "internal") && within(to, "internal"):
+		return says + "which a stranger could not: a module of its own proves that what is public is enough."
 	case to == from:
 		return ""
 	case isTestRoom(to):
@@ -163,7 +169,11 @@ func foreignViolation(e edge, from string) string {
 	isTestOnly := slices.ContainsFunc(testOnly, func(t string) bool { return within(e.imports, t) })
 	standard := !strings.Contains(strings.Split(e.imports, "/")[0], ".")
 	switch {
-	case e.test(), isTestRoom(from):
+	case isTestRoom(from):
+		return ""
+	case moduleOf(path.Dir(e.file)) == "" && !standard && !within(e.imports, watermill) && e.imports != amqp091:
+		return says + "which all users of the library would get: it takes a module of its own."
+	case e.test():
 		return ""
 	case from == "conformance":
 		if standard || within(e.imports, watermill) && !isTestOnly {
@@ -196,7 +206,18 @@ func place(pkg string) (room string, floor int) {
 	return "", 0
 }
 
-func isTestRoom(room string) bool { return within(room, "internal") && strings.HasSuffix(room, "test") }
+// isTestRoom reports whether a room is for tests, or is a module of our own tools.
+func isTestRoom(room string) bool {
+	return within(room, "internal") && (strings.HasSuffix(room, "test") || slices.Contains(nested, room))
+}
+
+// moduleOf returns the nested module that a package below the root is in, or "".
+func moduleOf(pkg string) string {
+	if i := slices.IndexFunc(nested, func(m string) bool { return within(pkg, m) }); i >= 0 {
+		return nested[i]
+	}
+	return ""
+}
 
 // within reports whether pkg is folder or below it.
 func within(pkg, folder string) bool { return strings.HasPrefix(pkg+"/", folder+"/") }
@@ -249,7 +270,7 @@ func TestViolation(t *testing.T) {
 		{"adapters/topic_test.go", module + "/adapters/memory", allowed},
 		{"adapters/amqp/driver_test.go", module + "/conformance", allowed},
 		{"adapters/amqp/driver_test.go", module + "/patterns", allowed},
-		{"adapters/amqp/interop/suite_test.go", module + "/adapters/watermill", allowed},
+		{"internal/interop/suite_test.go", module + "/adapters/watermill", allowed},
 		{"adapters/amqp/driver.go", module + "/adapters/watermill", "goes sideways on floor 1"},
 		{"adapters/amqp/driver_test.go", module + "/internal/rabbitmqtest", allowed},
 		{"patterns/bus_test.go", "testing", allowed},
@@ -274,13 +295,32 @@ func TestViolation(t *testing.T) {
 		{"adapters/amqp/driver.go", amqp091, allowed},
 		{"adapters/amqp/driver.go", "testing", "belongs into test files"},
 		{"adapters/memory/fault.go", "testing/synctest", "belongs into test files"},
-		{"adapters/memory/fault.go", "go.uber.org/goleak", "belongs into test files"},
+		{"adapters/memory/fault.go", "go.uber.org/goleak", "it takes a module of its own"},
+		{"adapters/memory/fault_test.go", "go.uber.org/goleak", "it takes a module of its own"},
+		{"patterns/bus.go", "golang.org/x/text/encoding", "it takes a module of its own"},
+		{"patterns/bus_test.go", "google.golang.org/protobuf/proto", "it takes a module of its own"},
+		{"examples/takeout/main.go", "golang.org/x/sync/errgroup", "it takes a module of its own"},
 		{"patterns/bus.go", "testingground", allowed},
 		{"conformance/run.go", "testing", allowed},
 		{"conformance/run.go", watermill + "/message", allowed},
 		{"conformance/run.go", watermill + "/pubsub/tests", "nothing besides watermill"},
 		{"conformance/run.go", amqp091, "nothing besides watermill"},
-		{"conformance/run.go", "github.com/stretchr/testify/require", "nothing besides watermill"},
+		{"conformance/run.go", "github.com/stretchr/testify/require", "it takes a module of its own"},
+
+		// Modules below the root's.
+		{"patterns/zstd/zstd.go", "github.com/klauspost/compress/zstd", allowed},
+		{"patterns/zstd/zstd.go", module + "/patterns", allowed},
+		{"patterns/zstd/zstd_test.go", module + "/adapters/memory", allowed},
+		{"patterns/zstd/zstd.go", module + "/adapters/memory", "goes sideways on floor 1"},
+		{"patterns/zstd/zstd.go", "testing", "belongs into test files"},
+		{"patterns/zstd/zstd_test.go", module + "/internal/leaktest", "which a stranger could not"},
+		{"patterns/zstd/zstd_test.go", module + "/patterns/charset", "which is a module of its own"},
+		{"patterns/bus_test.go", module + "/patterns/protobuf", "which is a module of its own"},
+		{"examples/takeout/main.go", module + "/patterns/protobuf", "which is a module of its own"},
+		{"internal/interop/peers/peers.go", module + "/internal/conformancetest", allowed},
+		{"internal/interop/peers/peers.go", "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp", allowed},
+		{"internal/bench/main.go", module + "/patterns/zstd", allowed},
+		{"internal/rabbitmqtest/node.go", module + "/internal/interop/peers", "which is a module of its own"},
 
 		// No floor at all.
 		{"util/strings.go", "strings", "util/strings.go is on no floor"},
