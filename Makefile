@@ -82,8 +82,8 @@ faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a tabl
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: conformance/report, README (minutes)
-	$(GO) run ./internal/interop/cmd/conformance -out conformance/report -readme README.md
+conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance, README (minutes)
+	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -readme README.md
 
 SEQUENCES ?= 2000
 SEED      ?= 1

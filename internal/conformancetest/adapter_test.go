@@ -64,7 +64,7 @@ func TestReportIsOfOneRun(t *testing.T) {
 		return string(data)
 	}
 	var m conformance.Matrix
-	if err := json.Unmarshal([]byte(read("conformance/report/report.json")), &m); err != nil {
+	if err := json.Unmarshal([]byte(read("docs/conformance/report.json")), &m); err != nil {
 		t.Fatal(err)
 	}
 	var table, text strings.Builder
@@ -77,10 +77,10 @@ func TestReportIsOfOneRun(t *testing.T) {
 	if err := m.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	if read("conformance/report/report.txt") != text.String() {
+	if read("docs/conformance/report.txt") != text.String() {
 		t.Error("report.txt is not that of report.json")
 	}
-	html := read("conformance/report/index.html")
+	html := read("docs/conformance/index.html")
 	for _, r := range m {
 		if len(r.Results) == 0 || !strings.Contains(html, r.Adapter) || !strings.Contains(html, r.About) {
 			t.Errorf("index.html is not that of report.json: %s", r.Adapter)

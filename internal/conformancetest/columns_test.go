@@ -14,7 +14,7 @@ import (
 // The report has our adapter on each version of RabbitMQ with each type of queue,
 // and no rule fails there.
 func TestReportHasEachVersion(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "conformance/report/report.json"))
+	text, err := os.ReadFile(filepath.Join(root, "docs/conformance/report.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

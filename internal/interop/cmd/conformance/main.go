@@ -2,7 +2,7 @@
 // compare, RabbitMQ's on each version of RabbitMQ, and writes the matrix: as text, JSON, one
 // HTML page, and in short into the README. It fails if one of our own adapters fails.
 //
-//	conformance -out conformance/report -readme README.md
+//	conformance -out docs/conformance -readme README.md
 //	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
 package main
 
