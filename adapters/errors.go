@@ -57,6 +57,9 @@ var (
 	// ErrEmpty: Get found no message waiting.
 	ErrEmpty = errors.New("motif: queue is empty")
 
+	// ErrPrecondition: the queue has consumers or messages, and was to be deleted only without.
+	ErrPrecondition = errors.New("motif: precondition failed")
+
 	// ErrStaleDelivery: the session that delivered the message is gone, so it
 	// was not settled; the broker delivers it again.
 	ErrStaleDelivery = errors.New("motif: stale delivery")

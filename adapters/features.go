@@ -32,13 +32,23 @@ const (
 	CanUnbind                         // the driver is an Unbinder
 	CanExchange                       // publishing to Exchange endpoints
 
-	// Everything is all of them, as RabbitMQ and the in-process broker have it.
+	// The driver is an Inspector that can:
+	CanInspect      // say what a queue holds
+	CanList         // list queues
+	CanBrowse       // look at messages that wait
+	CanListBindings // say what a queue is bound to
+	CanPurge        // drop what waits in a queue
+	CanDelete       // delete a queue
+
+	// Everything is all of them, as the in-process broker has it, and RabbitMQ with its management
+	// API.
 	Everything Ability = 1<<iota - 1
 )
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
 	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
+	"inspection", "listing queues", "browsing", "listing bindings", "purging", "deleting queues",
 }
 
 // String returns the names of the abilities in the set, separated by commas.

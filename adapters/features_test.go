@@ -11,8 +11,8 @@ func TestAbilityNames(t *testing.T) {
 	if got := bits.OnesCount32(uint32(Everything)); got != len(abilityNames) {
 		t.Fatalf("%d abilities have %d names", got, len(abilityNames))
 	}
-	if CanExchange<<1 != Everything+1 {
-		t.Errorf("Everything is %b, the last ability is %b", Everything, CanExchange)
+	if CanDelete<<1 != Everything+1 {
+		t.Errorf("Everything is %b, the last ability is %b", Everything, CanDelete)
 	}
 	seen := make(map[string]bool)
 	for i := range abilityNames {
@@ -24,7 +24,7 @@ func TestAbilityNames(t *testing.T) {
 	}
 	// One from each end and from the middle, against a list out of step.
 	for ability, want := range map[Ability]string{
-		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding",
+		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues",
 		CanRoute | CanTopic: "direct routing, topic routing",
 		1 << 31:             "ability(31)",
 	} {

@@ -53,6 +53,7 @@ func Cases() []Case {
 		lostCases,
 		limitCases,
 		durableCases,
+		inspectCases,
 		lifecycleCases,
 		inputCases,
 		secretCases,

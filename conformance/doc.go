@@ -356,6 +356,32 @@
 //     still comes not before.
 //   - durable/dead-letters: Dead letters survive a restart of the broker.
 //
+// inspect:
+//
+//   - inspect/depth: Inspect tells how many messages wait in a queue, without those that consumers
+//     hold, and how many consumers there are.
+//   - inspect/browse: Browse returns copies of what waits, as it was published and in its order, at
+//     most as many as asked for, and how many more there are.
+//   - inspect/browse-takes-nothing: Browse leaves all messages in their queue, in their order, with
+//     their attempts, and those behind what it looked at as they were.
+//   - inspect/browse-bounds: Browse refuses a limit that is not in 1..MaxBrowse as invalid.
+//   - inspect/list: Queues lists every queue once.
+//   - inspect/bindings: Bindings tells what a group is bound to: each exchange and key, as long as
+//     it is bound.
+//   - inspect/purge: Purge drops what waits in a queue and returns how many messages that were;
+//     none becomes a dead letter, and those in hand stay.
+//   - inspect/delete: Delete deletes a queue with what is in it.
+//   - inspect/delete-if: Delete leaves a queue alone that has consumers or messages and is to be
+//     deleted only without: that is ErrPrecondition.
+//   - inspect/deleted-in-use: A subscription whose queue is deleted in use declares it again and
+//     goes on.
+//   - inspect/not-found: What is asked of a queue that does not exist is ErrNotFound, makes no
+//     queue, and disturbs nobody.
+//   - inspect/bounded: What is asked of a broker that stands still ends with its ctx.
+//   - inspect/heals: What is asked while a lost session is replaced waits for the next one.
+//   - inspect/while-blocked: A broker that takes no messages still answers what is asked of it, and
+//     can be purged.
+//
 // lifecycle:
 //
 //   - lifecycle/close-twice: To close a driver twice is harmless, also at the same time.

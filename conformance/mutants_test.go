@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,7 @@ var mutants = slices.Concat(
 	lostMutants,
 	limitMutants,
 	durableMutants,
+	inspectMutants,
 	lifecycleMutants,
 	inputMutants,
 	secretMutants,
@@ -66,6 +68,13 @@ type mutated struct {
 	features  func() adapters.Features
 	close     func(context.Context) error
 
+	inspect  func(context.Context, string) (adapters.QueueInfo, error)
+	list     func(context.Context) iter.Seq2[adapters.QueueInfo, error]
+	browse   func(context.Context, string, int) ([]adapters.Delivery, error)
+	bindings func(context.Context, string) ([]adapters.Binding, error)
+	purge    func(context.Context, string) (int, error)
+	remove   func(context.Context, string, adapters.Condition) error // Delete
+
 	receive func(context.Context, adapters.Subscription) (adapters.Delivery, error) // of subscriptions
 	stop    func(adapters.Subscription) error
 	address func(adapters.Subscription) string
@@ -78,6 +87,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		Client: c, harness: h, broker: b,
 		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
 		features: c.Features, close: c.Close,
+		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, purge: c.Purge, remove: c.Delete,
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
 		stop:    adapters.Subscription.Stop,
 		address: adapters.Subscription.Address,
@@ -123,6 +133,28 @@ func (m *mutated) Get(ctx context.Context, s adapters.Source) (adapters.Delivery
 func (m *mutated) Unbind(ctx context.Context, s adapters.Source) error { return m.unbind(ctx, s) }
 func (m *mutated) Features() adapters.Features                         { return m.features() }
 func (m *mutated) Close(ctx context.Context) error                     { return m.close(ctx) }
+
+func (m *mutated) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
+	return m.inspect(ctx, queue)
+}
+
+func (m *mutated) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error] {
+	return m.list(ctx)
+}
+
+func (m *mutated) Browse(ctx context.Context, queue string, limit int) ([]adapters.Delivery, error) {
+	return m.browse(ctx, queue, limit)
+}
+
+func (m *mutated) Bindings(ctx context.Context, queue string) ([]adapters.Binding, error) {
+	return m.bindings(ctx, queue)
+}
+
+func (m *mutated) Purge(ctx context.Context, queue string) (int, error) { return m.purge(ctx, queue) }
+
+func (m *mutated) Delete(ctx context.Context, queue string, only adapters.Condition) error {
+	return m.remove(ctx, queue, only)
+}
 
 func (m *mutated) settled(d adapters.Delivery) adapters.Delivery {
 	if d.Settler != nil {
@@ -273,6 +305,7 @@ func limited(to adapters.Ability) func(*mutated) {
 			}
 			return unbind(ctx, s)
 		}
+		limitInspector(m, require)
 	}
 }
 

@@ -55,6 +55,10 @@ var (
 	_ adapters.Unbinder       = (*Driver)(nil)
 )
 
+const inspection = adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings | adapters.CanPurge | adapters.CanDelete
+
+const abilities = adapters.Everything &^ inspection
+
 // maxDelay is the longest delay; see delay.go.
 const maxDelay = 30 * 24 * time.Hour
 
@@ -126,7 +130,7 @@ func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())
 
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features {
-	return adapters.Features{Adapter: "amqp", Ability: adapters.Everything, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+	return adapters.Features{Adapter: "amqp", Ability: abilities, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
 }
 
 // checkOpen says whether the driver may begin something.

@@ -12,7 +12,7 @@ import (
 )
 
 // Client is one client of a [Broker]: an [adapters.Driver] with every ability,
-// and an AsyncPublisher, Getter and Unbinder.
+// and an AsyncPublisher, Getter, Unbinder and Inspector.
 type Client struct {
 	broker  *Broker
 	closed  atomic.Bool
@@ -32,6 +32,7 @@ var (
 	_ adapters.AsyncPublisher = (*Client)(nil)
 	_ adapters.Getter         = (*Client)(nil)
 	_ adapters.Unbinder       = (*Client)(nil)
+	_ adapters.Inspector      = (*Client)(nil)
 )
 
 // Broker returns the broker behind, for a client that was opened by URL.

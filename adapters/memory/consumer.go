@@ -59,12 +59,15 @@ type taken struct {
 }
 
 // taken is e on its way. The queue's lock is held, or e is at hand.
-func (e *entry) taken() taken {
+func (e *entry) taken() taken { return e.takenFrom(e.consumer.queue) }
+
+// takenFrom is taken for an entry that nobody may hold.
+func (e *entry) takenFrom(q *queue) taken {
 	t := taken{entry: e, redelivered: e.returned, returns: e.returns}
 	switch {
 	case !e.returned: // or a restart has made the queue forget it
 		t.returns = 0
-	case e.consumer.queue.ready.order == classic:
+	case q.ready.order == classic:
 		t.returns = -1
 	case e.returns == 0: // a dead letter; RabbitMQ tells the two counts apart when this one begins
 		t.returns = e.failed

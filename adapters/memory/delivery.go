@@ -42,19 +42,25 @@ func newDelivery(payload []byte) *delivery {
 
 // receive makes the receiver's own copy of what was taken.
 func (c *consumer) receive(t taken) (out adapters.Delivery) {
-	e := t.entry
-	d := newDelivery(e.payload)
-	d.consumer, d.entry = c, e
-	d.message.UUID, d.message.Metadata = e.uuid, maps.Clone(e.metadata)
-	if d.message.Metadata == nil {
-		d.message.Metadata = make(message.Metadata) // for Set
-	}
+	d := newDelivery(t.entry.payload)
+	d.consumer, d.entry = c, t.entry
 	d.message.SetContext(c.ctx)
-	out.Message, out.Settler = &d.message, d
+	out.Settler = d
+	t.fill(&out, &d.message)
+	return out
+}
+
+// fill makes out of m, which has a copy of the payload, what was taken.
+func (t *taken) fill(out *adapters.Delivery, m *message.Message) {
+	e := t.entry
+	m.UUID, m.Metadata = e.uuid, maps.Clone(e.metadata)
+	if m.Metadata == nil {
+		m.Metadata = make(message.Metadata) // for Set
+	}
+	out.Message = m
 	out.Key, out.Redelivered, out.Returned, out.Properties = e.key, t.redelivered, t.returns, e.props
 	out.Died = len(e.deaths) > 0
 	out.Remaining = t.remaining
-	return out
 }
 
 // Settle implements [adapters.Settler].

@@ -16,7 +16,7 @@ type Op uint8
 
 const (
 	OnPublish   Op = iota // each message of a Publish or PublishAsync
-	OnSubscribe           // Subscribe, Declare, Get, Unbind, and each try of a subscription to heal
+	OnSubscribe           // Subscribe, Declare, Get, Unbind, what an Inspector does, and each try of a subscription to heal
 	OnDeliver             // a Receive that is about to return a message
 	OnSettle              // a Settle
 )

@@ -17,6 +17,16 @@ func (l *list) append(e *entry) {
 	l.tail = e
 }
 
+func (l *list) prepend(e *entry) {
+	e.prev, e.next = nil, l.head
+	if l.head == nil {
+		l.tail = e
+	} else {
+		l.head.prev = e
+	}
+	l.head = e
+}
+
 func (l *list) remove(e *entry) {
 	if e.prev == nil {
 		l.head = e.next

@@ -41,9 +41,7 @@ func (b *Broker) Purge(name string) (int, error) {
 	if q == nil {
 		return 0, notFound("queue", name)
 	}
-	q.mu.Lock()
-	defer q.unlock()
-	return q.drop(), nil
+	return q.purge(), nil
 }
 
 // DeleteQueue deletes a queue with its bindings and all that is in it. To settle
@@ -57,10 +55,14 @@ func (b *Broker) DeleteQueue(name string) error {
 	if q == nil {
 		return notFound("queue", name)
 	}
+	b.deleteQueue(q)
+	return nil
+}
+
+func (b *Broker) deleteQueue(q *queue) {
 	for _, s := range b.remove(q) {
 		s.heal()
 	}
-	return nil
 }
 
 // DeleteExchange deletes an exchange with all bindings to it. Subscriptions go

@@ -9,9 +9,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Driver writes down what goes through another driver. It is an
-// AsyncPublisher, ReplyReceiver, Getter and Unbinder whatever that one is: what it
-// cannot do is ErrUnsupported, but for PublishAsync, which then does what Publish does.
+// Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver, Getter,
+// Unbinder and Inspector whatever that one is: what it cannot do is ErrUnsupported, but for PublishAsync, which then does what Publish does.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
@@ -24,6 +23,7 @@ var (
 	_ adapters.ReplyReceiver  = (*Driver)(nil)
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
+	_ adapters.Inspector      = (*Driver)(nil)
 )
 
 // Record returns a driver that does what d does and writes it into l, under

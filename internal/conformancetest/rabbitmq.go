@@ -23,7 +23,7 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 		Name:     fmt.Sprintf("RabbitMQ %s %s", series(node.Version), queueType),
 		About:    fmt.Sprintf("adapters/amqp on RabbitMQ %s, durable queues are %s queues.", node.Version, queueType),
 		Ours:     true,
-		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything},
+		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything &^ inspection},
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
 			h, err := OnRabbitMQ(ctx, node, func(ctx context.Context, url string) (adapters.Driver, error) {
 				cfg, err := amqp.ParseURL(url)
@@ -55,6 +55,8 @@ func OnRabbitMQ(ctx context.Context, node *rabbitmqtest.Node, connect func(ctx c
 	}
 	return l.harness(func(ctx context.Context) (adapters.Driver, error) { return connect(ctx, l.url) }), nil
 }
+
+const inspection = adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings | adapters.CanPurge | adapters.CanDelete
 
 // series is the 4.3 of 4.3.6.
 func series(version string) string {
