@@ -61,6 +61,16 @@ type Config struct {
 	// Connect tries each address once.
 	RetryConnect bool
 
+	// Management is the URL of the broker's management API, as "https://broker.example.com:15671":
+	// what AMQP has no word for is asked there, see Driver.Inspect, Queues and Bindings. Without it
+	// that is refused, or unknown. TLS holds for it, too, and so does AllowInsecure. It is asked only
+	// by these methods, each time anew.
+	Management string
+
+	// ManagementCredentials is asked at each request to the management API. Without it Credentials
+	// is, or it is guest. The user needs the tag management.
+	ManagementCredentials func(context.Context) (Credentials, error)
+
 	Name string // of the connection, as the broker's tools show it
 
 	// Heartbeat is how often each side shows that it is alive (10 s). A broker
@@ -142,6 +152,9 @@ func (c *Config) validate() error {
 		return invalid("backoff from %v to %v", c.BackoffMin, c.BackoffMax)
 	case len(c.VHost) > adapters.MaxNameBytes || len(c.Name) > 4096:
 		return invalid("a name is too long")
+	}
+	if err := c.checkManagement(); err != nil {
+		return err
 	}
 	return c.checkAddresses(c.Addresses)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{}) // which is restarted and frozen
+	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true}) // which is restarted and frozen
 	for _, queueType := range []amqp.QueueType{amqp.Classic, amqp.Quorum} {
 		t.Run(string(queueType), func(t *testing.T) {
 			a := conformancetest.RabbitMQ(node, queueType)

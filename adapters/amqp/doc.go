@@ -16,6 +16,7 @@
 // TLS to the loopback only, unless its host is named. Parameters:
 //
 //	address=host:port    another node of the same broker; any number of them
+//	management=https://host:15671   the management API, see Config.Management
 //	name=...             what the broker's tools call the connection (motif)
 //	heartbeat=30s        see Config.Heartbeat
 //	queue_type=classic   see Config.QueueType

@@ -15,10 +15,12 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every
-// ability, and an AsyncPublisher, ReplyReceiver, Getter and Unbinder.
+// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every ability (those to list
+// queues and bindings where [Config].Management is set), and an AsyncPublisher, ReplyReceiver, Getter,
+// Unbinder and Inspector.
 type Driver struct {
-	cfg Config
+	cfg        Config
+	management *management // nil without Config.Management
 
 	ctx    context.Context // ends when Close begins to close connections
 	stop   context.CancelFunc
@@ -53,11 +55,11 @@ var (
 	_ adapters.ReplyReceiver  = (*Driver)(nil)
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
+	_ adapters.Inspector      = (*Driver)(nil)
 )
 
-const inspection = adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings | adapters.CanPurge | adapters.CanDelete
-
-const abilities = adapters.Everything &^ inspection
+// managed are the abilities that take the management API.
+const managed = adapters.CanList | adapters.CanListBindings
 
 // maxDelay is the longest delay; see delay.go.
 const maxDelay = 30 * 24 * time.Hour
@@ -83,6 +85,9 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.killed, d.kill = context.WithCancel(context.Background())
+	if cfg.Management != "" {
+		d.management = newManagement(d)
+	}
 	d.publisher = newSupervisor(d, "publish")
 	conn, err := d.connectFirst(ctx)
 	if err != nil {
@@ -130,7 +135,11 @@ func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())
 
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features {
-	return adapters.Features{Adapter: "amqp", Ability: abilities, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+	f := adapters.Features{Adapter: "amqp", Ability: adapters.Everything, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+	if d.management == nil {
+		f.Ability &^= managed
+	}
+	return f
 }
 
 // checkOpen says whether the driver may begin something.

@@ -89,18 +89,29 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 // get asks for one message. As those of a consumer it does not come through amqp091, which takes no
 // frames that are larger than negotiated: the broker sends some, for what it has added to headers.
 func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, error) {
-	closes := ch.NotifyClose(make(chan *amqp091.Error, 1))
-	var err error
+	closes, err := cc.open(ch)
+	if err != nil {
+		return nil, err
+	}
+	return cc.next(queue, closes)
+}
+
+// open lets messages come in that are asked for, one at a time, and returns what tells of the end of
+// the channel.
+func (cc *consumeChannel) open(ch *amqp091.Channel) (closes <-chan *amqp091.Error, err error) {
+	closes = ch.NotifyClose(make(chan *amqp091.Error, 1))
 	if cc.number, err = cc.mux.ChannelNumber(ch); err != nil {
 		return nil, err
 	}
-	if err = cc.mux.Attach(cc.number, cc); err != nil {
-		return nil, err
-	}
+	return closes, cc.mux.Attach(cc.number, cc)
+}
+
+// next asks for a message.
+func (cc *consumeChannel) next(queue string, closes <-chan *amqp091.Error) (*incoming, error) {
 	b, at := frame.Begin(nil, frame.TypeMethod, cc.number)
 	b = binary.BigEndian.AppendUint32(b, frame.MethodGet)
 	b = frame.AppendShort(append(b, 0, 0), queue)
-	if err = cc.write(frame.End(append(b, 0), at)); err != nil { // to be acknowledged
+	if err := cc.write(frame.End(append(b, 0), at)); err != nil { // to be acknowledged
 		return nil, err
 	}
 	select {

@@ -105,10 +105,7 @@ func (d *Driver) noteDeclareTime(t time.Duration) {
 // once it waits until that is possible.
 func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
 	if src.Passive {
-		_, err := ch.QueueDeclarePassive(src.QueueName(), true, false, false, false, nil)
-		if err != nil && conn.version.passiveNeedsConfigure() && errors.Is(sentinel(err), ErrAccess) {
-			return fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", conn.version, err)
-		}
+		_, err := conn.passive(ch, src.QueueName())
 		return err
 	}
 	if src.Kind.IsExchange() {

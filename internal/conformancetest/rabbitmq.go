@@ -17,20 +17,24 @@ import (
 
 // RabbitMQ is our adapter on a node of RabbitMQ that the suite has for itself,
 // with one type of queues. Its name has the version without what is only repaired in it:
-// "RabbitMQ 4.3 quorum".
+// "RabbitMQ 4.3 quorum". Where the node has its management API, it is used.
 func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
+	claims := adapters.Everything
+	if node.ManagementURL() == "" {
+		claims &^= managed
+	}
 	return Adapter{
 		Name:     fmt.Sprintf("RabbitMQ %s %s", series(node.Version), queueType),
 		About:    fmt.Sprintf("adapters/amqp on RabbitMQ %s, durable queues are %s queues.", node.Version, queueType),
 		Ours:     true,
-		Features: adapters.Features{Adapter: "amqp", Ability: adapters.Everything &^ inspection},
+		Features: adapters.Features{Adapter: "amqp", Ability: claims},
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
 			h, err := OnRabbitMQ(ctx, node, func(ctx context.Context, url string) (adapters.Driver, error) {
 				cfg, err := amqp.ParseURL(url)
 				if err != nil {
 					return nil, err
 				}
-				cfg.QueueType = queueType
+				cfg.QueueType, cfg.Management = queueType, node.ManagementURL()
 				d, err := amqp.Connect(ctx, cfg)
 				if err != nil {
 					return nil, err
@@ -56,7 +60,8 @@ func OnRabbitMQ(ctx context.Context, node *rabbitmqtest.Node, connect func(ctx c
 	return l.harness(func(ctx context.Context) (adapters.Driver, error) { return connect(ctx, l.url) }), nil
 }
 
-const inspection = adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings | adapters.CanPurge | adapters.CanDelete
+// managed are the abilities that take the management API.
+const managed = adapters.CanList | adapters.CanListBindings
 
 // series is the 4.3 of 4.3.6.
 func series(version string) string {
@@ -85,6 +90,9 @@ func newLogin(ctx context.Context, node *rabbitmqtest.Node) (*login, error) {
 	err = v.AddUser(ctx, l.user, l.password)
 	if err == nil {
 		err = v.SetPermissions(ctx, l.user, ".*", ".*", ".*")
+	}
+	if err == nil {
+		err = v.AllowManagement(ctx, l.user)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.close(ctx))

@@ -58,6 +58,11 @@ func (v *VHost) AddUser(ctx context.Context, user, password string) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:add_user(%s, %s, <<"test">>)`, bin(user), bin(password))
 }
 
+// AllowManagement lets a user use the management API, for the virtual hosts in which it may do something.
+func (v *VHost) AllowManagement(ctx context.Context, user string) error {
+	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_tags(%s, [management], <<"test">>)`, bin(user))
+}
+
 // ChangePassword leaves those alone who are logged in.
 func (v *VHost) ChangePassword(ctx context.Context, user, password string) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:change_password(%s, %s, <<"test">>)`, bin(user), bin(password))

@@ -91,7 +91,7 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 	}
 	columns = append(columns, conformancetest.Memory())
 	for _, version := range rabbitmqtest.Versions() {
-		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{Version: version})
+		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{Version: version, Management: true})
 		if err != nil {
 			return nil, closeNodes, err
 		}

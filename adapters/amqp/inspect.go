@@ -1,0 +1,200 @@
+package amqp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Inspections go over the connections for consuming, which the broker does not block when it takes no
+// publishes.
+
+// Inspect implements [adapters.Inspector]. Ready and Consumers are exact. Unacked and Oldest come from
+// the management API, where [Config].Management names it, and are unknown otherwise, or if it does
+// not answer.
+func (d *Driver) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
+	q, err := ask(ctx, d, "inspect", queue, nil, func(conn *connection, ch *amqp091.Channel) (amqp091.Queue, error) {
+		return conn.passive(ch, queue)
+	})
+	if err != nil {
+		return adapters.QueueInfo{}, err
+	}
+	info := adapters.QueueInfo{Name: queue, Ready: q.Messages, Unacked: -1, Consumers: q.Consumers}
+	if d.management != nil {
+		d.management.complete(ctx, &info)
+	}
+	return info, nil
+}
+
+// Queues implements [adapters.Inspector]. It needs the management API, which counts every 5 s, and
+// asks it page by page: a queue that comes or goes meanwhile may hide another.
+func (d *Driver) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error] {
+	return func(yield func(adapters.QueueInfo, error) bool) {
+		err := d.checkCall(ctx, "list queues", d.Features().Require(adapters.CanList))
+		if err == nil {
+			err = d.management.queues(ctx, func(q adapters.QueueInfo) bool { return yield(q, nil) })
+		}
+		if err != nil {
+			yield(adapters.QueueInfo{}, err)
+		}
+	}
+}
+
+// Bindings implements [adapters.Inspector]. It needs the management API. Of a binding to a headers
+// exchange it tells the key, which does not matter there.
+func (d *Driver) Bindings(ctx context.Context, queue string) ([]adapters.Binding, error) {
+	_, err := ask(ctx, d, "list bindings of", queue, d.Features().Require(adapters.CanListBindings), func(conn *connection, ch *amqp091.Channel) (amqp091.Queue, error) {
+		return conn.passive(ch, queue) // the management API has no bindings of a queue that is missing
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d.management.bindings(ctx, queue)
+}
+
+// Browse implements [adapters.Inspector]. It takes the messages, and gives all back at once as soon as
+// it has them; see the package documentation for what that changes.
+func (d *Driver) Browse(ctx context.Context, queue string, limit int) ([]adapters.Delivery, error) {
+	valid := adapters.ValidateBrowse(queue, limit)
+	return ask(ctx, d, "browse", queue, valid, func(conn *connection, ch *amqp091.Channel) ([]adapters.Delivery, error) {
+		if err := conn.checkGivesSingly(passive(queue)); err != nil {
+			return nil, err
+		}
+		return conn.browse(ctx, ch, queue, limit)
+	})
+}
+
+// browse takes messages, and gives them back by one negative acknowledgement, which keeps their order
+// and on RabbitMQ 4.3 is not counted against the queue's delivery limit. If it does not come to that,
+// the end of the channel gives them back.
+func (conn *connection) browse(ctx context.Context, ch *amqp091.Channel, queue string, limit int) (found []adapters.Delivery, err error) {
+	cc := &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)}
+	defer cc.close(ch)
+	closes, err := cc.open(ch)
+	if err != nil {
+		return nil, err
+	}
+	var last uint64
+	for size := 0; len(found) < limit; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		in, err := cc.next(queue, closes)
+		if errors.Is(err, adapters.ErrEmpty) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		last = in.tag
+		if size += len(in.message.Payload); size > adapters.MaxBrowseBytes && len(found) > 0 {
+			found[len(found)-1].Remaining = cc.remaining + 1
+			break
+		}
+		found = append(found, adapters.Delivery{})
+		d := &found[len(found)-1]
+		in.decode(d)
+		d.Remaining = cc.remaining
+	}
+	if last == 0 {
+		return nil, nil
+	}
+	return found, cc.Nack(last, true, true)
+}
+
+// Purge implements [adapters.Inspector]. If the connection is lost meanwhile it purges again, and
+// counts only that.
+func (d *Driver) Purge(ctx context.Context, queue string) (int, error) {
+	return ask(ctx, d, "purge", queue, nil, func(conn *connection, ch *amqp091.Channel) (int, error) {
+		if err := conn.checkGivesSingly(passive(queue)); err != nil {
+			return 0, err
+		}
+		return ch.QueuePurge(queue, false)
+	})
+}
+
+// Delete implements [adapters.Inspector]. It looks whether a condition is met and deletes the queue
+// then: quorum queues cannot do both at once. What comes in between is lost.
+func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Condition) error {
+	deleting := false
+	unmet, err := ask(ctx, d, "delete", queue, nil, func(conn *connection, ch *amqp091.Channel) (unmet, err error) {
+		q, err := conn.passive(ch, queue)
+		switch {
+		case err != nil && deleting && errors.Is(sentinel(err), adapters.ErrNotFound):
+			return nil, nil // it worked, on a connection that was lost before it said so
+		case err != nil:
+			return nil, err
+		}
+		if unmet = only.Unmet(adapters.QueueInfo{Name: queue, Ready: q.Messages, Consumers: q.Consumers}); unmet != nil {
+			return unmet, nil
+		}
+		deleting = true
+		d.forgetQueue(queue)
+		_, err = ch.QueueDelete(queue, false, false, false)
+		return nil, err
+	})
+	if err == nil && unmet != nil {
+		err = fmt.Errorf("amqp: delete: %w", unmet)
+	}
+	return err
+}
+
+// ask runs f with a channel of its own, on another connection if the first one is lost.
+func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error, f func(*connection, *amqp091.Channel) (T, error)) (answer T, err error) {
+	if err := d.checkCall(ctx, verb, cmp.Or(valid, validateSource(passive(queue)))); err != nil {
+		return answer, err
+	}
+	sup, err := d.reserveChannel()
+	if err != nil {
+		return answer, err
+	}
+	defer func() { d.releaseChannel(sup) }()
+	err = d.withConnection(ctx, &sup, queue, func(conn *connection) (err error) {
+		answer, err = await(ctx, d, func() (T, error) {
+			ch, err := conn.amqp.Channel()
+			if err != nil {
+				var none T
+				return none, err
+			}
+			defer func() { _ = ch.Close() }() // f may have cost it
+			return f(conn, ch)
+		}, func(T) {})
+		return err
+	})
+	if err != nil {
+		return answer, fmt.Errorf("amqp: %s queue %q: %w", verb, queue, err)
+	}
+	return answer, nil
+}
+
+// passive is the source of a queue as it stands.
+func passive(queue string) adapters.Source {
+	return adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Passive: true}
+}
+
+// passive finds out whether a queue exists, and what is in it.
+func (conn *connection) passive(ch *amqp091.Channel, queue string) (amqp091.Queue, error) {
+	q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+	if err != nil && conn.version.passiveNeedsConfigure() && errors.Is(sentinel(err), ErrAccess) {
+		err = fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", conn.version, err)
+	}
+	return q, err
+}
+
+// forgetQueue keeps a queue that is to be deleted from being declared again with the next connection.
+func (d *Driver) forgetQueue(queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.specs, queue)
+	for name, s := range d.declared {
+		if s.QueueName() == queue {
+			delete(d.declared, name)
+		}
+	}
+}
