@@ -10,6 +10,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // Inspections go over the connections for consuming, which the broker does not block when it takes no
@@ -156,7 +157,7 @@ func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error,
 	}
 	defer func() { d.releaseChannel(sup) }()
 	err = d.withConnection(ctx, &sup, queue, func(conn *connection) (err error) {
-		answer, err = await(ctx, d, func() (T, error) {
+		answer, err = kit.Call(ctx, d.tasks, func() (T, error) {
 			ch, err := conn.amqp.Channel()
 			if err != nil {
 				var none T

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 const (
@@ -164,7 +165,7 @@ func (m *management) get(ctx context.Context, path string, result any) error {
 	limited, cancel := context.WithTimeout(ctx, managementTime)
 	defer cancel()
 	defer context.AfterFunc(m.d.ctx, cancel)()
-	_, err := await(ctx, m.d, func() (struct{}, error) { return struct{}{}, m.ask(limited, path, result) }, func(struct{}) {})
+	_, err := kit.Call(ctx, m.d.tasks, func() (struct{}, error) { return struct{}{}, m.ask(limited, path, result) }, func(struct{}) {})
 	switch {
 	case err == nil:
 		return nil
