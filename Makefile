@@ -82,8 +82,8 @@ faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a tabl
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance, README (minutes)
-	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -readme README.md
+conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance, docs (minutes)
+	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md
 
 SEQUENCES ?= 2000
 SEED      ?= 1
@@ -108,7 +108,7 @@ BENCH = cd internal/bench && $(GO)
 
 .PHONY: bench
 bench: rabbitmq ## Motif beside the raw client and the peers, with results and plots (under 15 minutes)
-	$(BENCH) run . -out results -readme ../../README.md
+	$(BENCH) run . -out results -page ../../docs/speed.md
 
 .PHONY: bench-quick
 bench-quick: rabbitmq ## the main workloads of bench, as a table (under a minute)

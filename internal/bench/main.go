@@ -33,7 +33,7 @@ type options struct {
 	pairs    int
 	out      string
 	profiles string
-	readme   string
+	page     string
 	list     bool
 }
 
@@ -43,7 +43,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.run, "run", "", "only what matches this `regexp`")
 	flag.IntVar(&o.pairs, "pairs", 5, "how many `times` each side runs")
 	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the tables are all")
-	flag.StringVar(&o.readme, "readme", "", "a `file` whose table of ratios is to be replaced")
+	flag.StringVar(&o.page, "page", "", "a `file` whose table of ratios is to be replaced")
 	flag.StringVar(&o.profiles, "profiles", "", "a `folder` for CPU profiles of each side's last run")
 	flag.BoolVar(&o.list, "list", false, "list what there is to measure")
 
@@ -125,8 +125,8 @@ func bench(ctx context.Context, o options) (err error) {
 	if o.out != "" {
 		err = errors.Join(err, report.Write(o.out))
 	}
-	if o.readme != "" && err == nil {
-		err = report.updateReadme(o.readme)
+	if o.page != "" && err == nil {
+		err = report.updatePage(o.page)
 	}
 	return err
 }

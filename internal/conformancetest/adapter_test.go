@@ -27,7 +27,7 @@ func TestUnexplained(t *testing.T) {
 }
 
 func TestUpdateTable(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "README.md")
+	file := filepath.Join(t.TempDir(), "page.md")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestUpdateTable(t *testing.T) {
 	}
 }
 
-// TestReportIsOfOneRun: the README and the three forms of the report say the same.
+// TestReportIsOfOneRun: the docs and the three forms of the report say the same.
 func TestReportIsOfOneRun(t *testing.T) {
 	read := func(name string) string {
 		t.Helper()
@@ -71,8 +71,8 @@ func TestReportIsOfOneRun(t *testing.T) {
 	if err := m.WriteMarkdown(&table); err != nil {
 		t.Fatal(err)
 	}
-	if _, got, _, err := cutTable(read("README.md")); err != nil || got != table.String() {
-		t.Errorf("%v, the README's table is not that of report.json", err)
+	if _, got, _, err := cutTable(read("docs/writing-an-adapter.md")); err != nil || got != table.String() {
+		t.Errorf("%v, the table in docs/writing-an-adapter.md is not that of report.json", err)
 	}
 	if err := m.WriteText(&text); err != nil {
 		t.Fatal(err)

@@ -1,8 +1,8 @@
 // Command conformance runs the conformance suite on each adapter that we
 // compare, RabbitMQ's on each version of RabbitMQ, and writes the matrix: as text, JSON, one
-// HTML page, and in short into the README. It fails if one of our own adapters fails.
+// HTML page, and in short into the docs. It fails if one of our own adapters fails.
 //
-//	conformance -out docs/conformance -readme README.md
+//	conformance -out docs/conformance -page docs/writing-an-adapter.md
 //	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
 package main
 
@@ -29,18 +29,18 @@ import (
 
 func main() {
 	out := flag.String("out", "", "write report.txt, report.json and index.html into this `folder`")
-	readme := flag.String("readme", "", "put the table into this `file`, between its marks")
+	page := flag.String("page", "", "put the table into this `file`, between its marks")
 	only := flag.String("adapter", "", "run on this `adapter` only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *out, *readme); err != nil {
+	if err := run(ctx, *only, *out, *page); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // nothing is left to stop
 	}
 }
 
-func run(ctx context.Context, only, out, readme string) (err error) {
+func run(ctx context.Context, only, out, page string) (err error) {
 	columns, closeNodes, err := adapters(ctx)
 	defer func() { err = errors.Join(err, closeNodes()) }()
 	if err != nil {
@@ -71,7 +71,7 @@ func run(ctx context.Context, only, out, readme string) (err error) {
 	if out == "" {
 		err = matrix.WriteText(os.Stdout)
 	} else {
-		err = write(matrix, out, readme)
+		err = write(matrix, out, page)
 	}
 	if err == nil && len(failed) > 0 {
 		err = fmt.Errorf("rules are violated by %s", strings.Join(failed, ", "))
@@ -104,7 +104,7 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 
 // write writes the matrix without what is another in each run and says nothing
 // about an adapter: how long each case took.
-func write(matrix conformance.Matrix, out, readme string) error {
+func write(matrix conformance.Matrix, out, page string) error {
 	for i := range matrix {
 		r := &matrix[i]
 		r.Began, r.Took = r.Began.UTC().Truncate(24*time.Hour), r.Took.Round(time.Second)
@@ -126,8 +126,8 @@ func write(matrix conformance.Matrix, out, readme string) error {
 			return err
 		}
 	}
-	if readme == "" {
+	if page == "" {
 		return nil
 	}
-	return conformancetest.UpdateTable(readme, matrix)
+	return conformancetest.UpdateTable(page, matrix)
 }

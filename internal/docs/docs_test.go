@@ -1,6 +1,4 @@
-// Package readme has no code, only the test that the README tells the truth:
-// its programs are ones that are compiled and run, its tests and links exist.
-package readme
+package docs
 
 import (
 	"io/fs"
@@ -100,22 +98,6 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(root, link[1])); err != nil {
 				t.Errorf("%s links to %s: %v", doc, link[1], err)
-			}
-		}
-	}
-}
-
-// Every option that the README lists exists, and every one that exists is
-// listed.
-func TestOptionsAreListed(t *testing.T) {
-	text := read(t, "README.md")
-	for name, source := range goFiles(t) {
-		if filepath.Base(filepath.Dir(name)) != "patterns" || strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		for _, f := range regexp.MustCompile(`(?m)^func ([A-Z]\w*)\([^\n]*\) (?:\w+Option)(?: \{|$)`).FindAllStringSubmatch(source, -1) {
-			if !strings.Contains(text, "`"+f[1]+"`") {
-				t.Errorf("the README does not list the option %s", f[1])
 			}
 		}
 	}

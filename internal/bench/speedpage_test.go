@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const speedPage = "../../docs/speed.md"
+
+var update = flag.Bool("update", false, "write the table of "+speedPage+" anew from the results")
+
+// TestSpeedPageIsOfTheResults: the page shows what the last whole run measured, and all of it.
+func TestSpeedPageIsOfTheResults(t *testing.T) {
+	r := &Report{Results: readLines[*Result](t, "results.jsonl"), Machine: readLines[Machine](t, "machine.json")[0]}
+	if *update {
+		if err := r.updatePage(speedPage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := os.ReadFile(speedPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _, err := cutTable(string(page))
+	if err != nil || table != r.ratios() {
+		t.Errorf("%v; the table of %s is not that of the results: go test -run SpeedPage -update .", err, speedPage)
+	}
+	for _, text := range []string{"", tableBegin, tableEnd, tableEnd + tableBegin} {
+		if _, _, _, err := cutTable(text); err == nil {
+			t.Errorf("no error for %q", text)
+		}
+	}
+}
+
+func TestBehindComesFirst(t *testing.T) {
+	r := &Report{Results: []*Result{
+		{Workload: "a", Ratio: 2}, {Workload: "b", Ratio: 0.9}, {Workload: "c", Ratio: 1}, {Workload: "d", Ratio: 0.5}, {Workload: "e", Ratio: 0.996},
+	}}
+	var order strings.Builder
+	for line := range strings.Lines(r.ratios()) {
+		if name := strings.TrimPrefix(line, "| "); name != line && name[1] == ' ' {
+			order.WriteByte(name[0])
+		}
+	}
+	if order.String() != "dbace" {
+		t.Errorf("in the order %s, want dbace", order.String())
+	}
+}
+
+func readLines[T any](t *testing.T, name string) (lines []T) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("results", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(bytes.NewReader(data)); ; {
+		var line T
+		if err := d.Decode(&line); errors.Is(err, io.EOF) {
+			return lines
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+}
