@@ -5,6 +5,7 @@ MAKEFLAGS += --no-print-directory
 GO       ?= go
 FUZZTIME ?= 30s
 GOLANGCI ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN     ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 APIDIFF  ?= golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 
 # All modules of the repository, which go.work joins, so that one go command covers their packages:
@@ -35,6 +36,10 @@ tidy: ## go mod tidy in each module
 .PHONY: api
 api: ## what has changed in the exported API since the last release, and would break who uses it
 	@APIDIFF=$(APIDIFF) .ci/api
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what all modules call (asks vuln.go.dev)
+	$(GO) run $(VULN) $(ALL)
 
 # The versions of RabbitMQ that tests run on, unless MOTIF_RABBITMQ is one.
 VERSIONS = $(or $(MOTIF_RABBITMQ),3.10 4.0 4.3)

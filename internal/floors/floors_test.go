@@ -37,6 +37,7 @@ var floorOf = []struct {
 	{"internal/interop", 3},         // meets peers, and runs the suite on them and on all adapters
 	{"internal/bench", 3},           // measures all
 	{"internal/model", 2},           // compares two adapters
+	{"internal/docs", 3},            // compiles the programs of the docs, which use everything
 	{"examples/internal", 2},        // what the examples share, a step below them
 	{"examples/*", 3},
 	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf

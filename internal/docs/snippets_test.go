@@ -1,0 +1,175 @@
+package docs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// The programs of the docs that are in no other file. They are compiled, which is what they are here
+// for: TestProgramsAreCompiled looks for them.
+
+type Order struct{ Dish string }
+
+func ship(context.Context, Order) error   { return nil }
+func notify(context.Context, Order) error { return nil }
+func page(context.Context, string) error  { return nil }
+
+func use(...any) {}
+
+func Example_compiled() {
+	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler)
+}
+
+var shipper interface {
+	Ship(ctx context.Context, o Order) error
+}
+
+var vault interface {
+	Password(ctx context.Context) (string, error)
+}
+
+func delivery() {
+	ship := func(ctx context.Context, o Order) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		slog.InfoContext(ctx, "shipping", "dish", o.Dish, "id", d.ID, "attempt", d.Attempt, "source", d.Headers["source"])
+		return nil
+	}
+	use(ship)
+}
+
+func stats(bus *patterns.Bus) {
+	s := bus.Stats()
+	slog.Info("messages", "retried", s.Retried, "dead", s.DeadLettered, "dropped", s.Dropped, "requeued", s.Requeued, "stale", s.Stale)
+}
+
+func workQueues(ctx context.Context, bus *patterns.Bus) {
+	orders := patterns.NewWorkQueue[Order](bus, "orders")
+	sub, err := orders.Work(ctx, ship, patterns.Workers(8), patterns.HandlerTimeout(time.Minute))
+	use(sub, err)
+}
+
+func sending(ctx context.Context, orders *patterns.WorkQueue[Order], batch []Order, receipts []*patterns.Receipt) error {
+	for _, o := range batch {
+		receipt, err := orders.SendAsync(ctx, o)
+		if err != nil {
+			return err // it was not sent
+		}
+		receipts = append(receipts, receipt)
+	}
+	for _, receipt := range receipts {
+		if err := receipt.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func groups(ctx context.Context, bus *patterns.Bus) {
+	placed := patterns.NewPubSub[Order](bus, "order-placed")
+	sub, err := placed.Subscribe(ctx, notify, patterns.Group("merchant"))
+	use(sub, err, placed.Declare(ctx, patterns.Group("merchant")))
+}
+
+func keys(ctx context.Context, bus *patterns.Bus) {
+	logs := patterns.NewTopic[string](bus, "logs")
+	err := logs.Publish(ctx, "kitchen.oven.error", "too hot")
+	sub, err := logs.Subscribe(ctx, []string{"kitchen.#", "*.*.error"}, page)
+	use(sub, err)
+}
+
+func calls(ctx context.Context, bus *patterns.Bus) {
+	prices := patterns.NewRPC[Order, int](bus, "price")
+	sub, err := prices.Serve(ctx, func(_ context.Context, o Order) (int, error) { return 7 * len(o.Dish), nil })
+	price, err := prices.Call(ctx, Order{Dish: "ramen"})
+	use(sub, price, err)
+}
+
+func retries(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	sub, err := orders.Work(ctx, ship, patterns.Retry(patterns.RetryPolicy{Attempts: 8, Min: 10 * time.Second, Max: time.Hour}))
+	use(sub, err)
+}
+
+func redrive(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	n, err := orders.Dead().Redrive(ctx)
+	use(n, err)
+}
+
+func config(ctx context.Context) (*patterns.Bus, error) {
+	cfg, err := amqp.ParseURL("amqps://broker.example.com/shop")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Credentials = func(ctx context.Context) (amqp.Credentials, error) {
+		password, err := vault.Password(ctx)
+		return amqp.Credentials{Username: "shop", Password: amqp.NewSecret(password)}, err
+	}
+	driver, err := amqp.Connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return patterns.New(driver), nil
+}
+
+func compose(ctx context.Context, user, password string) {
+	u := url.URL{
+		Scheme: "amqps", Host: "rabbit-1.example.com", Path: "/shop",
+		User:     url.UserPassword(user, password),
+		RawQuery: url.Values{"address": {"rabbit-2.example.com", "rabbit-3.example.com"}, "name": {"orders"}}.Encode(),
+	}
+	bus, err := patterns.Open(ctx, u.String())
+	use(bus, err)
+}
+
+func ready(mux *http.ServeMux, bus *patterns.Bus) {
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if driver, ok := bus.Driver().(*amqp.Driver); ok && !driver.Health().OK() {
+			http.Error(w, "no connection to the broker", http.StatusServiceUnavailable)
+		}
+	})
+}
+
+func handler(ctx context.Context, t *testing.T, bus *patterns.Bus) {
+	orders := patterns.NewWorkQueue[Order](bus, "orders")
+	handled := make(chan error, 1)
+	_, err := orders.Work(ctx, func(ctx context.Context, o Order) error {
+		err := shipper.Ship(ctx, o)
+		handled <- err
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := orders.Send(ctx, Order{Dish: "ramen"}, patterns.Header("source", "test")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handled; err != nil {
+		t.Error(err)
+	}
+}
+
+// What a publisher sees when a confirm is lost runs, for the page says so in so many words.
+func TestInjectedFaultOfThePage(t *testing.T) {
+	ctx := t.Context()
+	broker := memory.New()
+	bus := patterns.New(broker.Connect())
+	remove := broker.Inject(memory.Fault{On: memory.OnPublish, Name: "orders", Times: 1, Do: memory.DropConfirm})
+	defer remove()
+	defer bus.Close(ctx)
+	orders := patterns.NewWorkQueue[Order](bus, "orders")
+	if err := orders.Send(ctx, Order{Dish: "ramen"}); !errors.Is(err, adapters.ErrUnconfirmed) {
+		t.Errorf("sent with the error %v, want ErrUnconfirmed", err)
+	}
+	if q, _ := broker.Queue("orders"); q.Ready != 1 {
+		t.Errorf("%d messages wait, want the one that nobody confirmed", q.Ready)
+	}
+}
