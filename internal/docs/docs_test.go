@@ -158,6 +158,23 @@ func anchors(text string) (all []string) {
 	return all
 }
 
+// TestNamedFilesExist: a Go file that a page names by its path is there; AREA stands for any word.
+func TestNamedFilesExist(t *testing.T) {
+	named := 0
+	for page, text := range pages(t) {
+		for _, code := range regexp.MustCompile("`(\\w+(?:/[\\w.]+)*/\\w+\\.go)`").FindAllStringSubmatch(text, -1) {
+			named++
+			pattern := strings.ReplaceAll(code[1], "AREA", "*")
+			if found, err := filepath.Glob(filepath.Join(root, pattern)); err != nil || len(found) == 0 {
+				t.Errorf("%s names %s, which does not exist", page, code[1])
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("%d files are named: the search is broken", named)
+	}
+}
+
 // TestReadmeIsShort: who opens it has a few minutes.
 func TestReadmeIsShort(t *testing.T) {
 	if n := len(strings.Fields(read(t, "README.md"))); n > 1000 {
