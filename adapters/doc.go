@@ -19,11 +19,11 @@
 //     bindings match. A queue is bound for a group of subscribers
 //     (Source.Group), or privately for one subscription;
 //   - a reply address (Reply) is private to one subscription, or made by a
-//     [ReplyReceiver], and is where the answers of a call arrive.
+//     [ReplyReceiver], and is where the replies to calls arrive.
 //
-// Whoever needs a thing declares it: Subscribe and Declare do it from a
-// Source, Publish does it for an exchange it publishes to. Publish never
-// declares a queue, for it does not know the properties.
+// Whoever needs a thing declares it: Subscribe and Declare do so from a
+// Source, and Publish does so for an exchange that it publishes to. Publish
+// never declares a queue, because it does not know the queue's properties.
 //
 // # Messages
 //

@@ -27,10 +27,10 @@ type Driver interface {
 	// Where some messages failed the error is a *PublishError. ErrUnroutable,
 	// ErrNacked and ErrTooLarge say that a message is certainly not stored in the
 	// queue concerned; ErrUnconfirmed says that it may be, also when ctx ended
-	// while waiting. Any other error, and any error that is not a
-	// *PublishError, means that nothing was sent. That is how a ctx that had ended
-	// before the call is told, and a closed driver. One bad message does not stop
-	// the others.
+	// while waiting. Any other error of a message, and any error that is not a
+	// *PublishError, means that nothing was sent: a ctx that had ended before the
+	// call, for example, or a closed driver. One bad message does not stop the
+	// others.
 	//
 	// Messages that one goroutine publishes to one endpoint arrive in each queue
 	// in that order. No messages at all is a nil error, once p is valid.
@@ -41,9 +41,9 @@ type Driver interface {
 	// reaches it. ctx bounds the call, not the life of the subscription.
 	//
 	// The subscription outlives lost sessions: the driver makes a new session,
-	// declares again, and goes on. It does so too when its queue was deleted,
-	// and whether or not somebody waits in Receive. What cannot be healed ends it,
-	// and Receive says why.
+	// declares again, and goes on. It also does so when its queue was deleted, and
+	// whether or not anybody waits in Receive. What cannot be healed ends it, and
+	// Receive says why.
 	Subscribe(ctx context.Context, s Source) (Subscription, error)
 
 	// Features says what the adapter can do. It is constant, also after Close.
@@ -72,26 +72,26 @@ type AsyncPublisher interface {
 	PublishAsync(ctx context.Context, p Publication, msg *message.Message, done func(error)) error
 }
 
-// ReplyReceiver is implemented by drivers whose broker has a quicker way for
-// answers than a queue.
+// ReplyReceiver is implemented by drivers whose broker has a faster way for
+// replies than a queue.
 type ReplyReceiver interface {
 	// ReceiveReplies makes a reply address: what is published to Endpoint{Reply,
-	// address}, by whichever driver, is handed to received. That is done at most once
-	// and cannot be undone, so that such a delivery has no Settler; and nothing
-	// bounds it, which is for those who know how many answers they asked for.
-	// received is called with one message after another, by the goroutine that reads
-	// from the broker, and must not block.
+	// address}, by whichever driver, is passed to received, at most once. It cannot
+	// be given back, so such a delivery has no Settler. Nothing bounds how many
+	// come: the caller has to know how many replies it asked for. received is called
+	// with one message after another, by the goroutine that reads from the broker,
+	// and must not block.
 	//
 	// The address lasts until the session is lost or the driver closed. Then lost is
-	// called, once, with why, and received no more; lost must not block either, and
-	// may be called before ReceiveReplies returns. After an error none is called.
+	// called, once, with the reason, and received no more. lost must not block either,
+	// and may be called before ReceiveReplies returns. After an error neither is called.
 	//
-	// ErrUnsupported: there is no such way here; Subscribe to a Reply source.
+	// ErrUnsupported means that there is no such way here: Subscribe to a Reply source.
 	ReceiveReplies(ctx context.Context, received func(Delivery), lost func(error)) (address string, err error)
 }
 
-// LogSetter is implemented by drivers that log what happens when nobody waits to be told: lost
-// connections, for one.
+// LogSetter is implemented by drivers that log what happens while no call is waiting for it, such as
+// a lost connection.
 type LogSetter interface {
 	// SetLogger makes the driver log to l, unless it was made with a logger of its own. A bus
 	// calls it with its own logger.

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Kind tells what an [Endpoint] is and how it routes.
+// Kind is what an [Endpoint] is, and how it routes.
 type Kind uint8
 
 const (
@@ -17,7 +17,7 @@ const (
 	Fanout               // copies to every bound queue
 	Direct               // copies to the queues bound with exactly the message's key
 	Topic                // copies to the queues bound with a pattern that matches the key
-	Reply                // a private address for answers to calls: of one subscription, or from a ReplyReceiver
+	Reply                // a private address for replies to calls: of one subscription, or from a ReplyReceiver
 	Exchange             // an exchange of any type, as somebody else declared it: to publish to, never a source
 )
 
@@ -90,19 +90,18 @@ type Properties struct {
 	TTL       time.Duration // not delivered after, counted from routing; 0 = no limit. Needs CanExpire.
 	Transient bool          // may be lost in a broker restart, and may be faster for it
 
-	// Priority has the message overtake those of lower priority in queues with a MaxPriority; what
-	// has waited for its Delay overtakes none. A queue without one keeps the order of
-	// what is published to it. Through an exchange that is so only for messages without a
-	// priority: in what order a group without a MaxPriority gets others is the broker's own
-	// affair. The receiver is told the Priority as it was given, in any case. Needs
-	// CanPrioritize if not 0.
+	// Priority has the message overtake those of lower priority in queues with a MaxPriority; a
+	// message that has waited for its Delay overtakes none. A queue without a MaxPriority keeps the
+	// order of what is published to it. Through an exchange that holds only for messages without a
+	// priority: in what order a group without a MaxPriority gets others is up to the broker. The
+	// receiver is told the Priority as it was given, in any case. Needs CanPrioritize if not 0.
 	Priority uint8
 
-	// Foreign is what else the message came with, where somebody else's client published it, for
-	// the adapter that delivered it alone to read. Published with it, the message goes on as it came
-	// in all that these fields and its metadata do not change: its own properties, types of headers,
-	// no Timestamp where there was none. It is nil for what an adapter published, and others carry or
-	// ignore it.
+	// Foreign is whatever else the message came with, if another kind of client published it. Only the
+	// adapter that delivered the message reads it; others carry or ignore it. Published with it, the
+	// message goes on as it came in all that these fields and its metadata do not change: its own
+	// properties, types of headers, no Timestamp where there was none. It is nil for what an adapter
+	// published.
 	Foreign any
 }
 
@@ -118,18 +117,18 @@ type Publication struct {
 	Properties
 
 	// Delay keeps the message from being routed before; 0 = at once. Needs
-	// CanDelay. A queue that is full by then, and refuses, must get it later:
-	// there is no publisher left to be told. An adapter may be unable to hold the TTL of a
+	// CanDelay. A queue that is full by then, and refuses, must get it later, because
+	// no publisher is left to be told. An adapter may be unable to enforce the TTL of a
 	// message that waited, and then only tells it to the receiver; and it may refuse to
-	// delay an answer.
+	// delay a reply.
 	Delay time.Duration
 
-	// Mandatory makes it ErrUnroutable, not success, to reach no queue. Needs CanReturn. Not with Delay. Of an answer it may be
-	// unknown to the broker whether it reaches anybody, and that is success.
+	// Mandatory makes it ErrUnroutable, not success, to reach no queue. Needs CanReturn. Not with
+	// Delay. The broker may not know whether a reply reaches anybody, and then it is success.
 	Mandatory bool
 
-	// Lasting keeps the message from being dropped at the end of its TTL, which its receiver is told:
-	// it counts again when the message is sent on from where it is kept.
+	// Lasting keeps the message from being dropped at the end of its TTL. Its receiver is told the
+	// TTL, which counts again when the message is sent on.
 	Lasting bool
 }
 
@@ -153,7 +152,8 @@ func (p Publication) Needs() Ability {
 
 var kindNeeds = [...]Ability{Queue: 0, Fanout: CanFanout, Direct: CanRoute, Topic: CanTopic, Reply: CanReply, Exchange: CanExchange}
 
-// needs returns the abilities that endpoints of this kind take. An unknown one is invalid, not unsupported.
+// needs returns the abilities that endpoints of this kind take. An unknown kind is invalid, not
+// unsupported.
 func (k Kind) needs() Ability {
 	if int(k) < len(kindNeeds) {
 		return kindNeeds[k]
@@ -214,7 +214,7 @@ func (p *Properties) check(what, value string) error {
 	return checkText(what, value, MaxNameBytes)
 }
 
-// Overflow tells what a full queue does.
+// Overflow is what a full queue does.
 type Overflow uint8
 
 const (
@@ -247,7 +247,7 @@ type QueueSpec struct {
 }
 
 // Source says where messages come from: a queue, a group's or a private copy
-// of what an exchange gets, or the answers sent to a private address.
+// of what an exchange gets, or the replies sent to a private address.
 type Source struct {
 	Endpoint
 

@@ -18,7 +18,7 @@ var (
 	// ErrInvalid: an argument breaks a rule; nothing was sent.
 	ErrInvalid = errors.New("motif: invalid")
 
-	// ErrAccess: the broker refuses this user, or refuses it this operation; nothing was stored.
+	// ErrAccess: the broker refuses this user, or this operation to this user; nothing was stored.
 	// Trying again does not help until an operator has changed something. It wraps ErrInvalid.
 	ErrAccess = fmt.Errorf("%w: access refused", ErrInvalid)
 
@@ -28,13 +28,13 @@ var (
 	// ErrUnroutable: a mandatory message reached no queue. It is not stored.
 	ErrUnroutable = errors.New("motif: unroutable")
 
-	// ErrNacked: the broker refused the message, as a full queue does. It is
-	// not stored in the queue that refused; of the queues of an exchange others may
-	// have it. A queue that is gone does not refuse: that is ErrUnroutable, or nothing if
+	// ErrNacked: the broker refused the message, as a full queue does. It is not
+	// stored in the queue that refused; other queues of an exchange may have it. A
+	// queue that was deleted does not refuse: that is ErrUnroutable, or no error if
 	// the message is not Mandatory.
 	ErrNacked = errors.New("motif: refused by the broker")
 
-	// ErrUnconfirmed: it is unknown whether the broker has the message, for the
+	// ErrUnconfirmed: it is unknown whether the broker has the message, because the
 	// connection was lost or ctx ended before the answer. Sending it again may
 	// make a second copy.
 	ErrUnconfirmed = errors.New("motif: unconfirmed, may be stored")

@@ -35,21 +35,21 @@
 //   - [Refused]: an ability that the rule is about is not claimed, and every
 //     method that was asked for it said so at once, by an
 //     [adapters.UnsupportedError] in the adapter's name. If one did not, that is a Fail.
-//   - [NotClaimed]: the ability is a promise and nothing that a program could ask
-//     for, as that messages survive a restart.
+//   - [NotClaimed]: the ability is a promise, and nothing that a program could ask
+//     for; that messages survive a restart is one.
 //
-// And there is no verdict where a case was not run to its end:
+// And there is no verdict if a case was not run to its end:
 //
 //   - [NotApplicable]: the harness has no hook for what the case does to the
-//     broker. Only Connect is required, see [Harness].
+//     broker. Only Connect is required; see [Harness].
 //   - [NotRun]: the run ended first.
 //
 // Behind every case stands the history checker, package history: all that the
-// case's clients published, received and settled is written down, what is left
-// in the queues is taken out at the end, and a message that was lost, came from
-// nowhere, or came again with no reason fails the case, whatever it is about. So
-// does a call that outlives its ctx, and a goroutine that outlives its client.
-// A case has a minute and a half.
+// case's clients published, received and settled is recorded, what is left in the
+// queues is taken out at the end, and a message that was lost, came from nowhere,
+// or came again without a reason fails the case, whatever it is about. So does a
+// call that outlives its ctx, and a goroutine that outlives its client. A case
+// has 90 seconds.
 //
 // The cases are tested themselves: by adapters with one deliberate fault each,
 // and each must be failed by the case whose rule it breaks.

@@ -21,7 +21,7 @@ type Harness struct {
 	Close func(context.Context) error
 
 	// Restart stops the broker and starts it again. It returns when clients can
-	// connect again. Where there is no broker but what its clients do, they lose
+	// connect again. If the broker is nothing but what its clients do, they lose
 	// their sessions, and with them all that they know and have not stored.
 	Restart func(context.Context) error
 
@@ -43,8 +43,9 @@ type Harness struct {
 	// Delete deletes a queue behind the adapter's back.
 	Delete func(ctx context.Context, queue string) error
 
-	// HoldLimit makes the broker take back what a subscription holds for longer than d: one that
-	// is made from now on, by a client that is, with d as its HoldTime. Until undo is called.
+	// HoldLimit makes the broker take back what a subscription holds for longer than d, until undo is
+	// called. It need only apply to subscriptions with d as their HoldTime, made from now on by
+	// clients that connect from now on.
 	HoldLimit func(ctx context.Context, d time.Duration) (undo func() error, err error)
 
 	// Secret is a password that the clients log in with, which must not show

@@ -17,7 +17,7 @@
 //
 //	memory:            a broker of this client's own, closed with it
 //	memory:name        the broker of that name in this process, shared by all
-//	memory://name      who open it, and gone with the last of them
+//	memory://name      clients that open it, and gone with the last of them
 //
 // A name is of letters, digits, '.', '_' and '-'. Query parameters say what the broker
 // imitates:
@@ -25,15 +25,14 @@
 //	rabbitmq=4.0          a [Version] of RabbitMQ, in place of the [Newest]
 //	queue_type=classic    [ClassicQueues]
 //
-// Who opens a named broker that is there already without them takes it as it is, and with others gets
-// ErrMismatch. Everything else in the URL is refused with ErrInvalid.
+// A named broker that exists already is used as it is by a URL without them; a URL with other values
+// is ErrMismatch. Everything else in the URL is refused with ErrInvalid.
 //
 // # Delivery semantics
 //
 // At least once: a message that Publish took is in each queue it was routed to,
 // and stays there until a consumer settles it, its time or the queue's limit
-// drops it, or the broker is closed. What is special, or would be
-// looked up in RabbitMQ's documentation elsewhere:
+// drops it, or the broker is closed. In detail:
 //
 //   - A queue pushes messages to its consumers as they are published, in turn,
 //     to each that holds fewer than its prefetch. So a slow consumer with a
@@ -46,12 +45,12 @@
 //     Behind one that lives longer they wait, counted as ready, but are never delivered.
 //   - MaxLength counts the messages that are ready, not those that consumers
 //     hold. What these give back is ready again, and DropHead makes room for it;
-//     a queue that refuses takes it in any case. DropHead drops the next message to be delivered, which is one of the highest
-//     priority.
+//     a queue that refuses takes it in any case. DropHead drops the next message to be
+//     delivered, which is one of the highest priority.
 //   - A dead letter has the metadata [MetadataFirstDeathReason],
 //     [MetadataFirstDeathQueue] and [MetadataDeaths], keeps its key and
-//     properties, and loses its own TTL unless it is Lasting. One that comes back to a queue where it
-//     was, without anybody having rejected it since, is dropped.
+//     properties, and loses its own TTL unless it is Lasting. One that comes back to a
+//     queue where it was, without anybody having rejected it since, is dropped.
 //   - A message that waits for its Delay is in no queue. It is routed when its time
 //     comes, and dropped if there is nowhere to route it then. A queue that is
 //     full by then and refuses it gets it within a second of there being room.

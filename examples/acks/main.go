@@ -6,7 +6,7 @@
 // with AckOnReceive: the broker forgets a message as soon as it is delivered,
 // so the job that was in hand is lost (at most once). Then as it is by default:
 // the broker forgets a message when its handler has returned nil, so the job is
-// tried again and done (at least once: a handler must bear repeats, see
+// tried again and done (at least once: a handler must be idempotent, see
 // Delivery.ID and Delivery.Attempt).
 //
 // The crash here is a panic, which Motif survives. One that takes the whole

@@ -91,7 +91,7 @@ func call(ctx context.Context, numbers *patterns.RPC[int, int], out io.Writer) e
 	return nil
 }
 
-// giveUp makes a call that would take for ever, and gives it up once it runs.
+// giveUp makes a call that would never end, and gives it up once it runs.
 func giveUp(ctx context.Context, bus *patterns.Bus, out io.Writer) error {
 	callCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
