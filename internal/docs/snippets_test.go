@@ -80,18 +80,28 @@ func groups(ctx context.Context, bus *patterns.Bus) {
 	use(sub, err, placed.Declare(ctx, patterns.Group("merchant")))
 }
 
-func keys(ctx context.Context, bus *patterns.Bus) {
+func keys(ctx context.Context, bus *patterns.Bus) error {
 	logs := patterns.NewTopic[string](bus, "logs")
-	err := logs.Publish(ctx, "kitchen.oven.error", "too hot")
 	sub, err := logs.Subscribe(ctx, []string{"kitchen.#", "*.*.error"}, page)
-	use(sub, err)
+	if err != nil {
+		return err
+	}
+	if err := logs.Publish(ctx, "kitchen.oven.error", "too hot"); err != nil {
+		return err
+	}
+	use(sub)
+	return nil
 }
 
-func calls(ctx context.Context, bus *patterns.Bus) {
+func calls(ctx context.Context, bus *patterns.Bus) error {
 	prices := patterns.NewRPC[Order, int](bus, "price")
-	sub, err := prices.Serve(ctx, func(_ context.Context, o Order) (int, error) { return 7 * len(o.Dish), nil })
+	server, err := prices.Serve(ctx, func(_ context.Context, o Order) (int, error) { return 7 * len(o.Dish), nil })
+	if err != nil {
+		return err
+	}
 	price, err := prices.Call(ctx, Order{Dish: "ramen"})
-	use(sub, price, err)
+	use(server, price)
+	return err
 }
 
 func retries(ctx context.Context, orders *patterns.WorkQueue[Order]) {
