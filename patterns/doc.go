@@ -67,11 +67,7 @@
 //
 // # On the wire
 //
-// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges
-// of theirs, with a queue "name:group" for each group. What is given up goes to the
-// queue's name and ".dead", with the headers motif-reason, motif-attempts,
-// motif-queue and motif-died-at. An RPC is a queue of its name, which exists
-// while there are servers, and a fanout exchange with the name and ".cancel",
-// on which callers that gave up publish their correlation id; an answer that
-// is an error has the headers motif-error-code and motif-error.
+// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges of theirs, with a queue
+// name:group for each group. Dead letters are in the queue's name and ".dead". docs/wire.md in the
+// repository has the rest, for programs without Motif.
 package patterns
