@@ -4,14 +4,14 @@
 //
 // Five jobs go to a worker that crashes once, in the middle of job 3. First
 // with AckOnReceive: the broker forgets a message as soon as it is delivered,
-// so the job that was in hand is lost (at most once). Then as it is by default:
-// the broker forgets a message when its handler has returned nil, so the job is
-// tried again and done (at least once: a handler must be idempotent, see
-// Delivery.ID and Delivery.Attempt).
+// so the job in hand is lost (at most once). Then with the default: the broker
+// forgets a message when its handler has returned nil, so the job is tried again
+// and done (at least once, so handlers must be idempotent; see Delivery.ID and
+// Delivery.Attempt).
 //
-// The crash here is a panic, which Motif survives. One that takes the whole
-// process along has the same two ends, but for OnDrop, which nobody is left to
-// call: what was acknowledged is lost, the rest goes to another worker.
+// The crash here is a panic, which Motif survives. A crash of the whole process
+// ends the same way, except that nobody is left to call OnDrop: what was
+// acknowledged is lost, and the rest goes to another worker.
 package main
 
 import (

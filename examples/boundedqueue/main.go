@@ -1,16 +1,16 @@
-// Boundedqueue lets a queue of bounded length balance a peak.
+// Boundedqueue shows how a queue of bounded length levels a peak.
 //
 //	go run ./examples/boundedqueue               producers wait for room (-full hold)
 //	go run ./examples/boundedqueue -full refuse  producers are turned away
 //
-// Twenty orders come in before the kitchen opens, and the queue takes five. To
-// the others the broker says ErrNacked: certainly not stored. Such a producer
-// may turn its customer away, or send with HoldBack, which waits for room as
-// long as ctx allows; so the kitchen's pace becomes the producers'. Either way
-// nothing is lost that was accepted. At the end TryGet says, without waiting,
-// that the queue is empty.
+// Twenty orders come in before the kitchen opens, and the queue takes five. The
+// others are refused with ErrNacked: they are certainly not stored. Their
+// producer may turn the customer away, or send with HoldBack, which waits for
+// room as long as ctx allows, so that producers slow down to the kitchen's pace.
+// Either way, nothing that was accepted is lost. At the end TryGet reports,
+// without waiting, that the queue is empty.
 //
-// Not every broker counts as strictly: RabbitMQ's quorum queues, if the adapter
+// Not every broker counts so strictly: RabbitMQ's quorum queues, if the adapter
 // is told to use them here, may take a few more.
 package main
 

@@ -1,7 +1,7 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd
 
-// Customadapter shows how to write an adapter: here for a directory of files, as a
-// queue that needs no broker and forgets nothing.
+// Customadapter shows how to write an adapter. This one is for a directory of files:
+// queues that need no broker and forget nothing.
 //
 //	go run ./examples/customadapter
 //
@@ -9,13 +9,13 @@
 //	go run ./examples/customadapter -broker dir:/tmp/spool -role send
 //	go run ./examples/customadapter -broker dir:/tmp/spool -role work
 //
-// Begin with what the thing does by itself. Fsync keeps a file, a rename makes it
-// whole or not at all, and a lock ends with its process, however that ends: so a
-// publish can be confirmed, and the next process finds all that was not acknowledged.
-// One process at a time has a directory open. What a directory does not do (delays,
-// and so retries; dead letters; exchanges) is not claimed, and refused by name before
-// a message is sent. All of it is in dir.go; dir_test.go proves the claims, by package
-// conformance and by killing a process.
+// Begin with what the medium gives you. Fsync keeps a file, a rename is atomic, and a
+// lock ends with its process, however that ends. So a publish can be confirmed, and the
+// next process finds everything that was not acknowledged. One process at a time has a
+// directory open. What a directory cannot do (delays, and so retries; dead letters;
+// exchanges) is not claimed, and is refused by name before a message is sent. All of it
+// is in dir.go; dir_test.go proves the claims, with package conformance and by killing a
+// process.
 //
 // Without a directory in the URL the program makes one, and removes it at the end.
 package main

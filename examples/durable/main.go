@@ -1,4 +1,4 @@
-// Durable shows what is still there after the broker was restarted.
+// Durable shows what survives a restart of the broker.
 //
 //	go run ./examples/durable
 //
@@ -6,15 +6,14 @@
 //	(restart the broker)
 //	go run ./examples/durable -broker amqp://guest:guest@localhost -role check
 //
-// Queues and messages are durable unless you say otherwise: they outlive a
-// restart. A message sent with Transient may be lost in one (may: RabbitMQ keeps
-// even that in a quorum queue), and the private queue of a subscription without
-// a Group always is. A queue cannot change its properties later: declaring it
-// again with others is refused with ErrMismatch, and leaves it as it is.
+// Queues and messages are durable unless you say otherwise: they survive a
+// restart. A message sent with Transient may be lost (RabbitMQ keeps even that in
+// a quorum queue), and the private queue of a subscription without a Group always
+// is. A queue cannot change its properties later: declaring it again with others
+// is refused with ErrMismatch, and leaves it as it is.
 //
-// The in-process broker, the default, is restarted by the program itself. It
-// lives and dies with the program, so there each run does all of it, in role
-// all.
+// The broker in the process, the default, is restarted by the program itself. It
+// lives and dies with the program, so there each run does all of it, in role all.
 package main
 
 import (

@@ -4,13 +4,13 @@
 //
 // With a large Prefetch the broker deals messages out in advance, to each
 // worker in turn: both get half, and the fast one is idle while the slow one
-// works its half off. With Prefetch 1 a worker holds one message and gets the
-// next when it has dealt with that: the fast one does nearly all, and the whole
-// is done as soon as it can be. That is the default (as many as Workers).
+// works through its half. With Prefetch 1 a worker holds one message and gets the
+// next when it is done with that one: the fast one does nearly everything, and the
+// work is finished as early as possible. That is the default (as many as Workers).
 //
-// More prefetch is for handlers so short that the way to the broker and back is
-// what takes the time. The times printed are as measured: on a real broker a
-// little longer.
+// A higher prefetch is for handlers so short that the round trip to the broker is
+// what takes the time. The times printed are measured; on a real broker they are
+// a little longer.
 package main
 
 import (

@@ -1,16 +1,15 @@
-// Fib calls a function that runs in other processes, and gets its answer.
+// Fib calls a function that runs in another process, and gets its result.
 //
 //	go run ./examples/fib
 //
 //	go run ./examples/fib -broker amqp://guest:guest@localhost -role serve   (as often as you like)
 //	go run ./examples/fib -broker amqp://guest:guest@localhost -role call
 //
-// Calls are shared out among the servers, and any number may be under way on
-// one bus. With no server at all a call fails at once, with ErrNoServer. An
-// error of the function comes back as a *RemoteError; errors.Is finds in it the
-// one that both sides gave the same code with WithErrorCode. A caller that
-// gives up ends the handler's ctx, wherever that runs: the handler only has to
-// look.
+// Calls are shared among the servers, and many may be in flight on one bus.
+// Without a server a call fails at once, with ErrNoServer. An error of the function
+// comes back as a *RemoteError; errors.Is finds in it the error to which both sides
+// gave the same code with WithErrorCode. When a caller gives up, the handler's ctx
+// ends, wherever it runs.
 package main
 
 import (

@@ -5,10 +5,10 @@
 //	go run ./examples/news -broker amqp://guest:guest@localhost -role read 'usa.#' '*.weather'
 //	go run ./examples/news -broker amqp://guest:guest@localhost -role publish
 //
-// A key is words between dots. In a pattern * stands for one word, and # for
-// any number of them, none included: usa.# matches usa itself too, and
-// *.weather does not match europe.north.weather. A reader with several patterns
-// gets one copy of an item, also where more than one of them matches.
+// A key is words separated by dots. In a pattern * stands for one word, and # for
+// any number of them, including none: usa.# also matches usa itself, and *.weather
+// does not match europe.north.weather. A reader with several patterns gets one
+// copy of an item, even if several of them match.
 package main
 
 import (

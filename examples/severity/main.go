@@ -7,8 +7,8 @@
 //
 // A line is published with its severity as the key. The file asks for errors
 // only, the screen for info, warning and error; both get their own copy of an
-// error. Nobody asks for debug: such a line goes nowhere, which is an error
-// only where the publisher says Mandatory.
+// error. Nobody asks for debug: such a line goes nowhere, which is an error only
+// if the publisher says Mandatory.
 package main
 
 import (
