@@ -87,7 +87,7 @@ faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a tabl
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance, docs (minutes)
+conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
 	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md
 
 SEQUENCES ?= 2000
