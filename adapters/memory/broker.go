@@ -97,10 +97,13 @@ func (b *Broker) Restart() {
 		for _, q := range b.routes.queues {
 			q.mu.Lock()
 			forgets := b.version == RabbitMQ43 && q.ready.order == classic
+			mistakes := b.version == RabbitMQ40 && q.ready.order == classic && q.purged
+			q.purged = false
 			q.ready.keep(func(e *entry) bool {
 				if forgets { // what was given back in order
 					e.returned = e.failed > 0
 				}
+				e.returned = e.returned || mistakes
 				return !e.props.Transient
 			})
 			q.expire() // what transient messages stood before

@@ -23,6 +23,7 @@ type queue struct {
 
 	mu        sync.Mutex
 	gone      bool // deleted: takes nothing, and what is in hand is settled without effect
+	purged    bool // since the last restart, while nobody held a message of it
 	ready     backlog
 	seq       uint64
 	unacked   int

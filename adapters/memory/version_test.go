@@ -340,3 +340,46 @@ func TestWhatARestartForgets(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatAPurgeMarks: a classic queue of 4.0 that was purged while nobody held a message of it takes all
+// that comes until the next restart for delivered.
+func TestWhatAPurgeMarks(t *testing.T) {
+	onEach(t, map[Version]bool{"": false, RabbitMQ310: false, RabbitMQ40: true, RabbitMQ43: false}, func(t *testing.T, b *Broker, c *Client, want bool) {
+		s := fromQueue("q", 1)
+		s.Queue = adapters.QueueSpec{MaxLength: 10} // which makes it a classic one
+		get := func() adapters.Delivery {
+			t.Helper()
+			d, err := c.Get(ctx, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		purge := func() {
+			t.Helper()
+			if _, err := b.Purge("q"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		declare(t, c, s)
+		purge()
+		for _, want := range []bool{want, false} { // after the first restart, and the next one
+			publish(t, c, toQueue("q"), "a")
+			b.Restart()
+			d := get()
+			if d.Redelivered != want {
+				t.Errorf("after a purge: redelivered %v", d.Redelivered)
+			}
+			settle(t, d, adapters.Ack)
+		}
+		publish(t, c, toQueue("q"), "held")
+		held := get()
+		purge()
+		publish(t, c, toQueue("q"), "b")
+		settle(t, held, adapters.Ack)
+		b.Restart()
+		if d := get(); d.Redelivered {
+			t.Error("after a purge while one was held: redelivered")
+		}
+	})
+}
