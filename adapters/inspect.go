@@ -30,7 +30,7 @@ type Inspector interface {
 	// no Settler.
 	//
 	// At most limit messages are returned, which is 1 to MaxBrowse, and fewer where their payloads
-	// would exceed MaxBrowseBytes; but at least one.
+	// would exceed MaxBrowseBytes or the adapter cannot have so many in hand; but at least one.
 	//
 	// The order of the queue is untouched. Redelivered and Returned are, too, unless an adapter says
 	// in its documentation that it has to take a message to look at it, and give it back: then other
@@ -87,7 +87,7 @@ const (
 
 // Limits of one [Inspector] Browse.
 const (
-	MaxBrowse      = 10_000   // messages
+	MaxBrowse      = 1000     // messages
 	MaxBrowseBytes = 64 << 20 // of their payloads together
 )
 

@@ -20,8 +20,8 @@ import (
 // the management API, where [Config].Management names it, and are unknown otherwise, or if it does
 // not answer.
 func (d *Driver) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
-	q, err := ask(ctx, d, "inspect", queue, nil, func(conn *connection, ch *amqp091.Channel) (amqp091.Queue, error) {
-		return conn.passive(ch, queue)
+	q, err := ask(ctx, d, "inspect", queue, nil, func(conn *connection) (amqp091.Queue, error) {
+		return onChannel(conn, func(ch *amqp091.Channel) (amqp091.Queue, error) { return conn.passive(ch, queue) })
 	})
 	if err != nil {
 		return adapters.QueueInfo{}, err
@@ -50,8 +50,8 @@ func (d *Driver) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error
 // Bindings implements [adapters.Inspector]. It needs the management API. Of a binding to a headers
 // exchange it tells the key, which does not matter there.
 func (d *Driver) Bindings(ctx context.Context, queue string) ([]adapters.Binding, error) {
-	_, err := ask(ctx, d, "list bindings of", queue, d.Features().Require(adapters.CanListBindings), func(conn *connection, ch *amqp091.Channel) (amqp091.Queue, error) {
-		return conn.passive(ch, queue) // the management API has no bindings of a queue that is missing
+	_, err := ask(ctx, d, "list bindings of", queue, d.Features().Require(adapters.CanListBindings), func(conn *connection) (amqp091.Queue, error) {
+		return onChannel(conn, func(ch *amqp091.Channel) (amqp091.Queue, error) { return conn.passive(ch, queue) }) // the management API has no bindings of a queue that is missing
 	})
 	if err != nil {
 		return nil, err
@@ -59,64 +59,111 @@ func (d *Driver) Bindings(ctx context.Context, queue string) ([]adapters.Binding
 	return d.management.bindings(ctx, queue)
 }
 
-// Browse implements [adapters.Inspector]. It takes the messages, and gives all back at once as soon as
-// it has them; see the package documentation for what that changes.
+// Browse implements [adapters.Inspector]. It takes the messages, and gives all back as soon as it has
+// them; see the package documentation for what that changes.
 func (d *Driver) Browse(ctx context.Context, queue string, limit int) ([]adapters.Delivery, error) {
 	valid := adapters.ValidateBrowse(queue, limit)
-	return ask(ctx, d, "browse", queue, valid, func(conn *connection, ch *amqp091.Channel) ([]adapters.Delivery, error) {
+	return ask(ctx, d, "browse", queue, valid, func(conn *connection) ([]adapters.Delivery, error) {
 		if err := conn.checkGivesSingly(passive(queue)); err != nil {
 			return nil, err
 		}
-		return conn.browse(ctx, ch, queue, limit)
+		return conn.browse(ctx, queue, limit)
 	})
 }
 
-// browse takes messages, and gives them back by one negative acknowledgement, which keeps their order
-// and on RabbitMQ 4.3 is not counted against the queue's delivery limit. If it does not come to that,
-// the end of the channel gives them back.
-func (conn *connection) browse(ctx context.Context, ch *amqp091.Channel, queue string, limit int) (found []adapters.Delivery, err error) {
-	cc := &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)}
-	defer cc.close(ch)
-	closes, err := cc.open(ch)
-	if err != nil {
-		return nil, err
-	}
-	var last uint64
+// browseGroup is how many messages are taken on one channel. A quorum queue (3.10 to 4.3) that gets more
+// than 32 back from one channel puts them into any order.
+const browseGroup = 32
+
+// browse takes messages, in groups of which each has a channel of its own, and gives them back group
+// by group. A group goes back by a negative acknowledgement, which RabbitMQ 4.3 does not count against
+// the delivery limit of the queue, as it does if the channel just ends.
+func (conn *connection) browse(ctx context.Context, queue string, limit int) (found []adapters.Delivery, err error) {
+	var groups []*takenGroup
+	defer func() {
+		for _, g := range groups {
+			g.giveBack()
+		}
+	}()
 	for size := 0; len(found) < limit; {
+		if len(found) == len(groups)*browseGroup {
+			g, err := conn.takeGroup()
+			if errors.Is(err, amqp091.ErrChannelMax) && len(groups) > 0 {
+				break // the connection has no more channels
+			}
+			if err != nil {
+				return nil, err
+			}
+			groups = append(groups, g)
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		in, err := cc.next(queue, closes)
+		in, left, err := groups[len(groups)-1].next(queue)
 		if errors.Is(err, adapters.ErrEmpty) {
 			break
 		}
 		if err != nil {
 			return nil, err
 		}
-		last = in.tag
 		if size += len(in.message.Payload); size > adapters.MaxBrowseBytes && len(found) > 0 {
-			found[len(found)-1].Remaining = cc.remaining + 1
+			found[len(found)-1].Remaining = left + 1
 			break
 		}
 		found = append(found, adapters.Delivery{})
 		d := &found[len(found)-1]
 		in.decode(d)
-		d.Remaining = cc.remaining
+		d.Remaining = left
 	}
-	if last == 0 {
-		return nil, nil
+	return found, nil
+}
+
+// takenGroup is messages that were taken on one channel, to be given back.
+type takenGroup struct {
+	ch      *amqp091.Channel
+	channel *consumeChannel
+	closes  <-chan *amqp091.Error
+	last    uint64 // tag of the last one
+}
+
+func (conn *connection) takeGroup() (*takenGroup, error) {
+	ch, err := conn.amqp.Channel()
+	if err != nil {
+		return nil, err
 	}
-	return found, cc.Nack(last, true, true)
+	g := &takenGroup{ch: ch, channel: &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)}}
+	if g.closes, err = g.channel.open(ch); err != nil {
+		g.channel.close(ch)
+		return nil, err
+	}
+	return g, nil
+}
+
+// next takes a message, and returns how many more there are.
+func (g *takenGroup) next(queue string) (in *incoming, left int, err error) {
+	if in, err = g.channel.next(queue, g.closes); err != nil {
+		return nil, 0, err
+	}
+	g.last = in.tag
+	return in, g.channel.remaining, nil
+}
+
+// giveBack returns once the messages are in the queue again. If the connection is lost, they are.
+func (g *takenGroup) giveBack() {
+	if g.last > 0 {
+		_ = g.channel.Nack(g.last, true, true)
+	}
+	g.channel.close(g.ch)
 }
 
 // Purge implements [adapters.Inspector]. If the connection is lost meanwhile it purges again, and
 // counts only that.
 func (d *Driver) Purge(ctx context.Context, queue string) (int, error) {
-	return ask(ctx, d, "purge", queue, nil, func(conn *connection, ch *amqp091.Channel) (int, error) {
+	return ask(ctx, d, "purge", queue, nil, func(conn *connection) (int, error) {
 		if err := conn.checkGivesSingly(passive(queue)); err != nil {
 			return 0, err
 		}
-		return ch.QueuePurge(queue, false)
+		return onChannel(conn, func(ch *amqp091.Channel) (int, error) { return ch.QueuePurge(queue, false) })
 	})
 }
 
@@ -124,7 +171,7 @@ func (d *Driver) Purge(ctx context.Context, queue string) (int, error) {
 // then: quorum queues cannot do both at once. What comes in between is lost.
 func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Condition) error {
 	deleting := false
-	unmet, err := ask(ctx, d, "delete", queue, nil, func(conn *connection, ch *amqp091.Channel) (unmet, err error) {
+	remove := func(conn *connection, ch *amqp091.Channel) (unmet, err error) {
 		q, err := conn.passive(ch, queue)
 		switch {
 		case err != nil && deleting && errors.Is(sentinel(err), adapters.ErrNotFound):
@@ -139,6 +186,9 @@ func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Conditi
 		d.forgetQueue(queue)
 		_, err = ch.QueueDelete(queue, false, false, false)
 		return nil, err
+	}
+	unmet, err := ask(ctx, d, "delete", queue, nil, func(conn *connection) (error, error) {
+		return onChannel(conn, func(ch *amqp091.Channel) (error, error) { return remove(conn, ch) })
 	})
 	if err == nil && unmet != nil {
 		err = fmt.Errorf("amqp: delete: %w", unmet)
@@ -146,8 +196,8 @@ func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Conditi
 	return err
 }
 
-// ask runs f with a channel of its own, on another connection if the first one is lost.
-func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error, f func(*connection, *amqp091.Channel) (T, error)) (answer T, err error) {
+// ask runs f, on another connection if the first one is lost.
+func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error, f func(*connection) (T, error)) (answer T, err error) {
 	if err := d.checkCall(ctx, verb, cmp.Or(valid, validateSource(passive(queue)))); err != nil {
 		return answer, err
 	}
@@ -157,21 +207,23 @@ func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error,
 	}
 	defer func() { d.releaseChannel(sup) }()
 	err = d.withConnection(ctx, &sup, queue, func(conn *connection) (err error) {
-		answer, err = kit.Call(ctx, d.tasks, func() (T, error) {
-			ch, err := conn.amqp.Channel()
-			if err != nil {
-				var none T
-				return none, err
-			}
-			defer func() { _ = ch.Close() }() // f may have cost it
-			return f(conn, ch)
-		}, func(T) {})
+		answer, err = kit.Call(ctx, d.tasks, func() (T, error) { return f(conn) }, func(T) {})
 		return err
 	})
 	if err != nil {
 		return answer, fmt.Errorf("amqp: %s queue %q: %w", verb, queue, err)
 	}
 	return answer, nil
+}
+
+// onChannel runs f with a channel of its own, which it may cost.
+func onChannel[T any](conn *connection, f func(*amqp091.Channel) (T, error)) (answer T, err error) {
+	ch, err := conn.amqp.Channel()
+	if err != nil {
+		return answer, err
+	}
+	defer func() { _ = ch.Close() }()
+	return f(ch)
 }
 
 // passive is the source of a queue as it stands.
