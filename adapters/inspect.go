@@ -32,9 +32,9 @@ type Inspector interface {
 	// At most limit messages are returned, which is 1 to MaxBrowse, and fewer where their payloads
 	// would exceed MaxBrowseBytes or the adapter cannot have so many in hand; but at least one.
 	//
-	// The order of the queue is untouched. Redelivered and Returned are, too, unless an adapter says
-	// in its documentation that it has to take a message to look at it, and give it back: then other
-	// consumers cannot get it meanwhile, and it counts as returned once more.
+	// Order, Redelivered and Returned are untouched, unless an adapter says in its documentation that
+	// it has to take a message to look at it, and give it back: then other consumers cannot get it
+	// meanwhile, and it counts as returned once more. Attempt is untouched in any case.
 	Browse(ctx context.Context, queue string, limit int) ([]Delivery, error)
 
 	// Bindings says which exchanges a queue gets its messages from (CanListBindings), in no

@@ -100,7 +100,7 @@ var inspectCases = []Case{
 	},
 	{
 		ID:    "inspect/browse-takes-nothing",
-		Rule:  "Browse leaves all messages in their queue, in their order, with their attempts, and those behind what it looked at as they were.",
+		Rule:  "Browse leaves all messages in their queue, in their order, with their attempts, and does not touch those behind what it looked at.",
 		Needs: adapters.CanBrowse | adapters.CanBalance,
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 10)

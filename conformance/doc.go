@@ -363,7 +363,7 @@
 //   - inspect/browse: Browse returns copies of what waits, as it was published and in its order, at
 //     most as many as asked for, and how many more there are.
 //   - inspect/browse-takes-nothing: Browse leaves all messages in their queue, in their order, with
-//     their attempts, and those behind what it looked at as they were.
+//     their attempts, and does not touch those behind what it looked at.
 //   - inspect/browse-bounds: Browse refuses a limit that is not in 1..MaxBrowse as invalid.
 //   - inspect/list: Queues lists every queue once.
 //   - inspect/bindings: Bindings tells what a group is bound to: each exchange and key, as long as
