@@ -8,7 +8,7 @@ import (
 )
 
 // Ability is a set of things that not every broker can do.
-type Ability uint32
+type Ability uint64
 
 const (
 	CanFanout     Ability = 1 << iota // Fanout endpoints
@@ -40,9 +40,10 @@ const (
 	CanPurge        // drop what waits in a queue
 	CanDelete       // delete a queue
 
-	// Everything is all of them, as the in-process broker has it, and RabbitMQ with its management
-	// API.
-	Everything Ability = 1<<iota - 1
+	// AllV1 is all abilities of version 1, as the in-process broker has them, and RabbitMQ with its
+	// management API. What a later version adds is not in it: an adapter that claims it does not
+	// claim what it has never heard of.
+	AllV1 Ability = 1<<iota - 1
 )
 
 var abilityNames = [...]string{
@@ -51,11 +52,21 @@ var abilityNames = [...]string{
 	"inspection", "listing queues", "browsing", "listing bindings", "purging", "deleting queues",
 }
 
+// Abilities returns all that this version knows, which grow with it, for who looks at each: a suite,
+// a table.
+func Abilities() []Ability {
+	all := make([]Ability, len(abilityNames))
+	for i := range all {
+		all[i] = 1 << i
+	}
+	return all
+}
+
 // String returns the names of the abilities in the set, separated by commas.
 func (a Ability) String() string {
 	var names []string
-	for rest := uint32(a); rest != 0; rest &= rest - 1 {
-		if i := bits.TrailingZeros32(rest); i < len(abilityNames) {
+	for rest := uint64(a); rest != 0; rest &= rest - 1 {
+		if i := bits.TrailingZeros64(rest); i < len(abilityNames) {
 			names = append(names, abilityNames[i])
 		} else {
 			names = append(names, fmt.Sprintf("ability(%d)", i))

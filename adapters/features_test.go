@@ -8,11 +8,14 @@ import (
 )
 
 func TestAbilityNames(t *testing.T) {
-	if got := bits.OnesCount32(uint32(Everything)); got != len(abilityNames) {
+	if got := bits.OnesCount64(uint64(AllV1)); got != len(abilityNames) {
 		t.Fatalf("%d abilities have %d names", got, len(abilityNames))
 	}
-	if CanDelete<<1 != Everything+1 {
-		t.Errorf("Everything is %b, the last ability is %b", Everything, CanDelete)
+	if CanDelete<<1 != AllV1+1 {
+		t.Errorf("AllV1 is %b, the last ability is %b", AllV1, CanDelete)
+	}
+	if all := Abilities(); all[0] != CanFanout || all[len(all)-1] != CanDelete {
+		t.Errorf("the abilities are %v", all)
 	}
 	seen := make(map[string]bool)
 	for i := range abilityNames {
@@ -26,7 +29,7 @@ func TestAbilityNames(t *testing.T) {
 	for ability, want := range map[Ability]string{
 		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues",
 		CanRoute | CanTopic: "direct routing, topic routing",
-		1 << 31:             "ability(31)",
+		1 << 63:             "ability(63)",
 	} {
 		if got := ability.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -37,7 +40,7 @@ func TestAbilityNames(t *testing.T) {
 func TestAbilityHas(t *testing.T) {
 	a := CanRoute | CanTopic
 	for b, want := range map[Ability]bool{
-		0: true, CanRoute: true, a: true, CanReply: false, CanRoute | CanReply: false, Everything: false,
+		0: true, CanRoute: true, a: true, CanReply: false, CanRoute | CanReply: false, AllV1: false,
 	} {
 		if got := a.Has(b); got != want {
 			t.Errorf("%v has %v: %v", a, b, got)

@@ -14,7 +14,7 @@
 //				Restart: func(context.Context) error { broker.Restart(); return nil },
 //			}, nil
 //		}
-//		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.Everything})
+//		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1})
 //	}
 //
 // [Run] runs each case as a subtest, [Check] does so outside of a test and

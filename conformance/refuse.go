@@ -9,7 +9,7 @@ import (
 
 // refusable are the abilities that a program asks for by what it declares,
 // subscribes or publishes. The others are promises only.
-const refusable = adapters.Everything &^ (adapters.CanPersist | adapters.CanConfirm | adapters.CanRequeue | adapters.CanBalance)
+const refusable = ^(adapters.CanPersist | adapters.CanConfirm | adapters.CanRequeue | adapters.CanBalance)
 
 // refuses checks that what takes one of these abilities is refused in the
 // adapter's name, by every method that could be asked for it.
@@ -18,7 +18,7 @@ func (t *trial) refuses(abilities adapters.Ability) {
 		return
 	}
 	d := t.connect()
-	for ability := adapters.Ability(1); ability < adapters.Everything; ability <<= 1 {
+	for _, ability := range adapters.Abilities() {
 		if !abilities.Has(ability) {
 			continue
 		}

@@ -247,5 +247,5 @@ type lackingDriver struct {
 }
 
 func (d *lackingDriver) Features() adapters.Features {
-	return adapters.Features{Adapter: "lacking", Ability: adapters.Everything &^ d.lacks}
+	return adapters.Features{Adapter: "lacking", Ability: adapters.AllV1 &^ d.lacks}
 }

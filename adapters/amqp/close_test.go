@@ -75,7 +75,7 @@ func TestClose(t *testing.T) {
 	wantErr(t, "Subscribe", err, adapters.ErrClosed)
 	_, err = d.Get(ctx, fromQueue(q, 1))
 	wantErr(t, "Get", err, adapters.ErrClosed)
-	if f := d.Features(); f.Adapter != "amqp" || f.Ability != adapters.Everything&^managed || f.MaxBody == 0 || f.MaxDelay == 0 {
+	if f := d.Features(); f.Adapter != "amqp" || f.Ability != adapters.AllV1&^managed || f.MaxBody == 0 || f.MaxDelay == 0 {
 		t.Errorf("%+v", f)
 	}
 

@@ -135,7 +135,7 @@ func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())
 
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features {
-	f := adapters.Features{Adapter: "amqp", Ability: adapters.Everything, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+	f := adapters.Features{Adapter: "amqp", Ability: adapters.AllV1, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
 	if d.management == nil {
 		f.Ability &^= managed
 	}

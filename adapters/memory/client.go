@@ -40,7 +40,7 @@ func (c *Client) Broker() *Broker { return c.broker }
 
 // Features implements [adapters.Driver].
 func (c *Client) Features() adapters.Features {
-	return adapters.Features{Adapter: "memory", Ability: adapters.Everything}
+	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1}
 }
 
 // Declare implements [adapters.Driver].

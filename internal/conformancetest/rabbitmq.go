@@ -19,7 +19,7 @@ import (
 // with one type of queues. Its name has the version without what is only repaired in it:
 // "RabbitMQ 4.3 quorum". Where the node has its management API, it is used.
 func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
-	claims := adapters.Everything
+	claims := adapters.AllV1
 	if node.ManagementURL() == "" {
 		claims &^= managed
 	}
