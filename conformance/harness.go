@@ -54,7 +54,7 @@ type Harness struct {
 }
 
 // Hook is a set of hooks of a [Harness].
-type Hook uint8
+type Hook uint32
 
 // The hooks that a case may need.
 const (

@@ -42,7 +42,7 @@ func New(options ...Option) *Broker {
 	b.routes.exchanges = predeclared()
 	b.delays.broker = b
 	for _, o := range options {
-		o(b)
+		o.set(b)
 	}
 	return b
 }

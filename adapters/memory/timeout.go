@@ -21,7 +21,7 @@ func ConsumerTimeout(d time.Duration) Option {
 	if d <= 0 {
 		panic(fmt.Sprintf("motif: memory: consumer timeout of %v", d))
 	}
-	return func(b *Broker) { b.consumerTimeout = d }
+	return Option{func(b *Broker) { b.consumerTimeout = d }}
 }
 
 // timeout returns how long a subscription to s may hold a message of q.

@@ -45,7 +45,7 @@ const (
 var versions = []Version{RabbitMQ310, RabbitMQ40, RabbitMQ43}
 
 // An Option says what a [Broker] imitates.
-type Option func(*Broker)
+type Option struct{ set func(*Broker) }
 
 // RabbitMQ makes a broker imitate this version, and not the [Newest]. It panics
 // if the version is not one of those above.
@@ -53,12 +53,12 @@ func RabbitMQ(v Version) Option {
 	if err := v.validate(); err != nil {
 		panic("motif: " + err.Error())
 	}
-	return func(b *Broker) { b.version = v }
+	return Option{func(b *Broker) { b.version = v }}
 }
 
 // ClassicQueues makes all queues of a broker classic queues, as the amqp
 // adapter's Config.QueueType does.
-func ClassicQueues() Option { return func(b *Broker) { b.classic = true } }
+func ClassicQueues() Option { return Option{func(b *Broker) { b.classic = true }} }
 
 // Version returns the version of RabbitMQ that the broker imitates.
 func (b *Broker) Version() Version { return b.version }
