@@ -173,10 +173,7 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 	if err := ch.ExchangeDeclare(dueExchange, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": fallbackExchange}); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(discardQueue, true, false, false, false, amqp091.Table{
-		"x-queue-type": string(Classic), "x-message-ttl": int64(0),
-		"x-dead-letter-exchange": discardQueue, // there is none: a policy's would get a copy of all that was delayed
-	}); err != nil {
+	if err := declareDiscard(ch); err != nil {
 		return err
 	}
 	// A queue is not bound to anything, and the default exchange leads there: one that is
@@ -196,6 +193,15 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 		return err
 	}
 	return ch.QueueBind(last, "", dueExchange, false, here)
+}
+
+// declareDiscard declares the queue that drops all that comes.
+func declareDiscard(ch *amqp091.Channel) error {
+	_, err := ch.QueueDeclare(discardQueue, true, false, false, false, amqp091.Table{
+		"x-queue-type": string(Classic), "x-message-ttl": int64(0),
+		"x-dead-letter-exchange": discardQueue, // there is none: a policy's would get a copy of all that was delayed
+	})
+	return err
 }
 
 func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error {
