@@ -16,8 +16,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// connection is one life of a link. What was delivered in it can be settled in it
-// only.
+// connection is one connection to the broker, from login to loss. What is delivered on it can be
+// settled on it only.
 type connection struct {
 	supervisor   *supervisor
 	generation   uint64
@@ -28,39 +28,39 @@ type connection struct {
 	netConn      *netio.Conn
 	mux          *frame.Mux
 	since        time.Time
-	controlSlots chan struct{} // held while a channel is open that is only for a moment
+	controlSlots chan struct{} // a place for each channel that is open for a single operation
 	largeSlot    chan struct{} // held while a large message is sent
 
-	blockings chan amqp091.Blocking // listened to before anything is published
+	blockings chan amqp091.Blocking // registered before anything is published
 	closes    chan *amqp091.Error
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
 
-	largestTaken atomic.Int64 // bytes of a payload that the broker has taken
+	largestTaken atomic.Int64 // the largest payload that the broker has accepted, in bytes
 	refusals     refusals
 
 	mu                sync.Mutex
 	unblocked         chan struct{} // closed when the broker takes publishes again; nil if it does
-	blockedReason     string        // why it does not
+	blockedReason     string        // why the broker takes no publishes
 	declaredExchanges map[adapters.Endpoint]struct{}
-	foreignExchanges  map[adapters.Endpoint]struct{} // exchanges that were declared otherwise
-	undeclarable      map[string]error               // why exchanges were not declared that may be there
-	downCount         map[string]int                 // queues that were said to be down, and how often
+	foreignExchanges  map[adapters.Endpoint]struct{} // declared by others, with other properties
+	undeclarable      map[string]error               // why exchanges that may exist could not be declared
+	downCount         map[string]int                 // how often queues were reported down
 	otherType         map[string]struct{}            // queues with priorities that are of the other type
-	givesSingly       map[string]struct{}            // queues of others that give single messages
-	ladderRungs       int                            // of the ladder, that exist
-	ladderChecked     time.Time                      // when the ladder was begun, or begun anew
-	policiesChecked   bool                           // it is known that no policy leads what waits astray
+	givesSingly       map[string]struct{}            // queues declared by others that give single messages
+	ladderRungs       int                            // how many rungs of the delay ladder exist
+	ladderChecked     time.Time                      // when the ladder was last declared or checked
+	policiesChecked   bool                           // no policy leads delayed messages astray
 	slots             map[string]*publishSlot
 	slotList          []*publishSlot
-	channels          int // that there may be
+	channels          int // how many there may be
 	maxSlots          int
-	replyChannels     int // channels on which replies come
+	replyChannels     int // channels that receive replies
 }
 
 const (
-	maxKnown     = 4096 // exchanges remembered as declared
+	maxKnown     = 4096 // how many exchanges or queues are remembered
 	lastingAfter = 10 * time.Second
 )
 
@@ -89,7 +89,7 @@ func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.
 	return conn
 }
 
-// user is who the session logged in as, or "" if a certificate says that.
+// user returns the user that logged in, or "" if a certificate says who it is.
 func (conn *connection) user() string {
 	if p, ok := conn.amqp.Config.SASL[0].(*saslPlain); ok {
 		return p.Username
@@ -97,8 +97,8 @@ func (conn *connection) user() string {
 	return ""
 }
 
-// noteChannelLimit notes how many channels there may be, if the session ended because there was one too many. An
-// operator may have limited those of a user, and the broker then closes the connection.
+// noteChannelLimit notes how many channels there may be, if the connection was closed because there
+// was one too many: an operator may have limited those of a user.
 func (conn *connection) noteChannelLimit() {
 	if conn.supervisor != conn.supervisor.driver.publisher {
 		return
@@ -115,7 +115,7 @@ func (conn *connection) noteChannelLimit() {
 	}
 }
 
-// channelLimit is how many a session uses, where the broker allows so many on a connection.
+// channelLimit returns how many channels to use on a connection that allows so many.
 func (sup *supervisor) channelLimit(allowed int) int {
 	if most := int(sup.driver.publishChannelLimit.Load()); sup == sup.driver.publisher && most > 0 {
 		return min(allowed, most)
@@ -123,22 +123,21 @@ func (sup *supervisor) channelLimit(allowed int) int {
 	return allowed
 }
 
-// controlChannels is how many channels, of so many, are kept free for what is done in
-// passing.
+// controlChannels returns how many of a connection's channels are reserved for single operations.
 func controlChannels(channels int) int { return max(1, min(8, channels/4)) }
 
-// lasted tells a session that worked from one that is lost again at once, as
-// when the broker throws everybody out.
+// lasted reports whether the connection worked for a while. A broker that throws everybody out ends
+// it at once.
 func (conn *connection) lasted() bool { return time.Since(conn.since) > lastingAfter }
 
-// alive reports whether what failed in the session failed for another reason than
-// that the session is over, or about to be.
+// alive reports whether the connection is neither lost nor about to be, so that what failed on it
+// failed for another reason.
 func (conn *connection) alive() bool {
 	return conn.ctx.Err() == nil && !conn.amqp.IsClosed() && conn.netConn.Alive() && conn.mux.Alive()
 }
 
-// watch returns once the session is over, and why. It ends the session when the
-// driver is closed.
+// watch returns why the connection ended, once it has. It ends the connection when the driver is
+// closed.
 func (conn *connection) watch() error {
 	blocks := conn.blockings
 	closing, hard := conn.supervisor.ctx.Done(), conn.supervisor.driver.killed.Done()
@@ -153,7 +152,7 @@ func (conn *connection) watch() error {
 			conn.setBlocked(b.Active, b.Reason)
 		case <-closing:
 			closing = nil
-			goodbye.Go(func() { _ = conn.amqp.Close() }) // after all that was written before
+			goodbye.Go(func() { _ = conn.amqp.Close() }) // it follows all that was written before
 		case <-hard:
 			hard = nil
 			conn.netConn.Abort(adapters.ErrClosed)
@@ -163,14 +162,14 @@ func (conn *connection) watch() error {
 			conn.cancel(lost)
 			_ = conn.netConn.Close()
 			<-conn.netConn.Done()
-			conn.mux.CloseAll(lost) // if the goroutine that reads has not come to that: nobody is called back after Close
+			conn.mux.CloseAll(lost) // if the goroutine that reads has not: nobody is called back after Close
 			goodbye.Wait()
 			return lost
 		}
 	}
 }
 
-// lossCause is the cause with which the session ends.
+// lossCause returns the cause with which the connection ends.
 func (conn *connection) lossCause(e *amqp091.Error) error {
 	switch {
 	case conn.supervisor.driver.ctx.Err() != nil:
@@ -204,15 +203,15 @@ func (conn *connection) setBlocked(blocked bool, reason string) {
 	conn.supervisor.driver.cfg.Logger.Warn("motif: "+e.Kind.String()+" by the broker", "role", conn.supervisor.role, "reason", reason)
 }
 
-// blocked returns a channel that is closed when the broker takes publishes
-// again, or nil if it does.
+// blocked returns a channel that is closed when the broker takes publishes again, or nil if it
+// takes them now.
 func (conn *connection) blocked() (<-chan struct{}, string) {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	return conn.unblocked, conn.blockedReason
 }
 
-// withChannel runs f with a channel of its own, for what may cost the channel.
+// withChannel runs f with a channel of its own, which f may cost.
 func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel) error) error {
 	select {
 	case conn.controlSlots <- struct{}{}:
@@ -234,7 +233,7 @@ func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel
 		if err != nil {
 			return struct{}{}, err
 		}
-		defer func() { _ = ch.Close() }() // f may have cost it
+		defer func() { _ = ch.Close() }() // it may be closed already
 		return struct{}{}, f(ch)
 	}, func(struct{}) {})
 	return err

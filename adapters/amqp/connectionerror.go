@@ -10,21 +10,22 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// The broker closes the connection for some operations that it does not like, and all that goes on
-// there ends with it. It says why, but not always for what. So:
+// The broker closes the connection for some operations that it refuses, and everything else on the
+// connection ends with it. It says why, but not always for which operation. So:
 //
-//   - An operation whose queue or exchange it names ends with that as its error, at once.
-//   - Each other that was under way is a suspect, and is tried once more, with a connection of
-//     its own. If that is closed, too, it was it, and nobody else has paid again.
+//   - An operation whose queue or exchange the broker names fails with that error at once.
+//   - Every other operation that was in progress is a suspect, and is tried once more on a
+//     connection of its own. If that is closed, too, the suspect was the cause, and nobody else has
+//     paid again.
 //   - Publishes share a connection, and so does what they declare, which is tried once more there.
 //
-// What the broker calls an internal error passes, as that a new queue is not ready. It is tried
-// again for as long as its ctx allows, on its own connection.
+// What the broker calls an internal error is transient, such as a new queue that is not ready. The
+// operation is tried again on a connection of its own, for as long as its ctx allows.
 
-// connectionError is of an operation that the broker may have closed the connection for.
+// connectionError is the error of an operation that the broker may have closed the connection for.
 type connectionError struct {
 	why     *frame.CloseError
-	certain bool // the broker names what it was about
+	certain bool // the broker names the operation's queue or exchange
 }
 
 func (e *connectionError) Error() string {
@@ -33,11 +34,11 @@ func (e *connectionError) Error() string {
 
 func (e *connectionError) Unwrap() []error { return []error{sentinel(e.why), e.why} }
 
-// maxDedicated bounds the connections for operations that may cost them.
+// maxDedicated is how many connections there may be for suspects.
 const maxDedicated = 4
 
-// connectionError is on what was under way with a queue or exchange when the session ended. It is nil if that had
-// nothing to do with any operation.
+// connectionError returns the error, if any, of an operation on a queue or exchange that was in
+// progress when the connection ended. It is nil if the connection did not end for an operation.
 func (conn *connection) connectionError(about string) error {
 	c := conn.mux.ClientFault()
 	if c == nil {
@@ -47,16 +48,17 @@ func (conn *connection) connectionError(about string) error {
 	return &connectionError{c, named}
 }
 
-// isTransient reports whether what costs the connection may do so no more.
+// isTransient reports whether an operation that cost its connection may succeed later.
 func isTransient(err error) bool {
 	return errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, ErrLimit)
 }
 
-// withConnection runs f in a session of l, and in the next one if that is lost meanwhile. If it may have cost
-// the session, it puts a link of its own in place of l. about is the queue that f is about.
-func (d *Driver) withConnection(ctx context.Context, l **supervisor, about string, f func(*connection) error) error {
+// withConnection runs f with the current connection of sup, and again with the next one if that is
+// lost meanwhile. If f may have cost the connection, it replaces sup by a supervisor of its own.
+// about is the queue that f is about.
+func (d *Driver) withConnection(ctx context.Context, sup **supervisor, about string, f func(*connection) error) error {
 	for {
-		conn, err := (*l).connection(ctx)
+		conn, err := (*sup).connection(ctx)
 		if err != nil {
 			return err
 		}
@@ -67,34 +69,35 @@ func (d *Driver) withConnection(ctx context.Context, l **supervisor, about strin
 		if err == nil {
 			continue
 		}
-		if err = d.isolateSuspect(ctx, l, err); err != nil {
+		if err = d.isolateSuspect(ctx, sup, err); err != nil {
 			return err
 		}
 	}
 }
 
-// isolateSuspect returns err, or nil if what failed with it is to be tried again: then l is a link of its own.
-func (d *Driver) isolateSuspect(ctx context.Context, l **supervisor, err error) error {
+// isolateSuspect returns err, or nil if what failed with it is to be tried again. Then sup is a
+// supervisor of its own.
+func (d *Driver) isolateSuspect(ctx context.Context, sup **supervisor, err error) error {
 	costly, ok := errors.AsType[*connectionError](err)
 	switch {
-	case !ok, !isTransient(err) && ((*l).dedicated || costly.certain):
+	case !ok, !isTransient(err) && ((*sup).dedicated || costly.certain):
 		return err
-	case (*l).dedicated:
+	case (*sup).dedicated:
 		return nil
 	}
 	own, e := d.dedicatedConnection(ctx)
 	if e != nil {
 		return fmt.Errorf("%w: %w", e, err)
 	}
-	if *l != d.publisher {
-		d.releaseChannel(*l)
+	if *sup != d.publisher {
+		d.releaseChannel(*sup)
 	}
-	*l = own
+	*sup = own
 	return nil
 }
 
-// retryOnce is retry for what shares its connection with all publishes. suspected is whether it
-// was a suspect before.
+// finalErrorOnce is finalError for an operation that shares its connection with all publishes.
+// suspected says whether it was a suspect before, and is set if it is now.
 func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error, about string, suspected *bool) error {
 	err = d.finalError(ctx, conn, err, about)
 	if costly, ok := errors.AsType[*connectionError](err); ok && !*suspected && !costly.certain {
@@ -104,7 +107,7 @@ func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error
 	return err
 }
 
-// dedicatedConnection returns a link that nobody else uses, as soon as there may be one more.
+// dedicatedConnection returns a supervisor that nobody else uses, as soon as there may be one more.
 func (d *Driver) dedicatedConnection(ctx context.Context) (*supervisor, error) {
 	select {
 	case d.dedicatedSlots <- struct{}{}:
@@ -126,7 +129,7 @@ func (d *Driver) dedicatedConnection(ctx context.Context) (*supervisor, error) {
 	return sup, nil
 }
 
-// shareConnection lets others use the link of what has turned out to be innocent.
+// shareConnection lets others use the connection of an operation that turned out to be innocent.
 func (d *Driver) shareConnection(sup *supervisor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

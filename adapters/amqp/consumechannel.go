@@ -10,32 +10,31 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// consumeChannel is a channel that messages come in on, with one consumer. It reads
-// them from between amqp091's frames, and writes acknowledgements there: amqp091 takes
-// thirty allocations more for a message, and hands it through a goroutine
-// of its own.
+// consumeChannel is a channel with one consumer. It reads deliveries and writes acknowledgements
+// between amqp091's frames: amqp091 takes thirty allocations more for a message, and hands it
+// through a goroutine of its own.
 type consumeChannel struct {
 	mux    *frame.Mux
 	number uint16
 
-	// deliveries has room for all that the broker sends before something is settled.
-	// It is never closed.
+	// deliveries has room for all that the broker sends before something is settled. It is never
+	// closed.
 	deliveries chan *incoming
 
-	empty     chan struct{}  // of one that gets: has room for the word that there is nothing
-	remaining int            // and how many more there are behind what it got
-	replies   *replyConsumer // what takes messages in place of arrived, or nil
+	empty     chan struct{}  // for get: receives when the queue is empty
+	remaining int            // for get: how many messages are left behind the one that was got
+	replies   *replyConsumer // receives the messages instead of deliveries, unless nil
 
-	// Of the goroutine that reads: a message of which not all is here.
+	// Owned by the goroutine that reads: the message that is coming in.
 	partial  *incoming
-	header   []byte // what becomes its text
-	bodySize uint64 // of its body
+	header   []byte // of incoming.header, as far as it has come
+	bodySize uint64 // of the body, in bytes
 
 	mu       sync.Mutex
-	closeErr error // why nothing is settled any more
+	closeErr error // set once nothing can be settled
 }
 
-// consume begins to consume, with messages coming in from here on.
+// consume starts to consume. Deliveries are read here from the first on.
 func (cc *consumeChannel) consume(ch *amqp091.Channel, queue, tag string, noAck bool, args amqp091.Table) error {
 	cc.mux.AwaitTag(tag, func(number uint16) {
 		cc.number = number
@@ -52,7 +51,7 @@ func (cc *consumeChannel) close(ch *amqp091.Channel) {
 	_ = ch.Close()
 }
 
-// Ack tells the broker that a message is dealt with, or all up to it.
+// Ack acknowledges a message, or all up to it.
 func (cc *consumeChannel) Ack(tag uint64, multiple bool) error {
 	flags := byte(0)
 	if multiple {
@@ -61,7 +60,7 @@ func (cc *consumeChannel) Ack(tag uint64, multiple bool) error {
 	return cc.writeSettle(frame.MethodAck, tag, flags)
 }
 
-// Nack tells it that one was not, or all up to it.
+// Nack rejects or requeues a message, or all up to it.
 func (cc *consumeChannel) Nack(tag uint64, multiple, requeue bool) error {
 	flags := byte(0)
 	if multiple {
@@ -82,7 +81,7 @@ func (cc *consumeChannel) writeSettle(method uint32, tag uint64, flags byte) err
 }
 
 func (cc *consumeChannel) write(b []byte) error {
-	cc.mu.Lock() // until it is written: behind the end of a channel it would cost the connection
+	cc.mu.Lock() // until it is written: a frame behind the end of a channel costs the connection
 	defer cc.mu.Unlock()
 	if cc.closeErr != nil {
 		return cc.closeErr
@@ -90,14 +89,13 @@ func (cc *consumeChannel) write(b []byte) error {
 	return cc.mux.WriteFrames(b)
 }
 
-// handleFrame takes a frame of a delivery, or returns false if a frame is about
-// something else.
+// HandleFrame handles the frames of deliveries, and returns false for any other frame.
 func (cc *consumeChannel) HandleFrame(raw []byte) bool {
 	content := raw[frame.HeadSize : len(raw)-1]
 	switch in := cc.partial; {
 	case raw[0] == frame.TypeMethod && frame.MethodOf(raw) == frame.MethodDeliver:
 		b := content[4:]
-		cc.begin(b[min(1+int(b[0]), len(b)):]) // without the tag of the consumer, which is the only one
+		cc.begin(b[min(1+int(b[0]), len(b)):]) // without the consumer tag, for there is one consumer only
 		return true
 	case raw[0] == frame.TypeMethod && frame.MethodOf(raw) == frame.MethodGetOK:
 		if rest := cc.begin(content[4:]); len(rest) >= 4 {
@@ -116,7 +114,7 @@ func (cc *consumeChannel) HandleFrame(raw []byte) bool {
 		cc.bodySize = binary.BigEndian.Uint64(content[4:])
 		cc.header = append(cc.header, content[12:]...)
 		in.header = string(cc.header)
-		in.message.Payload = make([]byte, 0, min(cc.bodySize, 1<<20)) // for more, once it comes
+		in.message.Payload = make([]byte, 0, min(cc.bodySize, 1<<20)) // it grows as the body comes in
 	case raw[0] == frame.TypeBody:
 		in.message.Payload = append(in.message.Payload, content...)
 	default:
@@ -128,7 +126,7 @@ func (cc *consumeChannel) HandleFrame(raw []byte) bool {
 	return true
 }
 
-// begin reads what comes first of a message, and returns what comes after that.
+// begin reads the start of a delivery, and returns what follows.
 func (cc *consumeChannel) begin(b []byte) (rest []byte) {
 	if len(b) < 9 {
 		return nil
@@ -145,7 +143,7 @@ func (cc *consumeChannel) begin(b []byte) (rest []byte) {
 	return rest
 }
 
-// complete lets a message be received.
+// complete lets the message that has come in be received.
 func (cc *consumeChannel) complete() {
 	if cc.replies != nil {
 		cc.replies.deliver(cc.partial)
@@ -160,7 +158,7 @@ func (cc *consumeChannel) complete() {
 	cc.partial = nil
 }
 
-// closed lets nothing be settled any more.
+// Closed lets nothing be settled any more.
 func (cc *consumeChannel) Closed(why error) {
 	cc.mu.Lock()
 	first := cc.closeErr == nil && why != nil

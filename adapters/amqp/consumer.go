@@ -15,8 +15,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// consumer is a subscription's life on one channel: what came through the
-// channel can be settled on it only.
+// consumer is a subscription's life on one channel. What is delivered on the channel can be settled
+// on it only.
 type consumer struct {
 	sub           *subscription
 	conn          *connection
@@ -28,10 +28,10 @@ type consumer struct {
 	cancels       chan string
 	ledger        *ledger
 	since         time.Time
-	countsReturns bool          // the queue counts what comes back
-	drained       chan struct{} // closed when nothing more is handed out or in hand
+	countsReturns bool          // the queue counts redeliveries
+	drained       chan struct{} // closed once nothing more is handed out or in hand
 
-	ctx    context.Context // of all messages that it delivers
+	ctx    context.Context // of all its messages
 	cancel context.CancelCauseFunc
 }
 
@@ -39,7 +39,7 @@ var consumerTags atomic.Uint64
 
 func newTag() string { return "motif-" + strconv.FormatUint(consumerTags.Add(1), 10) }
 
-// openConsumer declares what sub consumes, and begins to.
+// openConsumer declares what sub consumes, and starts to consume.
 func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*consumer, error) {
 	return kit.Call(ctx, sub.driver.tasks, func() (*consumer, error) {
 		ch, err := conn.amqp.Channel()
@@ -66,8 +66,7 @@ func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*c
 	}, (*consumer).close)
 }
 
-// start uses the consumer's own channel for the declarations: if one fails there
-// is nothing to consume on it.
+// start also declares on the consumer's own channel: if that fails there is nothing to consume.
 func (c *consumer) start(src adapters.Source) (err error) {
 	if err := c.conn.declare(c.ch, src, true); err != nil {
 		return err
@@ -84,15 +83,15 @@ func (c *consumer) start(src adapters.Source) (err error) {
 	return c.channel.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
 }
 
-// arguments are what a consumer asks for. A queue that somebody else declared may be of a type
-// that does not take them.
+// arguments are the arguments of basic.consume. A queue that somebody else declared may be of a
+// type that does not take them.
 func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 	switch {
-	case src.Passive: // 0 is what a consumer has that says nothing, and a stream, which cannot be worked, refuses it
+	case src.Passive: // the default, which a stream, that cannot be consumed here, refuses
 		return amqp091.Table{"x-priority": int32(0)}
 	case src.Private() || c.conn.queueType(c.queue, src.Queue) == Classic:
-		// Else RabbitMQ (3.10) consumes by itself what has the name of a queue that
-		// is gone, and drops what it delivers from there. Quorum queues do not take it.
+		// Without it RabbitMQ (3.10) goes on to consume a new queue with the name of a deleted one,
+		// and drops what it delivers from there. Quorum queues do not take it.
 		return amqp091.Table{"x-cancel-on-ha-failover": true}
 	case src.HoldTime > 0 && c.conn.version.atLeast(consumerTimeouts):
 		return amqp091.Table{"x-consumer-timeout": milliseconds(min(src.HoldTime, maxExpiry*time.Millisecond))}
@@ -100,17 +99,16 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 	return nil
 }
 
-// close gives back all that is not settled.
+// close closes the channel, which requeues all that is not settled.
 func (c *consumer) close() { c.channel.close(c.ch) }
 
-// deletionTime is how long RabbitMQ (3.10) may still know a quorum queue after its
-// consumers were told that it is gone. Consuming it then costs the connection.
+// deletionTime is how long RabbitMQ (3.10) may still know a quorum queue after it told the
+// consumers that the queue is gone. Consuming from it then costs the connection.
 const deletionTime = 50 * time.Millisecond
 
-// watch returns when the consumer delivers no more: because its channel is gone
-// with all that is in hand, because the broker has taken the queue away, or because
-// the subscription has ended. It reports whether the consumer is looked after: in
-// the last case it is not.
+// watch returns when the consumer delivers no more: because its channel is gone, because the broker
+// cancelled it, or because the subscription has ended. It returns false in the last case, where the
+// consumer is still to be ended.
 func (c *consumer) watch() bool {
 	cancels := c.cancels
 	for {
@@ -137,7 +135,8 @@ func (c *consumer) watch() bool {
 	}
 }
 
-// lost ends the consumer, and all that is in hand with it.
+// lost ends the consumer and everything in hand, after its channel is gone. e says why, unless it
+// is nil.
 func (c *consumer) lost(e *amqp091.Error) {
 	cause, settle := error(adapters.ErrSessionLost), adapters.ErrStaleDelivery
 	switch {
@@ -150,8 +149,8 @@ func (c *consumer) lost(e *amqp091.Error) {
 	c.cancel(cause)
 }
 
-// retire delivers no more, gives back what nobody has received, calls quiet, and
-// keeps the channel for as long as something is in hand.
+// retire delivers no more, requeues what nobody has received, calls quiet, and keeps the channel
+// open as long as something is in hand.
 func (c *consumer) retire(cancel bool, quiet func()) {
 	if !c.ledger.stop() {
 		close(c.drained)
@@ -159,7 +158,7 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	if cancel {
 		c.stopConsuming(quiet)
 	}
-	for gone := false; !gone; { // what came before the broker said that no more does
+	for gone := false; !gone; { // what came in before the broker stopped
 		select {
 		case in := <-c.channel.deliveries:
 			c.ledger.requeue(in.tag)
@@ -186,12 +185,11 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	}
 }
 
-// errAllSettled is a ledger's end when all that was in hand is settled: who
-// settles then does it for the second time.
+// errAllSettled closes a ledger when all that was in hand is settled: whoever settles then does so
+// for the second time.
 var errAllSettled = errors.New("settled")
 
-// deliver makes a delivery for its receiver, or returns false if the subscription
-// was stopped meanwhile.
+// deliver hands a message to a receiver, or returns false if the subscription has been stopped.
 func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
 	if !c.ledger.handOut() {
 		c.ledger.requeue(in.tag)
@@ -200,25 +198,24 @@ func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
 	in.consumer = c
 	in.decode(&out)
 	if out.Returned < 0 && c.countsReturns {
-		out.Returned = 0 // redelivered, for it is a dead letter of some that was
+		out.Returned = 0 // it is marked redelivered because it is a dead letter of a message that was
 	}
 	in.message.SetContext(c.ctx)
 	out.Settler = in
 	return out, true
 }
 
-// incoming is a message as its receiver has it, together with what it takes to
-// settle it.
+// incoming is a message as it came from the broker, with what it takes to settle it.
 type incoming struct {
 	message     message.Message
-	header      string // exchange, routing key and properties, as they came
+	header      string // exchange, routing key and properties, undecoded
 	tag         uint64
 	redelivered bool
 	settled     atomic.Bool
 	consumer    *consumer
 }
 
-// Settle implements [adapters.Settler]. It never waits.
+// Settle implements [adapters.Settler]. It does not block.
 func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
@@ -236,7 +233,7 @@ func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
 	case errors.Is(err, adapters.ErrStaleDelivery) && c.ledger.heldTooLong(in.tag):
 		return fmt.Errorf("amqp: %w: %w", err, adapters.ErrConsumerTimeout)
 	case errors.Is(err, adapters.ErrStaleDelivery) && c.sub.source.Private() && c.sub.ctx.Err() != nil:
-		return nil // the queue would have been gone in any case
+		return nil // the queue is gone in any case
 	}
 	return err
 }

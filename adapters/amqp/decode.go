@@ -14,20 +14,20 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// What queues count, see decoding.returned.
+// What queues count: see decoder.returned.
 const (
 	headerDeliveries = "x-delivery-count"
 	headerAcquired   = "x-acquired-count"
 )
 
-// decode reads what came in.
+// decode decodes the message.
 func (in *incoming) decode(out *adapters.Delivery) {
 	d := decoder{m: &in.message, out: out}
 	out.Redelivered = in.redelivered
 	d.read(in.header)
 }
 
-// read reads exchange, routing key and properties.
+// read decodes exchange, routing key and properties.
 func (d *decoder) read(text string) {
 	f := frame.Reader{S: text}
 	exchange, key := f.ShortString(), f.ShortString()
@@ -55,36 +55,37 @@ func (d *decoder) read(text string) {
 		}
 	}
 	d.finish(exchange, key)
-	if d.foreign || d.out.Priority > 0 && (d.delayed || d.out.Priority == p.priority) { // which goes on as it is, whatever the queue
+	if d.foreign || d.out.Priority > 0 && (d.delayed || d.out.Priority == p.priority) { // such a priority goes on as it is, whatever the queue
 		d.out.Foreign = foreignProperties(text)
 	}
 }
 
-// decoder is a message whose headers are being read. Nothing that somebody
-// else put into one is a reason to refuse it.
+// decoder decodes the headers of a message. Nothing that somebody else put into them is a reason to
+// refuse it.
 type decoder struct {
 	m       *message.Message
 	out     *adapters.Delivery
-	key     string // as a header says it
+	key     string // from a header
 	deaths  deathHeaders
-	resent  bool // its publisher sent it again, which is nothing that the queue counts
-	delayed bool // it waited, with no priority
-	foreign bool // there is more than is made known of it
+	resent  bool // its publisher sent it again, which the queue does not count
+	delayed bool // it was delayed, without a priority
+	foreign bool // it says more than the delivery shows
 
-	// How often the queue has delivered the message before. RabbitMQ 4.3 counts with the one all
-	// that came back, with the other what came back for the loss of a connection; before, the other
-	// counts all. Either may be what a publisher put there, if the message has not come back.
+	// How often the queue has delivered the message before. RabbitMQ 4.3 counts every return in
+	// x-acquired-count, and in x-delivery-count those because a connection was lost; earlier
+	// versions count every return in x-delivery-count. If the message has not been returned, either
+	// may come from a publisher.
 	returned int
 }
 
-// typedHeader deals with a header of any type.
+// typedHeader handles a header of any type.
 func (d *decoder) typedHeader(name string, value any) {
 	switch s, isText := value.(string); {
 	case name == headerAcquired, name == headerDeliveries:
 		d.returned = max(d.returned, count(value))
 	case name == metadataDeaths:
 		d.deaths.list, _ = value.([]any)
-	case name == headerKey && !isText: // not ours
+	case name == headerKey && !isText: // not Motif's
 	default:
 		if !isText {
 			d.foreign = true
@@ -94,9 +95,9 @@ func (d *decoder) typedHeader(name string, value any) {
 	}
 }
 
-// textHeader deals with one that is a text, or rendered as one.
+// textHeader handles a header that is a string, or rendered as one.
 func (d *decoder) textHeader(name, text string) {
-	if !isReserved(name) { // which is most of them
+	if !isReserved(name) { // the usual case
 		d.m.Metadata[name] = text
 		return
 	}
@@ -104,7 +105,7 @@ func (d *decoder) textHeader(name, text string) {
 	case headerUntil:
 		d.out.Early = earlyBy(text)
 	case headerUUID:
-		d.foreign = true // it may be all that has the id
+		d.foreign = true // the id may be in this header only
 		if d.m.UUID == "" {
 			d.m.UUID = text
 		}
@@ -118,7 +119,7 @@ func (d *decoder) textHeader(name, text string) {
 		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 			d.out.Priority = uint8(n)
 		} else {
-			d.foreign = true // it came without one
+			d.foreign = true // it came without a priority
 		}
 	case headerTTL:
 		ttl, exact := expiration(text)
@@ -140,7 +141,7 @@ func (d *decoder) textHeader(name, text string) {
 	}
 }
 
-// finish is for what the whole of the headers says.
+// finish handles what depends on all headers.
 func (d *decoder) finish(exchange, key string) {
 	if exchange != "" {
 		d.out.Key = key
@@ -157,7 +158,7 @@ func (d *decoder) finish(exchange, key string) {
 	}
 }
 
-// count reads a header that is a number; what is none, or a negative one, is 0.
+// count returns the value of a numeric header, or 0 if it is no number or negative.
 func count(value any) int {
 	n, err := strconv.ParseInt(text(value), 10, 32)
 	if err != nil || n < 0 {
@@ -166,8 +167,8 @@ func count(value any) int {
 	return int(n)
 }
 
-// expiration reads a time to live in milliseconds; what is none is no limit. exact is false where
-// the time would be written in another way.
+// expiration parses a time to live in milliseconds. One that is no number means no limit. exact is
+// false if the time would be formatted differently.
 func expiration(s string) (ttl time.Duration, exact bool) {
 	if s == "" {
 		return 0, true
@@ -180,7 +181,7 @@ func expiration(s string) (ttl time.Duration, exact bool) {
 	return time.Duration(min(n, most)) * time.Millisecond, n <= most && s[0] > '0'
 }
 
-// text renders any value that a header can have.
+// text formats a header's value, of any type.
 func text(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -197,13 +198,13 @@ func text(value any) string {
 		return decimal(v)
 	}
 	rendered, err := json.Marshal(plainValue(value))
-	if err != nil { // a number that is none
+	if err != nil { // not a number, or infinite
 		return fmt.Sprint(value)
 	}
 	return string(rendered)
 }
 
-// plainValue replaces what json would render in another way than text does.
+// plainValue replaces what JSON would format differently from text.
 func plainValue(value any) any {
 	switch v := value.(type) {
 	case amqp091.Table:
@@ -224,8 +225,7 @@ func plainValue(value any) any {
 	return value
 }
 
-// decimal renders a number with its point in place: exactly, where a float
-// would round.
+// decimal formats a decimal exactly, where a float would round.
 func decimal(v amqp091.Decimal) string {
 	digits, sign := strconv.FormatInt(int64(v.Value), 10), ""
 	if strings.HasPrefix(digits, "-") {

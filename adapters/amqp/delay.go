@@ -15,32 +15,32 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// Delays are made of queues whose messages live for 1, 2, 4, 8 ... units of
-// time: the rungs of a ladder. A message goes through those that add up to its delay,
-// the longest first, and from the last to where it was sent. In each, all messages
-// have the same time to live, so that none waits behind one that lives longer.
+// Delays are made by a ladder of queues whose messages live for 1, 2, 4, 8 ... units of time. A
+// message goes through those rungs that add up to its delay, the longest first, and from the last
+// one to its destination. In each rung all messages have the same time to live, so that none waits
+// behind one that lives longer.
 //
-// Each rung has an exchange above it. It routes by a header, for the routing key is the
-// message's own: to the queue if the header of this rung is set, else (as its
-// alternate exchange) to the rung below; and so do the messages that leave the
-// queue, when they expire. Below the lowest is the exchange that routes by destination,
-// to a queue for each. From there a message goes where it was sent, and there it
-// waits while that is full: RabbitMQ tries 32 messages of a queue at once, so that
-// in a queue for all 32 to one that is full would hold up what goes elsewhere.
+// Each rung has an exchange above it, which routes by a header, because the routing key is the
+// message's own: to the rung's queue if the rung's header is set, else, as its alternate exchange,
+// to the rung below. Messages that expire in the queue go to the rung below, too. Below the lowest
+// rung an exchange routes by destination, to one queue for each. From there a message goes to its
+// destination, and there it waits while the destination is full: RabbitMQ tries 32 messages of a
+// queue at a time, so in one queue for all, 32 messages to a full destination would hold up all
+// others.
 //
-// They are quorum queues whatever the type of the others, for those alone keep a
-// message until the next one has it. Classic ones lose a third of what waits when
-// the broker is restarted: all that is due while queues stop, are stopped or start. And two
-// drivers need not agree in the type of their queues.
+// The queues are quorum queues, whatever the type of other queues, because only those keep a
+// message until the next queue has it. Classic queues lose a third of what waits when the broker is
+// restarted: everything due while queues stop, are down, or start. And drivers need not agree on
+// the type of their queues.
 const (
-	ladderPrefix = "motif.delay." // what the names of all its queues and exchanges begin with
-	headerDelay  = "motif-delay-" // and those of the headers that steer
+	ladderPrefix = "motif.delay." // prefix of the names of all its queues and exchanges
+	headerDelay  = "motif-delay-" // prefix of the headers that steer
 	headerTo     = "motif-delay-to"
-	headerUntil  = "motif-delay-until" // the publisher's time at the end of the delay, in milliseconds
+	headerUntil  = "motif-delay-until" // the end of the delay by the publisher's clock, in milliseconds
 	delayUnit    = 100 * time.Millisecond
 )
 
-// toLadder finds the way over the ladder.
+// toLadder routes the publication over the ladder.
 func (r *route) toLadder() error {
 	p := &r.p
 	switch {
@@ -60,23 +60,23 @@ func rungHeader(n int) string { return fmt.Sprintf("%s%02d", headerDelay, n) }
 
 const (
 	dueExchange = ladderPrefix + "due" // the exchange below the ladder
-	outExchange = ladderPrefix + "out" // the exchange through which messages come to exchanges
+	outExchange = ladderPrefix + "out" // the exchange that leads to destinations that are exchanges
 
-	// fallbackExchange is the exchange that takes messages on from due whose last queue is gone. A queue
-	// expires if a policy says so, an exchange does not.
+	// fallbackExchange takes over from dueExchange where a destination's queue is gone. A policy
+	// can make queues expire, but not exchanges.
 	fallbackExchange = ladderPrefix + "straight"
 
-	// discardQueue is a queue where every message goes besides, and is dropped at once. Without it
-	// one that has nowhere else to go when it is due would stay, be tried again every 3
-	// minutes, and with 31 others stand before all that come after it.
+	// discardQueue gets a copy of every message and drops it at once. Without it a message that is
+	// due and has nowhere to go would stay, be tried again every 3 minutes, and, together with 31
+	// others, block all that come after it.
 	discardQueue = ladderPrefix + "nowhere"
 
-	// headerBCC is RabbitMQ's list of more routing keys, which it takes away, but
-	// follows still when it dead-letters: the way there for messages to queues.
+	// headerBCC lists further routing keys. RabbitMQ removes it on publish, but still honours it
+	// when it dead-letters: that is how messages to queues get to discardQueue.
 	headerBCC = "BCC"
 )
 
-// Destinations, as headerTo says them, are these and a name.
+// A destination in headerTo is one of these and a name.
 const (
 	toQueues    = "queue."
 	toExchanges = "exchange."
@@ -89,8 +89,8 @@ func destinationOf(to adapters.Endpoint) string {
 	return toQueues + to.Name
 }
 
-// destinationQueue is the queue before a destination. Names of quorum queues must leave
-// room for the one of the vhost in 255 bytes.
+// destinationQueue returns the name of the queue before a destination. The name of a quorum queue
+// must leave room for the vhost's name in 255 bytes.
 func destinationQueue(destination string) string {
 	const most = 128
 	if name := ladderPrefix + destination; len(name) <= most {
@@ -99,7 +99,7 @@ func destinationQueue(destination string) string {
 	return fmt.Sprintf("%s%x", ladderPrefix, sha256.Sum256([]byte(destination)))
 }
 
-// appendLadderHeaders appends the headers that lead a message over the ladder.
+// appendLadderHeaders appends the headers that steer a message over the ladder.
 func (r *route) appendLadderHeaders(b []byte) []byte {
 	for steps := r.delayUnits; steps != 0; steps &= steps - 1 {
 		b = frame.AppendField(b, rungHeader(bits.TrailingZeros64(steps)), "1")
@@ -115,8 +115,8 @@ func (r *route) appendLadderHeaders(b []byte) []byte {
 	return b
 }
 
-// declareLadder declares what is missing of the rungs that r needs, and what is
-// below them, and returns how many rungs there are.
+// declareLadder declares the missing ones of the rungs that r needs, and what is below them. It
+// returns how many rungs there are.
 func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error) {
 	conn.mu.Lock()
 	built, checked := conn.ladderRungs, conn.policiesChecked
@@ -144,7 +144,8 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 		return nil
 	})
 	if err == nil && !r.p.To.Kind.IsExchange() {
-		// For want of the last queue only, so that it is no failure if there is none yet, or no right to it.
+		// A fallback for the destination's queue only, so it does not matter if the queue does not
+		// exist yet, or the user has no right to it.
 		_ = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 			return ch.QueueBind(r.p.To.Name, "", fallbackExchange, false, matchHeader(headerTo, destinationOf(r.p.To)))
 		})
@@ -152,7 +153,7 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 	return rungs, err
 }
 
-// checkLadder returns nil if all that buildLadder would declare is there.
+// checkLadder returns nil if everything that declareLadder would declare exists.
 func (conn *connection) checkLadder(ctx context.Context, r *route) error {
 	return conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		for n := range bits.Len64(r.delayUnits) {
@@ -160,7 +161,7 @@ func (conn *connection) checkLadder(ctx context.Context, r *route) error {
 				return err
 			}
 		}
-		_, err := ch.QueueDeclarePassive(destinationQueue(destinationOf(r.p.To)), true, false, false, false, nil) // which was bound, next
+		_, err := ch.QueueDeclarePassive(destinationQueue(destinationOf(r.p.To)), true, false, false, false, nil) // which is bound right after it is declared
 		return err
 	})
 }
@@ -176,8 +177,8 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 	if err := declareDiscard(ch); err != nil {
 		return err
 	}
-	// A queue is not bound to anything, and the default exchange leads there: one that is
-	// deleted and made again while a message waits is still the one that it was sent to.
+	// A queue is reached by the default exchange, without a binding: one that is deleted and made
+	// again while a message waits is still its destination.
 	here, below := matchHeader(headerTo, destinationOf(to)), ""
 	if to.Kind.IsExchange() {
 		below = outExchange
@@ -199,7 +200,7 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 func declareDiscard(ch *amqp091.Channel) error {
 	_, err := ch.QueueDeclare(discardQueue, true, false, false, false, amqp091.Table{
 		"x-queue-type": string(Classic), "x-message-ttl": int64(0),
-		"x-dead-letter-exchange": discardQueue, // there is none: a policy's would get a copy of all that was delayed
+		"x-dead-letter-exchange": discardQueue, // it does not exist; without the argument a policy's exchange would get a copy of everything delayed
 	})
 	return err
 }
@@ -208,13 +209,13 @@ func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error 
 	if err := ch.ExchangeDeclare(outExchange, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if err := ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}); err != nil { // of no headers: always
+	if err := ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}); err != nil { // a match of no headers: always
 		return err
 	}
 	return ch.ExchangeBind(exchange, "", outExchange, false, here)
 }
 
-// declareRung declares one rung: its exchange, its queue, and the binding.
+// declareRung declares one rung: its exchange, its queue, and the binding between them.
 func (conn *connection) declareRung(ch *amqp091.Channel, name, below, header string, life int64) error {
 	if err := ch.ExchangeDeclare(name, "headers", true, false, false, false, amqp091.Table{"alternate-exchange": below}); err != nil {
 		return err
@@ -229,7 +230,7 @@ func matchHeader(header, value string) amqp091.Table {
 	return amqp091.Table{"x-match": "all", header: value}
 }
 
-// ladderQueueArguments is the arguments of a queue whose messages live for so many
+// ladderQueueArguments returns the arguments of a queue whose messages live for so many
 // milliseconds, and then go to the exchange below.
 func ladderQueueArguments(life int64, below string) amqp091.Table {
 	return amqp091.Table{

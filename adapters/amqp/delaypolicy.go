@@ -14,27 +14,28 @@ import (
 )
 
 // What an operator's policies do to the queues of the ladder cannot be read by AMQP. An argument
-// wins over a policy, but numbers are the lower of both, and what has no argument is the policy's:
+// wins over a policy, except that of numbers the lower one counts, and what has no argument is up
+// to the policy:
 //
-//   - dead-letter-routing-key replaces the message's own, and nothing that was delayed arrives:
-//     found out before the first delay of a session, which is then refused.
-//   - message-ttl, and max-length with overflow drop-head, cut delays short: what comes early says so,
-//     see early.
-//   - expires deletes a queue that nobody consumes, whatever is in it, and neither a publish nor a
-//     declaration makes it younger (3.10, 4.3). What waits in one for longer than that is lost. What
-//     passes later finds its way past the one that is missing, and the ladder is built anew.
+//   - dead-letter-routing-key replaces the message's own, so that nothing delayed arrives. It is
+//     found out before a connection's first delay, which is then refused.
+//   - message-ttl, and max-length with overflow drop-head, cut delays short. A message that arrives
+//     early says so: see earlyBy.
+//   - expires deletes a queue without consumers, whatever is in it, and neither a publish nor a
+//     declaration renews it (3.10, 4.3). What waits there for longer is lost. Later messages find
+//     their way past the missing queue, and the ladder is declared again.
 //   - max-length refuses publishes, and holds up what is on its way.
 
 const (
-	// ladderCheckInterval is how long the ladder is believed to be there: RabbitMQ deletes quorum queues
-	// that have expired every 5 s.
+	// ladderCheckInterval is how long the ladder is taken to exist without looking: RabbitMQ
+	// deletes expired quorum queues every 5 s.
 	ladderCheckInterval = 5 * time.Second
 
-	// tolerance is how early what was delayed may come: clocks differ.
+	// tolerance is how early a delayed message may arrive, because clocks differ.
 	tolerance = time.Second
 )
 
-// earlyBy reads headerUntil.
+// earlyBy parses headerUntil, and returns how much of the delay is left.
 func earlyBy(text string) time.Duration {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
@@ -46,8 +47,9 @@ func earlyBy(text string) time.Duration {
 	return 0
 }
 
-// recheckLadder looks, if the last time was a while ago, whether a rung is gone, and has the ladder
-// built anew then. The queues behind it need no look: what is due finds its way past one that is gone.
+// recheckLadder looks whether a rung is gone, unless it has looked recently, and has the ladder
+// declared again if so. The queues behind it need no check: what is due finds its way past a
+// missing one.
 func (conn *connection) recheckLadder(ctx context.Context) {
 	conn.mu.Lock()
 	rungs, age := conn.ladderRungs, time.Since(conn.ladderChecked)
@@ -71,7 +73,7 @@ func (conn *connection) recheckLadder(ctx context.Context) {
 	}
 }
 
-// missingRung returns the lowest rung whose queue is gone, "" if none is.
+// missingRung returns the lowest rung whose queue is gone, or "" if none is.
 func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 	name := ""
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
@@ -89,7 +91,7 @@ func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 	return ""
 }
 
-// checkPolicies sends a message the way that delayed ones go, to see whether it keeps its routing key.
+// checkPolicies sends a message the way of delayed ones, to see whether it keeps its routing key.
 func (conn *connection) checkPolicies(ctx context.Context) error {
 	const probe = ladderPrefix + "probe"
 	key := ""
@@ -133,7 +135,7 @@ func (conn *connection) checkPolicies(ctx context.Context) error {
 	return nil
 }
 
-// policyError is a policy that would lead what is delayed astray.
+// policyError is a policy that would lead delayed messages astray.
 type policyError struct{ key string }
 
 func (e *policyError) Error() string {
@@ -141,8 +143,8 @@ func (e *policyError) Error() string {
 		"give it to other queues only", ladderPrefix, clip(e.key))
 }
 
-// probeRoutingKey sends messages to the queue probe until one comes, and returns its routing key. A queue that is new
-// may refuse some.
+// probeRoutingKey sends messages to the queue probe until one comes back, and returns its routing
+// key. A new queue may refuse some.
 func probeRoutingKey(ctx context.Context, ch *amqp091.Channel, probe string, came <-chan amqp091.Delivery) (string, error) {
 	id := rand.Text()
 	again := time.NewTicker(500 * time.Millisecond)

@@ -16,8 +16,8 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
-// dial makes a connection to one node: socket, TLS, login, vhost. The first time more is found out
-// about what is no broker.
+// dial connects to one node: socket, TLS, login, vhost. The first time it finds out more about a
+// server that is no broker.
 func (c *Config) dial(ctx context.Context, address, name string, first bool) (*amqp091.Connection, *frame.Mux, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
@@ -43,8 +43,8 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		// The deadline that the connection begins with is that of the handshake. amqp091
-		// moves it when it reads, unless it is busy, and here may read little more.
+		// The deadline at the start is that of the handshake. amqp091 moves it whenever it reads,
+		// unless it is busy, and behind the mux it may read little more.
 		err = mux.SetReadDeadline(time.Now().Add(conn.Config.Heartbeat * 3 / 2))
 	}
 	if err == nil {
@@ -53,7 +53,7 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 	sock.Abort(net.ErrClosed)
 	<-sock.Done()
 	if ctx.Err() != nil {
-		err = context.Cause(ctx) // whatever amqp091 says, it was because the connection was cut short
+		err = context.Cause(ctx) // whatever amqp091 says, the reason is that ctx cut the connection short
 	}
 	heard := sock.Greeting()
 	if heard == "" && first {
@@ -62,7 +62,7 @@ func (c *Config) dial(ctx context.Context, address, name string, first bool) (*a
 	return nil, nil, c.explain(err, address, user, heard)
 }
 
-// authentication returns how to log in, and as whom.
+// authentication returns how to log in, and as which user.
 func (c *Config) authentication(ctx context.Context) (auth amqp091.Authentication, user string, err error) {
 	switch {
 	case c.Credentials != nil:
@@ -96,14 +96,14 @@ func (c *Config) dialSocket(ctx context.Context, address string) (*netio.Conn, e
 		conn = secure
 	}
 	deadline, _ := ctx.Deadline()
-	if err := conn.SetReadDeadline(deadline.Add(time.Second)); err != nil { // ctx comes first, and says more
+	if err := conn.SetReadDeadline(deadline.Add(time.Second)); err != nil { // after ctx's own deadline, whose error says more
 		_ = raw.Close()
 		return nil, err
 	}
 	return netio.NewConn(conn, raw, c.WriteTimeout), nil
 }
 
-// moduleVersion is this module's, as the program was built with it.
+// moduleVersion is the version of this module in the running program.
 var moduleVersion = sync.OnceValue(func() string {
 	const module = "github.com/motifmq/motif"
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -14,23 +14,23 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// replyConsumer come over RabbitMQ's direct reply-to: whoever answers publishes straight to
-// the channel that consumes them. There is no queue in between, which would take
-// both sides longer than the rest of a small call.
+// replyConsumer receives replies over RabbitMQ's direct reply-to: whoever replies publishes
+// straight to the channel that consumes them. A queue in between would take both sides longer than
+// the rest of a small call.
 type replyConsumer struct {
 	conn    *connection
 	ch      *amqp091.Channel
-	intake  *consumeChannel
+	channel *consumeChannel
 	address string
 	handle  func(adapters.Delivery)
 
 	mu       sync.Mutex
 	lost     func(error) // nil as long as ReceiveReplies may still fail
-	closeErr error       // why nothing more comes
+	closeErr error       // why no more replies come
 }
 
-// ReceiveReplies implements [adapters.ReplyReceiver]. Answers come on the
-// connection that publishes. It is ErrUnsupported if that may have hardly any channels.
+// ReceiveReplies implements [adapters.ReplyReceiver]. Replies come over the connection that
+// publishes. The error is ErrUnsupported where the connection may have hardly any channels.
 func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Delivery), lost func(error)) (string, error) {
 	if err := d.checkOpen(ctx, "receive replies"); err != nil {
 		return "", err
@@ -54,7 +54,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 	}
 }
 
-// replyLimit is how many of so many channels may be for answers.
+// replyLimit returns how many of a connection's channels may receive replies.
 func replyLimit(channels int) int {
 	return channels - publishSlots(channels) - controlChannels(channels)
 }
@@ -71,7 +71,7 @@ func (conn *connection) openReplyConsumer(ctx context.Context, received func(ada
 	}
 	return kit.Call(ctx, conn.supervisor.driver.tasks, func() (*replyConsumer, error) {
 		r := &replyConsumer{conn: conn, handle: received}
-		r.intake = &consumeChannel{mux: conn.mux, replies: r}
+		r.channel = &consumeChannel{mux: conn.mux, replies: r}
 		var err error
 		if r.ch, err = conn.amqp.Channel(); err != nil {
 			r.closed(err)
@@ -85,11 +85,10 @@ func (conn *connection) openReplyConsumer(ctx context.Context, received func(ada
 	}, (*replyConsumer).close)
 }
 
-// open begins to consume, and finds out the address. RabbitMQ puts it into what is
-// published on this channel, as what is returned shows; and it is as good
-// for requests on other channels.
+// open starts to consume, and finds out the address. RabbitMQ puts it into what is published on
+// this channel, as a returned message shows. It can be used in requests on other channels.
 func (r *replyConsumer) open() error {
-	if err := r.intake.consume(r.ch, directReplyTo, newTag(), true, nil); err != nil {
+	if err := r.channel.consume(r.ch, directReplyTo, newTag(), true, nil); err != nil {
 		return err
 	}
 	returns, closes := r.ch.NotifyReturn(make(chan amqp091.Return, 1)), r.ch.NotifyClose(make(chan *amqp091.Error, 1))
@@ -111,10 +110,10 @@ func (r *replyConsumer) open() error {
 	return nil
 }
 
-// close is for answers that are not to begin.
-func (r *replyConsumer) close() { r.intake.close(r.ch) }
+// close closes the channel of a consumer that was not started.
+func (r *replyConsumer) close() { r.channel.close(r.ch) }
 
-// start has lost called when nothing more comes, which may be so already.
+// start has lost called when no more replies come, which may be so already.
 func (r *replyConsumer) start(lost func(error)) {
 	r.mu.Lock()
 	r.lost = lost
@@ -125,7 +124,7 @@ func (r *replyConsumer) start(lost func(error)) {
 	}
 }
 
-// closed is called once, when nothing more comes.
+// closed is called once, when no more replies come.
 func (r *replyConsumer) closed(why error) {
 	r.conn.mu.Lock()
 	r.conn.replyChannels--

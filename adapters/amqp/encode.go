@@ -15,17 +15,17 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// Headers that say what AMQP has no property for. They are strings, because
-// there are clients that refuse others.
+// Headers for what AMQP has no property for. They are strings, because some clients refuse other
+// types.
 const (
-	headerUUID    = "_watermill_message_uuid" // where watermill-amqp has the id; see Config.WatermillUUID
+	headerUUID    = "_watermill_message_uuid" // the id, for watermill-amqp; see Config.WatermillUUID
 	headerAttempt = "motif-attempt"
 	headerLost    = "motif-lost"
-	headerKey     = "motif-key" // of a message that was sent straight to a queue
+	headerKey     = "motif-key" // the key of a message that was published to a queue
 	headerTTL     = "motif-ttl" // in milliseconds, of a message that was delayed
 
-	// headerEscape goes before the name of a metadata key that would mean
-	// something to the broker, or to this package.
+	// headerEscape precedes the name of a metadata key that would mean something to the broker or
+	// to this package.
 	headerEscape = "motif-metadata-"
 )
 
@@ -34,17 +34,17 @@ type outgoing struct {
 	*route
 	message    *message.Message
 	timestamp  time.Time
-	foreign    *foreignMessage // as which it was received, if that is more than the rest says
+	foreign    *foreignMessage // the message as it was received, if that says more than the rest
 	user       string
-	uuidHeader bool // the id also in a header
+	uuidHeader bool // send the id in a header, too
 	resent     bool // it was sent before, and may be in a queue
-	alone      bool // it has to go alone
+	alone      bool // it must be sent alone: see publishalone.go
 }
 
-// newOutgoing prepares m, or says why m cannot be sent.
+// newOutgoing prepares m, or returns why m cannot be sent.
 func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err error) {
 	was, isForeign := r.p.Foreign.(foreignProperties)
-	if err := adapters.ValidateMessage(m); err != nil && (m == nil || !isForeign || len(m.UUID) > adapters.MaxNameBytes) { // a frame is the limit for what came
+	if err := adapters.ValidateMessage(m); err != nil && (m == nil || !isForeign || len(m.UUID) > adapters.MaxNameBytes) { // what came from the broker is bounded by a frame
 		return o, fmt.Errorf("amqp: %w", err)
 	}
 	if len(m.Payload) > d.cfg.MaxBody {
@@ -68,11 +68,11 @@ func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err erro
 	return o, nil
 }
 
-// appendTo appends the frames of a publish on a channel to b. seq is a header
-// that tells returns apart, or "". amqp091 does the same with a dozen allocations,
-// which was most of what a publish cost.
+// appendTo appends the frames of a publish to b. seq identifies the message if it is returned; it
+// may be "". largest is the largest frame. amqp091 does the same with a dozen allocations, which
+// was most of what a publish cost.
 func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) ([]byte, error) {
-	b = slices.Grow(b, len(o.message.Payload)) // and a little more, once
+	b = slices.Grow(b, len(o.message.Payload)) // grow once, for a bit more than the payload
 	b, at := frame.Begin(b, frame.TypeMethod, channel)
 	b = binary.BigEndian.AppendUint32(b, frame.MethodPublish)
 	b = append(b, 0, 0) // reserved
@@ -104,7 +104,7 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 	return b, nil
 }
 
-// ttl is the time to live in AMQP's words, "" for no limit.
+// ttl returns the time to live as AMQP writes it, or "" for no limit.
 func (o *outgoing) ttl() string {
 	switch {
 	case o.foreign != nil && o.p.TTL == o.foreign.decoded.TTL:
@@ -115,12 +115,11 @@ func (o *outgoing) ttl() string {
 	return strconv.FormatInt(milliseconds(o.p.TTL), 10)
 }
 
-// expires reports whether the broker is to know of it. It would cut a delay short, and cannot be
-// given back to the message afterwards: then it is only told to the receiver.
+// expires reports whether the broker is told the TTL. It would cut a delay short, and could not be
+// restored afterwards: then only the receiver is told.
 func (o *outgoing) expires() bool { return o.p.TTL > 0 && o.delayUnits == 0 && !o.p.Lasting }
 
-// appendProperties appends those that are not zero, and the priority in any case, after the flags that say
-// which they are.
+// appendProperties appends the flags, the priority, and the other properties that are not zero.
 func (o *outgoing) appendProperties(b []byte, seq string) []byte {
 	p := &o.p
 	if o.foreign != nil {
@@ -164,8 +163,8 @@ func deliveryMode(transient bool) uint8 {
 	return amqp091.Persistent
 }
 
-// appendHeaders appends nothing if there are none: the broker takes a tenth
-// longer over a message with one. level is the priority that the broker is told, if it is.
+// appendHeaders appends the headers, or nothing if there are none: the broker takes a tenth longer
+// for a message with headers. level is the priority that the broker is told, if told is set.
 func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) []byte {
 	p, at, metadata := &o.p, len(b), o.message.Metadata
 	b = append(b, 0, 0, 0, 0)
@@ -211,9 +210,9 @@ func (o *outgoing) appendHeaders(b []byte, told bool, level uint8, seq string) [
 	return b
 }
 
-// isReserved reports whether a header of this name would not just be carried:
-// RabbitMQ acts on x- headers, CC and BCC, the last of which name more queues to put
-// the message into, and this package acts on its own.
+// isReserved reports whether a header of this name would not just be carried: RabbitMQ acts on x-
+// headers, CC and BCC, the last two of which name more queues for the message, and this package
+// acts on its own headers.
 func isReserved(key string) bool {
 	if key == "" {
 		return false
@@ -231,7 +230,7 @@ func isReserved(key string) bool {
 	return false
 }
 
-// isMotifHeader reports whether this package gives a header of this name its meaning.
+// isMotifHeader reports whether a header of this name has a meaning for this package.
 func isMotifHeader(key string) bool {
 	if !strings.HasPrefix(key, "motif-") {
 		return false

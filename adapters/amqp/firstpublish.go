@@ -11,16 +11,17 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// firstPublish is that a queue takes messages: the first publish to it in a session, and after it
-// was declared, goes alone until it has its answer. Those that were under way with it
-// would overtake it if it were sent again.
+// firstPublish is the first publish to a queue on a connection, or after the queue was declared. It
+// goes alone until it is confirmed, which shows that the queue works: otherwise those behind it
+// would overtake it if it had to be sent again.
 type firstPublish struct {
 	generation uint64
-	done       chan struct{} // closed when the queue is proven, or this is given up
+	done       chan struct{} // closed when it is confirmed or given up
 	passed     bool
 }
 
-// claimFirst returns a proof to be given, or nil once there is one.
+// claimFirst returns the first publish that o has to be, or nil if there was one. It waits for
+// another that is under way.
 func (d *Driver) claimFirst(ctx context.Context, o *outgoing) (*firstPublish, error) {
 	if o.exchange == "" && o.p.To.Kind == adapters.Reply || o.reachesSeveral() {
 		return nil, nil
@@ -32,7 +33,7 @@ func (d *Driver) claimFirst(ctx context.Context, o *outgoing) (*firstPublish, er
 		first := retries.firsts[at]
 		proven := first != nil && first.passed && first.generation == session
 		retries.mu.RUnlock()
-		if proven { // nearly always
+		if proven { // the usual case
 			return nil, nil
 		}
 		retries.mu.Lock()
@@ -59,7 +60,7 @@ func (d *Driver) claimFirst(ctx context.Context, o *outgoing) (*firstPublish, er
 	}
 }
 
-// endFirst gives p: err is what became of its message.
+// endFirst ends a first publish. err is its result.
 func (d *Driver) endFirst(o *outgoing, first *firstPublish, err error) {
 	retries := d.nackRetries
 	retries.mu.Lock()
@@ -70,7 +71,7 @@ func (d *Driver) endFirst(o *outgoing, first *firstPublish, err error) {
 	close(first.done)
 }
 
-// forgetFirst is for a queue that may be another than before.
+// forgetFirst is called for a queue that may not be the same as before.
 func (d *Driver) forgetFirst(queue string) {
 	retries := d.nackRetries
 	retries.mu.Lock()
@@ -80,7 +81,7 @@ func (d *Driver) forgetFirst(queue string) {
 	}
 }
 
-// publishFirst publishes what p is to be proven with.
+// publishFirst publishes o, which is the first.
 func (d *Driver) publishFirst(ctx context.Context, o *outgoing, first *firstPublish) error {
 	err := d.publishConfirmed(ctx, o)
 	if errors.Is(err, adapters.ErrNacked) {
@@ -90,7 +91,7 @@ func (d *Driver) publishFirst(ctx context.Context, o *outgoing, first *firstPubl
 	return err
 }
 
-// publishFirstAsync is alone in a goroutine of its own. It waits for a place for that.
+// publishFirstAsync is publishFirst in a goroutine of its own. It waits for a place for that.
 func (d *Driver) publishFirstAsync(ctx context.Context, o *outgoing, first *firstPublish, done func(error)) error {
 	giveUp := func(err error) error {
 		d.endFirst(o, first, err)

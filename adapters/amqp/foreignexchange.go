@@ -9,13 +9,13 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// errDeclareAgain: it was noted that an exchange is somebody else's, or is no more.
-// That has cost the channel, and what was begun on it is to be begun again.
+// errDeclareAgain means that an exchange turned out to be somebody else's, or to be gone. Finding
+// out has cost the channel, and the operation on it has to begin again.
 var errDeclareAgain = errors.New("amqp: declare again")
 
-// declareExchange makes an exchange exist. To Motif an exchange has no
-// properties but its kind: one that somebody else declared, as transient, to be
-// deleted with its last binding, or with arguments, is used as it stands.
+// declareExchange makes an exchange exist. To Motif the only property of an exchange is its kind:
+// one that somebody else declared as transient, as auto-delete, or with arguments is used as it
+// stands.
 func (conn *connection) declareExchange(ch *amqp091.Channel, e adapters.Endpoint) error {
 	conn.mu.Lock()
 	_, foreign := conn.foreignExchanges[e]
@@ -43,8 +43,8 @@ func (conn *connection) declareExchange(ch *amqp091.Channel, e adapters.Endpoint
 	return err
 }
 
-// isStarting reports whether a queue was said to be down in its first moments, as RabbitMQ (4.3) says
-// of one that another process is declaring. It waits for it, and believes it the third time.
+// isStarting reports whether a queue was reported down in its first moments, as RabbitMQ (4.3) does
+// for one that another process is declaring. It waits a while, and believes the third report.
 func (conn *connection) isStarting(queue string, err error) bool {
 	if err == nil || sentinel(err) != adapters.ErrUnavailable || !conn.alive() { //nolint:errorlint // what wraps it has another reason
 		return false
@@ -62,8 +62,8 @@ func (conn *connection) isStarting(queue string, err error) bool {
 	return again && sleep(conn.ctx, conn.settlingTime())
 }
 
-// isForeignExchange reports whether a declaration failed because the exchange differs in
-// something that is not its kind. RabbitMQ looks at the kind first.
+// isForeignExchange reports whether a declaration failed because the exchange differs in something
+// other than its kind. RabbitMQ compares the kind first.
 func isForeignExchange(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	if !ok || e.Code != amqp091.PreconditionFailed {

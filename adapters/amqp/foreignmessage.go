@@ -12,27 +12,25 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// A message of somebody else's may say more than adapters.Properties and metadata have room for:
-// headers that are numbers or tables, no timestamp, whatever AMQP has. One that is sent on, to
-// be tried again, as a dead letter or from there, is to arrive as it came, in all that nobody
-// has changed. So what it came with travels beside it, and is sent in place of what would be
-// made of the rest.
+// Another program's message may say more than adapters.Properties and metadata have room for:
+// headers that are numbers or tables, no timestamp, whatever AMQP allows. When it is sent on (a
+// retry, a dead letter, a redrive), everything that nobody changed must arrive as it came. So its
+// original properties travel beside it, and are sent in place of what would be made of the rest.
 //
-// Messages of Motif's own have nothing of the kind.
+// Messages from Motif have no such properties.
 
-// foreignProperties is the exchange, routing key and properties of a delivery as they came: what is in
-// adapters.Properties.Foreign.
+// foreignProperties are the exchange, routing key and properties of a delivery, undecoded: the
+// value of adapters.Properties.Foreign.
 type foreignProperties string
 
-// String says what it is, and not what is in it: headers do not belong into a log.
+// String does not show the content: headers do not belong in a log.
 func (foreignProperties) String() string { return "as it came" }
 
-// headerUserID has the user_id of a message that is sent on by another user: the broker takes
-// that property from its owner only.
+// headerUserID holds the user_id of a message that another user sends on: the broker accepts that
+// property from its owner only.
 const headerUserID = "motif-user-id"
 
-// isForeign reports whether a message of Motif's own would not have such properties, aside from
-// its headers.
+// isForeign reports whether a message from Motif would not have such properties, headers aside.
 func (p *properties) isForeign() bool {
 	const (
 		always = flagDeliveryMode | flagPriority | flagTimestamp
@@ -41,24 +39,24 @@ func (p *properties) isForeign() bool {
 	return p.flags&(always|never) != always || p.deliveryMode != amqp091.Transient && p.deliveryMode != amqp091.Persistent || p.irregular
 }
 
-// foreignMessage is an original that is read.
+// foreignMessage is a parsed foreignProperties.
 type foreignMessage struct {
 	props   properties
-	decoded adapters.Properties // of them, when it was received
+	decoded adapters.Properties // from props, when it was received
 	uuid    string
-	ttl     string // the expiration that it had, before it waited or died
+	ttl     string // the expiration before it was delayed or died
 	headers []foreignHeader
 }
 
-// foreignHeader is one that came and is sent on, unless its metadata were changed.
+// foreignHeader is a header that is sent on unchanged, unless its metadata changed.
 type foreignHeader struct {
-	name string // under which it is sent on
+	name string // the name to send it under
 	key  string // of the metadata; "" for an id
-	text string // the value there
-	raw  string // its kind and value as they came
+	text string // the metadata's value
+	raw  string // type and value, undecoded
 }
 
-// parse reads what came, and how it was made known.
+// parse parses the properties, and decodes them as a delivery does.
 func (o foreignProperties) parse() *foreignMessage {
 	var out adapters.Delivery
 	d := decoder{m: new(message.Message), out: &out}
@@ -95,7 +93,7 @@ func (foreign *foreignMessage) hasHeader(key, value string) bool {
 	return slices.ContainsFunc(foreign.headers, func(h foreignHeader) bool { return h.key == key && h.text == value })
 }
 
-// properties are those that came, with what was changed since.
+// properties returns the properties as they came, with the changes made since.
 func (foreign *foreignMessage) properties(o *outgoing) properties {
 	p, was, now := &o.p, &foreign.decoded, foreign.props
 	if p.ContentType != was.ContentType {
@@ -138,8 +136,7 @@ func (foreign *foreignMessage) properties(o *outgoing) properties {
 	return now
 }
 
-// appendHeaders appends those that came and were not changed, and returns the metadata that
-// are still to be appended.
+// appendHeaders appends the unchanged headers, and returns the metadata that are left to append.
 func (foreign *foreignMessage) appendHeaders(b []byte, o *outgoing) ([]byte, message.Metadata) {
 	rest := maps.Clone(o.message.Metadata)
 	for _, h := range foreign.headers {
@@ -159,8 +156,8 @@ func (foreign *foreignMessage) appendHeaders(b []byte, o *outgoing) ([]byte, mes
 	return b, rest
 }
 
-// metadataKey returns as which key a header is metadata, and false if it is not: if this package
-// wrote it, or the broker does.
+// metadataKey returns the metadata key for a header, or false if the header is no metadata because
+// this package or the broker wrote it.
 func metadataKey(name string) (string, bool) {
 	switch {
 	case !isReserved(name):
@@ -171,13 +168,13 @@ func metadataKey(name string) (string, bool) {
 	return name, name != headerUUID && !isBrokerHeader(name)
 }
 
-// copiesMessage reports whether RabbitMQ puts a message into the queues that a header of this name lists,
-// when it is published.
+// copiesMessage reports whether a header of this name makes RabbitMQ put a message into the queues
+// that it lists, when it is published.
 func copiesMessage(name string) bool { return name == "CC" || name == "BCC" }
 
-// isBrokerHeader reports whether RabbitMQ itself writes a header of this name. What was read of it may go
-// on as metadata. Under its name it would be believed: RabbitMQ (3.10) drops a message that has
-// been, as x-death says, where it is to go.
+// isBrokerHeader reports whether RabbitMQ itself writes headers of this name. What was read from
+// them may be sent on as metadata. Under the same name RabbitMQ would believe it: 3.10 drops a
+// message that, by its x-death, was in the queue it is going to.
 func isBrokerHeader(name string) bool {
 	switch name {
 	case metadataDeaths, headerDeliveries, headerAcquired:

@@ -16,8 +16,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Get implements [adapters.Getter]. The message has a channel of its own until
-// it is settled. To handle messages as they come, Subscribe is much faster.
+// Get implements [adapters.Getter]. The message has a channel of its own until it is settled. To
+// handle messages as they come, Subscribe is much faster.
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
 	if err := d.checkCall(ctx, "get", validateSource(s)); err != nil {
 		return adapters.Delivery{}, err
@@ -47,7 +47,7 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 	return adapters.Delivery{}, err
 }
 
-// fetchedMessage is a message that was got, together with its channel.
+// fetchedMessage is a message from Get, with its channel.
 type fetchedMessage struct {
 	delivery adapters.Delivery
 	conn     *connection
@@ -83,11 +83,11 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 		in.message.SetContext(conn.ctx)
 		m.delivery.Settler, m.delivery.Remaining = m, cc.remaining
 		return m, nil
-	}, (*fetchedMessage).close) // which gives the message back
+	}, (*fetchedMessage).close) // which requeues the message
 }
 
-// get asks for one message. As those of a consumer it does not come through amqp091, which takes no
-// frames that are larger than negotiated: the broker sends some, for what it has added to headers.
+// get gets one message. Like those of a consumer it does not come through amqp091, which takes no
+// frames larger than negotiated: the broker sends some, because it adds headers.
 func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, error) {
 	closes, err := cc.open(ch)
 	if err != nil {
@@ -96,8 +96,7 @@ func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, err
 	return cc.next(queue, closes)
 }
 
-// open lets messages come in that are asked for, one at a time, and returns what tells of the end of
-// the channel.
+// open prepares for next. It returns a channel that receives when the broker's channel is closed.
 func (cc *consumeChannel) open(ch *amqp091.Channel) (closes <-chan *amqp091.Error, err error) {
 	closes = ch.NotifyClose(make(chan *amqp091.Error, 1))
 	if cc.number, err = cc.mux.ChannelNumber(ch); err != nil {
@@ -106,12 +105,12 @@ func (cc *consumeChannel) open(ch *amqp091.Channel) (closes <-chan *amqp091.Erro
 	return closes, cc.mux.Attach(cc.number, cc)
 }
 
-// next asks for a message.
+// next gets the next message.
 func (cc *consumeChannel) next(queue string, closes <-chan *amqp091.Error) (*incoming, error) {
 	b, at := frame.Begin(nil, frame.TypeMethod, cc.number)
 	b = binary.BigEndian.AppendUint32(b, frame.MethodGet)
 	b = frame.AppendShort(append(b, 0, 0), queue)
-	if err := cc.write(frame.End(append(b, 0), at)); err != nil { // to be acknowledged
+	if err := cc.write(frame.End(append(b, 0), at)); err != nil { // 0: it will be acknowledged
 		return nil, err
 	}
 	select {
@@ -127,15 +126,15 @@ func (cc *consumeChannel) next(queue string, closes <-chan *amqp091.Error) (*inc
 	}
 }
 
-// checkGivesSingly refuses a queue that gives no single messages, as a stream: to ask it for one would cost
-// the connection, and all others on it. RabbitMQ does not tell the type of a queue, but of an argument that a consumer cannot
-// have it says whether it is wrong for all queues or for those of the type.
+// checkGivesSingly refuses a queue that gives no single messages, such as a stream: asking it for
+// one would cost the connection. RabbitMQ does not reveal the type of a queue. But when it refuses
+// a consumer's argument, it says whether that is wrong for all queues or for the queue's type.
 func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	queue := src.QueueName()
 	conn.mu.Lock()
 	_, known := conn.givesSingly[queue]
 	conn.mu.Unlock()
-	if known || !src.Passive { // another is of a type that this package declares
+	if known || !src.Passive { // any other is of a type that this package declares
 		return nil
 	}
 	ch, err := conn.amqp.Channel()
@@ -146,7 +145,7 @@ func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	_, err = ch.Consume(queue, newTag(), false, false, false, false, amqp091.Table{"x-priority": "none"})
 	e, ok := errors.AsType[*amqp091.Error](err)
 	switch {
-	case err == nil: // some other broker
+	case err == nil: // not RabbitMQ
 	case !ok || e.Code != amqp091.PreconditionFailed:
 		return err
 	case strings.Contains(unquoted(e.Reason), "of queue type"):
@@ -188,7 +187,7 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	} else {
 		err = m.channel.Nack(m.tag, false, o == adapters.Requeue)
 	}
-	if o == adapters.Requeue { // wait until it is back: each message has another channel, and several are to keep their order
+	if o == adapters.Requeue { // wait until it is back: each message has its own channel, and several must keep their order
 		_, _ = kit.Call(ctx, m.conn.supervisor.driver.tasks, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
 	} else if !m.conn.supervisor.driver.tasks.Go(m.close) {
 		return adapters.ErrClosed

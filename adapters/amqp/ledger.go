@@ -8,49 +8,46 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// ackWriter is what of an amqp091.Channel a ledger writes to. It does not block:
-// see [coalescingConn].
+// ackWriter is the part of a channel that a ledger writes to. It does not block.
 type ackWriter interface {
 	Ack(tag uint64, multiple bool) error
 	Nack(tag uint64, multiple, requeue bool) error
 }
 
-// ackDelay is how long an acknowledgement may wait for others, to go to the
-// broker with them.
+// ackDelay is how long an acknowledgement may wait for others, to be sent with them.
 const ackDelay = time.Millisecond
 
-// ledger keeps account of the deliveries of one channel: what is in hand, what
-// is settled, what the broker knows of that. Acknowledgements go to the broker in runs:
-// one frame says that all up to a tag are dealt with, which takes a third off
-// the work of both sides.
+// ledger keeps account of the deliveries of one channel: what is in hand, what is settled, and what
+// the broker knows of that. Acknowledgements are sent in runs: one frame acknowledges everything up
+// to a tag, which saves both sides a third of the work.
 type ledger struct {
 	channel  ackWriter
 	prefetch int
 
 	mu     sync.Mutex
 	inHand int
-	unsent int // acknowledged, not told yet
+	unsent int // acknowledged, but not yet sent
 
-	// Tags count from 1, and every one of them comes to be settled. Those before
-	// first are; states begins with first's.
+	// Tags count from 1, and every tag gets settled. All before first are; states begins with that
+	// of first.
 	first      uint64
 	states     []state
-	ackedRun   uint64   // the last acknowledged tag before first, if it was not told yet, else 0
-	outOfOrder []uint64 // acknowledged tags that were not first in their turn
+	ackedRun   uint64   // the last acknowledged tag before first if it is not sent yet, else 0
+	outOfOrder []uint64 // acknowledged tags that were not first when they were
 
-	expired uint64 // the tag that was held for too long, once the broker has said so; 0 = none
+	expired uint64 // the tag that was held for too long, if the broker said so, else 0
 
 	stopped  bool  // nothing more is handed out
-	closeErr error // why nothing can be settled any more
+	closeErr error // set once nothing can be settled
 	timer    *time.Timer
-	drained  func() // called once stopped and nothing is in hand; without the lock
+	drained  func() // called once stopped and nothing is in hand, without holding mu
 }
 
 type state uint8
 
 const (
 	unsettled state = iota
-	acked           // to be told
+	acked           // but not yet sent
 	reported
 )
 
@@ -58,7 +55,7 @@ func newLedger(ch ackWriter, prefetch int) *ledger {
 	return &ledger{channel: ch, prefetch: prefetch, first: 1}
 }
 
-// handOut notes that a message is handed out, or tells that it must not be.
+// handOut notes that a message is handed out, or returns false if it must not be.
 func (l *ledger) handOut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,8 +66,7 @@ func (l *ledger) handOut() bool {
 	return true
 }
 
-// settle tells the broker what became of tag, now or soon. Each tag is settled
-// once.
+// settle tells the broker the outcome of a message, now or soon. Each tag is settled once.
 func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 	l.mu.Lock()
 	if l.closeErr != nil {
@@ -94,13 +90,13 @@ func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 	if drained && l.drained != nil {
 		l.drained()
 	}
-	if err != nil { // the channel is gone, and this one did not know yet
+	if err != nil { // the channel is gone, which the ledger did not know yet
 		return adapters.ErrStaleDelivery
 	}
 	return nil
 }
 
-// The lock is held from here on.
+// l.mu is held from here on.
 
 func (l *ledger) acknowledge(tag uint64) {
 	if tag != l.first {
@@ -109,11 +105,10 @@ func (l *ledger) acknowledge(tag uint64) {
 	l.mark(tag, acked)
 	l.unsent++
 	switch {
-	// The broker sends no more than prefetch: not to wait for all of them keeps
-	// it sending.
+	// The broker sends no more than prefetch. Not waiting for all of them keeps it sending.
 	case l.unsent >= (l.prefetch+1)/2, l.stopped:
 		l.flush()
-	case l.unsent > 1: // the timer runs
+	case l.unsent > 1: // the timer is running
 	case l.timer == nil:
 		l.timer = time.AfterFunc(ackDelay, l.flushNow)
 	default:
@@ -121,8 +116,7 @@ func (l *ledger) acknowledge(tag uint64) {
 	}
 }
 
-// mark notes the state of a tag, and goes on with first as far as all is
-// settled.
+// mark sets the state of a tag, and advances first past all that is settled.
 func (l *ledger) mark(tag uint64, s state) {
 	at := int(tag - l.first)
 	for at >= len(l.states) {
@@ -142,13 +136,13 @@ func (l *ledger) mark(tag uint64, s state) {
 	}
 }
 
-// flush tells the broker all it does not know.
+// flush sends all acknowledgements that are not sent yet.
 func (l *ledger) flush() {
 	if l.unsent == 0 {
 		return
 	}
-	// The broker looks for the tag itself, and closes the channel if that is
-	// settled: run is acknowledged and not told, not just any settled one.
+	// The broker looks for the tag itself, and closes the channel if that is settled already:
+	// ackedRun is acknowledged and not sent, not just any settled tag.
 	if l.ackedRun != 0 {
 		_ = l.channel.Ack(l.ackedRun, true)
 		l.ackedRun = 0
@@ -171,8 +165,8 @@ func (l *ledger) flushNow() {
 	}
 }
 
-// flushIfStarving is called by who finds nothing to receive: if the broker waits for
-// acknowledgements to send more, it gets them.
+// flushIfStarving is called by receivers that find nothing: if the broker waits for
+// acknowledgements before it sends more, it gets them.
 func (l *ledger) flushIfStarving() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,7 +175,7 @@ func (l *ledger) flushIfStarving() {
 	}
 }
 
-// stop hands nothing out any more, and reports whether something is in hand.
+// stop hands out nothing more, and reports whether something is in hand.
 func (l *ledger) stop() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,8 +196,7 @@ func (l *ledger) requeue(tag uint64) {
 	}
 }
 
-// close lets nothing be settled any more, for a reason that is given to whoever
-// tries.
+// close lets nothing be settled any more. why is the error for whoever tries.
 func (l *ledger) close(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,8 +210,8 @@ func (l *ledger) close(why error) {
 	}
 }
 
-// expire is end because the broker has taken everything back. That is for the sake of the
-// message that is held for the longest, which is the first one that is not settled.
+// expire is close because the broker has taken everything back. It did so because of the message
+// that was held longest, which is the first that is not settled.
 func (l *ledger) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -228,7 +221,7 @@ func (l *ledger) expire() {
 	}
 }
 
-// heldTooLong reports whether the broker has taken everything back for the sake of tag.
+// heldTooLong reports whether the broker took everything back because of tag.
 func (l *ledger) heldTooLong(tag uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

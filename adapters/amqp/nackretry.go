@@ -15,44 +15,45 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// A nack says that a queue did not take the message. There are three reasons, which
-// RabbitMQ does not tell apart:
+// A nack says that a queue did not take the message. There are three reasons, which RabbitMQ does
+// not tell apart:
 //
-//   - The queue is full. That lasts, and its publisher is to know.
-//   - It is going: RabbitMQ (4.3) routes for a moment to a queue whose process has ended, as
-//     the private one of a subscriber that leaves. Of an exchange that is nobody's
-//     business, and of a queue it is to be said that there is none.
-//   - It is new: a quorum queue is known before it works, which is 70 ms at most in what was
-//     measured, and to processes other than the one that declares it.
+//   - The queue is full. That lasts, and the publisher has to know.
+//   - The queue is going away: for a moment RabbitMQ (4.3) routes to a queue whose process has
+//     ended, such as the private queue of a subscriber that leaves. For an exchange that is of no
+//     importance; a publish to such a queue has to fail because there is no queue.
+//   - The queue is new: RabbitMQ knows a quorum queue before it works, for at most 70 ms in what
+//     was measured, and tells other processes of it than the one that declares it.
 //
-// So what is nacked is sent again, a few times within a second. Where it was for a single queue
-// that makes no second copy. An exchange may have put it into other queues: there the
-// message says of itself that it may have been delivered before, and Health counts it.
+// So a nacked message is sent again a few times within a second. If it was for a single queue, that
+// makes no second copy. An exchange may have put it into other queues: then the copy says that it
+// may have been delivered before, and Health counts it.
 
-// headerResent is of a message that may be in a queue already.
+// headerResent marks a message that may be in a queue already.
 const headerResent = "motif-again"
 
-// nackRetryDelays are those before what was nacked is sent again. Queues that go are gone within
-// 10 ms, and within 80 in a cluster.
+// nackRetryDelays are the waits before a nacked message is sent again. Queues that go away are gone
+// within 10 ms, or 80 ms in a cluster.
 var nackRetryDelays = []time.Duration{15 * time.Millisecond, 30 * time.Millisecond, 60 * time.Millisecond, 120 * time.Millisecond, 240 * time.Millisecond, 480 * time.Millisecond}
 
-// futileFor is how long it is remembered that this did not help: then a nack is final.
+// futileFor is how long a target is remembered for which sending again did not help: its nacks are
+// final.
 const futileFor = time.Minute
 
-// nackRetries are of a driver, about nacks.
+// nackRetries is what a driver knows of nacks.
 type nackRetries struct {
-	slots     chan struct{} // a place for each publish that is sent again and has no caller that waits
-	keptBytes atomic.Int64  // bytes of messages that are kept for that
-	resent    atomic.Uint64 // sent again to exchanges
+	slots     chan struct{} // a place for each publish that is sent again in the background
+	keptBytes atomic.Int64  // bytes of messages that are kept to be sent again
+	resent    atomic.Uint64 // how often messages were sent again to exchanges
 
 	mu     sync.RWMutex
 	rounds map[target]*retryRound
-	futile map[target]time.Time // until when
+	futile map[target]time.Time // until when nacks are final
 	firsts map[target]*firstPublish
 }
 
-// maxKeptBytes bounds the bytes of asynchronous publishes that are kept in case of a nack. What is
-// beyond that is not sent again.
+// maxKeptBytes bounds the payloads of asynchronous publishes that are kept in case of a nack.
+// Beyond that a nacked message is not sent again.
 const maxKeptBytes = 64 << 20
 
 func newNackRetries(places int) *nackRetries {
@@ -62,16 +63,15 @@ func newNackRetries(places int) *nackRetries {
 	}
 }
 
-// retryRound is one publish that is sent again until it is taken. Others to the same place that
-// were nacked wait for it, so that a full queue costs one of them its time, and other
-// queues of its exchange the copies of one.
+// retryRound is one publish that is sent again until a queue takes it. Other nacked messages to the
+// same target wait for it, so that a full queue costs only one of them its time, and the other
+// queues of an exchange get only the copies of one.
 type retryRound struct {
 	done   chan struct{}
 	futile bool
 }
 
-// target is what a publish is nacked by: an exchange, or a queue, which has a name only if there
-// is no exchange.
+// target is what nacks a publish: an exchange, or a queue if there is no exchange.
 type target struct{ exchange, queue string }
 
 func (o *outgoing) target() target {
@@ -84,11 +84,11 @@ func (o *outgoing) target() target {
 // reachesSeveral reports whether o may go into several queues.
 func (o *outgoing) reachesSeveral() bool { return o.delayUnits == 0 && o.p.To.Kind.IsExchange() }
 
-// keepsOrder reports whether o must not be sent again when others to the same place may be under
-// way with it: they would overtake it. To queues of an exchange it goes as a copy.
+// keepsOrder reports whether o must not be sent again while others to the same target may be
+// pending: they would overtake it. Copies for the queues of an exchange have no order to keep.
 func (o *outgoing) keepsOrder() bool { return !o.reachesSeveral() && o.p.To.Kind != adapters.Reply }
 
-// joinRound begins a trial, or returns the one that goes on, or nil if there was one in vain.
+// joinRound begins a round, or returns the current one, or nil if a recent one was futile.
 func (retries *nackRetries) joinRound(at target) (t *retryRound, mine bool) {
 	retries.mu.Lock()
 	defer retries.mu.Unlock()
@@ -119,8 +119,8 @@ func (retries *nackRetries) endRound(at target, t *retryRound, vain bool) {
 	close(t.done)
 }
 
-// retriesNack reports whether o, which was nacked, is to be sent again. A queue that is known to
-// be bounded is full. Before 4.1 an exchange nacks only for queues that stay.
+// retriesNack reports whether o, which was nacked, is to be sent again. A queue known to be bounded
+// is full. Before 4.1 an exchange nacks only for queues that stay.
 func (d *Driver) retriesNack(o *outgoing) bool {
 	if o.reachesSeveral() {
 		conn := d.publisher.current()
@@ -132,7 +132,7 @@ func (d *Driver) retriesNack(o *outgoing) bool {
 	return o.exchange != "" || q.MaxLength == 0 || q.Overflow != adapters.RejectPublish
 }
 
-// retryNacked sends o again, which was nacked.
+// retryNacked sends o, which was nacked, again.
 func (d *Driver) retryNacked(ctx context.Context, o *outgoing) (err error) {
 	at := o.target()
 	o.resent = o.reachesSeveral()
@@ -177,7 +177,7 @@ func (d *Driver) resend(ctx context.Context, o *outgoing) error {
 	return d.publishConfirmed(ctx, o)
 }
 
-// retryInterrupted is the error of a message that was nacked and could not be sent again.
+// retryInterrupted returns the error of a nacked message that could not be sent again.
 func retryInterrupted(o *outgoing, cause error) error {
 	why := adapters.ErrNacked
 	if o.reachesSeveral() {
@@ -186,8 +186,8 @@ func retryInterrupted(o *outgoing, cause error) error {
 	return fmt.Errorf("amqp: %w: refused, and not sent again: %w", why, cause)
 }
 
-// keepCopy makes o independent of the caller's message, and returns what is to be called when
-// it is no longer needed, or nil if too much is kept.
+// keepCopy makes o independent of the caller's message. It returns what to call when o is no longer
+// needed, or nil if too much is kept.
 func (d *Driver) keepCopy(o *outgoing) (release func()) {
 	m, size := o.message, int64(len(o.message.Payload))
 	if d.nackRetries.keptBytes.Add(size) > maxKeptBytes {
@@ -220,7 +220,8 @@ func (d *Driver) sendRetryingNacks(ctx context.Context, o *outgoing, done func(e
 	return err
 }
 
-// retryNackedAsync is insist in a goroutine of its own, if there is a place for one more.
+// retryNackedAsync is retryNacked in a goroutine of its own. It returns false if there is no place
+// for one more.
 func (d *Driver) retryNackedAsync(o *outgoing, done func(error), release func()) bool {
 	select {
 	case d.nackRetries.slots <- struct{}{}:

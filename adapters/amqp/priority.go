@@ -9,37 +9,35 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Priorities are for queues with a MaxPriority, and those that have none keep the order
-// of publishing. RabbitMQ sees it differently, and each version in its own way: to a
-// quorum queue of 4.0 to 4.2 all priorities above 4 are high, and have two turns of three;
-// to one of 4.3 they are levels, from 0 to 31, whatever its arguments, and a message
-// that has no priority is of level 4. So a priority is always sent, also if it
-// is 0, and what is for a queue that has none has its own in a header.
+// In Motif priorities are for queues with a MaxPriority; all others keep the order of publishing.
+// RabbitMQ's versions differ. In a quorum queue of 4.0 to 4.2 all priorities above 4 are high, and
+// get two turns out of three. In one of 4.3 they are levels from 0 to 31, whatever the queue's
+// arguments, and a message without a priority has level 4. So a priority is always sent, even if it
+// is 0, and a message to a queue without priorities carries its own in a header.
 //
 // A queue with a MaxPriority is a quorum queue where those have levels, and a classic queue
-// elsewhere. The levels of a quorum queue cannot be bounded: who publishes to it does
-// that. For two declarations to differ if their MaxPriority does, it is told in an argument
-// that means nothing by its exact value, the delivery limit.
+// elsewhere. The levels of a quorum queue cannot be bounded, so publishers bound them. For two
+// declarations with different MaxPriority to differ, the delivery limit encodes it, whose exact
+// value does not matter.
 
-// headerPriority has the priority that a message has for its receiver, where the broker
-// is told another.
+// headerPriority is the priority for the receiver, where the broker is told another.
 const headerPriority = "motif-priority"
 
 // topLevel is the highest level of a quorum queue.
 const topLevel = 31
 
-// rememberSpec notes the properties of a queue that was just declared.
+// rememberSpec remembers the properties of a queue that was declared.
 func (d *Driver) rememberSpec(queue string, q adapters.QueueSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.specs) >= maxKnown {
-		clear(d.specs) // then priorities go as they are given, until somebody declares again
+		clear(d.specs) // until somebody declares again, priorities are sent as they are
 	}
 	d.specs[queue] = q
 }
 
-// brokerPriority is the priority that the broker is told. What waits for its Delay has none: on its
-// way through queues of the broker it would have others wait behind it.
+// brokerPriority returns the priority that the broker is told. A delayed message has none: in the
+// broker's queues on its way others would have to wait behind it.
 func (d *Driver) brokerPriority(p *adapters.Publication) uint8 {
 	switch {
 	case p.Priority == 0 || p.Delay > 0:
@@ -55,7 +53,7 @@ func (d *Driver) brokerPriority(p *adapters.Publication) uint8 {
 	return p.Priority
 }
 
-// priorityQueueType is the type that a queue with a MaxPriority is declared as.
+// priorityQueueType returns the type that a queue with a MaxPriority is declared as.
 func (conn *connection) priorityQueueType(queue string, q adapters.QueueSpec) QueueType {
 	conn.mu.Lock()
 	_, other := conn.otherType[queue]
@@ -66,9 +64,9 @@ func (conn *connection) priorityQueueType(queue string, q adapters.QueueSpec) Qu
 	return Classic
 }
 
-// keepOtherType reports whether a declaration of a queue with priorities failed because there is one
-// of the other type, as the same driver declares it on another version of RabbitMQ: before
-// an upgrade, or on another node during it. It is used as it is, from the next try on.
+// keepOtherType reports whether the declaration of a queue with priorities failed because it exists
+// with the other type, as the same driver declares it on another version of RabbitMQ: before an
+// upgrade, or on another node during one. From the next attempt on it is used as it is.
 func (conn *connection) keepOtherType(queue string, q adapters.QueueSpec, err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	if !ok || e.Code != amqp091.PreconditionFailed || q.MaxPriority == 0 || conn.supervisor.driver.cfg.queueType(q) == Classic ||

@@ -6,7 +6,7 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// Flags of the properties that a message has, in the order in which these follow.
+// Flags of a message's properties, in the order in which the properties follow.
 const (
 	flagContentType = 1 << (15 - iota)
 	flagEncoding
@@ -24,12 +24,12 @@ const (
 	flagClusterID
 )
 
-// properties are those of a message as AMQP has them. What has no flag is zero.
+// properties are the properties of a message in AMQP. Those without a flag are zero.
 type properties struct {
 	flags           uint16
 	contentType     string
 	contentEncoding string
-	headers         string // the fields of their table
+	headers         string // the table's fields, undecoded
 	deliveryMode    uint8
 	priority        uint8
 	correlationID   string
@@ -37,15 +37,15 @@ type properties struct {
 	expiration      string
 	messageID       string
 	timestamp       uint64
-	kind            string // which AMQP calls type
+	kind            string // AMQP's type
 	userID          string
 	appID           string
 	clusterID       string
 
-	irregular bool // there is a text that adapters.Properties would not have so
+	irregular bool // a string is empty, or none that adapters.Properties would hold
 }
 
-// read reads those of a message.
+// read decodes the properties.
 func (p *properties) read(r *frame.Reader) {
 	p.flags = uint16(r.Uint(2))
 	p.contentType = p.readText(r, flagContentType)
@@ -84,7 +84,7 @@ func (p *properties) readText(r *frame.Reader, flag uint16) string {
 	return s
 }
 
-// isPlain reports whether s is a text that adapters.Publication takes.
+// isPlain reports whether adapters.Publication takes s as a property.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -94,7 +94,7 @@ func isPlain(s string) bool {
 	return true
 }
 
-// set sets a text, or takes it away.
+// set sets a string property, or removes it if s is empty.
 func (p *properties) set(flag uint16, field *string, s string) {
 	*field = s
 	if p.flags |= flag; s == "" {
@@ -102,7 +102,7 @@ func (p *properties) set(flag uint16, field *string, s string) {
 	}
 }
 
-// appendTo appends p, with the headers that are appended by a function of its own.
+// appendTo appends p, with headers from appendHeaders.
 func (p *properties) appendTo(b []byte, appendHeaders func([]byte) []byte) []byte {
 	at := len(b)
 	b = append(b, 0, 0)

@@ -13,8 +13,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Publish implements [adapters.Driver]. Its messages are under way together,
-// and together with those of other calls.
+// Publish implements [adapters.Driver]. The messages of a call are in flight together, and together
+// with those of other calls.
 func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 	r, err := d.prepare(ctx, &p)
 	switch {
@@ -45,11 +45,12 @@ func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) erro
 	return err
 }
 
-// maxResends is how often a message is sent again whose channel is closed for another one. From the
-// second time on it goes alone, and only an exchange that is deleted again and again is in the way.
+// maxResends is how often a message is sent again because its channel was closed for another
+// message. From the second time on it goes alone, so that only an exchange that is deleted again
+// and again can be in the way.
 const maxResends = 3
 
-// publishConfirmed publishes and waits for the answer.
+// publishConfirmed publishes o and waits for the confirm.
 func (d *Driver) publishConfirmed(ctx context.Context, o *outgoing) (err error) {
 	for range maxResends {
 		if err = d.publishOnce(ctx, o); !errors.Is(err, errNotStored) {
@@ -73,7 +74,7 @@ func (d *Driver) publishOnce(ctx context.Context, o *outgoing) error {
 	return w.wait(ctx)
 }
 
-// waiter waits for the answer to one publish.
+// waiter waits for the confirm of one publish.
 type waiter struct {
 	answer chan error
 	done   func(error)
@@ -90,9 +91,9 @@ func (w *waiter) wait(ctx context.Context) (err error) {
 	case err = <-w.answer:
 	case <-ctx.Done():
 		select {
-		case err = <-w.answer: // it is there as well, and says more
+		case err = <-w.answer: // it came as well, and says more
 		default:
-			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()) // w is still to be answered
+			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()) // w still awaits its confirm
 		}
 	}
 	waiterPool.Put(w)
@@ -100,7 +101,7 @@ func (w *waiter) wait(ctx context.Context) (err error) {
 }
 
 func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Message) error {
-	if err := d.ensureRoute(ctx, r); err != nil { // which would be the same for all of them
+	if err := d.ensureRoute(ctx, r); err != nil { // the same for all of them
 		return err
 	}
 	b := kit.NewBatch(msgs)
@@ -128,8 +129,8 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	return failed
 }
 
-// retryInBatch sends a message again whose queue refused it with nacked, unless messages of the same
-// batch would overtake it.
+// retryInBatch publishes a nacked message again, unless others of its batch would then have
+// overtaken it.
 func (d *Driver) retryInBatch(ctx context.Context, r *route, m *message.Message, nacked error) error {
 	o, err := d.newOutgoing(r, m)
 	if err != nil || o.keepsOrder() || !d.retriesNack(&o) {
@@ -138,7 +139,7 @@ func (d *Driver) retryInBatch(ctx context.Context, r *route, m *message.Message,
 	return d.retryNacked(ctx, &o)
 }
 
-// publishNext publishes one of many. The first to a queue goes alone.
+// publishNext publishes one message of a batch. The first to a queue goes alone.
 func (d *Driver) publishNext(ctx context.Context, r *route, m *message.Message, done func(error)) error {
 	o, err := d.newOutgoing(r, m)
 	if err != nil {
@@ -189,7 +190,7 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	return nil
 }
 
-// prepare checks all that does not depend on the message.
+// prepare checks everything that does not depend on the message.
 func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, error) {
 	if err := d.checkOpen(ctx, "publish"); err != nil {
 		return route{}, err
@@ -199,7 +200,7 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 	return r, err
 }
 
-// ensureRoute sees to it that there is what a route leads through.
+// ensureRoute makes what a route leads through exist.
 func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
 	for suspected := false; ; {
 		conn, err := d.writableConnection(ctx)
@@ -215,8 +216,8 @@ func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
 	}
 }
 
-// send gives a message to the broker, as soon as it is there to take it. done is
-// called with the broker's answer, unless send returns an error.
+// send sends a message as soon as there is a connection that takes it. done is called with the
+// confirm, unless send returns an error.
 func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error {
 	for suspected := false; ; {
 		if err := ctx.Err(); err != nil {
@@ -229,7 +230,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 		if err := conn.refusals.check(o); err != nil {
 			return err
 		}
-		pc, err := conn.publishChannel(ctx, o.exchange) // first: it finds out that something may be gone
+		pc, err := conn.publishChannel(ctx, o.exchange) // before ensureRoute: it may find that an exchange is gone
 		if err == nil {
 			err = conn.ensureRoute(ctx, o.route)
 		}
@@ -241,7 +242,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 				return err
 			}
 			if conn.alive() && errors.Is(err, errChannelClosed) {
-				continue // the channel is gone, and another can be had
+				continue // the channel is gone, and another can be opened
 			}
 		}
 		if err := d.finalErrorOnce(ctx, conn, err, o.exchange, &suspected); err != nil {
@@ -250,8 +251,8 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 	}
 }
 
-// sendWhenRoom sends a message. Large ones go one after the other, each once there is
-// room: all that had found room could be too many for a broker that stands still.
+// sendWhenRoom sends a message. Large messages go one after the other, each once there is room: all
+// that found room at the same time could be too much for a broker that stands still.
 func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o *outgoing, done func(error)) error {
 	if len(o.message.Payload) < netio.LargeMessage {
 		return pc.send(ctx, o, done)
@@ -276,8 +277,9 @@ func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o 
 	return pc.send(ctx, o, done)
 }
 
-// retry returns nil if what failed with err in session s is to be tried again, else its error. That is so
-// after the end of s, unless that may have come for what was tried, which was about a queue or exchange.
+// finalError returns nil if what failed with err on conn is to be tried again, else the error to
+// return. It is tried again if the connection was lost, unless the connection may have been closed
+// because of this very operation, which is about a queue or exchange.
 func (d *Driver) finalError(ctx context.Context, conn *connection, err error, about string) error {
 	switch {
 	case errors.Is(err, errDeclareAgain):
@@ -297,7 +299,7 @@ func (d *Driver) finalError(ctx context.Context, conn *connection, err error, ab
 	}
 }
 
-// writableConnection returns a session that takes publishes now.
+// writableConnection returns a connection that takes publishes now.
 func (d *Driver) writableConnection(ctx context.Context) (*connection, error) {
 	for {
 		conn, err := d.publisher.connection(ctx)

@@ -10,24 +10,24 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// The broker closes a channel for one publish that it does not like, and what is in flight there
-// with it has no answer: it may be stored. So what the broker may not like goes alone:
+// The broker closes a channel for one publish that it refuses. Everything else pending on it is
+// then unconfirmed: it may have been stored. So what may be refused goes alone:
 //
-//   - the first to an exchange on a channel, to which there may be no right to write;
-//   - a message that is larger than all that the broker has taken in this session, for
-//     which there may be a limit;
-//   - what was in flight with one that was refused, and is sent again.
+//   - the first message to an exchange on a channel, which the user may have no right to write to;
+//   - a message larger than any that the broker has accepted on this connection, for there may be a
+//     limit;
+//   - a message that was pending together with a refused one, and is sent again.
 //
-// Others wait meanwhile, so that the order of publishes stays. That takes as long as it takes the
-// broker to come to it, not as long as its queues need to store it: a question follows the
-// publish on its channel, and the answer to that says that the channel is still there.
+// Others wait meanwhile, so that publishes stay in order. They wait until the broker has processed
+// the publish, not until its queues have stored it: a probe follows on the channel, and the answer
+// to it shows that the channel is still open.
 
-// aloneTimeout is how long what goes alone waits for the answers to those before it, some of which
-// may be for queues that do not answer. Then it goes all the same.
+// aloneTimeout is how long a message that goes alone waits for the confirms of those before it,
+// some of which may be for queues that do not answer. Then it goes all the same.
 const aloneTimeout = time.Second
 
-// waitTurn waits until o may be sent, and reports whether it goes alone. The lock is held, but not
-// while it waits.
+// waitTurn waits until o may be sent, and reports whether it goes alone. pc.mu is held, but not
+// during the wait.
 func (pc *publishChannel) waitTurn(ctx context.Context, o *outgoing) (alone bool, err error) {
 	for {
 		switch {
@@ -45,14 +45,14 @@ func (pc *publishChannel) waitTurn(ctx context.Context, o *outgoing) (alone bool
 	}
 }
 
-// hasAccepted reports whether the broker has taken a message like o: through its exchange on this
-// channel, and as large as it. The lock is held.
+// hasAccepted reports whether the broker has accepted a message like o: to the same exchange on
+// this channel, and at least as large. pc.mu is held.
 func (pc *publishChannel) hasAccepted(o *outgoing) bool {
 	_, ok := pc.accepted[o.exchange]
 	return ok && int64(len(o.message.Payload)) <= pc.conn.largestTaken.Load()
 }
 
-// holdOthers lets nobody else send, and waits until nothing is in flight.
+// holdOthers keeps others from sending, and waits until nothing is pending.
 func (pc *publishChannel) holdOthers(ctx context.Context) (alone bool, err error) {
 	pc.held = make(chan struct{})
 	if empty := pc.whenDrained(); empty != nil {
@@ -71,7 +71,7 @@ func (pc *publishChannel) holdOthers(ctx context.Context) (alone bool, err error
 	return false, err
 }
 
-// waitUnlocked waits without the lock.
+// waitUnlocked waits without holding pc.mu.
 func (pc *publishChannel) waitUnlocked(ctx context.Context, until <-chan struct{}, atMost <-chan time.Time) error {
 	pc.mu.Unlock()
 	defer pc.mu.Lock()
@@ -84,7 +84,7 @@ func (pc *publishChannel) waitUnlocked(ctx context.Context, until <-chan struct{
 	return nil
 }
 
-// releaseOthers lets others send again. The lock is held.
+// releaseOthers lets others send again. pc.mu is held.
 func (pc *publishChannel) releaseOthers(again bool) {
 	if again && pc.held != nil {
 		close(pc.held)
@@ -92,7 +92,8 @@ func (pc *publishChannel) releaseOthers(again bool) {
 	}
 }
 
-// probeTag is the tag of a consumer that there is none of. To cancel it does nothing, and is answered.
+// probeTag is the tag of a consumer that does not exist. The broker answers when it is cancelled,
+// and nothing else happens.
 const probeTag = "motif-ping"
 
 func appendProbe(b []byte, channel uint16) []byte {
@@ -101,12 +102,12 @@ func appendProbe(b []byte, channel uint16) []byte {
 	return frame.End(append(frame.AppendShort(b, probeTag), 0), at)
 }
 
-// probeAnswered is for when the broker has come to what went alone, and has nothing against it.
+// probeAnswered handles the answer to a probe: the broker has accepted what went alone.
 func (pc *publishChannel) probeAnswered() {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	pc.accepted[pc.sentAlone.exchange] = struct{}{}
-	if size := int64(pc.sentAlone.size); size > pc.conn.largestTaken.Load() { // only this link's reader writes it
+	if size := int64(pc.sentAlone.size); size > pc.conn.largestTaken.Load() { // only the goroutine that reads this connection writes it
 		pc.conn.largestTaken.Store(size)
 	}
 	pc.releaseOthers(true)

@@ -15,34 +15,34 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// errNotStored is in the error of a publish that the broker has certainly not taken, and that may
-// be sent again.
+// errNotStored is wrapped by the error of a publish that the broker certainly did not store, and
+// that may be sent again.
 var errNotStored = errors.New("not taken")
 
-// refusal is which of the publishes in flight the broker closed their channel for. A channel takes
-// them in order, and none after the one that it refuses: those behind it are certainly not
-// stored. Those before it are under way to their queues, and may be.
+// refusal says which of the pending publishes the broker closed their channel for. A channel
+// processes them in order, and none after the one that it refuses: those behind it are certainly
+// not stored. Those before it are on their way to queues, and may be.
 type refusal struct {
-	first, last uint64 // tags of those that it may have been for
-	err         error  // of the one, if it is one
+	first, last uint64 // the tags of those that it may have been for
+	err         error  // the error of that one, if there is only one
 }
 
-// findRefused finds out which publish the channel was closed for, or returns nil if it was for none. The
-// lock is held.
+// findRefused finds out which publish the channel was closed for, or returns nil if it was for
+// none. pc.mu is held.
 func (pc *publishChannel) findRefused(why error) *refusal {
 	var c *frame.CloseError
 	if !errors.As(why, &c) || !c.Channel {
 		return nil
 	}
 	r := pc.candidates(func(pub *pendingPublish) bool { return isAbout(c.Err, pub) })
-	if r == nil { // the broker does not say, or cuts it short
+	if r == nil { // the broker does not say, or cuts the name short
 		r = pc.candidates(func(*pendingPublish) bool { return true })
 	}
 	if r == nil {
 		return nil
 	}
 	limit := sizeLimit(c.Err)
-	if r.first == r.last || limit > 0 { // each of those that are too large would have been refused: it was the first
+	if r.first == r.last || limit > 0 { // each that is too large would have been refused, so it was the first
 		r.last = r.first
 		r.err = pc.refusalError(c, pc.at(r.first))
 	}
@@ -50,7 +50,8 @@ func (pc *publishChannel) findRefused(why error) *refusal {
 	return r
 }
 
-// candidates returns the first and the last flight that are so, or nil if none is.
+// candidates returns the first and the last pending publish for which is returns true, or nil if
+// there is none.
 func (pc *publishChannel) candidates(is func(*pendingPublish) bool) (r *refusal) {
 	for tag := pc.oldest; tag < pc.next; tag++ {
 		if pub := pc.at(tag); pub.done != nil && is(pub) {
@@ -63,7 +64,7 @@ func (pc *publishChannel) candidates(is func(*pendingPublish) bool) (r *refusal)
 	return r
 }
 
-// answer is the error of a flight.
+// answer returns the error of the publish with this tag.
 func (r *refusal) answer(tag uint64, why error) error {
 	switch {
 	case r != nil && tag > r.last:
@@ -74,7 +75,7 @@ func (r *refusal) answer(tag uint64, why error) error {
 	return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)
 }
 
-// refusalError is the error of the publish that a channel was closed for.
+// refusalError returns the error of the publish that the channel was closed for.
 func (pc *publishChannel) refusalError(c *frame.CloseError, pub *pendingPublish) error {
 	pc.conn.mu.Lock()
 	withheld := pc.conn.undeclarable[pub.exchange]
@@ -86,13 +87,13 @@ func (pc *publishChannel) refusalError(c *frame.CloseError, pub *pendingPublish)
 		return fmt.Errorf("amqp: %w: %w", ErrAccess, c)
 	case c.Err.Code == amqp091.NotFound && withheld != nil:
 		return fmt.Errorf("amqp: %w: %w, and it may not be declared: %w", ErrAccess, c, withheld)
-	case c.Err.Code == amqp091.NotFound: // the exchange was deleted, and is declared again
+	case c.Err.Code == amqp091.NotFound: // the exchange was deleted, and will be declared again
 		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrNotFound, errNotStored, c)
 	}
 	return fmt.Errorf("amqp: %w: %w", adapters.ErrInvalid, c)
 }
 
-// isAbout reports whether the broker may mean a flight.
+// isAbout reports whether e may be about a pending publish.
 func isAbout(e *amqp091.Error, pub *pendingPublish) bool {
 	if limit := sizeLimit(e); limit > 0 {
 		return pub.size > limit
@@ -107,7 +108,7 @@ func isAbout(e *amqp091.Error, pub *pendingPublish) bool {
 	return strings.Contains(e.Reason, "exchange '"+name+"'")
 }
 
-// sizeLimit is the size of payloads that the broker names as the largest that it takes, or 0.
+// sizeLimit returns the largest payload that the broker takes, if it says so in e, or 0.
 func sizeLimit(e *amqp091.Error) int {
 	const before = "max size "
 	at := strings.LastIndex(e.Reason, before)
@@ -118,11 +119,12 @@ func sizeLimit(e *amqp091.Error) int {
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		digits = digits[:end]
 	}
-	limit, _ := strconv.Atoi(digits) // if it is none, there is no limit that could be learned
+	limit, _ := strconv.Atoi(digits) // 0 if it is no number
 	return limit
 }
 
-// refusedTopic is the key that there is no right to publish with to a topic exchange.
+// refusedTopic returns the routing key with which the user may not write to a topic exchange, if e
+// says so.
 func refusedTopic(e *amqp091.Error) (key string, ok bool) {
 	if e.Code != amqp091.AccessRefused {
 		return "", false
@@ -134,17 +136,17 @@ func refusedTopic(e *amqp091.Error) (key string, ok bool) {
 	return "", false
 }
 
-// refusals are what the broker has refused in a session, and would refuse again, each time at the
-// price of a channel.
+// refusals are what the broker has refused on a connection, and would refuse again, each time by
+// closing a channel.
 type refusals struct {
 	nonEmpty atomic.Bool
 
 	mu      sync.Mutex
-	maxBody int                        // bytes of a payload; 0: none is known
-	denied  map[accessKey]deniedAccess // to write
+	maxBody int                        // bytes of a payload; 0 if no limit is known
+	denied  map[accessKey]deniedAccess // the right to write
 }
 
-// accessKey is to an exchange, or to one with a key.
+// accessKey is an exchange, or an exchange and a routing key.
 type accessKey struct {
 	exchange string
 	topic    bool
@@ -156,8 +158,8 @@ type deniedAccess struct {
 	until time.Time
 }
 
-// deniedFor is how long the broker is not asked again for a right that it refused: an operator
-// may grant it.
+// deniedFor is how long the broker is not asked again for a right that it refused: an operator may
+// grant it.
 const deniedFor = 10 * time.Second
 
 func (r *refusals) add(e *amqp091.Error, limit int, pub *pendingPublish, certain bool) {
@@ -181,9 +183,9 @@ func (r *refusals) add(e *amqp091.Error, limit int, pub *pendingPublish, certain
 	r.nonEmpty.Store(true)
 }
 
-// check says why o would be refused, or returns nil.
+// check returns the error with which the broker would refuse o, or nil.
 func (r *refusals) check(o *outgoing) error {
-	if !r.nonEmpty.Load() { // nearly always
+	if !r.nonEmpty.Load() { // the usual case
 		return nil
 	}
 	r.mu.Lock()

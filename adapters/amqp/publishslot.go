@@ -8,14 +8,14 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// maxPublishSlots bounds the channels of a session that publish.
+// maxPublishSlots is how many channels of a connection may publish.
 const maxPublishSlots = 16
 
-// publishSlot is a place for a channel in confirm mode. Each exchange has its own, as
-// long as there are enough: the broker closes a channel for one publish that it does
-// not like, and all others on it are left without an answer. The default exchange, which
-// the queues share, gives no reason for that. One channel, and not several, so that what
-// one goroutine publishes to one exchange stays in order.
+// publishSlot holds a channel in confirm mode. Each exchange has a slot of its own while there are
+// enough: the broker closes a channel for one publish that it refuses, and everything else pending
+// on that channel is then unconfirmed. The default exchange, which all queues share, gives no
+// reason to close. An exchange has one channel, not several, so that what a goroutine publishes to
+// it stays in order.
 type publishSlot struct {
 	opening chan struct{} // held while a channel is being opened
 	channel atomic.Pointer[publishChannel]
@@ -23,13 +23,13 @@ type publishSlot struct {
 
 var slotSeed = maphash.MakeSeed()
 
-// publishSlots is how many of so many channels are for publishing. Where there is one channel in all, it is lent
-// for what is done in passing.
+// publishSlots returns how many of a connection's channels are for publishing. Where there is only
+// one channel, it is lent for other operations: see lendOnlyChannel.
 func publishSlots(channels int) int {
 	return min(maxPublishSlots, max(1, channels-2*controlChannels(channels)))
 }
 
-// slot returns the lane for an exchange.
+// slot returns the slot of an exchange.
 func (conn *connection) slot(exchange string) *publishSlot {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
@@ -55,7 +55,7 @@ func (conn *connection) slot(exchange string) *publishSlot {
 	return slot
 }
 
-// publishChannel returns the open pipe for an exchange, and opens one if need be.
+// publishChannel returns the open channel for an exchange, opening one if need be.
 func (conn *connection) publishChannel(ctx context.Context, exchange string) (*publishChannel, error) {
 	slot := conn.slot(exchange)
 	if pc := slot.channel.Load(); pc != nil && !pc.isClosed() {
@@ -71,7 +71,7 @@ func (conn *connection) publishChannel(ctx context.Context, exchange string) (*p
 	if old != nil && !old.isClosed() {
 		return old, nil
 	}
-	if old != nil { // an exchange may have been deleted: declare it again
+	if old != nil { // perhaps because an exchange was deleted: declare it again
 		conn.mu.Lock()
 		clear(conn.declaredExchanges)
 		conn.ladderRungs = 0
@@ -82,7 +82,7 @@ func (conn *connection) publishChannel(ctx context.Context, exchange string) (*p
 	}
 	pc, err := kit.Call(ctx, conn.supervisor.driver.tasks, func() (*publishChannel, error) {
 		if old != nil {
-			old.close() // if it is not gone
+			old.close() // unless it is closed
 		}
 		return conn.newPublishChannel()
 	}, (*publishChannel).close)
@@ -92,8 +92,8 @@ func (conn *connection) publishChannel(ctx context.Context, exchange string) (*p
 	return pc, err
 }
 
-// lendOnlyChannel closes the only channel that there may be, once what is in flight there has its answers, and
-// keeps others from opening it again until it is given back.
+// lendOnlyChannel closes the only channel there is, once nothing is pending on it, and keeps others
+// from opening it again until giveBack is called.
 func (conn *connection) lendOnlyChannel(ctx context.Context) (giveBack func(), err error) {
 	slot := conn.slot("")
 	select {
@@ -112,6 +112,6 @@ func (conn *connection) lendOnlyChannel(ctx context.Context) (giveBack func(), e
 		return nil, err
 	}
 	pc.close()
-	slot.channel.Store(nil) // what was found out on it is still true
+	slot.channel.Store(nil) // what was learned on it still holds
 	return giveBack, nil
 }

@@ -9,25 +9,25 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// supervisor is a connection that comes back: one session after another, for as long
-// as the driver lives. There is one for publishing, and others for consuming,
-// so that a broker that blocks publishers does not stop acknowledgements.
+// supervisor keeps a connection up: it connects again whenever the connection is lost, until the
+// driver is closed. One supervisor is for publishing, the others for consuming, so that a broker
+// that blocks publishers does not stop acknowledgements.
 type supervisor struct {
 	driver *Driver
 	role   string
 
 	mu      sync.Mutex
 	conn    *connection   // nil while there is none
-	changed chan struct{} // closed when current or err changes
+	changed chan struct{} // closed when conn or err changes
 	err     error         // why there is no connection, or why the last one ended
 	gen     uint64
-	next    int // of the addresses, the one to try next
+	next    int // the index of the next address to try
 
 	ctx  context.Context // ends with the driver, or before
 	stop context.CancelFunc
 
-	used      int  // channels promised to subscriptions; under the driver's lock
-	dedicated bool // for one suspect; written under the driver's lock, by who holds the supervisor
+	used      int  // channels promised to subscriptions; guarded by the driver's mu
+	dedicated bool // for one suspect only; written under the driver's mu by its owner
 }
 
 func newSupervisor(d *Driver, role string) *supervisor {
@@ -36,7 +36,7 @@ func newSupervisor(d *Driver, role string) *supervisor {
 	return sup
 }
 
-// connection returns the present session, waiting for one as long as ctx allows.
+// connection returns the current connection. It waits for one as long as ctx allows.
 func (sup *supervisor) connection(ctx context.Context) (*connection, error) {
 	for {
 		sup.mu.Lock()
@@ -55,7 +55,7 @@ func (sup *supervisor) connection(ctx context.Context) (*connection, error) {
 	}
 }
 
-// unavailable is the error of who waited for the broker in vain.
+// unavailable returns the error of somebody whose ctx ended while waiting for the broker.
 func unavailable(ctx context.Context, why error) error {
 	if why == nil {
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrUnavailable, ctx.Err())
@@ -63,7 +63,7 @@ func unavailable(ctx context.Context, why error) error {
 	return fmt.Errorf("amqp: %w: %w (last: %w)", adapters.ErrUnavailable, ctx.Err(), why)
 }
 
-// setCurrent replaces the session, or notes why there is none.
+// setCurrent replaces the connection, or notes why there is none.
 func (sup *supervisor) setCurrent(conn *connection, err error) {
 	sup.mu.Lock()
 	defer sup.mu.Unlock()
@@ -75,7 +75,7 @@ func (sup *supervisor) setCurrent(conn *connection, err error) {
 	sup.changed = make(chan struct{})
 }
 
-// connect makes a session with the first address that will have it.
+// connect connects to the first address that accepts.
 func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
 	addresses, err := sup.driver.cfg.addresses(ctx)
 	if err != nil {
@@ -105,19 +105,19 @@ func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
 	return nil, errs
 }
 
-// run keeps the link up, beginning with s if that is not nil.
+// run keeps the connection up, beginning with conn unless that is nil.
 func (sup *supervisor) run(conn *connection) {
 	ctx := sup.ctx
 	pause := kit.Backoff{Min: sup.driver.cfg.BackoffMin, Max: sup.driver.cfg.BackoffMax}
-	refused := 0 // in a row
+	refused := 0 // logins, in a row
 	for ctx.Err() == nil {
 		if conn == nil {
 			var err error
 			if conn, err = sup.connect(ctx); err != nil {
 				sup.setCurrent(nil, err)
 				wait := pause.Next()
-				// A node that goes down in the middle of a login looks like one that
-				// refuses it: only the second time counts.
+				// A node that goes down during a login looks like one that refuses it: only the
+				// second refusal in a row counts.
 				if refused++; !refusedLogin(err) {
 					refused = 0
 				}
@@ -147,7 +147,7 @@ func (sup *supervisor) run(conn *connection) {
 	}
 }
 
-// connected lets a new session be used.
+// connected puts a new connection to use.
 func (sup *supervisor) connected(conn *connection) {
 	if conn.generation > 1 && sup == sup.driver.publisher {
 		sup.driver.redeclare(conn)
@@ -159,14 +159,14 @@ func (sup *supervisor) connected(conn *connection) {
 	sup.setCurrent(conn, nil)
 }
 
-// generation counts the sessions so far.
+// generation returns how many connections there have been so far.
 func (sup *supervisor) generation() uint64 {
 	sup.mu.Lock()
 	defer sup.mu.Unlock()
 	return sup.gen
 }
 
-// current returns the present session, or nil.
+// current returns the current connection, or nil.
 func (sup *supervisor) current() *connection {
 	sup.mu.Lock()
 	defer sup.mu.Unlock()

@@ -13,16 +13,16 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// route is where a publication goes in RabbitMQ's terms.
+// route is where a publication goes, in RabbitMQ's terms.
 type route struct {
 	p          adapters.Publication
 	exchange   string
 	key        string
-	delayUnits uint64 // of a delay, in units; 0 = none
+	delayUnits uint64 // the delay, in units; 0 if there is none
 	priority   uint8  // the priority that the broker is told
 }
 
-// newRoute validates p and finds out where it goes.
+// newRoute validates p and returns its route.
 func (c *Config) newRoute(p *adapters.Publication) (route, error) {
 	if err := p.Validate(); err != nil {
 		return route{}, fmt.Errorf("amqp: publish: %w", err)
@@ -49,18 +49,18 @@ func (c *Config) newRoute(p *adapters.Publication) (route, error) {
 	return r, nil
 }
 
-// toReply finds out where a reply address leads: directly to a client, to a queue, or to an exchange
-// where it is written as exchange/key.
+// toReply routes to a reply address: directly to a client, to a queue, or to an exchange and key
+// written as exchange/key.
 func (r *route) toReply() {
 	if isDirectReplyTo(r.key) {
-		r.p.TTL = 0           // there is no queue to get old in, and the broker takes longer over a message with one
-		r.p.Mandatory = false // before 4.2 it would be returned, though it was delivered
+		r.p.TTL = 0           // no queue holds it, and the broker takes longer for a message with a TTL
+		r.p.Mandatory = false // before 4.2 it would be returned although it was delivered
 	} else if exchange, key, ok := strings.Cut(r.key, "/"); ok {
 		r.exchange, r.key = exchange, key
 	}
 }
 
-// ensureRoute makes what a route leads through exist, once in a session.
+// ensureRoute makes what a route leads through exist, once for each connection.
 func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
 	if !r.p.To.Kind.IsExchange() && r.delayUnits == 0 {
 		return nil
@@ -68,7 +68,7 @@ func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
 	if conn.routeReady(r) {
 		return nil
 	}
-	return conn.declareRoute(ctx, *r) // a copy, which may go to the heap
+	return conn.declareRoute(ctx, *r) // a copy, which may escape to the heap
 }
 
 func (conn *connection) routeReady(r *route) bool {
@@ -78,10 +78,9 @@ func (conn *connection) routeReady(r *route) bool {
 	return known && r.delayUnits < 1<<conn.ladderRungs && (r.delayUnits == 0 || time.Since(conn.ladderChecked) < ladderCheckInterval)
 }
 
-const viaLadder adapters.Kind = 0x80 // of what is reached by the ladder
+const viaLadder adapters.Kind = 0x80 // marks an endpoint that is reached over the ladder
 
-// endpointKey says what a route leads through, for the session to remember that it
-// exists.
+// endpointKey identifies what a route leads through, to remember that it exists.
 func (r *route) endpointKey() adapters.Endpoint {
 	e := r.p.To
 	if r.delayUnits > 0 {
@@ -100,13 +99,13 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 	}
 	if r.p.To.Kind.IsExchange() {
 		err = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-			if r.p.To.Kind == adapters.Exchange { // its type is not said, nor looked at
+			if r.p.To.Kind == adapters.Exchange { // its type is neither stated nor compared
 				return ch.ExchangeDeclarePassive(r.p.To.Name, amqp091.ExchangeDirect, true, false, false, false, nil)
 			}
 			return conn.declareExchange(ch, r.p.To)
 		})
 		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) {
-			withheld, err = err, nil // it may be there: who may write to it need not be allowed to declare it
+			withheld, err = err, nil // it may exist: whoever may write to it need not be allowed to declare it
 		}
 	}
 	if err == nil && r.delayUnits > 0 {

@@ -2,18 +2,18 @@ package amqp
 
 import "time"
 
-// unbindTime is how long an exchange may still route to a queue that is no longer bound to it. In
-// a cluster RabbitMQ (4.3) nacked a publish through another node that was sent up to 4 ms later, and
-// none after 20; on a single node none at all.
+// unbindTime is how long an exchange may still route to a queue that was unbound. In a cluster
+// RabbitMQ (4.3) nacked publishes through another node for up to 4 ms, and none after 20 ms; on a
+// single node it nacked none.
 const unbindTime = 50 * time.Millisecond
 
-// stopConsuming ends a consumer that nobody receives from any more. With the last one a private queue goes,
-// and what is published to it from then on RabbitMQ (4.3) nacks, for some milliseconds,
-// though others have it: it routes to a queue whose process has ended. So a private queue is taken
-// from its exchange before, and is deleted in so many words, which has it forgotten first.
+// stopConsuming ends a consumer that nobody receives from any more. A private queue goes with its
+// consumer, and for some milliseconds RabbitMQ (4.3) nacks what is published to its exchange,
+// although other queues have it: it routes to a queue whose process has ended. So a private queue
+// is first unbound, and then deleted explicitly.
 func (c *consumer) stopConsuming(quiet func()) {
 	if !c.sub.source.Private() {
-		_ = c.ch.Cancel(c.tag, false) // fails only together with the channel
+		_ = c.ch.Cancel(c.tag, false) // it fails only if the channel is gone
 		return
 	}
 	if c.unbind() {
@@ -23,7 +23,7 @@ func (c *consumer) stopConsuming(quiet func()) {
 	_, _ = c.ch.QueueDelete(c.queue, false, false, false)
 }
 
-// unbind takes a private queue from its exchange, and reports whether that has to take effect.
+// unbind unbinds a private queue, and reports whether that has to take effect.
 func (c *consumer) unbind() bool {
 	s := c.sub.source
 	if !s.Private() || !s.Kind.IsExchange() {

@@ -13,27 +13,27 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// subscription outlives its consumers.
+// subscription is a subscription of the seam. It outlives its consumers.
 type subscription struct {
 	driver     *Driver
 	source     adapters.Source
 	supervisor *supervisor
 	address    atomic.Pointer[string]
 	state      atomic.Pointer[receiveState]
-	stopped    chan struct{} // closed when nothing more will be received
+	stopped    chan struct{} // closed once nothing more will be received
 
 	ctx    context.Context // ends with the subscription
 	cancel context.CancelFunc
 
-	mu  sync.Mutex // for writing view, and
-	err error      // why the subscription ended
+	mu  sync.Mutex // held while state is replaced
+	err error      // why the subscription ended, or nil
 }
 
 // receiveState is what Receive needs to know.
 type receiveState struct {
 	consumer *consumer // nil while there is none
 	err      error
-	changed  chan struct{} // closed when there is another view
+	changed  chan struct{} // closed when there is another state
 }
 
 // Subscribe implements [adapters.Driver].
@@ -70,7 +70,7 @@ func validateSubscribe(s adapters.Source) error {
 	return validateSource(s)
 }
 
-// begin sets the subscription to work with its first consumer.
+// begin puts the subscription to work with its first consumer.
 func (sub *subscription) begin(c *consumer) error {
 	sub.setConsumer(c)
 	sub.driver.mu.Lock()
@@ -83,7 +83,7 @@ func (sub *subscription) begin(c *consumer) error {
 	return adapters.ErrClosed
 }
 
-// setConsumer lets a consumer be received from.
+// setConsumer lets receivers use a consumer.
 func (sub *subscription) setConsumer(c *consumer) {
 	if c != nil {
 		sub.address.Store(&c.queue)
@@ -96,7 +96,7 @@ func (sub *subscription) setConsumer(c *consumer) {
 	}
 }
 
-// end ends the subscription; why is what Receive says from now on.
+// end ends the subscription; why is what Receive returns from then on.
 func (sub *subscription) end(why error) {
 	sub.mu.Lock()
 	first := sub.err == nil
@@ -115,14 +115,14 @@ func (sub *subscription) end(why error) {
 	sub.cancel()
 }
 
-// flush tells the broker now what was acknowledged.
+// flush sends the acknowledgements that wait.
 func (sub *subscription) flush() {
 	if c := sub.state.Load().consumer; c != nil {
 		c.ledger.flushNow()
 	}
 }
 
-// run looks after the consumer, and replaces one that is gone.
+// run watches the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
 	defer func() { sub.driver.releaseChannel(sub.supervisor) }()
 	quiet := sync.OnceFunc(func() { close(sub.stopped) })
@@ -134,17 +134,17 @@ func (sub *subscription) run(c *consumer) {
 		}
 		sub.setConsumer(nil)
 		if c = sub.resubscribe(c.conn); c == nil {
-			sub.end(adapters.ErrClosed) // unless it has ended: Close did not know of one that had just begun
+			sub.end(adapters.ErrClosed) // no effect if it has ended; else Close did not know of it, for it had just begun
 			return
 		}
 	}
 }
 
-// finish is for when the subscription has ended, and c has not.
+// finish ends consumer c of a subscription that has ended.
 func (sub *subscription) finish(c *consumer, quiet func()) {
 	if errors.Is(sub.endReason(), adapters.ErrClosed) {
-		// The connection is about to go, and gives back everything; what is
-		// acknowledged has to be told before, and publishers are not to notice.
+		// The connection is about to be closed, and returns everything: acknowledgements must be
+		// sent before, and publishers must not notice.
 		c.ledger.stop()
 		c.unbind()
 		quiet()
@@ -154,7 +154,8 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 	c.retire(true, quiet)
 }
 
-// resubscribe returns a new consumer, or nil if the subscription has ended. The last one was of session lost.
+// resubscribe returns a new consumer, or nil if the subscription has ended. lost is the connection
+// of the last one.
 func (sub *subscription) resubscribe(lost *connection) *consumer {
 	d := sub.driver
 	pause := kit.Backoff{Min: d.cfg.BackoffMin, Max: d.cfg.BackoffMax}
@@ -165,7 +166,7 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 	for {
 		conn, err := sub.supervisor.connection(sub.ctx)
 		if err != nil {
-			return nil // stopped or closed; connection waits for all else
+			return nil // stopped or closed: everything else is waited for
 		}
 		c, err := sub.openConsumer(sub.ctx, conn)
 		switch {
@@ -185,7 +186,7 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 	}
 }
 
-// shouldRetry reports whether the subscription is tried again after an error, or ends it.
+// shouldRetry reports whether to subscribe again after err. If not, it ends the subscription.
 func (sub *subscription) shouldRetry(err error) bool {
 	if sub.ctx.Err() != nil {
 		return false
@@ -232,8 +233,8 @@ func (sub *subscription) Receive(ctx context.Context) (adapters.Delivery, error)
 	}
 }
 
-// receive returns the next message of v's consumer, or false if there was none
-// and things may have changed.
+// receive returns the consumer's next message, or false if there was none and the state may have
+// changed.
 func (state *receiveState) receive(ctx context.Context) (adapters.Delivery, bool) {
 	c := state.consumer
 	select {
@@ -254,9 +255,9 @@ func (state *receiveState) receive(ctx context.Context) (adapters.Delivery, bool
 // stopTime is how long Stop waits for the broker.
 const stopTime = 500 * time.Millisecond
 
-// Stop implements [adapters.Subscription]. Nothing is received from here on in
-// any case: the broker is waited for so that what it sent before is back in the queue, but
-// not for long, for it may stand still.
+// Stop implements [adapters.Subscription]. Nothing is received any more from here on. Stop waits
+// for the broker, so that what it sent before is back in the queue, but not for long, for the
+// broker may be frozen.
 func (sub *subscription) Stop() error {
 	sub.end(adapters.ErrStopped)
 	timer := time.NewTimer(stopTime)
@@ -271,8 +272,8 @@ func (sub *subscription) Stop() error {
 // Address implements [adapters.Subscription].
 func (sub *subscription) Address() string { return *sub.address.Load() }
 
-// reserveChannel returns a link with room for one more subscription, and makes one if
-// there is none: a connection carries so many channels and no more.
+// reserveChannel returns a supervisor whose connection has room for one more subscription, and
+// makes one if there is none: a connection carries a limited number of channels.
 func (d *Driver) reserveChannel() (*supervisor, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -303,8 +304,8 @@ func (d *Driver) releaseChannel(sup *supervisor) {
 	}
 }
 
-// capacity is how many subscriptions the link carries: as many as there are
-// channels, less a few for what is done in passing.
+// capacity returns how many subscriptions a connection carries: one a channel, less a few channels
+// for single operations.
 func (sup *supervisor) capacity() int {
 	channels := int(sup.driver.channelMax.Load())
 	return max(1, channels-2*controlChannels(channels))

@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// deliveryLimit is x-delivery-limit. RabbitMQ 4 drops or dead-letters a
-	// message after 20 deliveries unless told otherwise, and a shutdown or lost connection is a
-	// delivery too. -1 would mean no limit, but only from 4.0 on, where the queue
-	// of an older broker that has something else would be a mismatch.
+	// deliveryLimit is x-delivery-limit. RabbitMQ 4 drops or dead-letters a message after 20
+	// deliveries unless told otherwise, and counts those ended by a shutdown or a lost connection,
+	// too. -1 means no limit, but only from 4.0 on; queues of older brokers would then be a
+	// mismatch.
 	deliveryLimit = math.MaxInt32
 
-	// maxExpiry is the most milliseconds that RabbitMQ takes as a time to live.
+	// maxExpiry is the longest time to live that RabbitMQ takes, in milliseconds.
 	maxExpiry = math.MaxUint32
 
-	maxDeclared = 1024 // sources that are declared again after a reconnect
+	maxDeclared = 1024 // how many sources are declared again after a reconnect
 )
 
 // Declare implements [adapters.Driver].
@@ -53,22 +53,22 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 		return invalid("unbind: a private source")
 	}
 	err := d.retryOnChannel(ctx, s.QueueName(), func(_ *connection, ch *amqp091.Channel) error {
-		for _, key := range union(routingKeys(s), s.Keys) { // as others spell them, or this package did once
+		for _, key := range union(routingKeys(s), s.Keys) { // also spelled as others, or earlier versions, bound them
 			if err := ch.QueueUnbind(s.QueueName(), key, s.Name, nil); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(sentinel(err), adapters.ErrNotFound) { // no queue or exchange, no binding
+	if err != nil && !errors.Is(sentinel(err), adapters.ErrNotFound) { // without a queue or exchange there is no binding
 		return fmt.Errorf("amqp: unbind %s: %w", sourceName(s), err)
 	}
 	d.forgetBindings(s)
 	return nil
 }
 
-// retryOnChannel runs f with a channel of its own. If the session is lost meanwhile it
-// runs it again in the next one: f must not mind. It is about a queue or exchange.
+// retryOnChannel runs f with a channel of its own, and again on the next connection if this one is
+// lost meanwhile: f must be idempotent. about is the queue or exchange that f is about.
 func (d *Driver) retryOnChannel(ctx context.Context, about string, f func(*connection, *amqp091.Channel) error) error {
 	sup := d.publisher
 	defer func() {
@@ -81,12 +81,12 @@ func (d *Driver) retryOnChannel(ctx context.Context, about string, f func(*conne
 	})
 }
 
-// settlingTime is how long a quorum queue that is declared may not work yet: RabbitMQ knows it
-// before that. Who declares it is not told so, but of two processes the second one is. To consume
-// then costs the connection, and to bind has publishers nacked: of 150 who came together
-// 54, 51 and 5 on 3.10, 4.0 and 4.3, and 20 ms later none, but on a busy machine some of 3.10 after
-// 50, and one after 150. So it is also a multiple of what declarations take just now. A queue that is
-// empty, and that nobody consumes, may be new.
+// settlingTime is how long a declared quorum queue may not work yet: RabbitMQ knows it before it
+// works, and lets another process that declares it go on. Consuming then costs the connection, and
+// binding has publishers nacked: of 150 processes that came together, 54 on 3.10, 51 on 4.0 and 5
+// on 4.3. After 20 ms there were none, except on a busy machine with 3.10, where there were some
+// after 50 ms and one after 150. So it is also a multiple of the time that declarations currently
+// take. A queue that is empty, and that nobody consumes, may be new.
 func (conn *connection) settlingTime() time.Duration {
 	least := 150 * time.Millisecond
 	if conn.version.atLeast(quickQueues) {
@@ -95,14 +95,14 @@ func (conn *connection) settlingTime() time.Duration {
 	return max(least, min(3*time.Duration(conn.supervisor.driver.declareTook.Load()), time.Second))
 }
 
-// noteDeclareTime notes how long a declaration took: the longest of the last ones.
+// noteDeclareTime notes how long a declaration took. The maximum decays.
 func (d *Driver) noteDeclareTime(t time.Duration) {
 	last := d.declareTook.Load()
 	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/8))
 }
 
-// declare makes what s describes exist, or finds out whether it does. If it is to be used at
-// once it waits until that is possible.
+// declare makes what src describes exist, or looks whether it does if src is Passive. If it is to
+// be used at once, declare waits until it can be.
 func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bool) error {
 	if src.Passive {
 		_, err := conn.passive(ch, src.QueueName())
@@ -114,7 +114,7 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 		}
 	}
 	if src.Private() {
-		return nil // but for its queue
+		return nil // its queue is declared by the consumer
 	}
 	if src.Queue.DeadLetter != "" {
 		if _, err := conn.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
@@ -131,8 +131,8 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 	return bind(ch, src.QueueName(), src)
 }
 
-// declarePrivate makes a queue that only this connection can use, and that goes
-// with its consumer, and returns the name that the broker gives it. Nobody can guess that.
+// declarePrivate declares a queue that only this connection can use and that goes with its
+// consumer. It returns the name that the broker chose, which nobody can guess.
 func declarePrivate(ch *amqp091.Channel, s adapters.Source) (string, error) {
 	q, err := ch.QueueDeclare("", false, true, true, false, amqp091.Table{"x-queue-type": string(Classic)})
 	if err != nil || s.Kind == adapters.Reply {
@@ -158,8 +158,8 @@ func routingKeys(s adapters.Source) []string {
 	return boundKeys(s)
 }
 
-// boundKeys returns the keys of s as they are bound. RabbitMQ (4.3.5) counts each '#' of a
-// pattern, also those that mean nothing beside another.
+// boundKeys returns the keys of s as they are bound. RabbitMQ (4.3.5) counts every '#' of a
+// pattern, even one that means nothing beside another.
 func boundKeys(s adapters.Source) []string {
 	if s.Kind != adapters.Topic {
 		return s.Keys
@@ -171,7 +171,7 @@ func boundKeys(s adapters.Source) []string {
 	return normal
 }
 
-// declareQueue also reports whether the queue may be new.
+// declareQueue declares a queue, and reports whether it may be new.
 func (conn *connection) declareQueue(ch *amqp091.Channel, name string, q adapters.QueueSpec) (fresh bool, err error) {
 	kind := conn.queueType(name, q)
 	is, err := conn.declareOnce(ch, name, q.AutoDelete, queueArguments(q, kind))
@@ -188,9 +188,9 @@ func (conn *connection) declareQueue(ch *amqp091.Channel, name string, q adapter
 	return false, err
 }
 
-// declareOnce waits for others of this driver that declare the same queue. A
-// quorum queue is known to RabbitMQ (3.10) before it works: whoever is told meanwhile that it exists,
-// and consumes, makes the broker close the connection, and a publish is refused.
+// declareOnce waits for others in this driver that declare the same queue. RabbitMQ (3.10) knows a
+// quorum queue before it works: whoever learns meanwhile that it exists, and consumes from it,
+// makes the broker close the connection, and a publish is refused.
 func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete bool, args amqp091.Table) (q amqp091.Queue, err error) {
 	done, err := conn.supervisor.driver.declaring.lock(conn.ctx, name)
 	if err != nil {
@@ -202,13 +202,13 @@ func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)
 }
 
-// nameLocks are locks, one for each name that is in use.
+// nameLocks are locks, one for each name in use.
 type nameLocks struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // closed when it is no longer
+	held map[string]chan struct{} // closed on unlock
 }
 
-// lock waits for a name, as long as ctx allows, and returns what gives it back.
+// lock locks a name, waiting as long as ctx allows.
 func (n *nameLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
 	for {
 		n.mu.Lock()
@@ -237,11 +237,11 @@ func (n *nameLocks) lock(ctx context.Context, name string) (unlock func(), err e
 	}, nil
 }
 
-// queueArguments are what two declarations of a queue have to agree in.
+// queueArguments returns the arguments in which two declarations of a queue must agree.
 func queueArguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	args := amqp091.Table{"x-queue-type": string(kind)}
 	switch {
-	case kind == Quorum: // and 0 is what a queue without priorities has
+	case kind == Quorum: // minus 0 for a queue without priorities
 		args["x-delivery-limit"] = deliveryLimit - int64(q.MaxPriority)
 	case q.MaxPriority > 0:
 		args["x-max-priority"] = int64(q.MaxPriority)
@@ -260,8 +260,8 @@ func queueArguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 		args["x-dead-letter-exchange"] = ""
 		args["x-dead-letter-routing-key"] = q.DeadLetter
 		if kind == Quorum && (q.MaxLength == 0 || q.Overflow == adapters.RejectPublish) {
-			// A dead letter leaves its queue when the next one has it, not before.
-			// RabbitMQ wants to hear about overflow for that, also without a limit.
+			// A dead letter leaves its queue once the next one has it, not before. For that
+			// RabbitMQ requires an overflow, even without a limit.
 			args["x-dead-letter-strategy"] = "at-least-once"
 			args["x-overflow"] = "reject-publish"
 		}
@@ -269,7 +269,7 @@ func queueArguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	return args
 }
 
-// queueType is the type of a queue, priorities aside.
+// queueType returns the type of a queue without priorities.
 func (c *Config) queueType(q adapters.QueueSpec) QueueType {
 	if q.AutoDelete || c.QueueType == "" && q.MaxLength > 0 && q.Overflow == adapters.RejectPublish {
 		return Classic
@@ -277,7 +277,7 @@ func (c *Config) queueType(q adapters.QueueSpec) QueueType {
 	return cmp.Or(c.QueueType, Quorum)
 }
 
-// queueType is the type that a queue of this name is declared as.
+// queueType returns the type that a queue of this name is declared as.
 func (conn *connection) queueType(name string, q adapters.QueueSpec) QueueType {
 	kind := conn.supervisor.driver.cfg.queueType(q)
 	if kind == Quorum && q.MaxPriority > 0 {
@@ -286,12 +286,12 @@ func (conn *connection) queueType(name string, q adapters.QueueSpec) QueueType {
 	return kind
 }
 
-// milliseconds rounds up: a time to live must not become none.
+// milliseconds rounds up, so that a time to live does not become none.
 func milliseconds(d time.Duration) int64 {
 	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
-// validateSource is s.Validate and what only RabbitMQ minds.
+// validateSource returns what is wrong with s, for any adapter or for RabbitMQ only.
 func validateSource(s adapters.Source) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("amqp: %w", err)
@@ -313,8 +313,8 @@ func sourceName(s adapters.Source) string {
 	return fmt.Sprintf("%s for group %q", s.Endpoint, s.Group)
 }
 
-// rememberDeclared notes what to declare again in the next session, in case that the
-// broker comes back without it.
+// rememberDeclared remembers what to declare again on the next connection, in case the broker comes
+// back without it.
 func (d *Driver) rememberDeclared(s adapters.Source) {
 	if s.Passive {
 		return
@@ -322,7 +322,7 @@ func (d *Driver) rememberDeclared(s adapters.Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.declared) >= maxDeclared {
-		clear(d.declared) // who publishes there finds out, and declares it
+		clear(d.declared) // publishers find out, and declare it
 	}
 	name := sourceName(s)
 	s.Keys = union(boundKeys(s), d.declared[name].Keys) // bindings add up
@@ -335,7 +335,7 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// forgetBindings takes the bindings of s from what is remembered.
+// forgetBindings forgets the bindings of s.
 func (d *Driver) forgetBindings(s adapters.Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -349,8 +349,8 @@ func (d *Driver) forgetBindings(s adapters.Source) {
 	}
 }
 
-// redeclare declares in a new session what was declared before. What fails is
-// logged: whoever uses it gets the error.
+// redeclare declares on a new connection what was declared before. A failure is only logged:
+// whoever uses the source gets the error.
 func (d *Driver) redeclare(conn *connection) {
 	d.mu.Lock()
 	sources := make([]adapters.Source, 0, len(d.declared))

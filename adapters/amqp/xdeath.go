@@ -8,21 +8,21 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 )
 
-// What a dead letter tells in its metadata, as in package memory.
+// Metadata of a dead letter, as in package memory.
 const (
 	metadataDeaths           = "x-death" // newest first: "orders rejected 2, retry expired 1"
 	metadataFirstDeathReason = "x-first-death-reason"
 	metadataFirstDeathQueue  = "x-first-death-queue"
 )
 
-// deathHeaders is what RabbitMQ tells of a dead letter in headers of its own.
+// deathHeaders are the headers that RabbitMQ adds to a dead letter.
 type deathHeaders struct {
-	list                    []any  // one for each queue and reason, the last to have happened first
-	firstQueue, firstReason string // which never change
+	list                    []any  // x-death: one entry for each queue and reason, the latest first
+	firstQueue, firstReason string // these never change
 	lastQueue, lastReason   string // from 4.0 on
 }
 
-// readHeader reads all but the list.
+// readHeader reads all but x-death.
 func (d *deathHeaders) readHeader(name, text string) {
 	switch name {
 	case metadataFirstDeathQueue:
@@ -36,19 +36,19 @@ func (d *deathHeaders) readHeader(name, text string) {
 	}
 }
 
-// deathRecord is how often a message died in one queue for one reason.
+// deathRecord says how often a message died in one queue for one reason.
 type deathRecord struct {
 	queue, reason, exchange string
 	keys                    []any
 	count                   int
-	since                   time.Time // when it did so for the first time, in whole seconds
+	since                   time.Time // the first time, in whole seconds
 }
 
 func (r *deathRecord) matches(queue, reason string) bool {
 	return r.queue == queue && r.reason == reason
 }
 
-// records returns them, the last one first, without the steps of a delay, which nobody died of.
+// records returns the entries of x-death, the latest first, without those of the delay ladder.
 func (d *deathHeaders) records() (all []deathRecord) {
 	for _, item := range d.list {
 		table, _ := item.(amqp091.Table)
@@ -67,9 +67,9 @@ func (d *deathHeaders) records() (all []deathRecord) {
 	return all
 }
 
-// firstOf returns which of all was the first. If that is not said, because the first of all was a step
-// of a delay, it is the one that is the oldest, of several of one second the one that happened most
-// often (a message that goes round has died there once more), and of those the last one.
+// firstOf returns the record of the first death. If no header says which that was, because it was
+// in the delay ladder, it is the oldest record; of several in the same second the one with the
+// highest count (a message that goes round has died there once more), and of those the last one.
 func (d *deathHeaders) firstOf(all []deathRecord) deathRecord {
 	first := all[0]
 	for _, record := range all {
@@ -83,7 +83,7 @@ func (d *deathHeaders) firstOf(all []deathRecord) deathRecord {
 	return first
 }
 
-// addDeathMetadata makes metadata of what RabbitMQ tells.
+// addDeathMetadata makes metadata of what RabbitMQ says.
 func (d *decoder) addDeathMetadata(exchange string) {
 	all := d.deaths.records()
 	if len(all) == 0 {
@@ -96,10 +96,10 @@ func (d *decoder) addDeathMetadata(exchange string) {
 	}
 	d.m.Metadata[metadataDeaths] = strings.Join(texts, ", ")
 	first := d.deaths.firstOf(all)
-	if _, before := d.m.Metadata[metadataFirstDeathQueue]; !before { // it was sent again since
+	if _, before := d.m.Metadata[metadataFirstDeathQueue]; !before { // else it is of an earlier life, before it was sent again
 		d.m.Metadata[metadataFirstDeathReason], d.m.Metadata[metadataFirstDeathQueue] = first.reason, first.queue
 	}
 	if len(first.keys) > 0 && first.exchange != "" && exchange == "" {
-		d.out.Key = text(first.keys[0]) // a dead letter keeps the key that it first came with
+		d.out.Key = text(first.keys[0]) // a dead letter keeps the key that it was first published with
 	}
 }
