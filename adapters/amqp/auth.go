@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Secret is a string that does not show itself: not in any format of fmt, not
-// in JSON, not in a log, and not in a struct that has one somewhere inside.
+// Secret is a string that does not show itself: not in any format of fmt, in JSON, in a log, or in
+// a struct that contains it.
 type Secret struct {
-	reveal func() string // a closure, for reflection looks into unexported strings too
+	reveal func() string // a closure, because reflection can read unexported strings
 }
 
 // NewSecret wraps s.
@@ -25,8 +25,7 @@ func (s Secret) Reveal() string {
 
 const redacted = "[redacted]"
 
-// String, GoString, Format, MarshalText, MarshalJSON and LogValue all say
-// that there is something to hide, and no more.
+// String, GoString, Format, MarshalText, MarshalJSON and LogValue all return a placeholder.
 func (Secret) String() string               { return redacted }
 func (Secret) GoString() string             { return redacted }
 func (Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) }
@@ -34,18 +33,18 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
-// Credentials is what to log in with.
+// Credentials are what a client logs in with.
 type Credentials struct {
 	Username string
 	Password Secret // or a token
 
-	// Expires is until when the password is good; the zero time: for good. Before it ends,
-	// [Config].Credentials is asked again, and each connection is told the new one.
+	// Expires is when the password expires; the zero time means never. Before that
+	// [Config].Credentials is called again, and each open connection is told the new password.
 	Expires time.Time
 }
 
-// saslPlain is SASL PLAIN. It is a type of our own because amqp091's are structs
-// with the password in plain view, and are kept by the connection.
+// saslPlain is SASL PLAIN. amqp091's own type holds the password in plain view for as long as the
+// connection lasts.
 type saslPlain Credentials
 
 func (*saslPlain) Mechanism() string { return "PLAIN" }
@@ -53,7 +52,7 @@ func (p *saslPlain) Response() string {
 	return "\x00" + p.Username + "\x00" + p.Password.Reveal()
 }
 
-// saslExternal is SASL EXTERNAL: the client certificate says who it is.
+// saslExternal is SASL EXTERNAL: the client certificate says who the user is.
 type saslExternal struct{}
 
 func (saslExternal) Mechanism() string { return "EXTERNAL" }

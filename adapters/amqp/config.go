@@ -15,104 +15,95 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// QueueType is the kind of queue that durable queues are declared as.
+// QueueType is the type that durable queues are declared as.
 type QueueType string
 
 const (
-	// Quorum queues are replicated where the broker is a cluster, and survive
-	// the loss of a node.
+	// Quorum queues are replicated where the broker is a cluster, and survive the loss of a node.
 	Quorum QueueType = "quorum"
 
 	// Classic queues live on one node.
 	Classic QueueType = "classic"
 )
 
-// Config says how to reach a broker and what to do there. The zero value of
-// every field but Addresses is a good choice.
+// Config says how to reach a broker and how to use it. The zero value of every field but Addresses
+// is a good choice.
 type Config struct {
-	// Addresses are the nodes of one broker, as host:port or host. They are tried
-	// in turn.
+	// Addresses are the nodes of one broker, as host:port or host. They are tried in turn.
 	Addresses []string
 
-	// Resolve returns the addresses in place of Addresses, where they change. It is asked at every
-	// connect.
+	// Resolve, if set, returns the addresses in place of Addresses. It is called at every connect.
 	Resolve func(context.Context) ([]string, error)
 
 	VHost string // "/" if empty
 
-	// TLS turns TLS on. The broker's certificate is verified against the name in
-	// the address unless the config says otherwise, and nothing below TLS 1.2 is
-	// spoken. The config is copied.
+	// TLS turns TLS on. The broker's certificate is verified against the name in the address unless
+	// the config says otherwise, and the version is TLS 1.2 at least. The config is copied.
 	TLS *tls.Config
 
-	// Credentials is asked at every connect, and before what it returned last expires: a connection that is
-	// up is then told the new password (connection.update-secret), and goes on. Its user
-	// stays the same.
-	// Without it a client certificate logs in (SASL EXTERNAL) if there is one,
-	// and guest otherwise, which RabbitMQ takes from the same machine only.
+	// Credentials is called at every connect, and again before the credentials expire: an open
+	// connection is then told the new password (connection.update-secret) and stays open. The user
+	// must stay the same. Without Credentials a client certificate logs in (SASL EXTERNAL) if there
+	// is one, and otherwise guest, which RabbitMQ accepts from the same machine only.
 	Credentials func(context.Context) (Credentials, error)
 
-	// AllowInsecure names the hosts to which the password may go without TLS.
-	// Without it that is refused, but for the loopback.
+	// AllowInsecure names the hosts to which the password may be sent without TLS. To all others,
+	// except the loopback, it is not.
 	AllowInsecure []string
 
-	// RetryConnect makes Connect try as long as its ctx allows, for a broker that is not there yet;
-	// one that refuses the login three times in a row is there. Without it
-	// Connect tries each address once.
+	// RetryConnect makes Connect wait for a broker that is not up yet, as long as ctx allows. A
+	// broker that refuses the login three times in a row is up. Without it Connect tries each
+	// address once.
 	RetryConnect bool
 
-	// Management is the URL of the broker's management API, as "https://broker.example.com:15671":
-	// what AMQP has no word for is asked there, see Driver.Inspect, Queues and Bindings. Without it
-	// that is refused, or unknown. TLS holds for it, too, and so does AllowInsecure. It is asked only
-	// by these methods, each time anew.
+	// Management is the URL of the broker's management API, as in
+	// "https://broker.example.com:15671". It is asked for what AMQP does not say: see Driver.Inspect,
+	// Queues and Bindings, which are otherwise unsupported, or leave that out. TLS and AllowInsecure
+	// apply to it, too. Only these methods use it, with a new request each time.
 	Management string
 
-	// ManagementCredentials is asked at each request to the management API. Without it Credentials
-	// is, or it is guest. The user needs the tag management.
+	// ManagementCredentials is called for each request to the management API. Without it that is
+	// Credentials, or guest. The user needs the tag management.
 	ManagementCredentials func(context.Context) (Credentials, error)
 
-	Name string // of the connection, as the broker's tools show it
+	Name string // of the connection, as shown by the broker's tools
 
-	// Heartbeat is how often each side shows that it is alive (10 s). A broker
-	// that does not is given up after one and a half times that.
+	// Heartbeat is how often each side shows that it is alive (10 s). A broker that is silent for
+	// one and a half times as long is given up.
 	Heartbeat time.Duration
 
-	WriteTimeout time.Duration // for written bytes to leave (15 s); suspended while the broker blocks publishers
-	DialTimeout  time.Duration // for one address, login included (10 s)
-	BackoffMin   time.Duration // between attempts to reconnect: the first (100 ms)
-	BackoffMax   time.Duration // and the longest (5 s); where the broker refuses the login, six times that
+	WriteTimeout time.Duration // for buffered bytes to be written (15 s); suspended while the broker blocks publishers
+	DialTimeout  time.Duration // for connecting to one address, login included (10 s)
+	BackoffMin   time.Duration // the first wait between attempts to reconnect (100 ms)
+	BackoffMax   time.Duration // the longest wait (5 s); six times that after a refused login
 
-	// QueueType of durable queues. Without it they are quorum queues, except
-	// those with a MaxLength that refuses publishes: a quorum queue takes some messages more than its
-	// limit, and once full refuses until a fifth of it is free. Quorum makes
-	// those quorum queues as well, and Classic makes all of them classic but those in which
-	// delayed messages wait. Auto-delete
-	// queues and private ones are classic in any case, and those with priorities before RabbitMQ
-	// 4.3, or with more than 31, which has them no other way.
+	// QueueType is the type of durable queues. The default is quorum, except for queues with a
+	// MaxLength that refuse publishes: a quorum queue exceeds its limit by some messages, and once
+	// full refuses until a fifth of it is free. Quorum makes those quorum queues, too; Classic
+	// makes all queues classic except those in which delayed messages wait. Auto-delete and private
+	// queues are always classic, and so are queues with priorities before RabbitMQ 4.3, or with
+	// more than 31 of them, because RabbitMQ has no others.
 	QueueType QueueType
 
-	MaxBody     int // bytes (16 MiB, the default limit of RabbitMQ 4)
-	MaxInFlight int // publishes without an answer yet, of the driver (1024); the next one waits
+	MaxBody     int // largest payload in bytes (16 MiB, the default limit of RabbitMQ 4)
+	MaxInFlight int // publishes of the driver without a confirm (1024); the next one waits
 
-	// WatermillUUID sends each message's id a second time, as the header
-	// _watermill_message_uuid: for receivers that use watermill-amqp, which knows an
-	// id from nowhere else, and has "" without it. A small message then takes the
-	// broker a tenth longer. What watermill-amqp sends is understood in any case.
+	// WatermillUUID sends each message's id a second time, in the header _watermill_message_uuid,
+	// for receivers that use watermill-amqp, which looks for an id there only. A small message then
+	// takes the broker a tenth longer. Messages from watermill-amqp are understood in any case.
 	WatermillUUID bool
 
-	// AllowReplyTo reports whether a message may be published to Endpoint{Reply,
-	// address}, beside direct reply addresses and server-named queues: an address is the name of a queue, or an
-	// exchange that exists and a routing key, as in "answers/orders". The address of an answer is
-	// the caller's choice: whoever may send a request could otherwise have it
-	// published to any queue.
+	// AllowReplyTo reports whether a message may be published to Endpoint{Reply, address}, besides
+	// direct reply addresses and server-named queues. An address is the name of a queue, or an
+	// existing exchange and a routing key, as in "answers/orders". It is the caller's choice:
+	// whoever may send a request could otherwise have the reply published to any queue.
 	AllowReplyTo func(address string) bool
 
-	Logger  *slog.Logger // without it that of the bus, see Driver.SetLogger, and nothing is logged without that
-	OnEvent func(Event)  // called as it happens; must not block
+	Logger  *slog.Logger // default: the bus's, see Driver.SetLogger; without that nothing is logged
+	OnEvent func(Event)  // called when something happens; must not block
 }
 
-// withDefaults returns a copy with defaults in place of zero values, or says what is
-// wrong.
+// withDefaults returns a copy of c with defaults for zero values, or what is wrong with c.
 func (c Config) withDefaults() (Config, error) {
 	c.VHost = cmp.Or(c.VHost, "/")
 	c.Name = cmp.Or(c.Name, "motif")
@@ -159,7 +150,7 @@ func (c *Config) validate() error {
 	return c.checkAddresses(c.Addresses)
 }
 
-// checkAddresses completes addresses, or says what is wrong with one.
+// checkAddresses adds missing ports to addresses, or returns what is wrong with one.
 func (c *Config) checkAddresses(addresses []string) error {
 	for i, address := range addresses {
 		host, port, err := c.splitAddress(address)
@@ -174,7 +165,7 @@ func (c *Config) checkAddresses(addresses []string) error {
 	return nil
 }
 
-// addresses returns the nodes that there are now.
+// addresses returns the current nodes.
 func (c *Config) addresses(ctx context.Context) ([]string, error) {
 	if c.Resolve == nil {
 		return c.Addresses, nil
@@ -190,8 +181,8 @@ func (c *Config) addresses(ctx context.Context) ([]string, error) {
 	return addresses, c.checkAddresses(addresses)
 }
 
-// splitAddress takes an address apart. It quotes nothing of what it does not
-// understand, for that may be a URL with a password.
+// splitAddress splits an address into host and port. Its errors quote nothing that it does not
+// understand, which may be a URL with a password.
 func (c *Config) splitAddress(address string) (host, port string, err error) {
 	host, port = address, ""
 	if strings.Contains(address, ":") && (!strings.HasPrefix(address, "[") || !strings.HasSuffix(address, "]")) {
@@ -216,7 +207,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// hasCertificate reports whether the client has one to log in with.
+// hasCertificate reports whether there is a client certificate to log in with.
 func (c *Config) hasCertificate() bool {
 	return c.TLS != nil && (len(c.TLS.Certificates) > 0 || c.TLS.GetClientCertificate != nil)
 }

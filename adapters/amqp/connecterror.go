@@ -19,8 +19,8 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// connectError is why a connection could not be made, in one line: what was found there, and what to
-// do about it. What it was made of stays in its chain.
+// connectError says in one line why a connection could not be made: what was found, and what to do.
+// It wraps what it was made of.
 type connectError struct {
 	address  string
 	sentinel error
@@ -34,7 +34,7 @@ func (e *connectError) Error() string {
 
 func (e *connectError) Unwrap() []error { return []error{e.sentinel, e.err} }
 
-// joinedErrors joins the failures of several addresses in one line.
+// joinedErrors are the failures of several addresses, in one line.
 type joinedErrors []error
 
 func (s joinedErrors) Error() string {
@@ -49,7 +49,7 @@ func (s joinedErrors) Unwrap() []error { return s }
 
 const usualPorts = "RabbitMQ's port is 5672, or 5671 with TLS"
 
-// explain makes a noContact of why there is no connection. heard is what the other side said first.
+// explain makes a connectError of err. heard is what the server sent first.
 func (c *Config) explain(err error, address, user, heard string) error {
 	text := c.diagnose(err, heard)
 	e := &connectError{address, adapters.ErrUnavailable, strings.ReplaceAll(text, "\n", " "), err}
@@ -62,8 +62,8 @@ func (c *Config) explain(err error, address, user, heard string) error {
 	return e
 }
 
-// probeHTTP makes a server say something that waits for the end of a line, as an HTTP server does, and
-// returns the first bytes of that. RabbitMQ would not mind.
+// probeHTTP returns the first bytes of a server that answers to a line, as HTTP servers do. It does
+// RabbitMQ no harm.
 func (c *Config) probeHTTP(ctx context.Context, address string) string {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
@@ -91,16 +91,16 @@ func (c *Config) diagnose(err error, heard string) string {
 	switch {
 	case strings.HasPrefix(heard, "HTTP/"):
 		return "an HTTP server answers there: " + usualPorts + "; 15672 is the one of its web pages"
-	case len(heard) > 1 && (heard[0] == 0x15 || heard[0] == 0x16) && heard[1] == 3: // an alert, a handshake
+	case len(heard) > 1 && (heard[0] == 0x15 || heard[0] == 0x16) && heard[1] == 3: // a TLS alert or handshake
 		return "TLS is spoken there: use amqps://"
 	case strings.HasPrefix(heard, frame.ProtocolHeader):
 		return fmt.Sprintf("the server speaks AMQP, but not 0-9-1 (it says %q): RabbitMQ does", heard)
 	case heard != "" && heard[0] != frame.TypeMethod:
 		return fmt.Sprintf("what answers there does not speak AMQP (it says %q): %s", heard, usualPorts)
 	case isA[*x509.UnknownAuthorityError](err) || isA[x509.UnknownAuthorityError](err):
-		return said + ": say whom to trust, with ca_file=... in the URL"
+		return said + ": name the authorities to trust, with ca_file=... in the URL"
 	case isA[x509.HostnameError](err):
-		return said + ": say who it is, with server_name=... in the URL, if it is the right one"
+		return said + ": if it is the right broker, name it with server_name=... in the URL"
 	case strings.Contains(said, "remote error: tls: ") && strings.Contains(said, "certificate"):
 		return said + ": does the broker want a client certificate (cert_file=... and key_file=... in the URL)?"
 	case isA[*net.DNSError](err):
@@ -112,12 +112,12 @@ func (c *Config) diagnose(err error, heard string) string {
 	case heard == "" && isTimeout(err):
 		return said + ": something accepts connections there and says nothing: " + usualPorts
 	case heard == "" && (errors.Is(err, io.EOF) || errors.Is(err, amqp091.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || isA[*amqp091.Error](err)):
-		return "the connection was closed without a word: is RabbitMQ there, and ready? If TLS is spoken there, use amqps://; " + usualPorts
+		return "the connection was closed at once: is RabbitMQ there, and ready? If TLS is spoken there, use amqps://; " + usualPorts
 	}
 	return said
 }
 
-// loginHint says why a broker lets nobody in.
+// loginHint says why a broker refused the login.
 func (c *Config) loginHint(err error, address, user string) string {
 	said := strings.ReplaceAll(err.Error(), "\n", " ")
 	e, _ := errors.AsType[*amqp091.Error](err)

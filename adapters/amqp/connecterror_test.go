@@ -82,7 +82,7 @@ func TestFirstContact(t *testing.T) {
 		"a TLS alert":                  {"amqp://" + standIn(t, "\x15\x03\x03\x00\x02\x02\x0a"), adapters.ErrUnavailable, "TLS is spoken there: use amqps://"},
 		"a port without TLS":           {"amqps://" + at, adapters.ErrUnavailable, "no TLS is spoken there: use amqp://"},
 		"a silent port":                {"amqp://" + standIn(t, ""), adapters.ErrUnavailable, "accepts connections there and says nothing: RabbitMQ's port is 5672"},
-		"a port that hangs up":         {"amqp://" + standIn(t, "bye"), adapters.ErrUnavailable, "closed without a word: is RabbitMQ there, and ready?"},
+		"a port that hangs up":         {"amqp://" + standIn(t, "bye"), adapters.ErrUnavailable, "closed at once: is RabbitMQ there, and ready?"},
 		"AMQP 1.0":                     {"amqp://" + standIn(t, "AMQP\x00\x01\x00\x00"), adapters.ErrUnavailable, "speaks AMQP, but not 0-9-1"},
 		"SSH":                          {"amqp://" + standIn(t, "SSH-2.0-OpenSSH_9.2\r\n"), adapters.ErrUnavailable, `does not speak AMQP (it says "SSH-2.0-")`},
 		"a name that is none":          {"amqp://nowhere.invalid?insecure_host=nowhere.invalid", adapters.ErrUnavailable, "is the name of the host right"},

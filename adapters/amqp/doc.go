@@ -2,18 +2,18 @@
 //
 //	driver, err := adapters.Open(ctx, "amqps://user:password@broker.example.com/shop")
 //
-// A [Driver] has every ability. It connects again by itself, for ever, and
-// then declares and subscribes again; what was in hand by then can no longer
-// be settled, and says so.
+// A [Driver] has every ability. It reconnects by itself until it is closed, and then declares and
+// subscribes again. What was in hand when a connection was lost can no longer be settled, and
+// settling it says so.
 //
 // # URLs
 //
 //	amqp://user:password@host:port/vhost?parameters
 //	amqps://...
 //
-// The port is 5672, or 5671 with TLS, the vhost "/" if there is none, and
-// without a user it is guest, or whom the client certificate names. A password goes without
-// TLS to the loopback only, unless its host is named. Parameters:
+// The default port is 5672, or 5671 with TLS, and the default vhost "/". Without a user it is the
+// one that the client certificate names, or else guest. Without TLS a password is sent to the
+// loopback only, and to hosts that are named. Parameters:
 //
 //	address=host:port    another node of the same broker; any number of them
 //	management=https://host:15671   the management API, see Config.Management
@@ -22,35 +22,94 @@
 //	queue_type=classic   see Config.QueueType
 //	watermill_uuid=true  see Config.WatermillUUID
 //	insecure_host=host   allows a login without TLS at that host; any number of them
-//	retry_connect=true   waits for a broker that is not there yet, as long as the ctx of Open allows
-//	ca_file=...          whom to trust, instead of the system's authorities
+//	retry_connect=true   waits for a broker that is not up yet, as long as the ctx of Open allows
+//	ca_file=...          the authorities to trust, instead of the system's
 //	server_name=...      the name that the broker's certificate must have
 //	cert_file=..., key_file=...   the client's own certificate
 //
-// Other parameters are refused. [Config] has more, and [Connect] takes it; so
-// does [ParseURL] for what is in a URL.
+// Other parameters are refused. [Config] has more settings; [Connect] takes one, and [ParseURL]
+// makes one from a URL.
 //
 // # Delivery semantics
 //
-// At least once: Publish returns nil when RabbitMQ has confirmed the message.
-// What is special:
+// At least once: Publish returns nil when RabbitMQ has confirmed the message. Some things are
+// particular to RabbitMQ.
 //
-//   - Durable queues are quorum queues, with exceptions that [Config].QueueType
-//     lists. No queue is ever declared that RabbitMQ 4 refuses.
-//   - Priorities count in queues with a MaxPriority: quorum queues from RabbitMQ 4.3 on, if it is at
-//     most 31, else classic. One that was declared before an upgrade is used as it is. What
-//     is published to a queue counts as its MaxPriority at most, or as 0 if that is 0, where the driver
-//     has declared or consumed it itself; of a Passive one, or somebody else's, it knows nothing, and
-//     sends the priority as it is. So it does through an exchange.
-//   - Exchanges are durable, and stay. One that somebody else declared otherwise
-//     is used as it stands if its kind is right.
-//   - A publish that waits for its confirm when the session is lost, or ctx
-//     ends, is ErrUnconfirmed. One that waits for a session, or for room, or while the
-//     broker blocks publishers, is ErrUnavailable: it was not sent.
-//   - Settling does not wait for the broker: an acknowledgement goes to it at most a
-//     millisecond later, together with others, and sooner if it holds up deliveries.
-//   - How often a queue delivers a message is not limited by RabbitMQ (x-delivery-limit is
-//     2147483647), which counts shutdowns, too: package patterns has a limit for lost workers.
+// Queues and exchanges:
+//
+//   - Durable queues are quorum queues, with the exceptions that [Config].QueueType lists. No queue
+//     is declared that RabbitMQ 4 refuses.
+//   - Exchanges are durable, and are never deleted. One that somebody else declared with other
+//     properties is used as it stands if its kind is right.
+//   - Priorities count in queues with a MaxPriority: a quorum queue from RabbitMQ 4.3 on if that is
+//     at most 31, else a classic one. A queue that was declared before an upgrade is used as it is.
+//     A message to a queue that this driver has declared or consumed counts as the queue's
+//     MaxPriority at most, which may be 0. For other queues, Passive ones and exchanges the
+//     priority is sent as it is.
+//   - A declaration takes several steps: one that is refused with ErrMismatch may have made the
+//     exchange and the dead-letter queue, but has not changed what existed.
+//   - RabbitMQ knows a quorum queue before it works, and closes the connection of a client that
+//     consumes from it then. This driver declares a queue once at a time, and gives one that may be
+//     new to another process 50 ms (before 4.3, 150 ms, and more where declarations take long). A
+//     connection that is lost all the same, which is rare, comes back.
+//   - Dead letters of quorum queues are moved at least once: a letter leaves its queue when the
+//     next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues, nor
+//     together with DropHead: there a node that is lost in between loses the letter.
+//   - A classic queue with a MaxLength that refuses publishes may hold more than its limit when its
+//     node starts, messages in hand included. It then drops the oldest, or dead-letters them, as
+//     RabbitMQ (3.10) does.
+//
+// Publishing:
+//
+//   - A publish that waits for its confirm when the connection is lost, or when ctx ends, is
+//     ErrUnconfirmed. One that waits for a connection, for room, or for a broker that blocks
+//     publishers is ErrUnavailable: it was not sent.
+//   - The first publish to a queue on a connection goes alone: the next ones wait for its confirm.
+//   - Publishing takes the right to write only. An exchange, or the queues of a delay, that may not
+//     be declared are used as they stand. If they are missing, that is ErrAccess.
+//   - A publish for which RabbitMQ would close the channel or the connection is refused with
+//     ErrInvalid: a TTL over 49 days, metadata larger than a frame.
+//   - What RabbitMQ closes the channel for nevertheless fails that publish only, with
+//     [adapters.ErrTooLarge], [ErrAccess] or ErrInvalid: the first publish to an exchange, and a
+//     message larger than any before it on the connection, go alone on their channel until RabbitMQ
+//     has processed them. A size limit is remembered for the connection, a missing right for 10 s.
+//     When a right is taken away, publishes that were behind the refused one are ErrUnavailable
+//     with PublishAsync, and sent again otherwise.
+//   - A message that RabbitMQ nacks is sent again a few times within a second before it is
+//     ErrNacked, unless the driver has declared its queue with a MaxLength, or sending again did
+//     not help within the last minute. So queues that are new, or going away, are not noticed: what
+//     is sent to a private queue or reply address that is gone is dropped, or ErrUnroutable if it
+//     is Mandatory.
+//   - Sending again to a queue makes no second copy. An exchange may have put the message into
+//     other queues before; RabbitMQ (4.3) nacks it for the moment in which a subscriber is cut off.
+//     The second copy is marked as Redelivered, may come later than messages published after it,
+//     and is counted in [Health].Resent. In a batch, or with PublishAsync, a nack of a queue that
+//     worked before is final at once, to keep the order, and what is beyond 64 MiB in flight with
+//     PublishAsync is not sent again.
+//   - A reply goes to direct reply addresses and server-named queues only, unless
+//     [Config].AllowReplyTo allows more: the address is the caller's choice.
+//   - What is sent to a direct reply address that is gone is dropped, even if it is Mandatory, for
+//     RabbitMQ does not tell. An address that cannot be parsed is ErrInvalid, because RabbitMQ (up
+//     to 4.0) closes the connection for it. Before 3.12 it also does so for the address of a caller
+//     whose node is down, and for one that was forged with care. Replies to such addresses have no
+//     TTL: they wait in no queue.
+//
+// Delays and TTL:
+//
+//   - A delay is rounded up to a tenth of a second, and each step of the way adds a few hundredths.
+//     TTL does not count while the message is delayed, nor afterwards, because RabbitMQ cannot
+//     restore it: only the receiver is told. A reply cannot be delayed.
+//   - If a queue is full when a delayed message is due, the message arrives within 3 minutes of
+//     there being room, or, if the queue's node is starting just then, of its being up. Meanwhile
+//     other messages delayed to the same queue or exchange may wait, too, and nothing else. A
+//     message that has nowhere to go when it is due is dropped.
+//
+// Receiving:
+//
+//   - Settling does not wait for the broker: an acknowledgement is sent at most a millisecond
+//     later, together with others, and sooner if it holds up deliveries.
+//   - RabbitMQ does not limit how often a message is delivered (x-delivery-limit is 2147483647),
+//     because it counts shutdowns, too: package patterns has a limit for lost workers.
 //     Delivery.Returned is RabbitMQ's own count for quorum queues, and -1 for classic ones.
 //   - Browse has to take messages, and gives them back at once: each counts as returned once more
 //     (Delivery.Returned), which before RabbitMQ 4.3 counts against the delivery limit of a queue
@@ -61,82 +120,43 @@
 //     process dies, more than 32 come back in any order.
 //   - Inspect tells of Oldest for classic queues only: RabbitMQ knows no timestamps of quorum queues.
 //   - Delete looks at the conditions first, and then deletes: quorum queues know none.
-//   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes, unless an
-//     operator says otherwise) comes back, and with it all that its subscription holds: that is
+//   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes unless an
+//     operator says otherwise) is taken back, and with it all that its subscription holds: that is
 //     [adapters.ErrConsumerTimeout] and an [Event] of kind TimedOut. The subscription goes on, on
-//     another channel. What a consumer holds whose node of a cluster dies comes back after 60 s
-//     on RabbitMQ 4.3 (consumer_disconnected_timeout, a setting, policy or queue argument of
-//     the operator's), and at once before. RabbitMQ 4.3 has no such timeout for classic queues, and for quorum
-//     queues that of Source.HoldTime, if it is set.
-//   - Dead letters of quorum queues are moved at least once: a letter leaves
-//     its queue when the next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues,
-//     nor together with DropHead, where a node that is lost in between loses it.
-//   - A delay is rounded up to a tenth of a second, and a few hundredths are
-//     added by each step of the way. TTL does not count while the message waits,
-//     nor afterwards: RabbitMQ cannot give it back. It is only told to the receiver. An
-//     answer cannot be delayed.
-//   - A queue that is full when a delayed message is due gets it within 3
-//     minutes of there being room, or, if its node is starting just then, of its being up. Meanwhile what is delayed to the same queue (or, if it
-//     was sent to an exchange, to that) may wait, too, and nothing else. What has nowhere to go when it is due is dropped.
-//   - A publish is refused, with ErrInvalid, that RabbitMQ would close the
-//     channel or connection for: TTL over 49 days, metadata larger than a frame.
-//   - What RabbitMQ closes the channel for all the same ends that publish alone, with
-//     [adapters.ErrTooLarge], [ErrAccess] or ErrInvalid: the first to an exchange, and a message that is larger
-//     than all before in a session, go alone on their channel until RabbitMQ has come to them. A limit of the size is
-//     remembered for the session, a right that is missing for 10 s. Of others in flight when a right is taken away, those
-//     that were behind it are ErrUnavailable with PublishAsync, and sent again otherwise.
-//   - To publish takes the right to write alone. An exchange, or the way of a delay, that may not be declared is used
-//     as it stands; what is missing and may not be declared is ErrAccess.
-//   - What RabbitMQ closes the connection for is tried once more, with a connection of its own where others could
-//     suffer again, and ends with RabbitMQ's reason: ErrUnsupported, ErrInvalid or [ErrLimit]. A stream is ErrUnsupported
-//     for Subscribe and Get, before that.
-//   - What passes is [ErrInUse] (another consumes a queue exclusively, or owns it) or [ErrLimit] (of
-//     connections, channels or queues), which are ErrUnavailable. Subscribe says so; a subscription that was there before is
-//     tried again. Where a user may have few channels, publishes share them.
-//   - An answer goes to direct reply addresses and server-named queues only, unless
-//     [Config].AllowReplyTo has more: the address is the caller's choice.
-//   - What is sent to a direct reply address that is gone is dropped, also if it is
-//     Mandatory: RabbitMQ does not tell. One that cannot be read as such is ErrInvalid:
-//     RabbitMQ (up to 4.0) closes the connection for it. Before 3.12 it does so, too, for the
-//     address of a caller whose node is down, or that was made up with care. Answers there
-//     have no TTL: they wait in no queue.
-//   - What RabbitMQ refuses is sent again a few times within a second before it is ErrNacked, unless
-//     the queue has a MaxLength that the driver has declared, and after that was in vain, for a
-//     minute. So queues that are new, and those that are going, are not noticed: what is sent to a
-//     private queue or reply address that is gone is dropped, or ErrUnroutable if it is Mandatory. It makes
-//     no second copy where it was for a queue. An exchange may have put a message into others
-//     before; RabbitMQ (4.3) refuses it for the moment in which a subscriber is cut off. The second copy is marked as
-//     Redelivered, may come later than what was published after it, and is counted: [Health].Again. For
-//     a batch or PublishAsync a queue that was good before is believed at once, to keep the
-//     order; and what is PublishAsync beyond 64 MiB in flight is not sent again.
-//   - The first publish to a queue in a session goes alone: the next ones wait for its confirm.
-//   - RabbitMQ knows a quorum queue before it works, and closes the connection of who consumes it then. This
-//     driver declares a queue once at a time, and gives one that may be new to another process 50 ms
-//     (before 4.3: 150, and more where declarations take long). The rare connection that is lost all the same comes back.
-//   - Stop and Close take private subscriptions from their exchange before they go.
+//     another channel. RabbitMQ 4.3 has no such timeout for classic queues; for quorum queues it is
+//     Source.HoldTime if that is set.
+//   - When a node of a cluster dies, RabbitMQ 4.3 returns what its consumers hold after 60 s
+//     (consumer_disconnected_timeout, a setting, policy or queue argument of the operator's), and
+//     earlier versions return it at once.
+//   - Stop and Close unbind private subscriptions from their exchange first.
 //   - Subscriptions to a queue that is deleted are told, and begin again 50 ms later. Where
-//     somebody makes the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,
-//     or to a quorum queue, and drop what it delivers to it: that comes after a reconnect.
-//   - A declaration takes steps: one that is refused with ErrMismatch may have made the
-//     exchange and the dead-letter queue, but has not changed what there was.
-//   - A queue with a MaxLength that refuses publishes, of classic type, which holds more than that
-//     when its node starts, in hand included, drops its oldest messages then (or
-//     dead-letters them), as RabbitMQ (3.10) does.
-//   - A broker that is older than RabbitMQ 3.10, or is none, is logged, and an Event, once. On 4.2.6 and
-//     4.3.0 Passive takes the right to configure. What a broker has turned off, such as a
-//     type of queue, is ErrUnsupported.
-//   - What the broker refuses to this user is [ErrAccess]. A subscription that
-//     may not be declared again after a reconnect ends with it; a login is tried again.
+//     somebody declares the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,
+//     or one to a quorum queue, and drop what it delivers to it: those messages come after a
+//     reconnect.
+//
+// Errors:
+//
+//   - An operation that RabbitMQ closes the connection for is tried once more, on a connection of
+//     its own where others could suffer again, and fails with RabbitMQ's reason: ErrUnsupported,
+//     ErrInvalid or [ErrLimit]. Subscribe to, or Get from, a stream is ErrUnsupported before that.
+//   - Transient errors are [ErrInUse] (another client owns a queue, or consumes from it
+//     exclusively) and [ErrLimit] (of connections, channels or queues). Both are ErrUnavailable.
+//     Subscribe returns them; an existing subscription is tried again. Where a user may have few
+//     channels, publishes share them.
+//   - What the broker refuses this user is [ErrAccess]. A subscription that may not be declared
+//     again after a reconnect ends with it; a login is tried again.
+//   - A broker that is older than RabbitMQ 3.10, or not RabbitMQ, is reported once, in the log and
+//     as an Event. On 4.2.6 and 4.3.0 Passive takes the right to configure. What a broker has
+//     turned off, such as a type of queue, is ErrUnsupported.
 //
 // # Wire format
 //
-// A queue is a queue of its name, reached through the default exchange; a group's is called
-// name:group. Private ones and Reply sources are exclusive queues named by the broker;
-// ReceiveReplies takes direct reply-to.
-// The message is an AMQP message: UUID is message-id, Payload the body,
-// Metadata headers of text, and Properties the properties of the same names
-// (TTL is expiration, Transient delivery-mode 1). Timestamps are of whole seconds. Headers
-// that are added, always as text:
+// A queue of the seam is a queue of the same name, reached through the default exchange; a group's
+// queue is called name:group. Private queues and Reply sources are exclusive queues named by the
+// broker; ReceiveReplies uses direct reply-to. A message is an AMQP message: UUID is the
+// message-id, Payload the body, Metadata headers that are strings, and Properties the properties of
+// the same names (TTL is expiration, Transient delivery-mode 1). Timestamps are in whole seconds.
+// Headers that are added, always as strings:
 //
 //	_watermill_message_uuid   the UUID again, where watermill-amqp has it: see Config.WatermillUUID
 //	motif-attempt             Properties.Attempt, from 2 on
@@ -149,18 +169,19 @@
 //	motif-user-id             the user_id of a message of another user's that is sent on
 //	motif-metadata-...        metadata whose own name would mean something: x-..., CC, BCC, and the names above
 //
-// What others send is taken as it is: without a message-id the UUID is that of
-// watermill-amqp, or "", and headers of other types are rendered as text, tables and
-// arrays as JSON. Published again with its Properties it goes on as it came, byte by byte, in all that was not
-// changed: Properties.Foreign has the rest. What the broker would act on again does not (CC, x-death,
-// another user's user_id). x-death tells where a message died, as in package memory. Messages that wait for
-// their Delay are in quorum queues motif.delay.00 to 24, whatever the QueueType, and then in one
-// for each destination, motif.delay.queue.NAME or motif.delay.exchange.NAME. They are
-// declared when they are first needed, together with exchanges; nothing deletes them.
+// Other programs' messages are taken as they are: without a message-id the UUID is that of
+// watermill-amqp, or "", and headers of other types are formatted as strings, tables and arrays as
+// JSON. Published again with its Properties, such a message goes on as it came, byte by byte,
+// except for what was changed: Properties.Foreign holds the rest. What the broker would act on
+// again is left out (CC, x-death, another user's user_id). x-death says where a message died, as in
+// package memory. Delayed messages wait in quorum queues motif.delay.00 to 24, whatever the
+// QueueType, and then in one queue for each destination, motif.delay.queue.NAME or
+// motif.delay.exchange.NAME. These are declared, together with exchanges, when they are first
+// needed, and never deleted.
 //
 // # Escape hatches
 //
-// [Driver.Do] runs a function with an *amqp091.Channel. errors.As finds the
-// *amqp091.Error behind a failure, also in the cause of a message's context.
-// [Driver.Health] and [Config].OnEvent tell about connections.
+// [Driver.Do] runs a function with an *amqp091.Channel. errors.As finds the *amqp091.Error behind a
+// failure, also in the cause of a message's context. [Driver.Health] and [Config].OnEvent report on
+// connections.
 package amqp

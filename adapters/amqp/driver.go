@@ -15,8 +15,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every ability (those to list
-// queues and bindings where [Config].Management is set), and an AsyncPublisher, ReplyReceiver, Getter,
+// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every ability (listing queues
+// and bindings where [Config].Management is set), and an AsyncPublisher, ReplyReceiver, Getter,
 // Unbinder and Inspector.
 type Driver struct {
 	cfg        Config
@@ -24,29 +24,29 @@ type Driver struct {
 
 	ctx    context.Context // ends when Close begins to close connections
 	stop   context.CancelFunc
-	killed context.Context // ends when it has waited long enough for that
+	killed context.Context // ends when Close no longer waits for that
 	kill   context.CancelFunc
 
 	publisher      *supervisor
-	dedicatedSlots chan struct{} // a place for each link that is for one operation
-	channelMax     atomic.Int32  // that a connection may have, as of the last one
-	inFlight       chan struct{} // a place for each publish without an answer
+	dedicatedSlots chan struct{} // a place for each supervisor that is for one suspect
+	channelMax     atomic.Int32  // channels that a connection may have, as negotiated last
+	inFlight       chan struct{} // a place for each publish without a confirm
 	nackRetries    *nackRetries
 
-	publishChannelLimit atomic.Int32 // for publishing, as far as a limit is known that the connection does not tell; 0: none is
+	publishChannelLimit atomic.Int32 // channels on the publishing connection, where the broker was found to allow fewer than it negotiates; else 0
 
 	declareTook atomic.Int64 // a time.Duration
-	declaring   nameLocks    // queues that are being declared
+	declaring   nameLocks    // names of queues that are being declared
 	tasks       *kit.Tasks   // all goroutines
 
 	mu             sync.Mutex
-	closing        bool // no new work
+	closing        bool // no new operations
 	consumers      []*supervisor
 	subs           map[*subscription]struct{}
 	declared       map[string]adapters.Source
-	specs          map[string]adapters.QueueSpec // of queues that were declared, by name
-	unknownBrokers map[string]struct{}           // brokers that were said to be no known RabbitMQ
-	finished       chan struct{}                 // closed when Close is done
+	specs          map[string]adapters.QueueSpec // of declared queues, by name
+	unknownBrokers map[string]struct{}           // those warned of
+	finished       chan struct{}                 // closed when Close has finished
 }
 
 var (
@@ -64,8 +64,8 @@ const managed = adapters.CanList | adapters.CanListBindings
 // maxDelay is the longest delay; see delay.go.
 const maxDelay = 30 * 24 * time.Hour
 
-// Connect returns a driver that is connected. It fails if no address is to be
-// had, or the login is refused; with RetryConnect it tries as long as ctx allows.
+// Connect returns a driver that is connected. It fails if no address accepts a connection, or if
+// the login is refused; with RetryConnect it tries as long as ctx allows.
 func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -99,11 +99,11 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 	return d, nil
 }
 
-// maxRefused is how many logins in a row a broker may refuse that is waited for: one that is about to
-// go down refuses some, too.
+// maxRefused is how many logins in a row a broker may refuse while Connect waits for it: one that
+// is about to go down refuses some, too.
 const maxRefused = 3
 
-// connectFirst makes the first session.
+// connectFirst makes the first connection.
 func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 	pause := kit.Backoff{Min: d.cfg.BackoffMin, Max: d.cfg.BackoffMax}
 	for refused := 0; ; {
@@ -125,12 +125,12 @@ func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 	}
 }
 
-// String tells drivers apart in a log.
+// String identifies the driver in a log.
 func (d *Driver) String() string {
 	return fmt.Sprintf("amqp.Driver(%s at %s)", d.cfg.Name, strings.Join(d.cfg.Addresses, ", "))
 }
 
-// Format keeps fmt from printing what is inside.
+// Format keeps fmt from printing the fields.
 func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())) }
 
 // Features implements [adapters.Driver].
@@ -142,7 +142,8 @@ func (d *Driver) Features() adapters.Features {
 	return f
 }
 
-// checkOpen says whether the driver may begin something.
+// checkOpen returns an error if no operation may begin: because the driver is closed, or ctx has
+// ended.
 func (d *Driver) checkOpen(ctx context.Context, verb string) error {
 	d.mu.Lock()
 	closing := d.closing
@@ -156,10 +157,9 @@ func (d *Driver) checkOpen(ctx context.Context, verb string) error {
 	return nil
 }
 
-// Do runs f with a channel of its own on the connection for publishing: for
-// what the seam has no word for. The channel is closed afterwards, and f may
-// cost it. f must not keep the channel, and must not make it or its connection
-// recover by itself.
+// Do runs f with a channel of its own on the connection for publishing, for whatever the seam does
+// not cover. The channel is closed afterwards, and f may have had it closed. f must not retain the
+// channel, and must not turn on amqp091's own recovery.
 func (d *Driver) Do(ctx context.Context, f func(*amqp091.Channel) error) error {
 	if err := d.checkOpen(ctx, "do"); err != nil {
 		return err
@@ -171,9 +171,9 @@ func (d *Driver) Do(ctx context.Context, f func(*amqp091.Channel) error) error {
 	return conn.withChannel(ctx, f)
 }
 
-// Close implements [adapters.Driver]. Publishes that wait for the broker's
-// answer may still get it, for a moment. ctx and a frozen broker do not keep it from
-// ending: then the sockets are just closed.
+// Close implements [adapters.Driver]. Publishes that wait for their confirms may still get them,
+// for a moment. Neither ctx nor a frozen broker keeps Close from finishing: the sockets are then
+// just closed.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
 	first := !d.closing
@@ -188,8 +188,8 @@ func (d *Driver) Close(ctx context.Context) error {
 }
 
 const (
-	settleTime  = 2 * time.Second // for publishes to be confirmed by, at Close
-	goodbyeTime = 3 * time.Second // for the broker to close connections by
+	settleTime  = 2 * time.Second // how long Close waits for confirms
+	goodbyeTime = 3 * time.Second // how long Close waits for the broker to close connections
 )
 
 func (d *Driver) shutDown(ctx context.Context) {
@@ -210,7 +210,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 	giveUp := time.AfterFunc(goodbyeTime, d.kill)
 	d.stop()
 	d.tasks.Close()
-	for range cap(d.inFlight) { // every publish has its answer
+	for range cap(d.inFlight) { // once every publish is confirmed
 		d.inFlight <- struct{}{}
 	}
 	d.tasks.Wait()
@@ -219,8 +219,8 @@ func (d *Driver) shutDown(ctx context.Context) {
 	d.kill()
 }
 
-// awaitUnbound waits until private subscriptions have left their exchanges, so that no publisher of
-// others fails for it, but not long.
+// awaitUnbound waits a moment until private queues are unbound, so that no other publisher fails
+// because of them.
 func (d *Driver) awaitUnbound(ctx context.Context, subs []*subscription) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
@@ -241,12 +241,11 @@ func (d *Driver) awaitUnbound(ctx context.Context, subs []*subscription) {
 	}
 }
 
-// drain waits for the publishes that are under way, unless the broker is not
-// there to answer.
+// drain waits for publishes in flight, unless there is no broker to answer.
 func (d *Driver) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	// Those that are sent again come first, for they need places in flight.
+	// Those that are sent again come first, because they need places in flight.
 	for _, places := range []chan struct{}{d.nackRetries.slots, d.inFlight} {
 		taken := d.acquireAll(ctx, places)
 		defer func() {
@@ -278,7 +277,7 @@ func (d *Driver) acquireAll(ctx context.Context, places chan struct{}) (taken in
 	return taken
 }
 
-// checkCall combines what every verb asks first.
+// checkCall returns the first error of what every operation checks.
 func (d *Driver) checkCall(ctx context.Context, verb string, valid error) error {
 	return cmp.Or(d.checkOpen(ctx, verb), valid)
 }

@@ -10,21 +10,20 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// ErrAccess is [adapters.ErrAccess]: the broker refuses this user, or refuses it this operation.
+// ErrAccess is [adapters.ErrAccess]: the broker refuses this user the login, or an operation.
 var ErrAccess = adapters.ErrAccess
 
-// What passes by itself, and is tried again where nobody waits for an answer.
+// Transient errors. What nobody waits for is tried again.
 var (
-	// ErrInUse: somebody else consumes the queue exclusively, or owns it.
+	// ErrInUse: somebody else owns the queue, or consumes from it exclusively.
 	ErrInUse = fmt.Errorf("%w: in use by another", adapters.ErrUnavailable)
 
-	// ErrLimit: an operator has limited the connections, channels or queues of a user, a vhost or a
-	// node, and there are so many.
+	// ErrLimit: an operator's limit on connections, channels or queues of a user, a vhost or a node
+	// is reached.
 	ErrLimit = fmt.Errorf("%w: a limit is reached", adapters.ErrUnavailable)
 )
 
-// classify wraps what amqp091 returned for an operation on topology with the
-// sentinel that it means.
+// classify wraps amqp091's error of an operation on topology with the sentinel that it means.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -55,13 +54,13 @@ func sentinel(err error) error {
 		return adapters.ErrMismatch
 	case amqp091.ResourceLocked:
 		return ErrInUse
-	case amqp091.NotAllowed, amqp091.ChannelError: // the latter also from amqp091, which has no more channels
+	case amqp091.NotAllowed, amqp091.ChannelError: // the latter also from amqp091, if it has no channels left
 		if isLimit(e) {
 			return ErrLimit
 		}
 		return adapters.ErrInvalid
 	case amqp091.FrameError, amqp091.SyntaxError, amqp091.CommandInvalid, amqp091.UnexpectedFrame:
-		if e.Server { // else amqp091 calls any end of the connection so
+		if e.Server { // else it is how amqp091 reports any end of the connection
 			return adapters.ErrInvalid
 		}
 	case amqp091.NotImplemented:
@@ -71,7 +70,7 @@ func sentinel(err error) error {
 			return adapters.ErrUnsupported
 		}
 	case amqp091.NotFound:
-		// A classic queue whose node is down is "not found" as well.
+		// A classic queue whose node is down is "not found", too.
 		if strings.Contains(e.Reason, "down or inaccessible") {
 			return adapters.ErrUnavailable
 		}
@@ -85,19 +84,19 @@ func sentinel(err error) error {
 	return adapters.ErrUnavailable
 }
 
-// isDeprecated reports whether a broker refuses what this version of it, or its operator, has
-// turned off. It names it.
+// isDeprecated reports whether the broker refuses a feature, which it names, because its version or
+// operator has turned it off.
 func isDeprecated(e *amqp091.Error) bool {
 	return strings.Contains(e.Reason, "is deprecated") || strings.Contains(e.Reason, "feature flag is disabled")
 }
 
-// isLimit reports whether there are as many connections, channels, queues or exchanges as there may be.
+// isLimit reports whether a limit on connections, channels, queues or exchanges is reached.
 func isLimit(e *amqp091.Error) bool {
 	says := unquoted(e.Reason)
 	return e == amqp091.ErrChannelMax || strings.Contains(says, "limit") && strings.Contains(says, "reached")
 }
 
-// unquoted is what the broker says itself in a reason: names, which others choose, are in quotes there.
+// unquoted returns the broker's own words in a reason: names, which others choose, are in quotes.
 func unquoted(reason string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(reason, "'") {
@@ -108,7 +107,7 @@ func unquoted(reason string) string {
 	return b.String()
 }
 
-// refusedLogin reports whether the broker was reached but will not have us.
+// refusedLogin reports whether the broker was reached but refused the login.
 func refusedLogin(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
 	return errors.Is(err, ErrAccess) || ok && !isLimit(e) && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)

@@ -2,17 +2,17 @@ package amqp
 
 import "fmt"
 
-// EventKind says what an Event is about.
+// EventKind is the kind of an Event.
 type EventKind uint8
 
 const (
-	Connected EventKind = iota // a connection began
-	Lost                       // it ended
-	Blocked                    // the broker takes no publishes for a while: it is short of memory or disk
-	Unblocked                  // it does again
-	Cancelled                  // the broker took a subscription's consumer away, as when its queue is deleted
-	TimedOut                   // it took back what a subscription held for longer than its consumer timeout
-	Unknown                    // the broker is older than RabbitMQ 3.10, or is none: said once
+	Connected EventKind = iota // a connection was made
+	Lost                       // a connection was lost
+	Blocked                    // the broker blocks publishers: it is short of memory or disk
+	Unblocked                  // the broker takes publishes again
+	Cancelled                  // the broker cancelled a subscription's consumer, as when its queue is deleted
+	TimedOut                   // the broker took back what a subscription held for longer than its consumer timeout
+	Unknown                    // the broker is older than RabbitMQ 3.10, or is not RabbitMQ: reported once
 )
 
 var eventNames = [...]string{"connected", "lost", "blocked", "unblocked", "cancelled", "timed out", "unknown"}
@@ -30,7 +30,7 @@ type Event struct {
 	Kind       EventKind
 	Role       string // "publish" or "consume"
 	Address    string // host and port
-	Generation uint64 // which connection of the supervisor, from 1
+	Generation uint64 // how many connections in this role there have been, from 1
 	Queue      string // of Cancelled and TimedOut
 	Err        error  // why
 }
@@ -39,11 +39,11 @@ func (d *Driver) emit(e Event) { d.cfg.OnEvent(e) }
 
 // Health is how the driver's connections are doing.
 type Health struct {
-	Resent      uint64             // times that a publish to an exchange was sent again: a queue that it reaches may have it twice, marked
-	Connections []ConnectionHealth // the first is for publishing, the others, which are made as needed, for consuming
+	Resent      uint64             // how often a publish to an exchange was sent again: a queue may have it twice, the copy marked
+	Connections []ConnectionHealth // the first is for publishing, the others, made as needed, for consuming
 }
 
-// OK reports whether every link is up and not blocked.
+// OK reports whether every connection is up and not blocked.
 func (h Health) OK() bool {
 	for _, l := range h.Connections {
 		if !l.Up || l.Blocked {
@@ -58,15 +58,14 @@ type ConnectionHealth struct {
 	Role          string
 	Up            bool
 	Address       string // of the node, while it is up
-	Broker        string // and what it says it is, as "RabbitMQ 4.3.6"
-	Generation    uint64 // connections so far
+	Broker        string // what it says it is, as in "RabbitMQ 4.3.6"
+	Generation    uint64 // how many connections there have been
 	Blocked       bool   // by the broker; publishes wait
 	BlockedReason string
-	LastError     error // of the last attempt to connect, or why the last connection ended; also after it is up again
+	LastError     error // why the last attempt or connection failed; kept while it is up again
 }
 
-// Health returns how the driver's connections are doing. It does not wait for
-// anything.
+// Health returns how the driver's connections are doing. It does not block.
 func (d *Driver) Health() Health {
 	d.mu.Lock()
 	supervisors := append([]*supervisor{d.publisher}, d.consumers...)

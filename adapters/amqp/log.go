@@ -10,14 +10,14 @@ import (
 
 var _ adapters.LogSetter = (*Driver)(nil)
 
-// SetLogger implements [adapters.LogSetter]: Config.Logger comes before l.
+// SetLogger implements [adapters.LogSetter]. Config.Logger takes precedence over l.
 func (d *Driver) SetLogger(l *slog.Logger) {
 	if h, ok := d.cfg.Logger.Handler().(*swapHandler); ok && l != nil {
 		h.to.Store(l)
 	}
 }
 
-// swapHandler hands lines on to a logger that may be another one later.
+// swapHandler passes log records to a logger that can be replaced.
 type swapHandler struct{ to atomic.Pointer[slog.Logger] }
 
 func newSwapHandler() *swapHandler {

@@ -7,7 +7,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 )
 
-// optionByArgument says which option of a queue it is that RabbitMQ knows as an argument or property.
+// optionByArgument names the option behind each argument or property of a queue.
 var optionByArgument = map[string]string{
 	"x-max-length":              "MaxLength",
 	"x-overflow":                "MaxLength, DropOldest or NoDeadLetter",
@@ -21,9 +21,10 @@ var optionByArgument = map[string]string{
 	"auto_delete":               "it is the queue of an RPC on one side only, or another client declared it",
 }
 
-// mismatchHint says, of a declaration that RabbitMQ refused because there is something else of that name,
-// what differs and what to do; "" if e is another refusal. RabbitMQ says: inequivalent arg
-// 'x-max-length' for queue 'orders' in vhost '/': received none but current is the value '9' of ...
+// mismatchHint says what differs and what to do, where RabbitMQ refused to declare something
+// because it exists with other properties; "" if e is another refusal. RabbitMQ's reason is:
+// inequivalent arg 'x-max-length' for queue 'orders' in vhost '/': received none but current is the
+// value '9' of ...
 func mismatchHint(e *amqp091.Error) string {
 	_, what, found := strings.Cut(e.Reason, "inequivalent arg '")
 	argument, what, _ := strings.Cut(what, "'")

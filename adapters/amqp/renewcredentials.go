@@ -7,7 +7,7 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// keepCredentialsFresh keeps the password of a session from expiring, until the session ends.
+// keepCredentialsFresh renews the password before it expires, until the connection ends.
 func (conn *connection) keepCredentialsFresh() {
 	cfg := &conn.supervisor.driver.cfg
 	auth, ok := conn.amqp.Config.SASL[0].(*saslPlain)
@@ -33,7 +33,7 @@ func (conn *connection) keepCredentialsFresh() {
 	}
 }
 
-// renewCredentials tells the broker the new password.
+// renewCredentials gives the broker the new password.
 func (conn *connection) renewCredentials() (cred Credentials, err error) {
 	cfg := &conn.supervisor.driver.cfg
 	ctx, cancel := context.WithTimeout(conn.ctx, cfg.DialTimeout)
@@ -47,7 +47,7 @@ func (conn *connection) renewCredentials() (cred Credentials, err error) {
 	return cred, err
 }
 
-// renewAfter leaves a fifth of the time for what may go wrong.
+// renewAfter leaves a fifth of the time for attempts that fail.
 func renewAfter(expires time.Time) time.Duration {
 	return max(time.Until(expires)*4/5, time.Second)
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sleep waits for d, or returns false when ctx ends.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -25,12 +25,12 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 	}
 	d, err := Connect(ctx, cfg)
 	if err != nil {
-		return nil, err // not d, which is nil of another type
+		return nil, err // not d, which would be a non-nil interface
 	}
 	return d, nil
 }
 
-// ParseURL makes a Config of a URL (see the package documentation), to be
+// ParseURL returns the Config that a URL means (see the package documentation), which can be
 // changed before it is given to [Connect]. Errors never quote the URL.
 func ParseURL(rawURL string) (Config, error) {
 	u, err := url.Parse(rawURL)
@@ -40,14 +40,14 @@ func ParseURL(rawURL string) (Config, error) {
 	return configOf(u)
 }
 
-// encodingHint is what may be the matter with a URL that reads oddly.
+// encodingHint says what may be wrong with a URL that reads oddly.
 const encodingHint = " (in names and passwords, characters such as / # ? % [ ] are percent-encoded, as url.UserPassword does it)"
 
 func configOf(u *url.URL) (Config, error) {
 	var cfg Config
 	switch {
 	case strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"):
-		// What comes before it may be the rest of a password, which no error may repeat.
+		// What precedes it may be the rest of a password, which no error may repeat.
 		return cfg, invalid("the URL has an @ after the host%s", encodingHint)
 	case u.Scheme != "amqp" && u.Scheme != "amqps":
 		return cfg, invalid("the scheme is not amqp or amqps")
@@ -83,8 +83,7 @@ func configOf(u *url.URL) (Config, error) {
 	return cfg, nil
 }
 
-// parameter sets what one query parameter says. Those of TLS belong together
-// and are dealt with in certificates.
+// parameter sets what one query parameter says. Those for TLS belong together: see certificates.
 func (c *Config) parameter(name string, values []string) (err error) {
 	switch last := values[len(values)-1]; name {
 	case "address":

@@ -11,18 +11,18 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// version is a version of RabbitMQ. The zero value is one that is not known.
+// version is a version of RabbitMQ. The zero value is an unknown one.
 type version struct{ major, minor, patch int }
 
 var (
-	oldest           = version{3, 10, 0} // that the tests know
-	consumerTimeouts = version{4, 3, 0}  // from here on they are the queue's and the consumer's
-	strictLevels     = version{4, 3, 0}  // from here on quorum queues have priorities, strictly
-	nacksLeaving     = version{4, 1, 0}  // from here on an exchange may nack for a queue that goes: 4.0 does not, 4.3 does
-	quickQueues      = version{4, 3, 0}  // from here on quorum queues work sooner
+	oldest           = version{3, 10, 0} // the oldest that is tested
+	consumerTimeouts = version{4, 3, 0}  // consumer timeouts belong to the queue and the consumer
+	strictLevels     = version{4, 3, 0}  // quorum queues have strict priorities
+	nacksLeaving     = version{4, 1, 0}  // an exchange may nack because of a queue that is going away: 4.0 does not, 4.3 does
+	quickQueues      = version{4, 3, 0}  // new quorum queues work sooner
 )
 
-// parseVersion reads what a broker says of itself: "4.3.6", "4.1.0-rc.1", "3.13.7+2".
+// parseVersion parses a version such as "4.3.6", "4.1.0-rc.1" or "3.13.7+2".
 func parseVersion(s string) version {
 	s, _, _ = strings.Cut(s, "-")
 	s, _, _ = strings.Cut(s, "+")
@@ -37,13 +37,13 @@ func parseVersion(s string) version {
 	return version{numbers[0], numbers[1], numbers[2]}
 }
 
-// passiveNeedsConfigure reports whether a passive declaration takes the right to configure. Before and after it
-// takes none, or any.
+// passiveNeedsConfigure reports whether a passive declaration needs the right to configure. In all
+// other versions it needs none, or any right.
 func (r version) passiveNeedsConfigure() bool { return r == version{4, 2, 6} || r == version{4, 3, 0} }
 
 func (r version) known() bool { return r != version{} }
 
-// atLeast reports whether r is that release or a later one. An unknown one is not.
+// atLeast reports whether r is that version or a later one. An unknown version is not.
 func (r version) atLeast(other version) bool {
 	switch {
 	case r.major != other.major:
@@ -61,8 +61,7 @@ func (r version) String() string {
 	return fmt.Sprintf("%d.%d.%d", r.major, r.minor, r.patch)
 }
 
-// brokerOf reads what a broker says of itself when a client connects: a name for people, and the
-// version if it is RabbitMQ.
+// brokerOf returns a broker's name for people, and its version if it is RabbitMQ.
 func brokerOf(properties amqp091.Table) (name string, r version) {
 	product, _ := properties["product"].(string)
 	version, _ := properties["version"].(string)
@@ -72,7 +71,7 @@ func brokerOf(properties amqp091.Table) (name string, r version) {
 	return strings.TrimSpace(clip(cmp.Or(product, "a broker without a name")) + " " + clip(version)), r
 }
 
-// warnUnknownBroker says, once for each, of a broker that the promises are not tested with.
+// warnUnknownBroker warns, once for each, of a broker that is not tested.
 func (d *Driver) warnUnknownBroker(conn *connection) {
 	if conn.version.atLeast(oldest) {
 		return
