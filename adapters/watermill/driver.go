@@ -15,32 +15,30 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Config is a watermill pair and what its owner states about it. A [Driver]
-// believes the statements, for nothing in watermill's interfaces tells.
-// Publisher and Subscriber must be set, the rest may be.
+// Config is a watermill pair, and what its owner states about it. A [Driver] believes the
+// statements, because watermill's interfaces say nothing of the kind. Publisher and Subscriber must
+// be set.
 type Config struct {
-	// Adapter is the name that errors show. "" = "watermill".
+	// Adapter is the name in errors; the default is "watermill".
 	Adapter string
 
-	// Publisher publishes. What is sent to a queue, and to a fanout exchange, is
-	// published to the topic of that name. The context of each message is that
-	// of the Publish call. A receiver's must not be: no gochannel with
-	// PreserveContext, where the end of it looks like a lost session.
+	// Publisher publishes. Messages to a queue or a fanout exchange are published to the topic of
+	// the same name, with the context of the Publish call. Receivers must not get that context: no
+	// gochannel with PreserveContext, where its end looks like a lost session.
 	Publisher message.Publisher
 
-	// Subscriber consumes queues: subscribes to the topic with the queue's name.
+	// Subscriber consumes queues: it subscribes to the topic with the queue's name.
 	Subscriber message.Subscriber
 
-	// Competing states that subscriptions of Subscriber to one topic share its
-	// messages, here and in other processes, as the members of a consumer group do. Without it a
-	// queue has one subscription of this driver at a time, for with many pairs a
-	// second one would get a copy of every message.
+	// Competing states that subscriptions of Subscriber to one topic share its messages, in this
+	// process and others, as members of a consumer group do. Without it a queue has one
+	// subscription of this driver at a time, because with many pairs a second one would get a copy
+	// of every message.
 	Competing bool
 
-	// Fanout gives each of its subscriptions to a topic a copy of what is
-	// published while it lasts. It may be the same as Subscriber. It makes the
-	// driver CanFanout. A name is then either a queue's or an exchange's:
-	// the other use is ErrMismatch, for both would be one topic.
+	// Fanout gives each of its subscriptions to a topic a copy of what is published while it lasts.
+	// It may be the same as Subscriber. It makes the driver CanFanout. A name is then either a
+	// queue's or an exchange's: the other use is ErrMismatch, for both would be one topic.
 	Fanout message.Subscriber
 
 	// Groups returns the subscriber of a durable group: subscriptions of one
@@ -55,7 +53,7 @@ type Config struct {
 	//   - CanBalance: an idle subscription gets the next message. Needs Competing.
 	Claim adapters.Ability
 
-	// Logger is told about rejected messages, which are gone. nil = nobody is.
+	// Logger logs rejected messages, which are gone. The default is not to log.
 	Logger wm.LoggerAdapter
 }
 
@@ -78,29 +76,27 @@ func (c Config) validate() error {
 	return fmt.Errorf("%w: %s", adapters.ErrInvalid, wrong)
 }
 
-// maxSends bounds the publishes under way, of which each has a goroutine.
+// maxSends is how many publishes may be in progress, each of which has a goroutine.
 const maxSends = 1024
 
-// Driver is a watermill pair as an adapters.Driver. It is safe for concurrent
-// use.
+// Driver is a watermill pair as an adapters.Driver. It is safe for concurrent use.
 //
-// Of a bare pair it claims nothing: there are queues, and the rest is
-// refused with an *adapters.UnsupportedError. watermill's interfaces take no
-// ctx, so a call that outlasts its ctx goes on in the background, and its
-// result is lost.
+// Of a bare pair it claims nothing but queues; everything else is refused with an
+// *adapters.UnsupportedError. watermill's interfaces take no context, so a call that outlasts its
+// context goes on in the background, and its result is lost.
 type Driver struct {
 	cfg      Config
 	features adapters.Features
-	sends    chan struct{}  // one is taken by each publish under way
+	sends    chan struct{}  // a place for each publish in progress
 	tasks    *kit.Tasks     // closed when Close begins
-	done     chan struct{}  // closed when Close has done all
-	closeErr error          // once done is closed
+	done     chan struct{}  // closed once Close has finished
+	closeErr error          // valid once done is closed
 	leaving  sync.WaitGroup // goroutines that give back what comes of subscriptions that were ended
 
 	mu     sync.Mutex
 	subs   map[*subscription]struct{} // not ended yet
-	queues map[string]*subscription   // the one that a queue has, unless Competing
-	kinds  map[string]adapters.Kind   // of the topics used, if there is more than one kind
+	queues map[string]*subscription   // the subscription of each queue, unless Competing
+	kinds  map[string]adapters.Kind   // of the topics used, if there can be more than one kind
 
 	groupsMu sync.Mutex // held while a group's subscriber is made
 	groups   map[string]message.Subscriber
@@ -108,14 +104,13 @@ type Driver struct {
 
 var _ adapters.Driver = (*Driver)(nil)
 
-// String tells drivers apart in a log.
+// String identifies the driver in a log.
 func (d *Driver) String() string { return "watermill.Driver(" + d.cfg.Adapter + ")" }
 
 // Format keeps fmt from printing the pair, which may hold a password.
 func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())) }
 
-// NewDriver returns a driver on the pair, which from now on is the driver's
-// to close.
+// NewDriver returns a driver on the pair, which the driver closes.
 func NewDriver(cfg Config) (*Driver, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -142,8 +137,8 @@ func NewDriver(cfg Config) (*Driver, error) {
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features { return d.features }
 
-// Declare implements [adapters.Driver]. It initializes the topic, where the
-// subscriber is a message.SubscribeInitializer; otherwise there is nothing to do.
+// Declare implements [adapters.Driver]. It initializes the topic if the subscriber is a
+// message.SubscribeInitializer; otherwise there is nothing to do.
 func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if err := d.accept(ctx, "declare", s); err != nil {
 		return err
@@ -161,7 +156,7 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	return d.wrap("declare", err)
 }
 
-// accept refuses what the driver cannot do.
+// accept returns an error if the driver cannot do this, or not now.
 func (d *Driver) accept(ctx context.Context, verb string, s adapters.Source) error {
 	if err := d.check(ctx, verb); err != nil {
 		return err
@@ -175,7 +170,7 @@ func (d *Driver) accept(ctx context.Context, verb string, s adapters.Source) err
 	return d.use(s.Endpoint)
 }
 
-// check says whether something may begin.
+// check returns an error if no operation may begin.
 func (d *Driver) check(ctx context.Context, verb string) error {
 	select {
 	case <-d.tasks.Closed():
@@ -185,7 +180,7 @@ func (d *Driver) check(ctx context.Context, verb string) error {
 	return d.wrap(verb, ctx.Err())
 }
 
-// use notes what kind of thing a topic is, and refuses that it be two.
+// use notes the kind of a topic, and refuses a second kind.
 func (d *Driver) use(e adapters.Endpoint) error {
 	if d.cfg.Fanout == nil {
 		return nil // there are only queues
@@ -199,7 +194,7 @@ func (d *Driver) use(e adapters.Endpoint) error {
 	return nil
 }
 
-// subscriber returns the one that serves s, making it if it is a new group's.
+// subscriber returns the subscriber of s, making it for a new group.
 func (d *Driver) subscriber(s adapters.Source) (message.Subscriber, error) {
 	switch {
 	case s.Kind == adapters.Queue:
@@ -285,7 +280,7 @@ func (d *Driver) shutDown(subs []*subscription) {
 
 type closer interface{ Close() error }
 
-// contains reports whether c is among those before it: a pair may be one value.
+// contains reports whether c is among before: one value may be several parts of a pair.
 func contains(before []closer, c closer) bool {
 	for _, b := range before {
 		if reflect.TypeOf(b) == reflect.TypeOf(c) && reflect.ValueOf(c).Comparable() && b == c {

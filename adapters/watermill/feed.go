@@ -18,8 +18,8 @@ import (
 // resendTimeout is how long a nacked message may take to be stored again.
 const resendTimeout = 10 * time.Second
 
-// feed is one Subscribe: it pulls deliveries and hands them to the channel.
-// One goroutine hands over, one attends to each message in hand.
+// feed is one call of Subscribe: it pulls deliveries and hands them to the channel. One goroutine
+// hands over, and one more attends to each message in hand.
 type feed struct {
 	driver adapters.Driver
 	cfg    *SubscriberConfig
@@ -109,7 +109,7 @@ func (f *feed) handOver() error {
 func (f *feed) message(d adapters.Delivery) (m *message.Message, release func()) {
 	m = message.NewMessage(d.Message.UUID, d.Message.Payload)
 	m.Metadata = d.Message.Metadata
-	if f.cfg.NackDelay > 0 { // d is sent again as it was, whatever the handler makes of m
+	if f.cfg.NackDelay > 0 { // d is sent again as it came, whatever the handler does to m
 		m.Payload, m.Metadata = slices.Clone(m.Payload), maps.Clone(m.Metadata)
 	}
 	if m.Metadata == nil {
@@ -124,7 +124,7 @@ func (f *feed) message(d adapters.Delivery) (m *message.Message, release func())
 	return m, func() { unhook(); follow() }
 }
 
-// attend waits for the handler's answer and settles d.
+// attend waits for the handler to ack or nack m, and settles d.
 func (f *feed) attend(d adapters.Delivery, m *message.Message) {
 	session := d.Message.Context()
 	for lost := session.Done(); ; {
@@ -142,12 +142,12 @@ func (f *feed) attend(d adapters.Delivery, m *message.Message) {
 			if errors.Is(context.Cause(session), adapters.ErrClosed) {
 				return
 			}
-			lost = nil // the handler is still at it
+			lost = nil // the handler is still running
 		}
 	}
 }
 
-// nacked decides what becomes of a message that the handler failed.
+// nacked decides what happens to a message that the handler nacked.
 func (f *feed) nacked(d adapters.Delivery) {
 	switch {
 	case f.ctx.Err() != nil, d.Message.Context().Err() != nil:
@@ -161,11 +161,11 @@ func (f *feed) nacked(d adapters.Delivery) {
 	}
 }
 
-// sendAgain puts a copy of d into the queue, to wait there, and settles d.
+// sendAgain publishes a copy of d to its queue, delayed, and settles d.
 func (f *feed) sendAgain(d adapters.Delivery) {
 	p := adapters.Publication{To: f.queue, Key: d.Key, Properties: d.Properties, Delay: f.cfg.NackDelay}
 	if p.Attempt++; d.Died {
-		p.Attempt = 2 // what was counted before is over
+		p.Attempt = 2 // earlier attempts do not count
 	}
 	ctx, cancel := context.WithTimeout(f.settling, resendTimeout)
 	defer cancel()
@@ -175,7 +175,7 @@ func (f *feed) sendAgain(d adapters.Delivery) {
 		return
 	}
 	f.log.Error("A nacked message could not be sent again, back to the queue", err, wm.LogFields{"message_uuid": d.Message.UUID})
-	timer := time.NewTimer(f.cfg.NackDelay) // or it would come, and fail, in a hot loop
+	timer := time.NewTimer(f.cfg.NackDelay) // else it would come, and fail, in a hot loop
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -191,10 +191,10 @@ func (f *feed) settle(d adapters.Delivery, o adapters.Outcome) {
 	}
 }
 
-// Delivery is what came with a message beside what watermill knows of it.
+// Delivery is what came with a message besides what watermill knows of it.
 type Delivery struct {
 	Key         string // the routing key
-	Redelivered bool   // it was delivered before, maybe
+	Redelivered bool   // it may have been delivered before
 	adapters.Properties
 }
 

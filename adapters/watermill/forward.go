@@ -15,8 +15,8 @@ type arrival struct {
 	payload []byte
 }
 
-// arrivalOf returns what m is a forwarded message of, or nil: it has to be the one that was received,
-// or a copy, with the payload untouched.
+// arrivalOf returns what m is a forwarded message of, or nil: it has to be the one that was
+// received, or a copy, with the payload untouched.
 func arrivalOf(m *message.Message) *arrival {
 	came, ok := m.Context().Value(deliveryKey{}).(*arrival)
 	if !ok || m.UUID != came.uuid || len(m.Payload) != len(came.payload) || len(m.Payload) > 0 && &m.Payload[0] != &came.payload[0] {

@@ -11,8 +11,8 @@ import (
 	"github.com/motifmq/motif/adapters/watermill"
 )
 
-// TestForwardedMessagesKeepTheirProperties: what is published as it came goes on with all that it came
-// with; what was made of it, by another payload or under another id, does not.
+// TestForwardedMessagesKeepTheirProperties: what is published as it came goes on with all that it
+// came with; what was made of it, by another payload or under another id, does not.
 func TestForwardedMessagesKeepTheirProperties(t *testing.T) {
 	broker := memory.New()
 	t.Cleanup(broker.Close)

@@ -50,8 +50,7 @@ func (h *held) end() {
 	s.tidy(h)
 }
 
-// Settle implements [adapters.Settler]. Reject acks, for the message is to be
-// gone, and is logged.
+// Settle implements [adapters.Settler]. Reject acks and logs, because the message is to be gone.
 func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 	s, d := h.sub, h.sub.driver
 	if o > adapters.Reject {
@@ -72,8 +71,8 @@ func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 			return nil
 		}
 	}
-	// What a pair is told that has lost the session reaches nobody, for it is
-	// bound to the message. But the pair may be waiting for it.
+	// What a pair is told after it lost the session has no effect, because it is bound to the
+	// message. But the pair may be waiting for it.
 	stale := h.m.Context().Err() != nil
 	h.answer(o)
 	switch {

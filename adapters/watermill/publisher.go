@@ -9,15 +9,14 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Publisher is a driver as watermill's message.Publisher. It is safe for
-// concurrent use.
+// Publisher is a driver as watermill's message.Publisher. It is safe for concurrent use.
 //
-// A message that came from a [Subscriber] and is published as it is, with the id and the payload that
-// it came with, goes on with all that its publisher gave it, as far as the function does not say otherwise:
-// content type, type, time and so on, and what clients other than Motif's put there.
+// A message from a [Subscriber] that is published with its id and payload unchanged keeps
+// everything that its publisher gave it, unless the function says otherwise: content type, type,
+// time and so on, and properties of clients other than Motif.
 //
-// To a queue that does not exist it fails with ErrUnroutable, where the
-// adapter can tell (CanReturn); [Subscriber] is what declares queues.
+// Publishing to a queue that does not exist fails with ErrUnroutable where the adapter can tell
+// (CanReturn); a [Subscriber] declares queues.
 type Publisher struct {
 	driver adapters.Driver
 	to     func(topic string) adapters.Publication
@@ -25,20 +24,19 @@ type Publisher struct {
 
 var _ message.Publisher = (*Publisher)(nil)
 
-// NewPublisher returns a publisher on d, which stays the caller's to close.
-// to says where a topic leads: [ToFanout], [ToQueue], or a function of the
-// caller's own, which may set all that a Publication has.
+// NewPublisher returns a publisher on d, which the caller closes. to says where a topic leads:
+// [ToFanout], [ToQueue], or a function of the caller's own, which may set every field of a
+// Publication.
 func NewPublisher(d adapters.Driver, to func(topic string) adapters.Publication) *Publisher {
 	return &Publisher{driver: d, to: to}
 }
 
-// Publish returns nil once the broker has taken responsibility for every
-// message. Consecutive messages whose contexts end together are sent at once;
-// each is waited for no longer than its context allows.
+// Publish returns nil once the broker has taken responsibility for every message. Consecutive
+// messages whose contexts end together are sent together. Publish waits for each no longer than its
+// context allows.
 //
-// A failed message does not stop those after it. If some failed the error
-// wraps an *adapters.PublishError that says which; any other error means that
-// nothing was sent.
+// A failed message does not stop those after it. If some failed, the error wraps an
+// *adapters.PublishError that says which; any other error means that nothing was sent.
 func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	if p.driver == nil || p.to == nil {
 		return fmt.Errorf("%w: a publisher needs a driver and where its topics lead", adapters.ErrInvalid)
@@ -82,8 +80,8 @@ func (p *Publisher) publish(where adapters.Publication, msgs []*message.Message)
 	return &adapters.PublishError{Failed: failed}
 }
 
-// failures says what err, of publishing msgs, means for each of them. The
-// first has the index start.
+// failures returns what err, from publishing msgs, means for each of them. The first has the index
+// start.
 func failures(err error, start int, msgs []*message.Message) []adapters.FailedMessage {
 	if err == nil {
 		return nil
@@ -102,8 +100,7 @@ func failures(err error, start int, msgs []*message.Message) []adapters.FailedMe
 	return failed
 }
 
-// Close does nothing, for there is nothing to flush or free: Publish works
-// until the driver is closed. A Router closes the publisher of each handler that ends,
-// though others may share it, and a message still in hand may have something
-// to publish.
+// Close does nothing: there is nothing to flush, and Publish works until the driver is closed. A
+// Router closes the publisher of each handler that ends, though others may share it, and a message
+// still in hand may have something to publish.
 func (p *Publisher) Close() error { return nil }

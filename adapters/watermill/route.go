@@ -18,9 +18,8 @@ func ToQueue(topic string) adapters.Publication {
 // by [ToFanout] while it lasts.
 func FromFanout(topic string) adapters.Source { return FromGroup("")(topic) }
 
-// FromGroup consumes what is published by [ToFanout] as a member of a durable
-// group: the group gets a copy of each message, also while none of its members is there,
-// and its members compete for them.
+// FromGroup consumes what is published by [ToFanout] as a member of a durable group. The group gets
+// a copy of each message, even while no member is connected, and its members compete for them.
 func FromGroup(group string) func(topic string) adapters.Source {
 	return func(topic string) adapters.Source {
 		return adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: topic}, Group: group}

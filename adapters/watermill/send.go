@@ -13,11 +13,10 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Publish implements [adapters.Driver]. Messages are given to the pair one by
-// one, so that the error can tell what became of each; their order is the
-// pair's. What the pair reports as failed is ErrUnconfirmed, for watermill does
-// not say whether it was sent, unless the pair's error wraps a certain one of
-// package adapters.
+// Publish implements [adapters.Driver]. Messages are given to the pair one by one, so that the
+// error can tell what became of each; their order is the pair's. What the pair reports as failed is
+// ErrUnconfirmed, because watermill does not say whether it was sent, unless the pair's error wraps
+// one of package adapters that does.
 func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 	if err := d.check(ctx, "publish"); err != nil {
 		return err
@@ -123,7 +122,7 @@ func (b *batch) abandon(why error) {
 	defer b.mu.Unlock()
 	b.over = why
 	for i, index := range b.indexes {
-		if i < b.begun { // if it has no result yet, it is under way
+		if i < b.begun { // in progress, unless it has a result already
 			b.Resolve(index, fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why))
 		} else {
 			b.Resolve(index, why)
@@ -131,7 +130,7 @@ func (b *batch) abandon(why error) {
 	}
 }
 
-// certain are the errors that say that a message is not stored.
+// certain are the errors that say that a message was not stored.
 var certain = [...]error{
 	adapters.ErrUnroutable, adapters.ErrNacked, adapters.ErrTooLarge, adapters.ErrInvalid,
 	adapters.ErrUnsupported, adapters.ErrMismatch, adapters.ErrUnavailable, adapters.ErrClosed,

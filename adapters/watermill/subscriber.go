@@ -13,56 +13,50 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// SubscriberConfig says what a [Subscriber] does. From must be set, the rest
-// may be.
+// SubscriberConfig configures a [Subscriber]. From must be set.
 type SubscriberConfig struct {
-	// From says where the messages of a topic come from: [FromFanout],
-	// [FromGroup], [FromQueue], or a function of the caller's own, which may set
-	// all that a Source has.
+	// From says where the messages of a topic come from: [FromFanout], [FromGroup], [FromQueue], or
+	// a function of the caller's own, which may set every field of a Source.
 	From func(topic string) adapters.Source
 
-	// Prefetch is how many messages of each Subscribe are in hand at once. 0 is
-	// the Source's own, or if that is 0 too, 1: the next message comes when the one
-	// before is acked or nacked, as watermill's order requires.
+	// Prefetch is how many messages of each Subscribe are in hand at once. 0 means the Source's
+	// own, or, if that is 0 too, 1: the next message comes when the one before is acked or nacked,
+	// as watermill's order requires.
 	Prefetch int
 
-	// NackDelay lets a nacked message wait at the broker before it comes again,
-	// behind those that came in the meantime and with its attempt counted. If
-	// the process dies at that moment it may come twice. Needs CanDelay, and a
-	// source that is not private.
+	// NackDelay has a nacked message wait at the broker before it comes again, behind those that
+	// came in the meantime and with its attempt counted. If the process dies at that moment it may
+	// come twice. It needs CanDelay, and a source that is not private.
 	//
-	// Without it, or NackRejects, a nacked message comes again at once and in its old place: a
-	// handler that fails always is called in a hot loop. Then wrap it in
-	// watermill's middleware.Retry and middleware.PoisonQueue.
+	// Without NackDelay or NackRejects a nacked message comes again at once, in its old place: a
+	// handler that always fails is called in a hot loop. Then wrap it in watermill's
+	// middleware.Retry and middleware.PoisonQueue.
 	NackDelay time.Duration
 
 	// NackRejects gives a nacked message to the dead-letter queue of its Source,
 	// or drops it where there is none. Not with NackDelay.
 	NackRejects bool
 
-	// CloseTimeout is how long messages in hand may still be acked or nacked once
-	// their subscription has ended; then they go back to the queue. 0 = 30 s.
+	// CloseTimeout is how long messages in hand may still be acked or nacked once their
+	// subscription has ended; then they go back to the queue. The default is 30 s.
 	CloseTimeout time.Duration
 
-	// Logger is told why a subscription ended and what could not be settled.
-	// nil = nobody is.
+	// Logger logs why a subscription ended and what could not be settled. The default is not to
+	// log.
 	Logger wm.LoggerAdapter
 }
 
-// Subscriber is a driver as watermill's message.Subscriber. It is safe for
-// concurrent use.
+// Subscriber is a driver as watermill's message.Subscriber. It is safe for concurrent use.
 //
-// A message in hand that is acked is settled as Ack. One that is nacked is
-// settled as Requeue, unless NackDelay or NackRejects says otherwise; if its
-// subscription has ended already it is always requeued, for then the handler
-// was interrupted rather than wrong.
+// Acking a message settles it as Ack. Nacking it settles it as Requeue, unless NackDelay or
+// NackRejects says otherwise; once its subscription has ended it is always requeued, because then
+// the handler was interrupted rather than wrong.
 //
-// The context of a message has the values of the one given to Subscribe, and
-// what [DeliveryFrom] finds. It ends when the message is acked or nacked, when its
-// subscription ends, when the session that delivered it is lost
-// (with the cause ErrSessionLost: the message will come again), and when the
-// driver is closed. When a session is lost, the next message still comes only when
-// the one in hand is acked or nacked, though that settles nothing then.
+// The context of a message has the values of the one given to Subscribe, and what [DeliveryFrom]
+// finds. It ends when the message is acked or nacked, when its subscription ends, when the session
+// that delivered it is lost (with the cause ErrSessionLost: the message will come again), and when
+// the driver is closed. Even after a session was lost, the next message comes only when the one in
+// hand is acked or nacked, though that no longer settles anything.
 type Subscriber struct {
 	driver adapters.Driver
 	cfg    SubscriberConfig
@@ -80,8 +74,8 @@ var (
 	_ message.SubscribeInitializer = (*Subscriber)(nil)
 )
 
-// NewSubscriber returns a subscriber on d, which stays the caller's to close,
-// after the subscriber. What is wrong with cfg is reported by Subscribe.
+// NewSubscriber returns a subscriber on d. The caller closes the subscriber, and then d. What is
+// wrong with cfg is reported by Subscribe.
 func NewSubscriber(d adapters.Driver, cfg SubscriberConfig) *Subscriber {
 	cfg.CloseTimeout = cmp.Or(cfg.CloseTimeout, 30*time.Second)
 	if cfg.Logger == nil {

@@ -96,7 +96,7 @@ func (d *Driver) remember(s *subscription) bool {
 	}
 }
 
-// giveBack nacks what still comes of a subscription that was ended.
+// giveBack nacks what still comes in from a subscription that was ended.
 func giveBack(msgs <-chan *message.Message) {
 	for m := range msgs {
 		if m != nil {
@@ -109,9 +109,9 @@ func giveBack(msgs <-chan *message.Message) {
 // subscription is ended.
 const ackGrace = time.Second
 
-// subscription is one subscription of the pair. watermill has one way to end
-// it, which abandons what is in hand. So after Stop it is kept, unread, until
-// the pair has dealt with the settling of the last message.
+// subscription is one subscription of the pair. watermill has only one way to end it, which
+// abandons what is in hand. So after Stop it is kept, unread, until the pair has processed the
+// settling of the last message.
 type subscription struct {
 	driver *Driver
 	source adapters.Source
@@ -119,16 +119,16 @@ type subscription struct {
 	life   context.Context // of the pair's
 	cancel context.CancelFunc
 
-	places chan struct{} // one is taken by each message in hand, and by a Receive that waits for one
+	places chan struct{} // a place for each message in hand, and for a Receive that waits for one
 	over   chan struct{} // closed once why is set
 	once   sync.Once     // guards hangUp
-	gone   chan struct{} // closed when the pair's is ended
+	gone   chan struct{} // closed once the pair's subscription is ended
 
 	mu        sync.Mutex
-	why       error              // it ended
-	held      map[*held]struct{} // which the pair has not dealt with
-	unsettled int                // of them: in hand
-	timer     *time.Timer        // ackGrace, once there is nothing in hand any more
+	why       error              // why it ended
+	held      map[*held]struct{} // those that the pair has not processed
+	unsettled int                // how many of them are in hand
+	timer     *time.Timer        // runs for ackGrace once nothing is in hand
 }
 
 // Receive implements [adapters.Subscription].
@@ -197,8 +197,7 @@ func (s *subscription) Stop() error {
 	return nil
 }
 
-// Address implements [adapters.Subscription]. An exchange's subscriptions
-// have none: it is "".
+// Address implements [adapters.Subscription]. It is "" for an exchange's subscriptions.
 func (s *subscription) Address() string {
 	if s.source.Kind != adapters.Queue {
 		return ""
@@ -221,8 +220,7 @@ func (s *subscription) end(why error) {
 	s.tidy(nil)
 }
 
-// close ends the subscription with its driver, and takes away what is in
-// hand.
+// close ends the subscription with its driver, and takes away what is in hand.
 func (s *subscription) close() {
 	s.end(adapters.ErrClosed)
 	var inHand []*held
@@ -240,8 +238,8 @@ func (s *subscription) close() {
 	}
 }
 
-// tidy forgets h, if it is not nil, once the pair has dealt with it, and hangs
-// up when there is no reason any more not to.
+// tidy forgets h, if it is not nil, once the pair has processed it, and hangs up once nothing needs
+// the pair's subscription.
 func (s *subscription) tidy(h *held) {
 	s.mu.Lock()
 	if h != nil && h.settled && (h.ended || !h.tells) {
