@@ -3,14 +3,14 @@ package memory
 // backlog is the messages of a queue that are ready to be delivered.
 type backlog struct {
 	order  order   // for life, so it may be read without the lock of the queue
-	back   list    // what was given back to a quorum queue, in that order: it is the next
+	back   list    // requeued to a quorum queue, in that order: the next ones
 	levels []level // the others; only as many levels as were used
-	turn   uint8   // of two levels: how many were taken since it was the oldest's turn, at most 2
+	turn   uint8   // with two levels: how many were taken since the oldest's last turn, at most 2
 	n      int
 }
 
-// level is the ready messages of one priority. Those that were given back to a classic
-// queue are kept apart, because their places are before or among the others'.
+// level is the ready messages of one priority. Those that were requeued to a classic queue are kept
+// apart, because their places are before or among the others'.
 type level struct {
 	fresh list
 	back  heap[*entry]
@@ -46,7 +46,7 @@ func (b *backlog) add(e *entry) {
 	b.n++
 }
 
-// giveBack puts an entry into the place of one that was given back.
+// giveBack puts a requeued entry back into its place.
 func (b *backlog) giveBack(e *entry) {
 	e.returned = true
 	e.returns++
@@ -103,8 +103,8 @@ func (b *backlog) pop(e *entry) {
 	b.passed()
 }
 
-// expiring returns the entry that expires before all others that may, or nil: only what
-// is the next may, and with strict priorities the next of each.
+// expiring returns the entry that expires before all others that may, or nil: only the next one
+// may, and with strict priorities the next one of each.
 func (b *backlog) expiring() *entry {
 	if b.order != strict {
 		if e := b.peek(); e != nil && e.expires > 0 {
@@ -119,7 +119,7 @@ func (b *backlog) expiring() *entry {
 	return first
 }
 
-// sooner returns which of two expires first, or nil if none does.
+// sooner returns the one of two that expires first, or nil if neither does.
 func sooner(a, b *entry) *entry {
 	if b == nil || b.expires == 0 || a != nil && a.expires <= b.expires {
 		return a

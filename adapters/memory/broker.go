@@ -8,12 +8,11 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Broker is an in-process message broker: exchanges, queues and what waits in
-// them. It has no goroutines of its own. All methods are safe for concurrent
-// use.
+// Broker is an in-process message broker: exchanges, queues and what waits in them. It has no
+// goroutines of its own. All methods may be called concurrently.
 //
-// Locks nest in this order: control, one queue's, the routes'. Two queues are
-// never locked at once, and no lock is held while a caller's code runs.
+// Locks nest in this order: control, one queue's, the routes'. Two queues are never locked at once,
+// and no lock is held while a caller's code runs.
 type Broker struct {
 	version Version
 
@@ -26,15 +25,15 @@ type Broker struct {
 	entries entries
 	faults  faults
 
-	// control is held by whatever changes exchanges, queues, clients, sessions or
-	// subscriptions; publishing, receiving and settling do without.
+	// control is held by whatever changes exchanges, queues, clients, sessions or subscriptions;
+	// publishing, receiving and settling do not take it.
 	control sync.Mutex
 	clients map[*Client]struct{}
 	closed  bool
 }
 
-// New makes a broker. One that is not closed is collected as garbage once nobody
-// uses it, and no message waits in it for a time of its own.
+// New makes a broker. One that is not closed is garbage collected once nobody uses it and no
+// message in it waits for a time.
 func New(options ...Option) *Broker {
 	b := &Broker{version: Newest, consumerTimeout: defaultTimeout, clock: clock{epoch: time.Now()}, clients: make(map[*Client]struct{})}
 	b.routes.queues = make(map[string]*queue)
@@ -60,8 +59,8 @@ func (b *Broker) Connect() *Client {
 	return c
 }
 
-// Close closes all clients, and forgets everything. No goroutine or timer
-// outlives it. Closing twice is harmless.
+// Close closes all clients, and forgets everything. No goroutine or timer outlives it. Closing
+// twice is harmless.
 func (b *Broker) Close() {
 	b.control.Lock()
 	clients := b.allClients()
@@ -122,7 +121,7 @@ func (b *Broker) allClients() []*Client {
 	return clients
 }
 
-// cut ends the sessions of clients, does meanwhile, and gives them new ones. The
+// cut ends the sessions of clients, calls meanwhile, and gives the clients new sessions. The
 // control lock is held, here and below.
 func (b *Broker) cut(meanwhile func(), clients ...*Client) {
 	var ended []*session

@@ -18,7 +18,7 @@ type Client struct {
 	closed  atomic.Bool
 	done    chan struct{} // closed with the client
 	onClose func()
-	wg      sync.WaitGroup // of the goroutines that heal subscriptions
+	wg      sync.WaitGroup // of the goroutines that restore subscriptions
 
 	// Under the broker's control lock:
 	session *session
@@ -35,7 +35,7 @@ var (
 	_ adapters.Inspector      = (*Client)(nil)
 )
 
-// Broker returns the broker behind, for a client that was opened by URL.
+// Broker returns the client's broker, for a client that was opened by URL.
 func (c *Client) Broker() *Broker { return c.broker }
 
 // Features implements [adapters.Driver].
@@ -126,8 +126,7 @@ func (c *Client) Cut() {
 	}
 }
 
-// Close implements [adapters.Driver]. It has nothing to wait for, so that ctx
-// does not matter.
+// Close implements [adapters.Driver]. It has nothing to wait for, so ctx does not matter.
 func (c *Client) Close(context.Context) error {
 	c.broker.control.Lock()
 	c.broker.leave(c)
@@ -152,7 +151,8 @@ func (c *Client) change(ctx context.Context, verb string, s adapters.Source, do 
 	return do()
 }
 
-// pause waits for d, or until enough is closed, or returns why it did not.
+// pause waits for d, or until enough is closed. It returns an error if ctx or the client ends
+// first.
 func (c *Client) pause(ctx context.Context, d time.Duration, enough <-chan struct{}) error {
 	if d <= 0 {
 		return nil
@@ -171,7 +171,7 @@ func (c *Client) pause(ctx context.Context, d time.Duration, enough <-chan struc
 	}
 }
 
-// check says whether the client may begin something.
+// check returns an error if no operation may begin: because the client is closed, or ctx has ended.
 func (c *Client) check(ctx context.Context, verb string) error {
 	if c.closed.Load() {
 		return adapters.ErrClosed

@@ -11,8 +11,8 @@ import (
 type clock struct {
 	epoch time.Time
 
-	// To ask the system for the time of day takes a tenth of all that a message
-	// costs, so it is asked once in a tick. The timer runs only after a publish.
+	// Asking the system for the time of day takes a tenth of all that a message costs, so it is
+	// asked once a tick. The timer runs only after a publish.
 	today atomic.Pointer[time.Time]
 	mu    sync.Mutex
 	timer *time.Timer
@@ -20,7 +20,7 @@ type clock struct {
 
 const tick = time.Millisecond
 
-// now is the time since the broker was made, which only goes forward.
+// now returns the time since the broker was made. It never goes back.
 func (c *clock) now() time.Duration { return time.Since(c.epoch) }
 
 // after is the time d from now, or the end of time.
@@ -32,7 +32,7 @@ func (c *clock) after(d time.Duration) time.Duration {
 	return now + d
 }
 
-// time is the time of day, as it was at most a tick ago.
+// time returns the time of day, at most a tick old.
 func (c *clock) time() time.Time {
 	if today := c.today.Load(); today != nil {
 		return *today
@@ -49,7 +49,7 @@ func (c *clock) time() time.Time {
 	return today
 }
 
-// stop sees to it that no timer is left.
+// stop stops the timer for good.
 func (c *clock) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,35 +7,34 @@ import (
 	"time"
 )
 
-// consumer is one subscription's hold on one queue in one session: when any of
-// the three changes there is a new consumer. Its fields are under the lock of
-// the queue.
+// consumer is one subscription's hold on one queue in one session: when any of the three changes
+// there is a new consumer. Its fields are guarded by the queue's lock.
 type consumer struct {
 	queue    *queue
 	session  *session
-	sub      *subscription // nil: a Get's
+	sub      *subscription // nil for a Get
 	prefetch int
 
 	ctx    context.Context // of all messages that it delivers
 	cancel context.CancelCauseFunc
 
-	timeout time.Duration // how long it may hold a message; 0 = as long as it likes
-	culprit *entry        // what it held for longer, and was ended for
+	timeout time.Duration // how long it may hold a message; 0 if that is not limited
+	culprit *entry        // the message that it held for too long, which ended it
 
-	gone bool  // nothing more is pushed or received; what is in hand may be settled
-	lost error // why that can't be settled either
+	gone bool  // nothing more is pushed or received; what is in hand may still be settled
+	lost error // why not even that can be settled, or nil
 
 	held   list   // unsettled, in the order of delivery: first those in hand and at hand,
 	next   *entry // then, from here on, those not received yet
 	n      int    // length of held
 	parked []*waiter
 
-	// at hand is what the next Receives get, without the lock of the queue, which its
-	// publishers contend for. Who holds both locks has the queue's first.
+	// atHand are what the next Receives get without the queue's lock, for which publishers contend.
+	// Whoever holds both locks takes the queue's first.
 	hand   sync.Mutex
-	atHand []*entry // the next one last
+	atHand []*entry // the next one is last
 
-	spare sync.Pool // of waiters; here and not in the package, for a channel must not leave its synctest bubble
+	spare sync.Pool // of waiters; not in the package, because a channel must not leave its synctest bubble
 }
 
 func newConsumer(q *queue, s *session) *consumer {
@@ -49,12 +48,12 @@ type waiter struct {
 	got chan taken // of capacity 1
 }
 
-// taken is an entry on its way to its receiver, and whether it was delivered
-// before. The zero value says that the consumer has gone.
+// taken is an entry on its way to its receiver, and whether it was delivered before. The zero value
+// says that the consumer is gone.
 type taken struct {
 	entry       *entry
 	redelivered bool
-	returns     int // how often it came back, see adapters.Delivery
+	returns     int // how often it was returned: see adapters.Delivery
 	remaining   int
 }
 
@@ -69,7 +68,7 @@ func (e *entry) takenFrom(q *queue) taken {
 		t.returns = 0
 	case q.ready.order == classic:
 		t.returns = -1
-	case e.returns == 0: // a dead letter; RabbitMQ tells the two counts apart when this one begins
+	case e.returns == 0: // a dead letter, of which this queue has counted nothing yet
 		t.returns = e.failed
 	}
 	return t
@@ -80,8 +79,8 @@ func (c *consumer) hasRoom() bool { return !c.gone && c.n < c.prefetch }
 // batch is how many messages are put at hand at a time.
 const batch = 32
 
-// take returns the next message; or, if there is none, a waiter for it; or
-// neither if there will be none.
+// take returns the next message, or a waiter for it if there is none, or neither if there will be
+// none.
 func (c *consumer) take() (taken, *waiter) {
 	c.hand.Lock()
 	t := c.takeAtHand()
@@ -124,8 +123,8 @@ func (c *consumer) reach() {
 	slices.Reverse(c.atHand)
 }
 
-// unreceived returns what was not received, which nobody receives then. The queue's
-// lock is held.
+// unreceived returns what was not received, which can then no longer be received. The queue's lock
+// is held.
 func (c *consumer) unreceived() []*entry {
 	c.hand.Lock()
 	defer c.hand.Unlock()
@@ -138,8 +137,8 @@ func (c *consumer) unreceived() []*entry {
 	return all
 }
 
-// leave takes back w, whose Receive gives up. If a message came at the same
-// moment that is returned.
+// leave takes back w, whose Receive gives up. If a message came at the same moment, leave returns
+// it.
 func (c *consumer) leave(w *waiter) taken {
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
@@ -156,8 +155,8 @@ func (c *consumer) push(e *entry) {
 	c.held.append(e)
 	c.n++
 	if last := len(c.parked) - 1; last >= 0 {
-		// Nobody waits while there is something to receive, so e is the next. Who
-		// came last is served first: its goroutine is the warmest.
+		// Nobody waits while there is something to receive, so e is the next. Who came last is
+		// served first: its goroutine is the warmest.
 		w := c.parked[last]
 		c.parked = c.parked[:last]
 		w.got <- e.taken()

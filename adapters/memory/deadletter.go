@@ -15,14 +15,14 @@ const (
 	diedOverflow = "maxlen"
 )
 
-// What a dead letter tells in its metadata, beside what it had.
+// Metadata that is added to a dead letter.
 const (
 	MetadataFirstDeathReason = "x-first-death-reason" // rejected, expired or maxlen
 	MetadataFirstDeathQueue  = "x-first-death-queue"  // the queue where that was
 	MetadataDeaths           = "x-death"              // all of them, newest first: "orders rejected 2, retry expired 1"
 )
 
-// death is how often a message died in one queue for one reason.
+// death says how often a message died in one queue for one reason.
 type death struct {
 	queue, reason string
 	count         int
@@ -41,9 +41,9 @@ func (q *queue) bury(e *entry, reason string) {
 	}
 }
 
-// deadLetter sends what died in the queue from to where its dead letters go. If
-// that queue does not exist or refuses it, or it has been there before without
-// anybody rejecting it, the message is gone.
+// deadLetter sends what died in the queue from to where its dead letters go. The message is dropped
+// if that queue does not exist or refuses it, or if it has been there before without anybody having
+// rejected it.
 func (b *Broker) deadLetter(d burial, from *queue) {
 	to := b.routes.find(adapters.Endpoint{Kind: adapters.Queue, Name: from.spec.DeadLetter})
 	if to == nil {
@@ -57,7 +57,7 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 		return
 	}
 	if !r.lasting {
-		r.props.TTL = 0 // or it would die there for the same reason
+		r.props.TTL = 0 // else it would die there for the same reason
 	}
 	if r.metadata = maps.Clone(r.metadata); r.metadata == nil {
 		r.metadata = make(map[string]string)
@@ -70,8 +70,8 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	_ = to.put(e)
 }
 
-// failed returns the count of failed deliveries that goes with a dead letter to its new
-// queue. With one it is delivered as redelivered.
+// failed returns the count of failed deliveries that goes with a dead letter to its new queue. If
+// there are any, it is delivered as redelivered.
 func (b *Broker) failed(d burial, from *queue) int {
 	switch {
 	case b.version == RabbitMQ43:
@@ -96,8 +96,8 @@ func addDeath(old []death, queue, reason string) []death {
 	return deaths
 }
 
-// isCycle reports whether the message was in the queue before, and nobody
-// rejected it since.
+// isCycle reports whether the message was in the queue before, without anybody having rejected it
+// since.
 func isCycle(deaths []death, queue string) bool {
 	for _, d := range deaths {
 		if d.reason == diedRejected {

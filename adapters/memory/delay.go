@@ -15,12 +15,11 @@ type delays struct {
 	waiting heap[*delayed]
 	seq     uint64
 	timer   *time.Timer
-	ringing bool // some are being routed; the timer is set after that
+	ringing bool // some are being routed, after which the timer is set
 	stopped bool
 }
 
-// fullPause is how long a message waits once more that was due when its queue
-// was full.
+// fullPause is how long a message waits once more if its queue was full when it was due.
 const fullPause = time.Second
 
 type delayed struct {
@@ -30,8 +29,7 @@ type delayed struct {
 	seq    uint64
 }
 
-// before puts the earlier first, and keeps the order of what is due at the same
-// moment.
+// before orders by time, and keeps the order of what is due at the same moment.
 func (d *delayed) before(o *delayed) bool { //nolint:unused // heap does
 	return d.due < o.due || d.due == o.due && d.seq < o.seq
 }
@@ -47,7 +45,7 @@ func (d *delays) add(to adapters.Endpoint, r record, wait time.Duration) {
 	}
 }
 
-// arm sets the timer for the first. The lock is held.
+// arm sets the timer for the first message. The lock is held.
 func (d *delays) arm() {
 	if len(d.waiting) == 0 || d.ringing || d.stopped {
 		return
@@ -60,7 +58,7 @@ func (d *delays) arm() {
 	}
 }
 
-// ring routes what is due, one after the other.
+// ring routes what is due, one message after the other.
 func (d *delays) ring() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +69,7 @@ func (d *delays) ring() {
 	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.clock.now() {
 		first := d.waiting.pop()
 		d.mu.Unlock()
-		// Nobody is left to be told, and the publisher was told that it is stored.
+		// Nobody is left to be told of an error: the publisher was told that the message is stored.
 		refused, _ := d.broker.route(first.to, &first.record)
 		for _, q := range refused {
 			d.add(adapters.Endpoint{Kind: adapters.Queue, Name: q.name}, first.record, fullPause)
@@ -82,7 +80,7 @@ func (d *delays) ring() {
 	d.arm()
 }
 
-// keep forgets the messages that are not to be kept.
+// keep removes the messages that are not to be kept.
 func (d *delays) keep(keep func(*delayed) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

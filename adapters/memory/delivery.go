@@ -11,8 +11,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// delivery is a message as its receiver has it, together with what it takes to
-// settle it: one allocation for both.
+// delivery is a message as its receiver has it, with what it takes to settle it, in one allocation.
 type delivery struct {
 	message  message.Message
 	consumer *consumer
@@ -77,7 +76,7 @@ func (d *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	return d.settle(o)
 }
 
-// settle cannot fail for any other reason than that it is too late.
+// settle fails only if it is too late.
 func (d *delivery) settle(o adapters.Outcome) error {
 	c := d.consumer
 	q := c.queue
@@ -112,14 +111,14 @@ func (d *delivery) settle(o adapters.Outcome) error {
 	return nil
 }
 
-// release takes the entry from its consumer, or returns nil if that does not
-// hold it for this delivery any more. The queue's lock is held.
+// release takes the entry from its consumer, or returns nil if the consumer no longer holds it for
+// this delivery. The queue's lock is held.
 func (d *delivery) release() *entry {
 	e := d.entry
 	if e == nil || e.consumer != d.consumer {
 		return nil
 	}
-	d.entry = nil // the receiver may keep its message for long: let the queue's copy go
+	d.entry = nil // the receiver may keep its message for long, and the queue's copy is no longer needed
 	d.consumer.queue.release(e)
 	return e
 }

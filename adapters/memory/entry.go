@@ -19,8 +19,8 @@ type record struct {
 	key      string
 	props    adapters.Properties
 	deaths   []death // newest first
-	lasting  bool    // its TTL does not count
-	priority uint8   // that RabbitMQ would be told, where props have what the publisher said
+	lasting  bool    // its TTL does not count: see Publication.Lasting
+	priority uint8   // the one that RabbitMQ would be told; props have what the publisher said
 }
 
 // set makes r the record of m, with payload as its copy of m's.
@@ -37,7 +37,7 @@ func (r *record) set(p *adapters.Publication, priority uint8, m *message.Message
 	}
 }
 
-// ttl is the message's own, as far as it counts.
+// ttl returns the message's own time to live, as far as it counts.
 func (r *record) ttl() time.Duration {
 	if r.lasting {
 		return 0
@@ -45,8 +45,8 @@ func (r *record) ttl() time.Duration {
 	return r.props.TTL
 }
 
-// entry is a message in one queue, under the lock of the queue; only its
-// record may be read without.
+// entry is a message in one queue, guarded by the queue's lock; only its record may be read
+// without.
 type entry struct {
 	record
 
@@ -64,9 +64,8 @@ type entry struct {
 
 func (e *entry) before(o *entry) bool { return e.seq < o.seq }
 
-// entries is a free list. Most messages are acknowledged as soon as they are
-// received, and to use their entries and payloads again saves half of the memory
-// that a message takes on its way.
+// entries is a free list. Most messages are acknowledged as soon as they are received, and reusing
+// their entries and payloads saves half of the memory that a message takes on its way.
 type entries struct {
 	pool sync.Pool
 }
@@ -78,8 +77,8 @@ func (p *entries) take() *entry {
 	return new(entry)
 }
 
-// give takes back an entry whose receiver has acknowledged it. If it had others
-// before, they may be looking at it still.
+// give takes back an entry whose receiver has acknowledged it. Earlier receivers may still be
+// looking at it.
 func (p *entries) give(e *entry) {
 	const keep = 4096
 	if e.returned || e.returns > 0 {

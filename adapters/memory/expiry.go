@@ -2,7 +2,7 @@ package memory
 
 import "time"
 
-// shorter returns the smaller of two limits, of which 0 is none.
+// shorter returns the smaller of two limits, of which 0 means none.
 func shorter(a, b time.Duration) time.Duration {
 	if a == 0 || b > 0 && b < a {
 		return b
@@ -10,9 +10,9 @@ func shorter(a, b time.Duration) time.Duration {
 	return a
 }
 
-// expire buries what has expired, from the head on. An expired entry behind a
-// living one waits until it gets to the head, as in RabbitMQ; it is never
-// delivered. The queue's lock is held, here and below.
+// expire buries what has expired, from the head on. An expired entry behind a living one waits
+// until it gets to the head, as in RabbitMQ; it is never delivered. The queue's lock is held, here
+// and below.
 func (q *queue) expire() {
 	for {
 		e := q.ready.expiring()
@@ -24,8 +24,8 @@ func (q *queue) expire() {
 	}
 }
 
-// arm sees to it that what is next to expire is buried then. A timer
-// that is set too early is left alone: it costs one look.
+// arm makes sure that what is next to expire is buried then. A timer that is set too early is left
+// alone: that costs one look.
 func (q *queue) arm() {
 	e := q.ready.expiring()
 	if e == nil || q.alarm != 0 && q.alarm <= e.expires {

@@ -16,7 +16,7 @@ type Op uint8
 
 const (
 	OnPublish   Op = iota // each message of a Publish or PublishAsync
-	OnSubscribe           // Subscribe, Declare, Get, Unbind, what an Inspector does, and each try of a subscription to heal
+	OnSubscribe           // Subscribe, Declare, Get, Unbind, the methods of an Inspector, and each attempt to restore a subscription
 	OnDeliver             // a Receive that is about to return a message
 	OnSettle              // a Settle
 )
@@ -56,25 +56,24 @@ var effectOps = [...][]Op{
 	CancelConsumer: {OnDeliver},
 }
 
-// Fault is something that goes wrong, to see what your code makes of it.
+// Fault is something that goes wrong, to see how your code copes.
 type Fault struct {
 	On   Op
 	Name string // the endpoint or queue it is about; "" = all
 
 	Skip  int // lets so many pass first
-	Times int // strikes so often, and is gone then; 0 = until it is removed
+	Times int // strikes so often and is then gone; 0 means until it is removed
 
-	// Delay passes before the effect. Of a Publish it is the confirm that is
-	// late: the message is stored at once, and a ctx that ends meanwhile makes it
-	// ErrUnconfirmed. Everything else is not done until then, nor at all if
-	// ctx ends. A delay that is under way ends when the fault is removed.
+	// Delay passes before the effect. For a Publish it delays the confirm: the message is stored at
+	// once, and if ctx ends meanwhile that is ErrUnconfirmed. Everything else waits for the delay,
+	// and does not happen if ctx ends first. The delay ends when the fault is removed.
 	Delay time.Duration
 	Do    Effect
 }
 
-// Inject sets a fault, and returns how to remove it. Of several faults that
-// match the first injected strikes, and only that counts it. Inject panics if the effect
-// makes no sense for the operation.
+// Inject sets a fault, and returns a function that removes it. If several faults match, the first
+// injected strikes, and only that counts it. Inject panics if the effect makes no sense for the
+// operation.
 func (b *Broker) Inject(f Fault) (remove func()) {
 	if int(f.Do) >= len(effectOps) || !slices.Contains(effectOps[f.Do], f.On) {
 		panic(fmt.Sprintf("motif: memory: fault with effect %d on operation %d", f.Do, f.On))
@@ -99,7 +98,7 @@ type faults struct {
 	list []*script
 }
 
-// script is a fault and how often it matched so far.
+// script is a fault, and how often it has matched.
 type script struct {
 	Fault
 	matched int
@@ -132,14 +131,14 @@ func (f *faults) find(on Op, names []string) *script {
 	return nil
 }
 
-// remove needs the lock.
+// remove removes s. The lock is held.
 func (f *faults) remove(s *script) {
 	f.list = slices.DeleteFunc(f.list, func(o *script) bool { return o == s })
 	f.any.Store(len(f.list) > 0)
 }
 
-// fail suffers f in a call that subscribes, declares or settles. An error says
-// that the call is not to be done.
+// fail applies f to a call that subscribes, declares or settles. If it returns an error the call
+// must not go on.
 func (c *Client) fail(ctx context.Context, verb string, f *script) error {
 	if err := c.pause(ctx, f.Delay, f.removed); err != nil {
 		return fmt.Errorf("memory: %s: %w", verb, err)

@@ -8,7 +8,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// headers is the kind of an exchange that routes by headers. No Source declares one: an operator does.
+// headers is the kind of an exchange that routes by headers. No Source declares one: an operator
+// does.
 const headers = adapters.Exchange
 
 // headerBindings is the binding table of a headers exchange.
@@ -21,8 +22,8 @@ type headerBinding struct {
 	want  map[string]string // without x-match
 }
 
-// bindHeaders reads the arguments of a binding as RabbitMQ does: x-match is all (or not given), any, all-with-x or
-// any-with-x; the first two do not look at headers whose name begins with x-.
+// bindHeaders reads the arguments of a binding as RabbitMQ does: x-match is all (or not given),
+// any, all-with-x or any-with-x; the first two do not look at headers whose name begins with x-.
 func bindHeaders(q *queue, args map[string]string) (headerBinding, error) {
 	b := headerBinding{name: headersName(args), queue: q, want: make(map[string]string)}
 	mode, withX := strings.CutSuffix(args["x-match"], "-with-x")
@@ -55,8 +56,8 @@ func (bs headerBindings) match(of map[string]string) []*queue {
 	return found
 }
 
-// matches never finds a header whose name begins with x-: on RabbitMQ those of a publisher are sent under another
-// name, for the broker takes some of them for its own.
+// matches never finds a header whose name begins with x-: on RabbitMQ those of a publisher are sent
+// under another name, for the broker takes some of them for its own.
 func (b *headerBinding) matches(of map[string]string) bool {
 	for name, want := range b.want {
 		got, has := of[name]
@@ -81,9 +82,9 @@ func predeclared() map[string]*exchange {
 	return all
 }
 
-// DeclareExchange makes an exchange exist, of AMQP's type fanout, direct, topic or headers: as somebody else
-// would that patterns.Exchange publishes to. Another type is ErrUnsupported, and another than it has
-// ErrMismatch.
+// DeclareExchange makes an exchange exist, of AMQP's type fanout, direct, topic or headers: as
+// somebody else would that patterns.Exchange publishes to. Another type is ErrUnsupported, and
+// another than it has ErrMismatch.
 func (b *Broker) DeclareExchange(name, kind string) error {
 	k, ok := exchangeTypes[kind]
 	if !ok {
@@ -104,10 +105,10 @@ func (b *Broker) DeclareExchange(name, kind string) error {
 	return nil
 }
 
-// Bind binds a queue to an exchange by hand, as an operator does: to a direct one with a key, to a topic one
-// with a pattern, to one of type headers with args, as RabbitMQ's arguments of a binding are ("x-match" and
-// headers). What the type does not use is ignored. Without such a queue or exchange it
-// returns an error that wraps ErrNotFound.
+// Bind binds a queue to an exchange by hand, as an operator does: to a direct one with a key, to a
+// topic one with a pattern, to one of type headers with args, as RabbitMQ's arguments of a binding
+// are ("x-match" and headers). What the type does not use is ignored. Without such a queue or
+// exchange it returns an error that wraps ErrNotFound.
 func (b *Broker) Bind(queue, exchange, key string, args map[string]string) error {
 	b.control.Lock()
 	defer b.control.Unlock()

@@ -150,8 +150,8 @@ func (q *queue) browse(limit int) (found []adapters.Delivery) {
 	return found
 }
 
-// look yields the entries in the order in which they would be taken, and leaves them in their places:
-// each is taken, and put back at the end.
+// look yields the entries in the order in which they would be taken, and leaves them in their
+// places: each is taken, and put back at the end.
 func (b *backlog) look(yield func(*entry) bool) {
 	turn := b.turn
 	var undo []func()

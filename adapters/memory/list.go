@@ -1,8 +1,7 @@
 package memory
 
-// list is a doubly linked list of entries, threaded through the entries
-// themselves: an entry is in at most one list, and a list that was emptied
-// holds no memory.
+// list is a doubly linked list of entries, threaded through the entries themselves: an entry is in
+// at most one list, and an emptied list holds no memory.
 type list struct {
 	head, tail *entry
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// QueueInfo is what a queue holds at one moment.
+// QueueInfo is the content of a queue at one moment.
 type QueueInfo struct {
 	Ready     int // messages that wait for a consumer with room
 	Unacked   int // messages that consumers hold: in hand, or not received yet
@@ -15,8 +15,8 @@ type QueueInfo struct {
 	Bindings  int
 }
 
-// Queue looks at a queue, or says that there is none. A private queue's name is
-// its subscription's Address, also that of a reply address.
+// Queue returns what is in a queue, or false if there is none of that name. The name of a private
+// queue or reply address is its subscription's Address.
 func (b *Broker) Queue(name string) (QueueInfo, bool) {
 	b.control.Lock()
 	defer b.control.Unlock()
@@ -32,8 +32,8 @@ func (b *Broker) Queue(name string) (QueueInfo, bool) {
 	return QueueInfo{Ready: q.ready.n, Unacked: q.unacked, Consumers: len(q.consumers), Bindings: len(q.bindings)}, true
 }
 
-// Purge drops the messages of a queue that no consumer holds, and says how many
-// they were. Without such a queue it returns an error that wraps ErrNotFound.
+// Purge drops the messages of a queue that no consumer holds, and returns how many they were. If
+// there is no such queue, the error wraps ErrNotFound.
 func (b *Broker) Purge(name string) (int, error) {
 	b.control.Lock()
 	defer b.control.Unlock()
@@ -44,10 +44,10 @@ func (b *Broker) Purge(name string) (int, error) {
 	return q.purge(), nil
 }
 
-// DeleteQueue deletes a queue with its bindings and all that is in it. To settle
-// what was in hand has no effect then. Its subscriptions declare it again before
-// DeleteQueue returns, unless a [Fault] keeps them from it; those that are passive end
-// with ErrNotFound. Without such a queue it returns an error that wraps ErrNotFound.
+// DeleteQueue deletes a queue with its bindings and all that is in it. Settling what was in hand
+// then has no effect. Its subscriptions declare it again before DeleteQueue returns, unless a
+// [Fault] keeps them from it; passive ones end with ErrNotFound. If there is no such queue, the
+// error wraps ErrNotFound.
 func (b *Broker) DeleteQueue(name string) error {
 	b.control.Lock()
 	defer b.control.Unlock()
@@ -65,10 +65,9 @@ func (b *Broker) deleteQueue(q *queue) {
 	}
 }
 
-// DeleteExchange deletes an exchange with all bindings to it. Subscriptions go
-// on, but nothing reaches them through it until it is declared and bound again.
-// Without such an exchange it returns an error that wraps ErrNotFound, and for one of the broker's own, whose
-// name begins with amq., one that wraps ErrAccess.
+// DeleteExchange deletes an exchange with all bindings to it. Subscriptions go on, but nothing
+// reaches them through it until it is declared and bound again. If there is no such exchange, the
+// error wraps ErrNotFound, and for one of the broker's own, whose name begins with amq., ErrAccess.
 func (b *Broker) DeleteExchange(name string) error {
 	b.control.Lock()
 	defer b.control.Unlock()

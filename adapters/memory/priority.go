@@ -6,8 +6,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// highest is the MaxPriority of the queues that a client has declared: what the amqp
-// adapter knows of those it publishes to.
+// highest is the MaxPriority of the queues that a client has declared: what the amqp adapter knows
+// of the queues it publishes to.
 type highest struct {
 	mu      sync.Mutex
 	byQueue map[string]uint8
@@ -15,7 +15,8 @@ type highest struct {
 
 const maxKnown = 1024
 
-// declare is the broker's, and notes what the client learns by it. The control lock is held.
+// declare is the broker's declare, and notes what the client learns by it. The control lock is
+// held.
 func (c *Client) declare(s adapters.Source) (*queue, error) {
 	q, err := c.broker.declare(s)
 	if err == nil && !s.Passive && !s.Private() {
@@ -36,7 +37,7 @@ func (h *highest) learn(queue string, priority uint8) {
 	h.byQueue[queue] = priority
 }
 
-// priority returns the one that RabbitMQ would be told. What waits for its Delay has none.
+// priority returns the priority that RabbitMQ would be told. A delayed message has none.
 func (c *Client) priority(p *adapters.Publication) uint8 {
 	switch {
 	case p.Priority == 0 || p.Delay > 0:

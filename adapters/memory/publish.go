@@ -12,8 +12,8 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Publish implements [adapters.Driver]. A message is in its queues when Publish
-// has taken it; nothing but a [Fault] makes it wait.
+// Publish implements [adapters.Driver]. When it returns, the messages are in their queues; only a
+// [Fault] makes it wait.
 func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 	priority, err := c.prepare(ctx, &p)
 	if err != nil {
@@ -22,8 +22,8 @@ func (c *Client) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	return kit.PublishEach(msgs, func(m *message.Message) error { return c.publish(ctx, &p, priority, m) })
 }
 
-// PublishAsync implements [adapters.AsyncPublisher]. It calls done itself, before
-// it returns. Where a [Fault] delays the confirm it blocks that long.
+// PublishAsync implements [adapters.AsyncPublisher]. It calls done itself, before it returns, and
+// blocks where a [Fault] delays the confirm.
 func (c *Client) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
 	priority, err := c.prepare(ctx, &p)
 	if err != nil {
@@ -33,8 +33,8 @@ func (c *Client) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	return nil
 }
 
-// prepare checks all that does not depend on the message, and declares the
-// exchange. It returns the priority that RabbitMQ would be told.
+// prepare checks everything that does not depend on the message, and declares the exchange. It
+// returns the priority that RabbitMQ would be told.
 func (c *Client) prepare(ctx context.Context, p *adapters.Publication) (uint8, error) {
 	if err := c.check(ctx, "publish"); err != nil {
 		return 0, err
@@ -77,8 +77,7 @@ func (c *Client) publish(ctx context.Context, p *adapters.Publication, priority 
 	return err
 }
 
-// store takes responsibility for a message: it is in all of its queues, or
-// waits for its time.
+// store takes responsibility for a message: it is in all of its queues, or waits for its time.
 func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Message) error {
 	var err error
 	switch {
@@ -109,8 +108,8 @@ func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Messa
 	return err
 }
 
-// route puts a message into the queues that it is for. If any refuses it that
-// is ErrNacked, but others keep it; if there is none it is ErrUnroutable.
+// route puts a message into its queues. If any refuses it, the error is ErrNacked, but others keep
+// it; if there is none, it is ErrUnroutable.
 func (b *Broker) route(to adapters.Endpoint, r *record) (refused []*queue, err error) {
 	var queues []*queue
 	if to.Kind.IsExchange() {

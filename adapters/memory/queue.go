@@ -8,9 +8,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// queue keeps entries until consumers settle them, and pushes them to
-// consumers that have room as soon as it can. So while one has room nothing is
-// ready, but for a moment what was given back.
+// queue keeps entries until consumers settle them, and pushes them to consumers that have room as
+// soon as it can. While one has room nothing is ready, except, for a moment, what was requeued.
 type queue struct {
 	broker *Broker
 	name   string
@@ -22,7 +21,7 @@ type queue struct {
 	bindings  map[binding]struct{} // under the broker's control lock
 
 	mu        sync.Mutex
-	gone      bool // deleted: takes nothing, and what is in hand is settled without effect
+	gone      bool // deleted: it takes nothing, and settling what is in hand has no effect
 	purged    bool // since the last restart, while nobody held a message of it
 	ready     backlog
 	seq       uint64
@@ -35,12 +34,12 @@ type queue struct {
 	timer  *time.Timer // for the expiry of the next entry
 	alarm  time.Duration
 
-	watching bool // for what is held for too long
+	watching bool // for messages that are held for too long
 	watcher  *time.Timer
 }
 
-// unlock releases the lock, and then sends off what died meanwhile: no two
-// queues are ever locked at once.
+// unlock releases the lock, and then sends off what died meanwhile: two queues are never locked at
+// once.
 func (q *queue) unlock() {
 	buried := q.buried
 	q.buried = nil
@@ -50,8 +49,8 @@ func (q *queue) unlock() {
 	}
 }
 
-// put adds a new entry at the tail. It returns ErrNacked if there is no room for it,
-// and ErrUnroutable if the queue was deleted since it was looked up.
+// put adds a new entry at the tail. It returns ErrNacked if there is no room for it, and
+// ErrUnroutable if the queue was deleted since it was looked up.
 func (q *queue) put(e *entry) error {
 	if ttl := shorter(e.ttl(), q.spec.MessageTTL); ttl > 0 {
 		e.expires = q.broker.clock.after(ttl)
@@ -83,8 +82,8 @@ func (q *queue) put(e *entry) error {
 	return nil
 }
 
-// trim buries what is too much for a queue that drops its head. That is not
-// the oldest message if that has a lower priority, as in RabbitMQ.
+// trim buries what exceeds the limit of a queue that drops its head. That is not the oldest message
+// if that has a lower priority, as in RabbitMQ.
 func (q *queue) trim() {
 	for q.spec.Overflow == adapters.DropHead && q.spec.MaxLength > 0 && q.ready.n > q.spec.MaxLength {
 		head := q.ready.peek()
@@ -94,8 +93,8 @@ func (q *queue) trim() {
 	}
 }
 
-// deliver pushes e to the next consumer with room, of which there is one. The
-// lock is held, here and below.
+// deliver pushes e to the next consumer with room, of which there is one. The lock is held, here
+// and below.
 func (q *queue) deliver(e *entry) {
 	for {
 		if q.turn >= len(q.consumers) {
@@ -115,14 +114,14 @@ func (q *queue) deliver(e *entry) {
 	}
 }
 
-// dispatch delivers what is ready to whom has room, and must be called after
-// every change that could let it.
+// dispatch delivers what is ready to consumers with room. It must be called after every change that
+// may allow that.
 func (q *queue) dispatch() {
 	if q.gone {
 		return
 	}
 	if q.ready.order == classic {
-		q.trim() // what was given back, before it is delivered
+		q.trim() // what was requeued, before it is delivered
 	}
 	for q.expire(); q.ready.n > 0 && q.room > 0; q.expire() {
 		head := q.ready.peek()
@@ -178,8 +177,8 @@ func (q *queue) attach(c *consumer) {
 	q.dispatch()
 }
 
-// detach ends c and gives back what it has not received. The caller dispatches
-// once all that has to be detached is.
+// detach ends c and requeues what it has not received. The caller dispatches once everything that
+// has to be detached is.
 func (q *queue) detach(c *consumer) {
 	q.remove(c)
 	for _, e := range c.unreceived() {
@@ -201,7 +200,7 @@ func (q *queue) remove(c *consumer) {
 	c.end()
 }
 
-// lose is detach because the session has ended: what is in hand goes back too.
+// lose is detach for a lost session: what is in hand is requeued, too.
 func (q *queue) lose(c *consumer, why error) {
 	q.remove(c)
 	c.unreceived()
@@ -212,7 +211,7 @@ func (q *queue) lose(c *consumer, why error) {
 	}
 }
 
-// drop empties the queue of what is ready, and says how much that was.
+// drop removes everything that is ready, and returns how many messages that was.
 func (q *queue) drop() int {
 	n := q.ready.n
 	q.ready.clear()

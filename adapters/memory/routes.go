@@ -7,10 +7,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// routes says which queues a message goes to. Publishers read it under its own
-// lock, which is held for the look-up only and nests inside every other.
-// It is changed with the broker's control lock held as well, so who has that
-// may read without.
+// routes says which queues a message goes to. Publishers read it under its own lock, which is held
+// for the look-up only and nests inside every other lock. It is changed with the broker's control
+// lock held as well, so whoever has that may read without.
 type routes struct {
 	mu        sync.RWMutex
 	queues    map[string]*queue
@@ -28,7 +27,7 @@ func (r *routes) find(e adapters.Endpoint) *queue {
 	return r.queues[e.Name]
 }
 
-// has reports whether an exchange exists, and is of the kind that is asked for.
+// has reports whether an exchange of this kind exists.
 func (r *routes) has(e adapters.Endpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

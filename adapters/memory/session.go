@@ -7,13 +7,12 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// session is one life of a client's connection: what it delivered can be
-// settled in it only.
+// session is one connection of a client: what was delivered in it can be settled in it only.
 type session struct {
 	client    *Client
 	ctx       context.Context // of all messages that it delivers
 	cancel    context.CancelCauseFunc
-	consumers map[*consumer]struct{} // that hold messages or may get some; under the control lock
+	consumers map[*consumer]struct{} // those that hold messages or may get some; under the control lock
 }
 
 func newSession(c *Client) *session {
@@ -22,8 +21,8 @@ func newSession(c *Client) *session {
 	return s
 }
 
-// endSessions ends sessions all at once, so that nothing that one gives back is
-// delivered to another. The control lock is held.
+// endSessions ends sessions at the same time, so that nothing that one returns is delivered to
+// another. The control lock is held.
 func (b *Broker) endSessions(why error, sessions ...*session) {
 	left := make(map[*queue]bool) // whether by a consumer, not just by what was in hand of one
 	var consumers []*consumer
@@ -49,8 +48,8 @@ func (b *Broker) endSessions(why error, sessions ...*session) {
 	}
 }
 
-// late is the answer to a settle that comes too late: none if the session is
-// alive, for then the message was settled before. lost is the consumer's.
+// late returns the error of a settle that comes too late: nil if the session is alive, because then
+// the message was settled before. lost is the consumer's.
 func (s *session) late(lost error) error {
 	if lost == nil {
 		lost = context.Cause(s.ctx)

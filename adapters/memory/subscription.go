@@ -11,13 +11,13 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// subscription outlives its consumers.
+// subscription is a subscription of the seam. It outlives its consumers.
 type subscription struct {
 	client  *Client
 	source  adapters.Source
 	current atomic.Pointer[consumer]
 
-	// Under the broker's control lock:
+	// Guarded by the broker's control lock:
 	err     error           // why it ended
 	healing context.Context // not nil while there is no consumer; ends when there is one, or err is set
 	healed  context.CancelFunc
@@ -47,13 +47,13 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 		}
 		d := c.receive(t)
 		if f := s.client.broker.faults.hit(OnDeliver, c.queue.name, s.source.Name); f != nil && s.fail(ctx, f, d) {
-			continue // to find out what is up
+			continue // to find out why
 		}
 		return d, nil
 	}
 }
 
-// fail suffers f, and says whether it took d away.
+// fail applies f, and reports whether it took d away.
 func (s *subscription) fail(ctx context.Context, f *script, d adapters.Delivery) bool {
 	err := s.client.fail(ctx, "receive", f)
 	taken := d.Settler.(*delivery)
@@ -78,8 +78,8 @@ func (c *consumer) wait(ctx context.Context, w *waiter) (t taken) {
 	return t
 }
 
-// whole waits until the subscription has another consumer than c, which is
-// gone, or ctx ended. It returns why if there will be none.
+// whole waits until the subscription has another consumer than c, which is gone, or ctx ends. It
+// returns an error if there will be none.
 func (s *subscription) whole(ctx context.Context, c *consumer) error {
 	control := &s.client.broker.control
 	control.Lock()
@@ -113,8 +113,7 @@ func (s *subscription) Stop() error {
 // Address implements [adapters.Subscription].
 func (s *subscription) Address() string { return s.current.Load().queue.name }
 
-// start makes the first or another consumer, in the client's present session.
-// The control lock is held, here and below.
+// start makes a consumer in the client's current session. The control lock is held, here and below.
 func (s *subscription) start() error {
 	q, err := s.client.declare(s.source)
 	if err != nil {
@@ -143,8 +142,8 @@ func (s *subscription) recovered() {
 	}
 }
 
-// heal starts again after the consumer was lost: at once, or if a fault is in
-// the way, as soon as it lets.
+// heal restores the subscription after its consumer was lost: at once, or, if a fault is in the
+// way, as soon as that allows.
 func (s *subscription) heal() {
 	if s.err != nil || s.healing != nil {
 		return
@@ -171,8 +170,7 @@ func (s *subscription) restart() {
 	s.recovered()
 }
 
-// healSlowly takes the control lock itself. It ends at the latest when the
-// subscription does, and ctx with it.
+// healSlowly takes the control lock itself. It ends with ctx, when the subscription does.
 func (s *subscription) healSlowly(ctx context.Context, f *script) {
 	for pause := (kit.Backoff{Min: 10 * time.Millisecond, Max: time.Second}); f != nil; {
 		if s.client.fail(ctx, "subscribe", f) == nil {

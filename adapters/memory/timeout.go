@@ -10,13 +10,14 @@ import (
 // defaultTimeout is RabbitMQ's, see [ConsumerTimeout].
 const defaultTimeout = 30 * time.Minute
 
-// ConsumerTimeout is how long a subscription may hold a message, received or not, before the
-// broker takes it back, with all else that the subscription holds: 30 minutes without it, as on
-// RabbitMQ. The contexts of the messages end with [adapters.ErrConsumerTimeout] then. It is
-// noticed up to a tenth later, and not for what is held after Stop.
+// ConsumerTimeout sets how long a subscription may hold a message, received or not, before the
+// broker takes it back, with everything else that the subscription holds: the default is 30
+// minutes, as on RabbitMQ. The contexts of the messages then end with
+// [adapters.ErrConsumerTimeout]. It is noticed up to a tenth later, and not for what is held after
+// Stop.
 //
 // A broker that imitates RabbitMQ 4.3 does so for quorum queues only, and lets each subscription
-// say how long it needs (adapters.Source.HoldTime). It panics if d is not positive.
+// say how long it needs (adapters.Source.HoldTime). ConsumerTimeout panics if d is not positive.
 func ConsumerTimeout(d time.Duration) Option {
 	if d <= 0 {
 		panic(fmt.Sprintf("motif: memory: consumer timeout of %v", d))
@@ -37,9 +38,8 @@ func (b *Broker) timeout(q *queue, s adapters.Source) time.Duration {
 	return b.consumerTimeout
 }
 
-// watch sees to it that what c holds is looked at. The clock is not asked for each message: a
-// look notes what it sees for the first time, and the next ones compare. The queue's lock is
-// held.
+// watch has what c holds looked at. The clock is not read for each message: a look notes what it
+// sees for the first time, and the next ones compare. The queue's lock is held.
 func (q *queue) watch(c *consumer) {
 	if q.watching || c.timeout == 0 {
 		return
@@ -80,7 +80,7 @@ func (q *queue) look() {
 	}
 }
 
-// takeBack ends a consumer with all that is in hand. Its subscription heals.
+// takeBack ends a consumer with everything in hand. Its subscription is restored.
 func (b *Broker) takeBack(c *consumer) {
 	b.control.Lock()
 	defer b.control.Unlock()

@@ -13,9 +13,9 @@ const (
 	replyPrefix   = "amq.memory.reply."
 )
 
-// declare makes what s describes exist and returns its queue, a new one if it
-// is private. If something is there already with other properties, nothing has
-// changed. The control lock is held, as everywhere in this file.
+// declare makes what s describes exist and returns its queue, a new one if it is private. If
+// something exists with other properties, nothing has changed. The control lock is held, as
+// everywhere in this file.
 func (b *Broker) declare(s adapters.Source) (*queue, error) {
 	if s.Passive {
 		if q := b.routes.queues[s.QueueName()]; q != nil {
@@ -104,7 +104,7 @@ func (b *Broker) declareExchange(e adapters.Endpoint) error {
 	return nil
 }
 
-// unbind takes the bindings of s away, where they exist.
+// unbind removes those bindings of s that exist.
 func (b *Broker) unbind(s adapters.Source) {
 	b.routes.mu.Lock()
 	defer b.routes.mu.Unlock()
@@ -167,9 +167,8 @@ func (b *Broker) remove(q *queue) []*subscription {
 	return bereft
 }
 
-// handBack cleans up after q was left: by a consumer, in which case a temporary
-// queue without another one goes, or only by what one had in hand. The others
-// get what was given back.
+// handBack cleans up after q was left: by a consumer, in which case a temporary queue without
+// another one goes, or only by what one had in hand. The others get what was requeued.
 func (b *Broker) handBack(q *queue, byConsumer bool) {
 	q.mu.Lock()
 	if byConsumer && q.temporary && len(q.consumers) == 0 {

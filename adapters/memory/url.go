@@ -14,7 +14,7 @@ func init() {
 	adapters.Register("memory", open)
 }
 
-// named is the brokers that are shared by name, each while it has clients.
+// named are the brokers that are shared by name, each while it has clients.
 var (
 	namedMu sync.Mutex
 	named   = map[string]*Broker{}
@@ -55,7 +55,7 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 	return c, nil
 }
 
-// wanted is what a URL says of the broker that it opens.
+// wanted is what a URL says about the broker that it opens.
 type wanted struct {
 	version Version // "" = whatever there is, or the newest
 	classic bool
@@ -95,7 +95,7 @@ func (w wanted) options() (options []Option) {
 	return options
 }
 
-// release closes a named broker if it lost its last client.
+// release closes a named broker that has lost its last client.
 func release(name string, b *Broker) {
 	namedMu.Lock()
 	defer namedMu.Unlock()
