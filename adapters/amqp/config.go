@@ -57,9 +57,9 @@ type Config struct {
 	RetryConnect bool
 
 	// Management is the URL of the broker's management API, as in
-	// "https://broker.example.com:15671". It is asked for what AMQP does not say: see Driver.Inspect,
-	// Queues and Bindings, which are otherwise unsupported, or leave that out. TLS and AllowInsecure
-	// apply to it, too. Only these methods use it, with a new request each time.
+	// "https://broker.example.com:15671". It is asked for what AMQP does not say: see
+	// Driver.Inspect, Queues and Bindings, which are otherwise unsupported, or leave that out. TLS
+	// and AllowInsecure apply to it, too. Only these methods use it, with a new request each time.
 	Management string
 
 	// ManagementCredentials is called for each request to the management API. Without it that is

@@ -102,7 +102,8 @@ func TestFirstContact(t *testing.T) {
 		"two addresses":                {"amqp://" + closedPort(t) + "?address=" + standIn(t, "bye"), adapters.ErrUnavailable, "is that its port? RabbitMQ's port is 5672, or 5671 with TLS; amqp: connect to"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Long enough for RabbitMQ, which thinks for three seconds about a wrong password, and for nobody else.
+			// Long enough for RabbitMQ, which thinks for three seconds about a wrong password, and
+			// for nobody else.
 			patience := time.Minute
 			if name == "a silent port" || name == "an HTTP server" { // which waits for more
 				patience = time.Second

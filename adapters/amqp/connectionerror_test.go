@@ -22,8 +22,8 @@ func undisturbed(t *testing.T, d *Driver) {
 	}
 }
 
-// TestCostlyStream: a stream is refused when it is subscribed, or asked for a message, and no other use of the
-// connection suffers.
+// TestCostlyStream: a stream is refused when it is subscribed, or asked for a message, and no other
+// use of the connection suffers.
 func TestCostlyStream(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
 	ch := foreignChannel(t, v.URL)
@@ -101,8 +101,9 @@ func TestCostlyHeaders(t *testing.T) {
 	undisturbed(t, d)
 }
 
-// TestCostlyOperation: what the broker closes the connection for is tried twice, the second time with a
-// connection of its own, and ends with the broker's reason. What was under way beside it goes on.
+// TestCostlyOperation: what the broker closes the connection for is tried twice, the second time
+// with a connection of its own, and ends with the broker's reason. What was under way beside it
+// goes on.
 func TestCostlyOperation(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
 	if _, err := foreignChannel(t, v.URL).QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
@@ -155,8 +156,8 @@ func TestCostlyOperation(t *testing.T) {
 	}
 }
 
-// TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation needs one more;
-// publishes share those that there are, and what works goes on.
+// TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
+// needs one more; publishes share those that there are, and what works goes on.
 func TestCostlyChannels(t *testing.T) {
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	if err := n.AddUser(ctx, "limited", password); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestAnswersGoWhereTheyAreAsked: to a queue, to an exchange with a key, and those that reach nobody are
-// counted.
+// TestAnswersGoWhereTheyAreAsked: to a queue, to an exchange with a key, and those that reach
+// nobody are counted.
 func TestAnswersGoWhereTheyAreAsked(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	d := connectTo(t, url, func(c *Config) { c.AllowReplyTo = func(string) bool { return true } })
@@ -61,7 +61,8 @@ func TestAnswersGoWhereTheyAreAsked(t *testing.T) {
 	}
 }
 
-// TestServePassiveWithFewRights: who may only read a queue that somebody else declared, and answer, can serve.
+// TestServePassiveWithFewRights: who may only read a queue that somebody else declared, and answer,
+// can serve.
 func TestServePassiveWithFewRights(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
 	if err := v.AddUser(ctx, "clerk", password); err != nil {
@@ -89,8 +90,8 @@ func TestServePassiveWithFewRights(t *testing.T) {
 	}
 }
 
-// TestRedriveSendsLettersBackAsTheyCame: also those of somebody else's, once each, in the order that they
-// have, and a look before changes nothing.
+// TestRedriveSendsLettersBackAsTheyCame: also those of somebody else's, once each, in the order
+// that they have, and a look before changes nothing.
 func TestRedriveSendsLettersBackAsTheyCame(t *testing.T) {
 	for _, kind := range []QueueType{Quorum, Classic} {
 		t.Run(string(kind), func(t *testing.T) {

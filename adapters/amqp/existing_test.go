@@ -58,8 +58,8 @@ func drained(t *testing.T, q *patterns.WorkQueue[string]) (values []string) {
 	return values
 }
 
-// An exchange that somebody else declared, of any type, is published to as it stands, and a queue that
-// somebody else bound to it is worked on: the same in process.
+// An exchange that somebody else declared, of any type, is published to as it stands, and a queue
+// that somebody else bound to it is worked on: the same in process.
 func TestExistingExchanges(t *testing.T) {
 	eu := patterns.Header("region", "eu")
 	us := patterns.Header("region", "us")
@@ -123,7 +123,8 @@ func TestExistingExchanges(t *testing.T) {
 	}
 }
 
-// What is of no type of AMQP's is the broker's affair. Each message goes into one queue, by its key.
+// What is of no type of AMQP's is the broker's affair. Each message goes into one queue, by its
+// key.
 func TestConsistentHashExchange(t *testing.T) {
 	d := connect(t)
 	bus := patterns.New(d)
@@ -171,7 +172,8 @@ func counted(values []string) map[string]int {
 	return n
 }
 
-// An existing exchange is never declared. One that is missing is said to be, whether or not it was there before.
+// An existing exchange is never declared. One that is missing is said to be, whether or not it was
+// there before.
 func TestExistingExchangeThatGoes(t *testing.T) {
 	d := connect(t)
 	bus := patterns.New(d)

@@ -14,7 +14,8 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// sentOn is what a delivery is sent with, its headers in order, if it is sent on as it was received.
+// sentOn is what a delivery is sent with, its headers in order, if it is sent on as it was
+// received.
 func sentOn(t *testing.T, text string, change func(*adapters.Publication, *message.Message)) (properties, []string) {
 	t.Helper()
 	in := &incoming{header: text, message: message.Message{Payload: []byte("body")}}

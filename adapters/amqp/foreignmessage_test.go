@@ -353,8 +353,8 @@ func (p *passage) read(t testing.TB, queue string, n int) map[string]string {
 	return all
 }
 
-// TestForeignMessagesGoOnAsTheyCame: what a client of somebody else's published is unchanged after two
-// retries, one of them delayed, as a dead letter, and when it is sent back from there.
+// TestForeignMessagesGoOnAsTheyCame: what a client of somebody else's published is unchanged after
+// two retries, one of them delayed, as a dead letter, and when it is sent back from there.
 func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
 	for _, queueType := range []QueueType{Quorum, Classic} {
 		t.Run(string(queueType), func(t *testing.T) {
@@ -368,8 +368,8 @@ func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
 	}
 }
 
-// TestForeignMessagesGoOnWhereTheBrokerWouldAct: what would be copied again, refused, or end at once if it
-// went on as it came, keeps that in headers of ours.
+// TestForeignMessagesGoOnWhereTheBrokerWouldAct: what would be copied again, refused, or end at
+// once if it went on as it came, keeps that in headers of ours.
 func TestForeignMessagesGoOnWhereTheBrokerWouldAct(t *testing.T) {
 	vhost := rabbitmqtest.Shared(t)
 	brokerURLs.Store(t, vhost.URL)

@@ -115,8 +115,8 @@ func TestFullGroup(t *testing.T) {
 	}
 }
 
-// TestInsistingEnds with ctx, and says what is certain: of a queue that it was refused, of an exchange
-// that others may have it.
+// TestInsistingEnds with ctx, and says what is certain: of a queue that it was refused, of an
+// exchange that others may have it.
 func TestInsistingEnds(t *testing.T) {
 	d := connect(t)
 	ended, cancel := context.WithCancel(ctx)

@@ -190,8 +190,8 @@ func TestPublishAsync(t *testing.T) {
 }
 
 // TestExchangeDeleted: the publish that the broker closes the channel for, because somebody deleted
-// its exchange, was certainly not taken. The exchange is declared again, and the message sent again.
-// Other exchanges and the queues do not notice.
+// its exchange, was certainly not taken. The exchange is declared again, and the message sent
+// again. Other exchanges and the queues do not notice.
 func TestExchangeDeleted(t *testing.T) {
 	d := connect(t)
 	q := unique(t)

@@ -183,9 +183,9 @@ func TestReturnOfOneOfTwins(t *testing.T) {
 	}
 }
 
-// TestPublishChannelIsClosed: when the broker closes the channel, nothing more is sent, and each message that has
-// no answer is told apart: the one that the channel was closed for, those before it, which may be
-// stored, and those after it, which are not.
+// TestPublishChannelIsClosed: when the broker closes the channel, nothing more is sent, and each
+// message that has no answer is told apart: the one that the channel was closed for, those before
+// it, which may be stored, and those after it, which are not.
 func TestPublishChannelIsClosed(t *testing.T) {
 	const three = 3 // in flight to the same exchange; the second is larger than the first, and the third than that
 	for _, c := range []struct {

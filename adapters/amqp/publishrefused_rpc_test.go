@@ -12,8 +12,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestRefusedAnswer: an answer that is larger than the broker takes is the error of its caller, and no
-// other call's business.
+// TestRefusedAnswer: an answer that is larger than the broker takes is the error of its caller, and
+// no other call's business.
 func TestRefusedAnswer(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"max_message_size": "10000"}})

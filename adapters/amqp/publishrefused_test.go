@@ -51,8 +51,8 @@ func neighbours(t *testing.T, d *Driver, p adapters.Publication) (stop func()) {
 	}
 }
 
-// TestRefusedTooLarge: a message that is larger than the broker takes is ErrTooLarge, at once, and it
-// alone. The limit is learned: the next one costs no channel.
+// TestRefusedTooLarge: a message that is larger than the broker takes is ErrTooLarge, at once, and
+// it alone. The limit is learned: the next one costs no channel.
 func TestRefusedTooLarge(t *testing.T) {
 	t.Parallel() // it has nodes of its own, and waits for them
 	for _, limit := range []int{1_000, 1_000_000} {
@@ -96,8 +96,9 @@ func TestRefusedTooLarge(t *testing.T) {
 	}
 }
 
-// TestRefusedRight: without the right to write, each publish is ErrAccess, and certainly not stored, however many
-// there are; and it is no neighbour's business. It is asked for once in a while.
+// TestRefusedRight: without the right to write, each publish is ErrAccess, and certainly not
+// stored, however many there are; and it is no neighbour's business. It is asked for once in a
+// while.
 func TestRefusedRight(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
@@ -149,7 +150,8 @@ func TestRefusedRight(t *testing.T) {
 		t.Errorf("the connection is the %d.", g)
 	}
 
-	// The right is granted, which is noticed; and taken away again, which may come when some are under way.
+	// The right is granted, which is noticed; and taken away again, which may come when some are
+	// under way.
 	if err := v.SetPermissions(ctx, t.Name(), ".*", ".*", ".*"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,8 @@ func TestRefusedRight(t *testing.T) {
 	receiveAll(t, got, "now")
 }
 
-// TestRefusedTopic: a key that a user may not publish with is ErrAccess, and others of its exchange go on.
+// TestRefusedTopic: a key that a user may not publish with is ErrAccess, and others of its exchange
+// go on.
 func TestRefusedTopic(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {

@@ -309,7 +309,8 @@ func TestFrozen(t *testing.T) {
 func TestPowerCut(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
-		// When a message is due before the next queue is up, it is tried again 3 minutes later, else.
+		// When a message is due before the next queue is up, it is tried again 3 minutes later,
+		// else.
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"},
 	})
 	d := connectTo(t, n.URL)

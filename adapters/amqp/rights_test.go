@@ -22,9 +22,9 @@ import (
 // rights are a user's, as RabbitMQ has them: what to configure, to write to and to read from.
 type rights struct{ name, configure, write, read string }
 
-// TestRightsLoseNothing: whatever rights a handler's user has, and whatever becomes of a message that
-// it cannot send on, it is in its queue, or where its policy has it put after as many tries as the
-// policy says.
+// TestRightsLoseNothing: whatever rights a handler's user has, and whatever becomes of a message
+// that it cannot send on, it is in its queue, or where its policy has it put after as many tries as
+// the policy says.
 func TestRightsLoseNothing(t *testing.T) {
 	table := []rights{
 		{"all", ".*", ".*", ".*"},
@@ -64,7 +64,8 @@ func TestRightsLoseNothing(t *testing.T) {
 	}
 }
 
-// kitchen is a queue that the owner of the broker declared, with dead letters, and a user who works it.
+// kitchen is a queue that the owner of the broker declared, with dead letters, and a user who works
+// it.
 type kitchen struct {
 	v       *rabbitmqtest.VHost
 	admin   *Driver
@@ -133,8 +134,8 @@ func (k *kitchen) work(t *testing.T, fail func() error, opts ...patterns.WorkOpt
 	}, opts...)
 }
 
-// settles waits until the message is given up after so many tries, or has come back time and again, and
-// looks where it is.
+// settles waits until the message is given up after so many tries, or has come back time and again,
+// and looks where it is.
 func (k *kitchen) settles(t *testing.T, tries int) {
 	t.Helper()
 	if k.refused != nil {

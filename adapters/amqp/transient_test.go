@@ -85,7 +85,8 @@ func TestPassingExclusiveUse(t *testing.T) {
 	}
 }
 
-// TestPassingLimits: a limit that an operator has set is no refused login: it is said, and tried again.
+// TestPassingLimits: a limit that an operator has set is no refused login: it is said, and tried
+// again.
 func TestPassingLimits(t *testing.T) {
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	if err := n.AddUser(ctx, "limited", password); err != nil {

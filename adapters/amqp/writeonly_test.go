@@ -10,8 +10,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestWriteOnly: the right to write is enough to publish to what is there. What is missing, and may not
-// be declared, is an error that says both.
+// TestWriteOnly: the right to write is enough to publish to what is there. What is missing, and may
+// not be declared, is an error that says both.
 func TestWriteOnly(t *testing.T) {
 	v, user, password := rabbitmqtest.Shared(t), "writer", "only"
 	if err := v.AddUser(t.Context(), user, password); err != nil {

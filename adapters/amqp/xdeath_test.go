@@ -28,9 +28,9 @@ func passively(name string) adapters.Source {
 	return s
 }
 
-// TestFirstDeathIsTheFirst: of a message that goes round between two queues the first death stays the one
-// in the first, with the key that it came with, and the last one comes first in the list; also if it waited
-// for a delay before all that, and if it was sent again in between.
+// TestFirstDeathIsTheFirst: of a message that goes round between two queues the first death stays
+// the one in the first, with the key that it came with, and the last one comes first in the list;
+// also if it waited for a delay before all that, and if it was sent again in between.
 func TestFirstDeathIsTheFirst(t *testing.T) {
 	for _, queueType := range []QueueType{Quorum, Classic} {
 		for _, delay := range []time.Duration{0, delayUnit} {
@@ -92,9 +92,9 @@ func TestFirstDeathIsTheFirst(t *testing.T) {
 	}
 }
 
-// TestTriesBeginAnewAfterTheBrokersDeath: where the broker itself makes the dead letters, one that comes back
-// has all its tries again, whoever brought it back: an operator who moved it with all its headers, or the
-// broker. Those in between, which wait in queues of the broker, count.
+// TestTriesBeginAnewAfterTheBrokersDeath: where the broker itself makes the dead letters, one that
+// comes back has all its tries again, whoever brought it back: an operator who moved it with all
+// its headers, or the broker. Those in between, which wait in queues of the broker, count.
 func TestTriesBeginAnewAfterTheBrokersDeath(t *testing.T) {
 	for _, queueType := range []QueueType{Quorum, Classic} {
 		t.Run(string(queueType), func(t *testing.T) {

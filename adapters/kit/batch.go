@@ -13,8 +13,8 @@ import (
 )
 
 // PublishEach calls publish for each message in turn. It returns nil if all calls did, else an
-// [*adapters.PublishError] with those that failed: what [adapters.Driver] asks of Publish. A message
-// may be nil; adapters.ValidateMessage refuses it.
+// [*adapters.PublishError] with those that failed: what [adapters.Driver] asks of Publish. A
+// message may be nil; adapters.ValidateMessage refuses it.
 func PublishEach(msgs []*message.Message, publish func(*message.Message) error) error {
 	var failed []adapters.FailedMessage
 	for i, m := range msgs {

@@ -51,8 +51,8 @@ func (t *Tasks) Closed() <-chan struct{} { return t.over }
 func (t *Tasks) Wait() { t.wg.Wait() }
 
 // Call runs f, which takes no context, in a goroutine of t, and returns its results. When ctx ends
-// or t is closed first, Call returns ctx's error or [adapters.ErrClosed], and f goes on; what f then
-// returns without an error is given to undo, in f's goroutine. So each result of f is either
+// or t is closed first, Call returns ctx's error or [adapters.ErrClosed], and f goes on; what f
+// then returns without an error is given to undo, in f's goroutine. So each result of f is either
 // returned or undone.
 func Call[T any](ctx context.Context, t *Tasks, f func() (T, error), undo func(T)) (T, error) {
 	type result struct {

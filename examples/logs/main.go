@@ -5,10 +5,9 @@
 //	go run ./examples/logs -broker amqp://guest:guest@localhost -role listen   (as often as you like)
 //	go run ./examples/logs -broker amqp://guest:guest@localhost -role publish
 //
-// Each subscription without a Group has a private queue: it gets its own copy of
-// what is published from the moment Subscribe returns until it ends, and nothing
-// from before or after. So the one that joins late here misses the first two
-// lines. To miss nothing, use a Group: its queue stays.
+// Each subscription without a Group has a private queue: it gets its own copy of what is published
+// from the moment Subscribe returns until it ends, and nothing from before or after. So the one
+// that joins late here misses the first two lines. To miss nothing, use a Group: its queue stays.
 package main
 
 import (

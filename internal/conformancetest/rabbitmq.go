@@ -49,9 +49,9 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 	}
 }
 
-// OnRabbitMQ returns a harness for an adapter that connects by URL. It has a virtual host of its own
-// on node, a user with all rights there, and hooks for all that a broker can suffer. What concerns
-// the node is for cases that have it for themselves.
+// OnRabbitMQ returns a harness for an adapter that connects by URL. It has a virtual host of its
+// own on node, a user with all rights there, and hooks for all that a broker can suffer. What
+// concerns the node is for cases that have it for themselves.
 func OnRabbitMQ(ctx context.Context, node *rabbitmqtest.Node, connect func(ctx context.Context, url string) (adapters.Driver, error)) (*conformance.Harness, error) {
 	l, err := newLogin(ctx, node)
 	if err != nil {

@@ -22,7 +22,8 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// filesNamed returns the text of every file with a suffix, by its path below the root, with slashes.
+// filesNamed returns the text of every file with a suffix, by its path below the root, with
+// slashes.
 func filesNamed(t *testing.T, suffix string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -182,7 +183,8 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// TestIndexesAreComplete: the index of the docs has every page, and that of the examples every example.
+// TestIndexesAreComplete: the index of the docs has every page, and that of the examples every
+// example.
 func TestIndexesAreComplete(t *testing.T) {
 	for _, index := range []struct{ folder, ext string }{{"docs", ".md"}, {"examples", ""}} {
 		text := read(t, index.folder+"/README.md")

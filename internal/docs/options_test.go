@@ -117,8 +117,8 @@ func rows(text string) map[string][]string {
 	return rows
 }
 
-// TestOptionsPageIsComplete: every option has a row, which says where the compiler lets it stand, and
-// every row is about something that exists.
+// TestOptionsPageIsComplete: every option has a row, which says where the compiler lets it stand,
+// and every row is about something that exists.
 func TestOptionsPageIsComplete(t *testing.T) {
 	patterns, rest, _ := strings.Cut(read(t, optionsPage), "\n## RabbitMQ\n")
 	patterns, queue := cutSection(patterns, "### RetryPolicy\n")

@@ -15,8 +15,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// The programs of the docs that are in no other file. They are compiled, which is what they are here
-// for: TestProgramsAreCompiled looks for them.
+// The programs of the docs that are in no other file. They are compiled, which is what they are
+// here for: TestProgramsAreCompiled looks for them.
 
 type Order struct{ Dish string }
 

@@ -109,8 +109,8 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestStrangersModule: a new module that imports the library gets watermill and the AMQP client with
-// it, and no peer of our tests.
+// TestStrangersModule: a new module that imports the library gets watermill and the AMQP client
+// with it, and no peer of our tests.
 func TestStrangersModule(t *testing.T) {
 	here, err := filepath.Abs(root)
 	if err != nil {

@@ -27,9 +27,9 @@ func tasks(t *testing.T, url, queue, verb string) *exec.Cmd {
 	return cmd
 }
 
-// TestCeleryRunsWhatFailedHere: tasks that fail in a handler here, also after they waited to be tried
-// again, and are sent back from the dead letters, are run by a worker of Celery as if nothing had
-// happened to them: it dies of a task whose headers are not what it sent.
+// TestCeleryRunsWhatFailedHere: tasks that fail in a handler here, also after they waited to be
+// tried again, and are sent back from the dead letters, are run by a worker of Celery as if nothing
+// had happened to them: it dies of a task whose headers are not what it sent.
 func TestCeleryRunsWhatFailedHere(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	bus := patterns.New(connect(t, url, ""))

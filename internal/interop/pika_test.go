@@ -269,7 +269,8 @@ func TestOddHeaders(t *testing.T) {
 	}
 }
 
-// TestForwardedThroughTheDoor: a watermill Router that passes messages on passes on all that they came with.
+// TestForwardedThroughTheDoor: a watermill Router that passes messages on passes on all that they
+// came with.
 func TestForwardedThroughTheDoor(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	p := newPeer(t, url)

@@ -16,8 +16,8 @@ import (
 const patience = 5 * time.Second
 
 // Main runs a program's tests, and fails if goroutines are left after them, save those that have a
-// function of ignored in their stacks, which are names as in "example.com/pkg.(*Type).method". It is
-// for TestMain, and does not return.
+// function of ignored in their stacks, which are names as in "example.com/pkg.(*Type).method". It
+// is for TestMain, and does not return.
 func Main(m *testing.M, ignored ...string) {
 	code := m.Run()
 	if code == 0 {

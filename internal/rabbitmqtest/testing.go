@@ -141,8 +141,8 @@ func orSkip(t testing.TB, err error) {
 }
 
 // Main runs a program's tests, closes the shared node, and fails if goroutines are left, save those
-// with an ignored function, as [leaktest.Main] does. It is for TestMain, and does not return. Without
-// it all is cleaned up as well, if some moments later.
+// with an ignored function, as [leaktest.Main] does. It is for TestMain, and does not return.
+// Without it all is cleaned up as well, if some moments later.
 func Main(m *testing.M, ignored ...string) {
 	code := m.Run()
 	if err := closeShared(); err != nil {

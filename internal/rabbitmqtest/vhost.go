@@ -58,7 +58,8 @@ func (v *VHost) AddUser(ctx context.Context, user, password string) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:add_user(%s, %s, <<"test">>)`, bin(user), bin(password))
 }
 
-// AllowManagement lets a user use the management API, for the virtual hosts in which it may do something.
+// AllowManagement lets a user use the management API, for the virtual hosts in which it may do
+// something.
 func (v *VHost) AllowManagement(ctx context.Context, user string) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_tags(%s, [management], <<"test">>)`, bin(user))
 }
@@ -88,13 +89,15 @@ func (v *VHost) SetTopicPermissions(ctx context.Context, user, exchange, write, 
 		bin(user), bin(v.Name), bin(exchange), bin(write), bin(read))
 }
 
-// LimitUser sets a limit of a user: "max-connections" or "max-channels". Those who are there may stay.
+// LimitUser sets a limit of a user: "max-connections" or "max-channels". Those who are there may
+// stay.
 func (n *Node) LimitUser(ctx context.Context, user, limit string, most int) error {
 	return n.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_user_limits(%s, %s, <<"test">>)`,
 		bin(user), bin(fmt.Sprintf("{%q:%d}", limit, most)))
 }
 
-// Limit sets a limit of the virtual host: "max-connections" or "max-queues". What there is may stay.
+// Limit sets a limit of the virtual host: "max-connections" or "max-queues". What there is may
+// stay.
 func (v *VHost) Limit(ctx context.Context, limit string, most int) error {
 	return v.node.Eval(ctx, nil, `ok = rabbit_vhost_limit:parse_set(%s, %s, <<"test">>)`, bin(v.Name), bin(fmt.Sprintf("{%q:%d}", limit, most)))
 }

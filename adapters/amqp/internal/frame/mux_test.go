@@ -199,8 +199,8 @@ func TestHandledFramesAreSignsOfLife(t *testing.T) {
 	}
 }
 
-// FuzzMux: whatever the broker sends, what no handler takes comes through byte by byte, and what one
-// takes are whole frames.
+// FuzzMux: whatever the broker sends, what no handler takes comes through byte by byte, and what
+// one takes are whole frames.
 func FuzzMux(f *testing.F) {
 	f.Add(frameOf(8, 0), 1)
 	f.Add(slices.Concat(frameOf(TypeMethod, 3, u32(MethodDeliver), []byte("x")), frameOf(8, 0), frameOf(TypeBody, 3, []byte("body"))), 5)

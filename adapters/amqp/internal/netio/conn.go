@@ -48,8 +48,8 @@ type Conn struct {
 	done chan struct{} // closed with the socket
 }
 
-// NewConn returns a Conn that writes to c. raw is the socket itself, where c is TLS over it. A write
-// that makes no progress for timeout ends the connection.
+// NewConn returns a Conn that writes to c. raw is the socket itself, where c is TLS over it. A
+// write that makes no progress for timeout ends the connection.
 func NewConn(c, raw net.Conn, timeout time.Duration) *Conn {
 	conn := &Conn{Conn: c, raw: raw, timeout: timeout, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go conn.writeLoop()
@@ -144,8 +144,8 @@ func (c *Conn) signalRoom() {
 	}
 }
 
-// WaitRoom returns a channel that is closed once there is room in the buffer, or nil if there is room
-// now.
+// WaitRoom returns a channel that is closed once there is room in the buffer, or nil if there is
+// room now.
 func (c *Conn) WaitRoom() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -214,8 +214,8 @@ func (c *Conn) writeLoop() {
 	}
 }
 
-// nextBatch returns what is to be written now, or nil if there is nothing yet. It returns false once
-// nothing more will come.
+// nextBatch returns what is to be written now, or nil if there is nothing yet. It returns false
+// once nothing more will come.
 func (c *Conn) nextBatch() ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
