@@ -20,7 +20,7 @@ import (
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
-// newTestConsumeChannel returns frames with an intake on channel 4.
+// newTestConsumeChannel returns frames with a consumeChannel on channel 4.
 func newTestConsumeChannel(t *testing.T, room int) (*frame.Mux, *consumeChannel, *io.PipeWriter, *scripted) {
 	mux, _, broker, s := newScript(t)
 	cc := &consumeChannel{mux: mux, number: 4, deliveries: make(chan *incoming, room)}

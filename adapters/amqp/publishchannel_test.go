@@ -34,7 +34,7 @@ func (s *scripted) SetReadDeadline(t time.Time) error {
 
 func (s *scripted) Read(p []byte) (int, error) { return s.in.Read(p) }
 
-// newScript returns frames, with a pipe on channel 3, and where to write what
+// newScript returns frames, with a publishChannel on channel 3, and where to write what
 // the broker says.
 func newScript(t *testing.T) (*frame.Mux, *publishChannel, *io.PipeWriter, *scripted) {
 	t.Helper()
@@ -101,7 +101,7 @@ func answered(c chan error) (error, bool) {
 	}
 }
 
-// TestConfirmsDivide: the pipe's frames are its own, however the stream is cut
+// TestConfirmsDivide: the frames of a publishChannel are its own, however the stream is cut
 // up, and the rest comes through unchanged.
 func TestConfirmsDivide(t *testing.T) {
 	large := frameOf(frame.TypeBody, 5, bytes.Repeat([]byte("x"), 96<<10))
@@ -160,7 +160,7 @@ func TestReturnOfOneOfTwins(t *testing.T) {
 		mux, pc, broker, _ := newScript(t)
 		all := answers(t, pc, func(int) string { return "same" }, 2)
 		if pc.at(1).returnKey.seq != "" || pc.at(2).returnKey.seq == "" {
-			t.Fatalf("tickets %v and %v", pc.at(1).returnKey, pc.at(2).returnKey)
+			t.Fatalf("return keys %v and %v", pc.at(1).returnKey, pc.at(2).returnKey)
 		}
 		table := []byte(nil)
 		if twin == 1 {
@@ -268,7 +268,7 @@ func TestLateNackDrainsTheChannel(t *testing.T) {
 			all := answers(t, pc, func(i int) string { return string(rune('a' + i)) }, 3)
 			pc.confirm(1, false, false)
 			if pc.isClosed() {
-				t.Error("over after the refusal of a new channel")
+				t.Error("closed after the refusal of a new channel")
 			}
 			pc.age()
 			pc.confirm(2, false, false)
