@@ -22,13 +22,14 @@ type Bus struct {
 	codecs     *codecs
 	log        *slog.Logger
 	middleware []message.HandlerMiddleware
+	onSettle   []func(context.Context, Settlement)
 	errorCodes []errorCode
 	err        error // of its options
 
 	inFlight chan struct{} // a place for each asynchronous publish
 	lastTry  chan struct{} // held while an answer is sent for the last time
 	hooks    *publishHooks // nil for none
-	patience patience
+	timeout  publishTimeout
 	replies  replies
 	counters counters
 
@@ -52,13 +53,13 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		cfg.logger = slog.New(defaultHandler{})
 	}
 	b := &Bus{
-		driver: d, log: cfg.logger, middleware: cfg.middleware, errorCodes: append(cfg.errorCodes, builtinCodes...),
+		driver: d, log: cfg.logger, middleware: cfg.middleware, onSettle: cfg.onSettle, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		lastTry:       make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]error{},
 	}
-	b.patience.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
+	b.timeout.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
 	if len(cfg.onPublish) > 0 {
 		b.hooks = &publishHooks{hooks: cfg.onPublish, places: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
@@ -121,7 +122,7 @@ func (b *Bus) Close(ctx context.Context) error {
 		errs = append(errs, s.Stop(ctx))
 	}
 	b.replies.close()
-	b.patience.end()
+	b.timeout.end()
 	b.background.Wait()
 	if err := b.driver.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("closing the driver: %w", err))

@@ -22,7 +22,7 @@ const (
 func (w *worker) giveUp(d *adapters.Delivery, err error) {
 	s := w.s
 	if s.deadLetter == "" {
-		defer w.tell(d, adapters.Reject) // also if OnDrop calls runtime.Goexit
+		defer w.finish(d, adapters.Reject, ResultDropped, err) // also if OnDrop calls runtime.Goexit
 		w.drop(d, err)
 		return
 	}
@@ -30,7 +30,7 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		if s.brokerRejects && s.bus.canReject(s.settling, s.deadLetter, sendErr) {
 			s.bus.counters.deadLettered.Add(1)
 			w.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
-			w.tell(d, adapters.Reject)
+			w.finish(d, adapters.Reject, ResultDeadLettered, err)
 		} else {
 			w.sendFailed(d, sendErr)
 		}
@@ -38,11 +38,12 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 	}
 	if s.deadLetter == s.queue {
 		w.warn(d, "dead letter not repaired, it comes again", err)
-	} else {
-		s.bus.counters.deadLettered.Add(1)
-		w.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+		w.finishIn(d, adapters.Ack, ResultRetried, err, s.cfg.retry.Max)
+		return
 	}
-	w.tell(d, adapters.Ack)
+	s.bus.counters.deadLettered.Add(1)
+	w.warn(d, "given up, to the dead letters", err, "dead_letter", s.deadLetter)
+	w.finish(d, adapters.Ack, ResultDeadLettered, err)
 }
 
 // drop gives the message up with nowhere to go.
@@ -55,8 +56,8 @@ func (w *worker) drop(d *adapters.Delivery, err error) {
 				w.warn(d, "OnDrop panicked", &PanicError{Value: v})
 			}
 		}()
-		c := deliveryContext{d: *d, queue: w.s.queue}
-		f(c.public(), err)
+		copied := *d // d itself goes on
+		f(public(&copied, &w.s.origin), err)
 	}
 }
 

@@ -13,12 +13,14 @@ import (
 
 // Delivery is what there is to know about a message beside its value.
 type Delivery struct {
-	ID          string // the publisher's; the same in every repeat
-	Queue       string // the queue it came from; "" for a private one
-	Key         string // routing key, of Routed and Topic
-	Attempt     int    // 1 for the first try
-	Redelivered bool   // it may have been delivered before, to a worker that was lost or shut down
-	Lost        int    // how often its worker was lost before, as far as that was counted; see LossLimit
+	ID          string            // the publisher's; the same in every repeat
+	Source      adapters.Endpoint // what was subscribed: the work queue, exchange or RPC
+	Group       string            // the group, of a subscription that has one
+	Queue       string            // the queue it came from; "" for a private one
+	Key         string            // routing key, of Routed and Topic
+	Attempt     int               // 1 for the first try
+	Redelivered bool              // it may have been delivered before, to a worker that was lost or shut down
+	Lost        int               // how often its worker was lost before, as far as that was counted; see LossLimit
 	Priority    uint8
 	ContentType string
 
@@ -40,18 +42,26 @@ func DeliveryFrom(ctx context.Context) (Delivery, bool) {
 	if !ok {
 		return Delivery{}, false
 	}
-	return c.public(), true
+	return public(&c.d, c.origin), true
 }
 
 type deliveryKey struct{}
+
+// origin is where a message was received.
+type origin struct {
+	source adapters.Endpoint
+	group  string
+	queue  string // "" for a private one
+}
+
+func originOf(src adapters.Source) origin { return origin{src.Endpoint, src.Group, src.QueueName()} }
 
 // deliveryContext is a handler's ctx. It lives on its own, never reused, for
 // a handler may keep its ctx.
 type deliveryContext struct {
 	context.Context
-	d     adapters.Delivery
-	queue string
-	calls *callServer // of a handler that answers calls, else nil
+	d      adapters.Delivery
+	origin *origin
 }
 
 func (c *deliveryContext) Value(key any) any {
@@ -61,12 +71,14 @@ func (c *deliveryContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-func (c *deliveryContext) public() Delivery {
-	m := c.d.Message
+// public returns what users see of a delivery.
+func public(d *adapters.Delivery, o *origin) Delivery {
+	m := d.Message
 	return Delivery{
-		ID: m.UUID, Queue: c.queue, Key: c.d.Key, Attempt: c.d.Attempt, Redelivered: c.d.Redelivered,
-		Lost: c.d.Lost, Priority: c.d.Priority, ContentType: c.d.ContentType, PublishedAt: c.d.Timestamp, Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload,
-		ContentEncoding: c.d.ContentEncoding, Type: c.d.Type, AppID: c.d.AppID, from: &c.d,
+		ID: m.UUID, Source: o.source, Group: o.group, Queue: o.queue, Key: d.Key,
+		Attempt: d.Attempt, Redelivered: d.Redelivered, Lost: d.Lost, Priority: d.Priority,
+		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, Type: d.Type, AppID: d.AppID, PublishedAt: d.Timestamp,
+		Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload, from: d,
 	}
 }
 

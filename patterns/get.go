@@ -142,7 +142,9 @@ func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, e
 // decoded returns the message with its value, or without where it does not decode.
 func (q *WorkQueue[T]) decoded(d adapters.Delivery) (*Taken[T], error) {
 	afresh(&d)
-	t := &Taken[T]{queue: q, d: d, Delivery: (&deliveryContext{d: d, queue: q.source.Name}).public()}
+	t := &Taken[T]{queue: q, d: d}
+	o := originOf(q.source)
+	t.Delivery = public(&t.d, &o)
 	return t, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &t.Value)
 }
 

@@ -80,13 +80,13 @@ func TestCallsAreForgotten(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if n := len(sub.calls.running); n != 0 {
+		if n := len(sub.process.(*callServer).running); n != 0 {
 			t.Errorf("%d calls are taken to be running", n)
 		}
-		if n := len(sub.calls.cancelled); n != rememberCancelled {
+		if n := len(sub.process.(*callServer).cancelled); n != rememberCancelled {
 			t.Errorf("%d cancelled calls are remembered", n)
 		}
-		if _, last := sub.calls.cancelled[fmt.Sprint(3*rememberCancelled-1)]; !last {
+		if _, last := sub.process.(*callServer).cancelled[fmt.Sprint(3*rememberCancelled-1)]; !last {
 			t.Error("the last one is not")
 		}
 		if r := &bus.replies; len(r.pending) != 0 || len(r.slots) != 0 || len(r.gone) != 0 {

@@ -117,7 +117,7 @@ func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) 
 	switch {
 	case err == nil:
 		w.s.survivors.forget(d.Message.UUID)
-		w.tell(d, adapters.Ack)
+		w.finish(d, adapters.Ack, ResultRequeued, ErrWorkerLost)
 		return false
 	case unsendable(err) && losses >= w.s.cfg.lossLimit && w.s.deadLetter != "": // else it would be gone
 		w.giveUp(d, &lostError{losses})
@@ -180,8 +180,7 @@ func (w *worker) fetchAhead(ctx context.Context) error {
 // the rest back to its place: given back by the driver a suspect would be counted, and nobody
 // was lost.
 func (s *Subscription) giveBackSuspects() {
-	const patience = time.Second
-	all, cancel := context.WithTimeout(s.settling, patience)
+	all, cancel := context.WithTimeout(s.settling, time.Second)
 	defer cancel()
 	for range 2 * s.prefetch { // what is given back may come again
 		ctx, cancel := context.WithTimeout(all, soon)
@@ -215,7 +214,7 @@ func (w *worker) next() (adapters.Delivery, error) {
 		case d.Message.Context().Err() != nil: // it is delivered again
 			w.s.survivors.note(d.Message.UUID)
 		case w.s.fetching.Err() != nil:
-			w.requeue(&d)
+			w.requeue(&d, ErrShutdown)
 		default:
 			return d, nil
 		}

@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,6 +77,7 @@ type busConfig struct {
 	logger      *slog.Logger
 	middleware  []message.HandlerMiddleware
 	onPublish   []PublishHook
+	onSettle    []func(context.Context, Settlement)
 	maxInFlight int
 	maxCalls    int
 	maxPayload  int
@@ -96,6 +98,7 @@ type consumeConfig struct {
 	middleware   []message.HandlerMiddleware
 	encoding     encodingConfig
 	onDrop       func(Delivery, error)
+	onSettle     []func(context.Context, Settlement)
 	classify     func(error) error
 
 	passive, exposeErrors bool // of Serve

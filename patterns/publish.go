@@ -151,7 +151,7 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 		return err
 	}
 	var parcel struct { // one allocation
-		ctx limited
+		ctx publishContext
 		one [1]*message.Message
 	}
 	msgs, err := s.encodeAll(&cfg, values, parcel.one[:])
@@ -165,7 +165,7 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if cfg.holdBack {
 		err = s.sendHeldBack(ctx, &cfg, msgs)
 	} else {
-		parcel.ctx.set(ctx, &s.bus.patience)
+		parcel.ctx.init(ctx, &s.bus.timeout)
 		defer parcel.ctx.end()
 		err = s.publish(&parcel.ctx, &cfg, msgs)
 	}
@@ -184,8 +184,8 @@ func (s *sender) sendHeldBack(ctx context.Context, cfg *publishConfig, msgs []*m
 		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
 	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		var try limited
-		try.set(ctx, &s.bus.patience)
+		var try publishContext
+		try.init(ctx, &s.bus.timeout)
 		err := s.publish(&try, cfg, msgs)
 		try.end()
 		if !errors.Is(err, adapters.ErrNacked) {
@@ -286,7 +286,7 @@ func alone(err error) error {
 // Receipt is the outcome of an asynchronous publish, once it is known.
 type Receipt struct {
 	s           *sender
-	ctx         limited // of handing it over
+	ctx         publishContext // of handing it over
 	observation *observation
 
 	mu    sync.Mutex
@@ -315,8 +315,8 @@ func (r *Receipt) Wait(ctx context.Context) error {
 	if known, err := r.outcome(); known {
 		return err
 	}
-	var wait limited
-	wait.set(ctx, &r.s.bus.patience)
+	var wait publishContext
+	wait.init(ctx, &r.s.bus.timeout)
 	defer wait.end()
 	select {
 	case <-r.Done():
@@ -386,7 +386,7 @@ func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption
 // publish hands the message to the driver. After an error nothing was sent.
 func (r *Receipt) publish(ctx context.Context, p adapters.Publication, m *message.Message) error {
 	s := r.s
-	r.ctx.set(ctx, &s.bus.patience)
+	r.ctx.init(ctx, &s.bus.timeout)
 	defer r.ctx.end()
 	if err := s.declare(&r.ctx); err != nil {
 		return err

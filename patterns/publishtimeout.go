@@ -18,99 +18,108 @@ func PublishTimeout(d time.Duration) BusOption {
 	return busOption(func(c *busConfig) error { return positive("PublishTimeout", d, &c.publishTimeout) })
 }
 
-// patience is how long the publishes of a bus wait.
-type patience struct {
+// publishTimeout is the [PublishTimeout] of a bus.
+type publishTimeout struct {
 	limit time.Duration
-	last  atomic.Pointer[stretch]
+	last  atomic.Pointer[sharedDeadline]
 }
 
-// stretch is a ctx that bounds all publishes begun in a short time with one ctx, which most are: a
-// timer for each would be much of what they cost.
-type stretch struct {
-	of     <-chan struct{} // the caller's ctx ends with it
-	ctx    context.Context // nil if it has been asked for once
+// sharedDeadline is a ctx with a deadline for all publishes that begin in a short time with the
+// same ctx of their caller, which most do. A timer for each would be much of what they cost.
+type sharedDeadline struct {
+	caller <-chan struct{} // the Done of the callers' ctx
+	ctx    context.Context
 	stop   context.CancelFunc
-	closes time.Time // no more are begun with it
+	until  time.Time // no publish that begins later may use it; zero: only the one that made it may
 }
 
-// begin returns a ctx that ends when parent does, or after the limit, or a little later. stop may be nil.
-func (p *patience) begin(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
-	done, last := parent.Done(), p.last.Load()
-	if last == nil || last.of != done {
-		p.last.Store(&stretch{of: done})
-		return context.WithTimeout(parent, p.limit)
+// begin returns a ctx that ends when caller does, or after the limit, or a little later. shared
+// reports whether it is others' as well: then it is not the publish's to stop.
+func (t *publishTimeout) begin(caller context.Context) (d *sharedDeadline, shared bool) {
+	done, last := caller.Done(), t.last.Load()
+	if last == nil || last.caller != done { // it may be the only one
+		own := &sharedDeadline{caller: done}
+		own.ctx, own.stop = context.WithTimeout(caller, t.limit)
+		t.last.Store(own)
+		return own, false
 	}
 	now := time.Now()
-	if last.ctx != nil && now.Before(last.closes) {
-		return last.ctx, nil
+	if now.Before(last.until) {
+		return last, true
 	}
-	length := min(p.limit/16, time.Second)
-	next := &stretch{of: done, closes: now.Add(length)}
-	next.ctx, next.stop = context.WithDeadline(parent, next.closes.Add(p.limit)) // ends with its time, or the bus
-	p.last.Store(next)
-	return next.ctx, nil
+	next := &sharedDeadline{caller: done, until: now.Add(min(t.limit/16, time.Second))}
+	next.ctx, next.stop = context.WithDeadline(caller, next.until.Add(t.limit)) // ends with its time, or the bus
+	t.last.Store(next)
+	return next, true
 }
 
-// end releases what the last publishes left.
-func (p *patience) end() {
-	if last := p.last.Swap(nil); last != nil && last.stop != nil {
+// end releases the timer of the last publishes.
+func (t *publishTimeout) end() {
+	if last := t.last.Swap(nil); last != nil && !last.until.IsZero() {
 		last.stop()
 	}
 }
 
-// limited is the ctx of a publish. It has no timer before somebody asks for it, as who publishes in
-// process never does.
-type limited struct {
-	context.Context
-	patience *patience // nil: ctx has a deadline of its own
+// publishContext is the ctx of a publish: its caller's, which ends after the [PublishTimeout] if it
+// has no deadline. The timer is made when somebody first asks for Done, Deadline or AfterFunc: the
+// in-process broker never does. It is a value, part of what a publish allocates anyway, and is not
+// copied after init.
+type publishContext struct {
+	context.Context                 // the caller's
+	timeout         *publishTimeout // nil if the caller's has a deadline
 
-	once  sync.Once
-	begun atomic.Bool
-	ctx   context.Context
-	stop  context.CancelFunc
+	once     sync.Once // guards the start of the timer
+	shared   bool
+	deadline atomic.Pointer[sharedDeadline] // nil before
 }
 
-func (l *limited) set(ctx context.Context, p *patience) {
-	l.Context = ctx
-	if _, ok := ctx.Deadline(); !ok {
-		l.patience = p
+func (c *publishContext) init(caller context.Context, t *publishTimeout) {
+	c.Context = caller
+	if _, ok := caller.Deadline(); !ok {
+		c.timeout = t
 	}
 }
 
-func (l *limited) real() context.Context {
-	if l.patience == nil {
-		return l.Context
+// bounded returns the ctx that ends in time.
+func (c *publishContext) bounded() context.Context {
+	if c.timeout == nil {
+		return c.Context
 	}
-	l.once.Do(func() {
-		l.ctx, l.stop = l.patience.begin(l.Context)
-		l.begun.Store(true)
+	c.once.Do(func() {
+		d, shared := c.timeout.begin(c.Context)
+		c.shared = shared
+		c.deadline.Store(d)
 	})
-	return l.ctx
+	return c.deadline.Load().ctx
 }
 
 // end is for when the publish is over.
-func (l *limited) end() {
-	if l.patience != nil && l.begun.Load() && l.stop != nil {
-		l.stop()
+func (c *publishContext) end() {
+	if d := c.deadline.Load(); d != nil && !c.shared {
+		d.stop()
 	}
 }
 
-func (l *limited) Deadline() (time.Time, bool) { return l.real().Deadline() }
-func (l *limited) Done() <-chan struct{}       { return l.real().Done() }
+func (c *publishContext) Deadline() (time.Time, bool) { return c.bounded().Deadline() }
+func (c *publishContext) Done() <-chan struct{}       { return c.bounded().Done() }
 
-func (l *limited) Err() error {
-	if !l.begun.Load() {
-		return l.Context.Err()
+// Err starts no timer: what has none has not ended for its sake.
+func (c *publishContext) Err() error {
+	d := c.deadline.Load()
+	if d == nil {
+		return c.Context.Err()
 	}
-	err := l.ctx.Err()
-	if errors.Is(err, context.DeadlineExceeded) && l.Context.Err() == nil {
-		return &timeoutError{l.patience.limit}
+	err := d.ctx.Err()
+	if errors.Is(err, context.DeadlineExceeded) && c.Context.Err() == nil {
+		return &timeoutError{c.timeout.limit}
 	}
 	return err
 }
 
-// AfterFunc lets package context do without a goroutine for what is derived from l.
-func (l *limited) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(l.real(), f) }
+// AfterFunc lets package context do without a goroutine for what is derived from c.
+func (c *publishContext) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(c.bounded(), f)
+}
 
 // timeoutError says which limit it was.
 type timeoutError struct{ limit time.Duration }

@@ -54,7 +54,7 @@ func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 		s.bus.counters.retried.Add(1)
 		s.survivors.forget(d.Message.UUID)
 		w.warn(d, "trying again", err, "in", wait)
-		w.tell(d, adapters.Ack)
+		w.finishIn(d, adapters.Ack, ResultRetried, err, wait)
 		return false
 	case ownFault(sendErr) && s.deadLetter != "":
 		w.giveUp(d, err)
@@ -64,7 +64,7 @@ func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 		return false
 	case wait > longestHold:
 		w.warn(d, "its next try could not be sent to the queue: back there after a while", sendErr, "in", longestHold)
-		return w.requeueAfter(d, longestHold)
+		return w.requeueAfter(d, sendErr, longestHold)
 	}
 	return w.retryHere(d, err, wait, "because", sendErr.Error())
 }
@@ -114,7 +114,9 @@ const earlyPause = 10 * time.Millisecond
 
 // waitOn has a message wait on that came before its time.
 func (w *worker) waitOn(d *adapters.Delivery, wait time.Duration) {
+	var early error
 	if d.Early > 0 {
+		early = errEarly
 		w.warn(d, "it came before its time and waits again", errEarly, "for", wait)
 		_ = w.pause(earlyPause)
 	}
@@ -122,7 +124,7 @@ func (w *worker) waitOn(d *adapters.Delivery, wait time.Duration) {
 		w.sendFailed(d, err)
 		return
 	}
-	w.tell(d, adapters.Ack)
+	w.finish(d, adapters.Ack, ResultRequeued, early)
 }
 
 // retryHere has the worker itself wait for the next try, and reports whether there is to be one.
@@ -131,7 +133,10 @@ func (w *worker) retryHere(d *adapters.Delivery, err error, wait time.Duration, 
 	w.warn(d, "trying again in process", err, append([]any{"in", wait}, more...)...)
 	stopped, mine := w.hold(d, wait)
 	if mine && stopped != nil {
-		return w.settle(d, stopped)
+		return w.decide(d, stopped)
+	}
+	if mine {
+		w.settled(d, ResultRetried, err, wait)
 	}
 	return mine
 }
@@ -145,14 +150,14 @@ func (w *worker) hold(d *adapters.Delivery, wait time.Duration) (stopped error, 
 }
 
 // requeueAfter holds the message for a time and then gives it back.
-func (w *worker) requeueAfter(d *adapters.Delivery, wait time.Duration) (again bool) {
+func (w *worker) requeueAfter(d *adapters.Delivery, err error, wait time.Duration) (again bool) {
 	switch stopped, mine := w.hold(d, wait); {
 	case !mine:
 		return false
 	case stopped != nil:
-		return w.settle(d, stopped)
+		return w.decide(d, stopped)
 	}
-	w.requeue(d)
+	w.requeue(d, err)
 	return false
 }
 
@@ -184,5 +189,5 @@ func unsendable(err error) bool { return ownFault(err) || errors.Is(err, adapter
 func (w *worker) sendFailed(d *adapters.Delivery, err error) {
 	w.warn(d, "a failed message could not be sent on, back to the queue", err)
 	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
-	w.requeue(d)
+	w.requeue(d, err)
 }

@@ -22,6 +22,7 @@ type RPC[Req, Resp any] struct {
 	bus    *Bus
 	server adapters.Source // of requests
 	cancel adapters.Endpoint
+	err    error // of its name, or of an adapter that cannot do it
 }
 
 // ErrNoServer: nobody serves the function. The call was not made.
@@ -88,7 +89,7 @@ func WithErrorCode(code string, err error) BusOption {
 
 // NewRPC names a function on b. Nothing is declared yet.
 func NewRPC[Req, Resp any](b *Bus, name string) *RPC[Req, Resp] {
-	return &RPC[Req, Resp]{
+	r := &RPC[Req, Resp]{
 		bus: b,
 		server: adapters.Source{
 			Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: name},
@@ -96,6 +97,8 @@ func NewRPC[Req, Resp any](b *Bus, name string) *RPC[Req, Resp] {
 		},
 		cancel: adapters.Endpoint{Kind: adapters.Fanout, Name: name + cancelSuffix},
 	}
+	r.err = r.validate()
+	return r
 }
 
 const (
@@ -113,9 +116,9 @@ func ExposeErrors() ServeOption {
 // defaultServers is how many calls a server runs at a time without [Workers].
 const defaultServers = 16
 
-func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
-	if err := r.bus.ready(ctx); err != nil {
-		return err
+func (r *RPC[Req, Resp]) validate() error {
+	if r.bus == nil {
+		return nil // ready says so
 	}
 	if err := r.server.Validate(); err != nil {
 		return err
@@ -124,6 +127,13 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 		return fmt.Errorf("the exchange on which callers give up: %w", err)
 	}
 	return r.bus.features.Require(rpcNeeds | r.server.Needs())
+}
+
+func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
+	if err := r.bus.ready(ctx); err != nil {
+		return err
+	}
+	return r.err
 }
 
 // Serve answers calls with what handler returns, until ctx ends; see
@@ -175,16 +185,16 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 		err = nil
 	}
 	if err != nil {
-		calls.stop()
+		calls.end()
 		return nil, err
 	}
-	calls.expose, calls.workers = cfg.exposeErrors, int64(cfg.workers)
-	sub, err := r.bus.start(ctx, plan{
-		source: source, cfg: cfg, handler: r.answer(codecs, handler), calls: calls,
+	calls.function, calls.expose, calls.workers = r.server.Name, cfg.exposeErrors, int64(cfg.workers)
+	sub, err := r.bus.start(context.WithValue(ctx, callServerKey{}, calls), plan{
+		source: source, cfg: cfg, handler: r.answer(codecs, handler), process: calls,
 		failed: func(err error) error { return failed("serve RPC", r.server.Name, err) },
 	})
 	if err != nil {
-		calls.stop()
+		calls.end()
 		return nil, err
 	}
 	return sub, nil
@@ -262,13 +272,13 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOpt
 // within notes that a handler of the same function makes a call and waits for it, and returns what ends
 // that.
 func (r *RPC[Req, Resp]) within(ctx context.Context) (done func()) {
-	c, ok := ctx.Value(deliveryKey{}).(*deliveryContext)
-	if !ok || c.calls == nil || c.calls.bus != r.bus || c.queue != r.server.Name {
+	c, ok := ctx.Value(callServerKey{}).(*callServer)
+	if !ok || c.bus != r.bus || c.function != r.server.Name {
 		return func() {}
 	}
-	if c.calls.within.Add(1) == c.calls.workers {
+	if c.within.Add(1) == c.workers {
 		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here can answer: it needs more Workers",
-			"function", r.server.Name, "workers", c.calls.workers)
+			"function", r.server.Name, "workers", c.workers)
 	}
-	return func() { c.calls.within.Add(-1) }
+	return func() { c.within.Add(-1) }
 }

@@ -13,17 +13,18 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// callServer is the server side of RPC: the calls being handled, and those
+// callServer is the server side of RPC, a [process]: the calls being handled, and those
 // that were cancelled before they came.
 type callServer struct {
-	bus     *Bus
-	codecs  *codecs
-	expose  bool // callers are told what an error says
-	workers int64
-	within  atomic.Int64          // handlers that wait for a call of their own function
-	cancels adapters.Subscription // nil if there is no telling
-	halt    context.CancelFunc
-	done    chan struct{}
+	bus      *Bus
+	codecs   *codecs
+	function string
+	expose   bool // callers are told what an error says
+	workers  int64
+	within   atomic.Int64          // handlers that wait for a call of their own function
+	cancels  adapters.Subscription // nil if there is no telling
+	halt     context.CancelFunc
+	done     chan struct{}
 
 	mu        sync.Mutex
 	running   map[string]*context.CancelCauseFunc
@@ -31,6 +32,9 @@ type callServer struct {
 	order     []string
 	next      int
 }
+
+// callServerKey is for the ctx of a handler that answers calls: which server it is part of.
+type callServerKey struct{}
 
 // rememberCancelled is how many calls may be cancelled before they come and
 // still not be run.
@@ -74,7 +78,7 @@ func (c *callServer) listen(ctx context.Context) {
 	}
 }
 
-func (c *callServer) stop() {
+func (c *callServer) end() {
 	c.halt()
 	if c.cancels == nil {
 		return
@@ -125,16 +129,19 @@ func (c *callServer) begin(parent context.Context, d *adapters.Delivery) (contex
 	}, true
 }
 
-// serve handles one request: run, answer, acknowledge.
-func (c *callServer) serve(w *worker, d adapters.Delivery) {
+// handle handles one request: run, answer, acknowledge.
+func (c *callServer) handle(w *worker, d adapters.Delivery) {
 	ctx, release, wanted := c.begin(w.ctx, &d)
 	if !wanted {
-		w.tell(&d, adapters.Ack)
+		w.finish(&d, adapters.Ack, ResultSkipped, errCallerGone)
 		return
 	}
-	if w.s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
-		release()
-		return
+	if w.s.cfg.ackOnReceive {
+		if err := w.settle(&d, adapters.Ack); err != nil {
+			release()
+			w.settled(&d, ResultStale, err, 0)
+			return
+		}
 	}
 	w.take(&d)
 	var produced []*message.Message
@@ -147,17 +154,14 @@ func (c *callServer) serve(w *worker, d adapters.Delivery) {
 		}
 		switch {
 		case w.sessionLost():
-			w.s.stale(&d, adapters.ErrStaleDelivery)
-			return
+			w.settled(&d, ResultStale, w.s.stale(&d, adapters.ErrStaleDelivery), 0)
 		case err != nil && w.s.stopping(err) && !w.s.cfg.ackOnReceive:
-			w.requeue(&d) // another server runs it
-			return
+			w.requeue(&d, err) // another server runs it
 		case callerGone, d.ReplyTo == "": // nobody to answer to
+			w.finish(&d, adapters.Ack, ResultAcknowledged, err)
 		default:
 			c.reply(w, &d, produced, err)
-			return
 		}
-		w.tell(&d, adapters.Ack)
 	}()
 	produced, err = w.call(ctx, &d)
 }
@@ -185,7 +189,10 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
 	a := &answering{s: w.s, request: *d, publication: p, answer: m}
-	a.observe()
+	if c.bus.hooks != nil || len(w.s.onSettle) > 0 {
+		a.watched = &watchedCall{err: err, times: w.times}
+		a.observe()
+	}
 	a.timer = time.AfterFunc(resendTimeout, func() { a.finish(context.DeadlineExceeded) })
 	w.s.live.Add(1)
 	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
@@ -202,17 +209,32 @@ type answering struct {
 	request     adapters.Delivery
 	publication adapters.Publication
 	answer      *message.Message
-	observation *observation
+	watched     *watchedCall // nil where nobody watches
 	timer       *time.Timer
 	over        atomic.Bool
 }
 
-// observe tells the hooks of [OnPublish] of the answer.
+// watchedCall is a call that functions of [OnSettle] are told of, and whose answer hooks of
+// [OnPublish] are.
+type watchedCall struct {
+	err         error // of the handler
+	times       times
+	observation *observation // of the answer
+}
+
+// observe tells the hooks of the answer.
 func (a *answering) observe() {
-	if hooks := a.s.bus.hooks; hooks != nil {
+	if hooks := a.s.bus.hooks; hooks != nil && a.watched != nil {
 		msgs := []*message.Message{a.answer}
-		a.observation = hooks.observe(valuesOf(&a.request), CauseReply, a.publication, msgs)
+		a.watched.observation = hooks.observe(valuesOf(&a.request), CauseReply, a.publication, msgs)
 		a.answer = msgs[0]
+	}
+}
+
+// published tells the hooks what became of the answer.
+func (a *answering) published(err error) {
+	if a.watched != nil {
+		a.watched.observation.endLater(err)
 	}
 }
 
@@ -227,8 +249,8 @@ func (a *answering) done(err error) {
 func (a *answering) finish(err error) {
 	switch {
 	case !a.over.CompareAndSwap(false, true):
-	case err == nil && a.settled():
-		a.observation.endLater(nil)
+	case err == nil && len(a.s.onSettle) == 0 && a.settled():
+		a.published(nil)
 		a.s.oneLess()
 	default:
 		go a.finishSlowly(err)
@@ -249,20 +271,46 @@ func (a *answering) finishSlowly(err error) {
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
 		a.s.log(slog.LevelWarn, &a.request, "call failed", err)
-		a.observation.endLater(err)
-		a.answer = a.s.calls.failure(err)
+		a.published(err)
+		a.answer = a.s.process.(*callServer).failure(err)
 		a.observe()
 		err = a.sendAgain()
 	}
-	a.observation.endLater(err)
+	a.published(err)
 	if err != nil {
 		a.s.bus.counters.lostReplies.Add(1)
 		a.s.log(slog.LevelWarn, &a.request, "answer not delivered", err)
 	}
-	if !a.s.cfg.ackOnReceive {
-		a.s.tell(a.s.handling, &a.request, adapters.Ack)
-	}
+	a.settle(err)
 	a.s.oneLess()
+}
+
+// settle acknowledges the request and reports it. err is why its answer was not delivered.
+func (a *answering) settle(err error) {
+	if len(a.s.onSettle) == 0 {
+		_ = a.acknowledge()
+		return
+	}
+	select { // functions of OnSettle may not return: no more of them run than there may be requests in hand
+	case a.s.reports <- struct{}{}:
+		defer func() { <-a.s.reports }()
+	case <-a.s.handling.Done():
+	}
+	result, why := ResultAcknowledged, a.watched.err
+	if err != nil {
+		result, why = ResultDropped, errors.Join(why, err)
+	}
+	if stale := a.acknowledge(); stale != nil {
+		result, why = ResultStale, stale
+	}
+	a.s.report(a.request.Message.Context(), a.s.settlement(&a.request, a.watched.times, result, why, 0))
+}
+
+func (a *answering) acknowledge() error {
+	if a.s.cfg.ackOnReceive {
+		return nil
+	}
+	return a.s.settle(a.s.handling, &a.request, adapters.Ack)
 }
 
 // lostOnTheWay reports whether an answer may be delivered if it is sent again.

@@ -10,29 +10,24 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// settle decides, from what the handler returned, what becomes of the
+// decide says, from what the handler returned, what becomes of the
 // message. d.Message is as it was received. It reports whether the worker is to
 // run the handler once more instead, and has waited for that.
-func (w *worker) settle(d *adapters.Delivery, err error) (again bool) {
+func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	switch {
-	case err == nil:
-		if !s.cfg.ackOnReceive {
-			w.tell(d, adapters.Ack)
-		}
-		return false
 	case s.cfg.ackOnReceive:
-		if err = s.classify(err); isA[*skipError](err) {
-			w.skipped(d, err)
-		} else if err != nil {
-			w.drop(d, err)
-		}
+		w.decideAcknowledged(d, err)
+		return false
+	case err == nil:
+		w.finish(d, adapters.Ack, ResultAcknowledged, nil)
 		return false
 	case isA[*ackedError](err):
-		defer w.tell(d, adapters.Ack) // also if OnDrop calls runtime.Goexit
+		defer w.finish(d, adapters.Ack, ResultDropped, err) // also if OnDrop calls runtime.Goexit
 		w.drop(d, err)
 		return false
 	case w.sessionLost() && s.queue == "":
+		defer w.settled(d, ResultDropped, err, 0)
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 		return false
 	case w.sessionLost():
@@ -41,15 +36,15 @@ func (w *worker) settle(d *adapters.Delivery, err error) (again bool) {
 	}
 	decided := isA[*rejectError](err) || isA[*skipError](err)
 	if !decided && s.stopping(err) {
-		w.requeue(d)
+		w.requeue(d, err)
 		return false
 	}
 	switch err = s.classify(err); {
 	case err == nil:
-		w.tell(d, adapters.Ack)
+		w.finish(d, adapters.Ack, ResultAcknowledged, nil)
 	case isA[*skipError](err):
 		w.skipped(d, err)
-		w.tell(d, adapters.Ack)
+		w.finish(d, adapters.Ack, ResultSkipped, err)
 	case isA[*rejectError](err):
 		w.giveUp(d, err)
 	case isA[*requeueError](err):
@@ -64,6 +59,23 @@ func (w *worker) settle(d *adapters.Delivery, err error) (again bool) {
 		return w.retryHere(d, err, s.retryWait(d.Attempt, err))
 	}
 	return false
+}
+
+// decideAcknowledged is decide for a message that was acknowledged on receipt.
+func (w *worker) decideAcknowledged(d *adapters.Delivery, err error) {
+	if err != nil {
+		err = w.s.classify(err)
+	}
+	switch {
+	case err == nil:
+		w.settled(d, ResultAcknowledged, nil, 0)
+	case isA[*skipError](err):
+		w.skipped(d, err)
+		w.settled(d, ResultSkipped, err, 0)
+	default:
+		defer w.settled(d, ResultDropped, err, 0) // also if OnDrop calls runtime.Goexit
+		w.drop(d, err)
+	}
 }
 
 func isA[E error](err error) bool {
@@ -114,10 +126,11 @@ func (s *Subscription) classify(err error) (as error) {
 func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
 	wait := min(w.s.cfg.retry.wait(1+w.s.survivors.of(d.Message.UUID)), longestHold)
 	w.warn(d, "back to its place, as its handler wants it", err, "in", wait)
-	return w.requeueAfter(d, wait)
+	return w.requeueAfter(d, err, wait)
 }
 
-func (w *worker) requeue(d *adapters.Delivery) {
+// requeue gives the message back to its queue, for err.
+func (w *worker) requeue(d *adapters.Delivery, err error) {
 	w.s.bus.counters.requeued.Add(1)
 	if d.Lost >= w.s.suspect() { // requeued it would be counted, and nobody was lost
 		if w.s.fetching.Err() != nil {
@@ -125,12 +138,12 @@ func (w *worker) requeue(d *adapters.Delivery) {
 		}
 		if w.s.resendToQueue(valuesOf(d), d, 0) == nil {
 			w.s.survivors.forget(d.Message.UUID)
-			w.tell(d, adapters.Ack)
+			w.finish(d, adapters.Ack, ResultRequeued, err)
 			return
 		}
 	}
 	w.s.survivors.note(d.Message.UUID)
-	w.tell(d, adapters.Requeue)
+	w.finish(d, adapters.Requeue, ResultRequeued, err)
 }
 
 // lost is for a message that went back to its queue while it was in hand. Settling it has no
@@ -140,15 +153,17 @@ func (w *worker) lost(d *adapters.Delivery) {
 	if err == nil {
 		err = adapters.ErrStaleDelivery
 	}
-	w.s.stale(d, err)
+	w.settled(d, ResultStale, w.s.stale(d, err), 0)
 }
 
-// tell settles the message. One that cannot be settled now would stay in hand,
+// settle tells the broker what becomes of the message. One that cannot be settled now would stay in hand,
 // and its place in the prefetch be lost, so that it is tried until the session
-// is lost or the handlers' time is up. It reports whether it was.
-func (w *worker) tell(d *adapters.Delivery, o adapters.Outcome) bool { return w.s.tell(w.ctx, d, o) }
+// is lost or the handlers' time is up. A nil error means that it was settled, or that there is nothing to settle any more.
+func (w *worker) settle(d *adapters.Delivery, o adapters.Outcome) error {
+	return w.s.settle(w.ctx, d, o)
+}
 
-func (s *Subscription) tell(handling context.Context, d *adapters.Delivery, o adapters.Outcome) bool {
+func (s *Subscription) settle(handling context.Context, d *adapters.Delivery, o adapters.Outcome) error {
 	err := d.Settle(s.settling, o)
 	for wait := 10 * time.Millisecond; err != nil && !unsettleable(err); wait = min(2*wait, time.Second) {
 		if sleep(handling, wait) != nil {
@@ -157,19 +172,20 @@ func (s *Subscription) tell(handling context.Context, d *adapters.Delivery, o ad
 		err = d.Settle(s.settling, o)
 	}
 	if err != nil {
-		s.stale(d, err)
+		return s.stale(d, err)
 	}
-	return err == nil
+	return nil
 }
 
-// unsettleable tells that trying to settle again would not help.
+// unsettleable reports whether trying to settle again would not help.
 func unsettleable(err error) bool {
 	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) || errors.Is(err, adapters.ErrInvalid)
 }
 
-func (s *Subscription) stale(d *adapters.Delivery, err error) {
+// stale notes that a message was not settled, for err, which it returns.
+func (s *Subscription) stale(d *adapters.Delivery, err error) error {
 	if s.queue == "" {
-		return // a private queue is gone with its session: there was nothing to settle
+		return nil // a private queue is gone with its session: there was nothing to settle
 	}
 	s.bus.counters.stale.Add(1)
 	if errors.Is(err, adapters.ErrConsumerTimeout) {
@@ -178,4 +194,17 @@ func (s *Subscription) stale(d *adapters.Delivery, err error) {
 		s.survivors.note(d.Message.UUID)
 	}
 	s.log(slog.LevelWarn, d, "not settled, it will be delivered again", err)
+	return err
+}
+
+// finish settles the message and reports its result, which err is the reason for.
+func (w *worker) finish(d *adapters.Delivery, o adapters.Outcome, r Result, err error) {
+	w.finishIn(d, o, r, err, 0)
+}
+
+func (w *worker) finishIn(d *adapters.Delivery, o adapters.Outcome, r Result, err error, retryIn time.Duration) {
+	if stale := w.settle(d, o); stale != nil {
+		r, err, retryIn = ResultStale, stale, 0
+	}
+	w.settled(d, r, err, retryIn)
 }

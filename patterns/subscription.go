@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,10 @@ type Subscription struct {
 	handler       message.HandlerFunc // the middleware chain around the user's
 	wrapped       bool                // there is middleware
 	prefetch      int
-	calls         *callServer // of RPC.Serve, else nil
+	process       process
+	origin        origin
+	onSettle      []func(context.Context, Settlement)
+	reports       chan struct{} // a place for each call that onSettle is being told of
 	failed        func(error) error
 
 	alone      sync.Mutex  // held while a message is handled that is suspected of killing its worker
@@ -67,7 +71,7 @@ type plan struct {
 	codecs     *codecs // of an exchange's subscription
 	deadLetter string
 	handler    message.HandlerFunc
-	calls      *callServer
+	process    process           // nil: retrying
 	failed     func(error) error // says of an error what failed
 }
 
@@ -92,11 +96,9 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	cfg.retry = cfg.retry.withDefaults()
 	cfg.retry.InProcess = cfg.retry.InProcess || src.Private()
 	need := src.Needs()
-	if cfg.retry.Attempts > 1 && !cfg.retry.InProcess && !cfg.ackOnReceive && p.calls == nil {
-		need |= adapters.CanDelay
-	}
-	if p.deadLetter != "" && p.deadLetter == src.QueueName() && !cfg.ackOnReceive {
-		need |= adapters.CanDelay // to park
+	if p.process == nil {
+		p.process = retrying{}
+		need |= p.retryNeeds(cfg)
 	}
 	if err := b.features.Require(need); err != nil {
 		return nil, err
@@ -104,11 +106,15 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, calls: p.calls, failed: p.failed, prefetch: src.Prefetch,
+		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, failed: p.failed, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
 		done:     make(chan struct{}),
+	}
+	s.process, s.origin, s.onSettle = p.process, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
+	if len(s.onSettle) > 0 {
+		s.reports = make(chan struct{}, src.Prefetch)
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
 	s.fetching, s.halt = context.WithCancel(ctx) // its end stops the workers themselves, before drain gets to run
@@ -130,6 +136,16 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 		go w.run()
 	}
 	return s, nil
+}
+
+// retryNeeds is what the adapter has to be able to do for retries.
+func (p plan) retryNeeds(cfg consumeConfig) adapters.Ability {
+	retries := cfg.retry.Attempts > 1 && !cfg.retry.InProcess
+	parks := p.deadLetter != "" && p.deadLetter == p.source.QueueName()
+	if (retries || parks) && !cfg.ackOnReceive {
+		return adapters.CanDelay
+	}
+	return 0
 }
 
 // chain wraps handler so that the first middleware is the outermost.
@@ -249,9 +265,7 @@ func (s *Subscription) finish(err error) {
 	s.halt()
 	s.abort(nil)
 	s.bus.remove(s)
-	if s.calls != nil {
-		s.calls.stop()
-	}
+	s.process.end()
 	close(s.done)
 }
 

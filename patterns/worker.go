@@ -25,12 +25,14 @@ type worker struct {
 	release func()
 
 	suspects bool            // the message in hand is handled alone
+	times    times           // of the message in hand
 	original message.Message // what the one in hand was; see keep
 
 	mu        sync.Mutex
 	inHand    adapters.Settler    // of the message the handler is at work on
 	held      heldMessage         // the one that was in hand last, until it is settled
 	suspected *adapters.Delivery  // it, if it is handled alone
+	received  *Delivery           // inHand as it was received, for OnSettle
 	fetched   []adapters.Delivery // ahead of their turn
 	abandoned bool                // inHand was given back over the handler's head
 }
@@ -50,8 +52,11 @@ func (w *worker) run() {
 			return
 		}
 		w.bind(d.Message.Context())
+		if len(w.s.onSettle) > 0 {
+			w.times = times{received: time.Now()}
+		}
 		handling = true
-		w.handle(d)
+		w.s.process.handle(w, d)
 		handling = false
 	}
 }
@@ -75,14 +80,20 @@ func (w *worker) unbind() {
 	}
 }
 
-// handle runs the handler, as often as the policy lets it in process, and
-// settles the message.
-func (w *worker) handle(d adapters.Delivery) {
+// process is how a subscription handles a message and settles it.
+type process interface {
+	handle(w *worker, d adapters.Delivery)
+	end() // is called once the subscription has ended
+}
+
+// retrying runs the handler, as often as the policy lets it in process, and settles the message by
+// the handler's error: all but calls.
+type retrying struct{}
+
+func (retrying) end() {}
+
+func (retrying) handle(w *worker, d adapters.Delivery) {
 	s := w.s
-	if s.calls != nil {
-		s.calls.serve(w, d)
-		return
-	}
 	if s.counts(&d) {
 		now, alone := w.screen(&d)
 		if !now {
@@ -101,8 +112,11 @@ func (w *worker) handle(d adapters.Delivery) {
 		return
 	}
 	original := w.keep(d.Message)
-	if s.cfg.ackOnReceive && !w.tell(&d, adapters.Ack) {
-		return // it comes again: handling it now too would be twice
+	if s.cfg.ackOnReceive {
+		if err := w.settle(&d, adapters.Ack); err != nil { // it comes again: handling it now too would be twice
+			w.settled(&d, ResultStale, err, 0)
+			return
+		}
 	}
 	for w.try(&d, original) {
 		d.Attempt++
@@ -119,7 +133,7 @@ func (w *worker) try(d *adapters.Delivery, original *message.Message) (again boo
 		if w.leave() {
 			original.SetContext(d.Message.Context()) // as middleware left it: what is logged may need it
 			d.Message = original
-			again = w.settle(d, err)
+			again = w.decide(d, err)
 		}
 		if !again && w.session.Err() != nil { // else nobody asks for it
 			w.letGo()
@@ -160,7 +174,11 @@ func clone(m *message.Message) *message.Message {
 // on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
 	msg := d.Message
-	msg.SetContext(&deliveryContext{Context: ctx, d: *d, queue: w.s.queue, calls: w.s.calls})
+	msg.SetContext(&deliveryContext{Context: ctx, d: *d, origin: &w.s.origin})
+	if len(w.s.onSettle) > 0 {
+		start := time.Now()
+		defer func() { w.times.handled = time.Since(start) }()
+	}
 	produced, err = protect(w.s.handler, msg)
 	switch {
 	case err == nil && !msg.Ack():
@@ -229,18 +247,30 @@ func (w *worker) take(d *adapters.Delivery) {
 		copied := *d
 		w.suspected = &copied
 	}
+	if len(w.s.onSettle) > 0 {
+		copied := *d
+		received := public(&copied, &w.s.origin)
+		w.received = &received
+	}
 }
 
 // leave reports whether the message is still the worker's to settle.
 func (w *worker) leave() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand, w.suspected = nil, nil
+	w.inHand, w.suspected, w.received = nil, nil, nil
 	return !w.abandoned
 }
 
-// abandon gives back what is in hand.
+// abandon gives back what is in hand, and reports it.
 func (w *worker) abandon(ctx context.Context) {
+	if received, result := w.giveBack(ctx); received != nil {
+		w.s.report(w.s.settling, Settlement{Delivery: *received, Result: result, Err: ErrAbandoned})
+	}
+}
+
+// giveBack gives back what is in hand. It returns what [OnSettle] is to be told of it, or nil.
+func (w *worker) giveBack(ctx context.Context) (*Delivery, Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, d := range w.fetched {
@@ -250,7 +280,7 @@ func (w *worker) abandon(ctx context.Context) {
 	}
 	w.fetched = nil
 	if w.inHand == nil || w.s.cfg.ackOnReceive {
-		return
+		return nil, ""
 	}
 	w.abandoned = true
 	w.s.bus.counters.requeued.Add(1)
@@ -260,5 +290,7 @@ func (w *worker) abandon(ctx context.Context) {
 	}
 	if err := w.inHand.Settle(ctx, outcome); err != nil {
 		w.s.bus.counters.stale.Add(1)
+		return w.received, ResultStale
 	}
+	return w.received, ResultRequeued
 }

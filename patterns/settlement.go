@@ -1,0 +1,121 @@
+package patterns
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Result is what became of a message that was delivered to a handler.
+type Result string
+
+// Each try of a message ends with one of these.
+const (
+	ResultAcknowledged Result = "acknowledged"  // done; of a call: answered, maybe with an error, which is Err
+	ResultSkipped      Result = "skipped"       // acknowledged with nothing done: see Skip; a call whose caller had given up
+	ResultRetried      Result = "retried"       // failed, and is tried again: at the queue, or in process
+	ResultDeadLettered Result = "dead-lettered" // given up, to the dead-letter queue
+	ResultDropped      Result = "dropped"       // given up, with nowhere to go; a call whose answer could not be sent
+	ResultRequeued     Result = "requeued"      // back to its queue, no attempt counted
+	ResultStale        Result = "stale"         // settled too late, or not at all: the broker delivers it again
+)
+
+// Settlement is what became of one try of a message, once it is settled.
+type Settlement struct {
+	Delivery // as it was received
+
+	Result Result
+
+	// Err is why: what the handler chain returned, as [Classify] left it, a [*PanicError], or what
+	// kept the message from being handled or settled. It is nil for what was handled without an error.
+	Err error
+
+	// Duration is how long the handler and all middleware took; 0 if they were not called.
+	Duration time.Duration
+
+	// TimeInQueue is how long the message took from its publisher to its handler, the publisher's
+	// [Delay] included, by the clocks of both; RabbitMQ's time stamps have whole seconds. It is 0
+	// where it is not known: for a message that was delivered before, and one that does not say
+	// when it was published.
+	TimeInQueue time.Duration
+
+	// RetryIn is how long a message that is retried waits for its next try.
+	RetryIn time.Duration
+}
+
+// SettleOption is what [OnSettle] returns; it is a BusOption, a WorkOption, a SubscribeOption and
+// a ServeOption.
+type SettleOption []func(context.Context, Settlement)
+
+// OnSettle has functions called with what became of each message, given to [New] of every
+// subscription, or of one, given to it; those of the bus are called first. There is one call for
+// each try of each message that a worker took from the broker, whatever happened: also if its
+// handler panicked, its payload does not decode, its session was lost, or its handler did not
+// return by the end of a shutdown. What is taken with Get is settled by who took it, and not told.
+//
+// ctx is the message's, as middleware left it, and may have ended: a middleware that begins a span
+// leaves it there, and the function ends it. Functions are called by the worker, after it has
+// settled the message and before it takes the next, or for a call by a goroutine of its own;
+// several at a time. One that panics is logged.
+func OnSettle(functions ...func(context.Context, Settlement)) SettleOption { return functions }
+
+func (o SettleOption) check() error {
+	for i, f := range o {
+		if f == nil {
+			return invalid("OnSettle: function %d is nil", i)
+		}
+	}
+	return nil
+}
+
+func (o SettleOption) applyBus(c *busConfig) error {
+	c.onSettle = append(c.onSettle, o...)
+	return o.check()
+}
+
+func (o SettleOption) applyWork(c *consumeConfig) error {
+	c.onSettle = append(c.onSettle, o...)
+	return o.check()
+}
+
+func (o SettleOption) applyServe(c *consumeConfig) error       { return o.applyWork(c) }
+func (o SettleOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.applyWork) }
+
+// times are what a worker remembers of the message in hand, where [OnSettle] wants to know.
+type times struct {
+	received time.Time
+	handled  time.Duration
+}
+
+// settled reports what became of a message.
+func (w *worker) settled(d *adapters.Delivery, r Result, err error, retryIn time.Duration) {
+	if len(w.s.onSettle) > 0 {
+		w.s.report(d.Message.Context(), w.s.settlement(d, w.times, r, err, retryIn))
+	}
+}
+
+func (s *Subscription) settlement(d *adapters.Delivery, t times, r Result, err error, retryIn time.Duration) Settlement {
+	copied := *d // d itself goes on
+	v := Settlement{Delivery: public(&copied, &s.origin), Result: r, Err: err, Duration: t.handled, RetryIn: retryIn}
+	if d.Attempt <= 1 && !d.Redelivered && d.Lost == 0 && !d.Timestamp.IsZero() {
+		v.TimeInQueue = max(0, t.received.Sub(d.Timestamp))
+	}
+	return v
+}
+
+func (s *Subscription) report(ctx context.Context, v Settlement) {
+	for _, f := range s.onSettle {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					s.bus.log.LogAttrs(ctx, slog.LevelError, "motif: a function of OnSettle panicked",
+						slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				}
+			}()
+			f(ctx, v)
+		}()
+	}
+}
