@@ -17,6 +17,12 @@ var (
 	// running that did not heed the end of their ctx, or with answers that the broker
 	// had not confirmed. The handlers' messages went back to the queue.
 	ErrAbandoned = errors.New("motif: handlers still running")
+
+	// ErrRejected, ErrRequeued and ErrSkipped are what [Reject], [Requeue] and [Skip] make of an
+	// error, for middleware that asks with errors.Is what a handler decided.
+	ErrRejected = errors.New("motif: rejected")
+	ErrRequeued = errors.New("motif: requeued")
+	ErrSkipped  = errors.New("motif: skipped")
 )
 
 // Reject returns an error that sends the message to the dead letters now,
@@ -32,6 +38,8 @@ type rejectError struct{ err error }
 
 func (e *rejectError) Error() string { return e.err.Error() }
 func (e *rejectError) Unwrap() error { return e.err }
+
+func (e *rejectError) Is(target error) bool { return target == ErrRejected }
 
 // RetryAfter returns an error that has the message tried again after d,
 // rather than when the retry policy says. It counts as an attempt like any
@@ -57,17 +65,28 @@ func (e *retryError) Unwrap() error { return e.err }
 // the retry policy would have it wait first, longer each time it comes back to the same
 // subscription, a minute at most: so it does not spin, but a worker that waits so handles nothing else.
 // [RetryAfter] lets others pass, and is counted.
-func Requeue(err error) error {
+func Requeue(err error) error { return requeueAfter(-1, err) }
+
+// RequeueAfter is [Requeue] with a pause of d, a minute at most. Without one the message comes back
+// at once, unless something else sees to it, such as a [Gate].
+func RequeueAfter(d time.Duration, err error) error { return requeueAfter(max(d, 0), err) }
+
+func requeueAfter(d time.Duration, err error) error {
 	if err == nil {
 		err = errors.New("requeued")
 	}
-	return &requeueError{err}
+	return &requeueError{d, err}
 }
 
-type requeueError struct{ err error }
+type requeueError struct {
+	after time.Duration // < 0: as the retry policy says
+	err   error
+}
 
 func (e *requeueError) Error() string { return e.err.Error() }
 func (e *requeueError) Unwrap() error { return e.err }
+
+func (e *requeueError) Is(target error) bool { return target == ErrRequeued }
 
 // Skip returns an error that acknowledges the message though its handler did nothing with it: it
 // is logged with the reason, at level Info, and counted in [Stats].
@@ -82,6 +101,8 @@ type skipError struct{ err error }
 
 func (e *skipError) Error() string { return e.err.Error() }
 func (e *skipError) Unwrap() error { return e.err }
+
+func (e *skipError) Is(target error) bool { return target == ErrSkipped }
 
 // Classify says in one place what errors mean. f is given what the handler (or its middleware, or
 // the decoder, see [ErrCodec]) returned, or a [*PanicError], and what it returns counts instead: the

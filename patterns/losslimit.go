@@ -161,6 +161,9 @@ func (w *worker) keepRoom() (stop func()) {
 
 // fetchAhead receives a message before its turn.
 func (w *worker) fetchAhead(ctx context.Context) error {
+	if g, ok := w.s.driver.(*gated); ok && !g.fetchesAhead() {
+		return adapters.ErrEmpty
+	}
 	d, err := w.s.receive(ctx)
 	if err != nil {
 		return err
@@ -179,16 +182,17 @@ func (w *worker) fetchAhead(ctx context.Context) error {
 // giveBackSuspects sends what is suspected and was fetched in vain to the end of the queue, and
 // the rest back to its place: given back by the driver a suspect would be counted, and nobody
 // was lost.
-func (s *Subscription) giveBackSuspects() {
+func (s *Subscription) giveBackSuspects(sub adapters.Subscription) {
 	all, cancel := context.WithTimeout(s.settling, time.Second)
 	defer cancel()
 	for range 2 * s.prefetch { // what is given back may come again
 		ctx, cancel := context.WithTimeout(all, soon)
-		d, err := s.receive(ctx)
+		d, err := sub.Receive(ctx)
 		cancel()
 		if err != nil {
 			return
 		}
+		afresh(&d)
 		outcome := adapters.Requeue
 		back := d.Redelivered // it is to be counted, by whoever gets it next
 		if d.Lost >= s.suspect() && !back && s.resendToQueue(all, &d, time.Second+rand.N(time.Second)) == nil {

@@ -98,6 +98,7 @@ type consumeConfig struct {
 	middleware   []message.HandlerMiddleware
 	encoding     encodingConfig
 	onDrop       func(Delivery, error)
+	gates        []Gate
 	onSettle     []func(context.Context, Settlement)
 	classify     func(error) error
 

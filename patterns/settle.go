@@ -124,7 +124,11 @@ func (s *Subscription) classify(err error) (as error) {
 // requeueLater gives the message back to its place, as its handler wants it, but not before a
 // pause that grows: it would come again at once.
 func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
-	wait := min(w.s.cfg.retry.wait(1+w.s.survivors.of(d.Message.UUID)), longestHold)
+	wait := w.s.cfg.retry.wait(1 + w.s.survivors.of(d.Message.UUID))
+	if asked, ok := errors.AsType[*requeueError](err); ok && asked.after >= 0 {
+		wait = asked.after
+	}
+	wait = min(wait, longestHold)
 	w.warn(d, "back to its place, as its handler wants it", err, "in", wait)
 	return w.requeueAfter(d, err, wait)
 }

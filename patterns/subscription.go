@@ -123,7 +123,12 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 		s.workers[i] = &worker{s: s}
 	}
 	var err error
-	if s.driver, err = b.driver.Subscribe(ctx, src); err != nil {
+	if len(cfg.gates) > 0 {
+		s.driver, err = s.newGated(ctx, src)
+	} else {
+		s.driver, err = b.driver.Subscribe(ctx, src)
+	}
+	if err != nil {
 		s.halt()
 		return nil, err
 	}
@@ -192,8 +197,8 @@ func (s *Subscription) drain() {
 	defer close(s.drained)
 	s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
 	s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
-	if s.suspicious.Load() {
-		s.giveBackSuspects()
+	if _, isGated := s.driver.(*gated); !isGated && s.suspicious.Load() { // which does so itself
+		s.giveBackSuspects(s.driver)
 	}
 	if err := s.driver.Stop(); err != nil {
 		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)

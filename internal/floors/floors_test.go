@@ -31,7 +31,7 @@ var floorOf = []struct {
 	{"adapters/kit", 0}, // what every adapter writes, on the seam alone
 	{"adapters/*", 1},
 	{"patterns", 1},
-	{"middleware", 1},
+	{"middleware", 2},
 	{"conformance", 2},
 	{"internal/conformancetest", 3}, // harnesses for all adapters
 	{"internal/interop", 3},         // meets peers, and runs the suite on them and on all adapters

@@ -1,0 +1,186 @@
+package middleware
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
+)
+
+// ErrCircuitOpen is why a message goes back to its queue while a [CircuitBreaker] is open.
+var ErrCircuitOpen = errors.New("motif: circuit breaker open")
+
+// BreakerConfig says when a [CircuitBreaker] opens, and for how long.
+type BreakerConfig struct {
+	Failures int           // in a row, that open it; 0 = 5
+	Cooldown time.Duration // how long it is open before each probe; 0 = 30 s
+
+	// IsFailure reports whether an error of the handler says that what it depends on is down. Without
+	// it every error does but those of [patterns.Reject], [patterns.Skip] and [patterns.Requeue], and of
+	// payloads that do not decode. Panics are failures, too.
+	IsFailure func(error) bool
+}
+
+// CircuitBreaker pauses a subscription whose handler fails time and again, for what it depends on
+// is down: nothing is fetched, and messages wait at the broker with their tries unspent. After the
+// cooldown one message is fetched and handled as a probe. If that works the subscription goes
+// on, if not it is paused for another cooldown.
+//
+// A message that fails and opens the breaker, as a probe or by the number of failures, and those
+// that are in hand then and fail, too, go back to their place, with no attempt counted. Panics go
+// the way of all panics. It has no effect together with [patterns.AckOnReceive].
+//
+// Each subscription needs one of its own: an option that is given to several pauses all of them.
+func CircuitBreaker(c BreakerConfig) patterns.FailureOption {
+	c.Failures, c.Cooldown = cmp.Or(c.Failures, 5), cmp.Or(c.Cooldown, 30*time.Second)
+	if c.IsFailure == nil {
+		c.IsFailure = isFailure
+	}
+	b := &breaker{BreakerConfig: c, changed: make(chan struct{})}
+	return patterns.Options(patterns.WithGate(b), patterns.WithMiddleware(b.middleware), patterns.OnSettle(b.settled))
+}
+
+func isFailure(err error) bool {
+	for _, decided := range []error{patterns.ErrRejected, patterns.ErrSkipped, patterns.ErrRequeued, patterns.ErrCodec} {
+		if errors.Is(err, decided) {
+			return false
+		}
+	}
+	return true
+}
+
+// breaker is closed while until is zero, open before it, and half open, for a probe, after it.
+type breaker struct {
+	BreakerConfig
+
+	mu       sync.Mutex
+	failures int // in a row, while closed
+	until    time.Time
+	probing  bool          // a probe is in hand
+	changed  chan struct{} // closed, and another made, when those who wait are to look again
+}
+
+// Validate reports what is wrong with the configuration; [patterns.WithGate] asks.
+func (b *breaker) Validate() error {
+	if b.Failures < 1 || b.Cooldown < 0 {
+		return fmt.Errorf("%w: CircuitBreaker with Failures %d and Cooldown %v", adapters.ErrInvalid, b.Failures, b.Cooldown)
+	}
+	return nil
+}
+
+// Wait implements [patterns.Gate].
+func (b *breaker) Wait(ctx context.Context) (ahead bool, err error) {
+	for {
+		b.mu.Lock()
+		closed, probing, changed, wait := b.until.IsZero(), b.probing, b.changed, time.Until(b.until)
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return true, nil
+		case wait <= 0 && !probing:
+			return false, nil
+		case probing:
+			wait = time.Hour // until something changes
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		timer.Stop()
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// Fetched implements [patterns.Gate].
+func (b *breaker) Fetched() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = !b.until.IsZero()
+}
+
+// settled lets another probe begin if the last one came to nothing, as one that never reached its
+// handler.
+func (b *breaker) settled(context.Context, patterns.Settlement) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.probing {
+		b.probing = false
+		b.change()
+	}
+}
+
+func (b *breaker) change() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
+	return func(m *message.Message) (produced []*message.Message, err error) {
+		if b.isOpen() { // it was fetched before that, or came back at once
+			return nil, patterns.RequeueAfter(0, ErrCircuitOpen)
+		}
+		returned := false
+		defer func() {
+			if !returned {
+				b.failed() // by a panic, which goes on
+			}
+		}()
+		produced, err = next(m)
+		returned = true
+		switch {
+		case err == nil, errors.Is(err, patterns.ErrRejected) && !errors.Is(err, patterns.ErrCodec), errors.Is(err, patterns.ErrSkipped):
+			b.succeeded()
+		case m.Context().Err() != nil: // a shutdown, or a lost session
+		case b.IsFailure(err) && b.failed():
+			err = patterns.RequeueAfter(0, fmt.Errorf("%w: %w", ErrCircuitOpen, err))
+		}
+		return produced, err
+	}
+}
+
+func (b *breaker) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.until.IsZero() && time.Now().Before(b.until)
+}
+
+// succeeded closes the breaker if it is half open.
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.until.IsZero() && time.Now().Before(b.until) {
+		return // it was begun before
+	}
+	b.failures, b.probing = 0, false
+	if !b.until.IsZero() {
+		b.until = time.Time{}
+		b.change()
+	}
+}
+
+// failed counts a failure and reports whether the breaker is open for it.
+func (b *breaker) failed() (open bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures++
+	if b.until.IsZero() && b.failures < b.Failures {
+		return false
+	}
+	if now := time.Now(); !now.Before(b.until) {
+		b.until, b.failures, b.probing = now.Add(b.Cooldown), 0, false
+		b.change()
+	}
+	return true
+}

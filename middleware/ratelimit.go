@@ -1,0 +1,78 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
+)
+
+// RateLimit lets a subscription handle n messages in each per, evenly: one every per/n, and up to
+// burst at once after it had less to do. A message that has to wait does so at the broker, unfetched:
+// another process may have it, and it uses up neither [patterns.HandlerTimeout] nor the time that the
+// broker lets a message be held.
+//
+// An option that is given to several subscriptions is one limit for all of them together; they may
+// exceed a burst by one message each, and make up for it. The limit is this process's.
+// It is approximate above some hundreds a second, see [patterns.WithGate].
+func RateLimit(n int, per time.Duration, burst int) patterns.FailureOption {
+	l := &rateLimit{burst: burst}
+	if n > 0 {
+		l.interval = per / time.Duration(n)
+	}
+	return patterns.WithGate(l)
+}
+
+// rateLimit is a token bucket, kept as the time at which it is full again.
+type rateLimit struct {
+	interval time.Duration // of one token
+	burst    int
+
+	mu   sync.Mutex
+	full time.Time
+}
+
+// Validate reports what is wrong with the arguments; [patterns.WithGate] asks.
+func (l *rateLimit) Validate() error {
+	if l.interval <= 0 || l.burst < 1 {
+		return fmt.Errorf("%w: RateLimit of one message every %v, with a burst of %d", adapters.ErrInvalid, l.interval, l.burst)
+	}
+	return nil
+}
+
+// Wait implements [patterns.Gate].
+func (l *rateLimit) Wait(ctx context.Context) (ahead bool, err error) {
+	for {
+		wait := l.untilToken()
+		if wait <= 0 {
+			return false, ctx.Err()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		}
+	}
+}
+
+func (l *rateLimit) untilToken() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	missing := max(0, time.Until(l.full)) // which is far below 0 at first
+	return missing - time.Duration(l.burst-1)*l.interval
+}
+
+// Fetched implements [patterns.Gate]: it takes a token.
+func (l *rateLimit) Fetched() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.full.Before(now) {
+		l.full = now
+	}
+	l.full = l.full.Add(l.interval)
+}

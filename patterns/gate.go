@@ -1,0 +1,245 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// A Gate decides when a subscription fetches messages. What it holds back waits at the broker,
+// where others can have it, and not in this process. Its methods are called by several goroutines
+// at a time if it is given to several subscriptions.
+type Gate interface {
+	// Wait returns when a message may be fetched. If ahead is true others may be fetched besides, as
+	// many as [Prefetch] says; if not it is this one alone, and Wait is called again before the
+	// next. While Wait waits nothing is fetched, and what was fetched ahead goes back to its queue.
+	//
+	// It returns an error when ctx ends, which is when the subscription is stopped. Any other error
+	// ends the subscription, whose Wait returns it.
+	Wait(ctx context.Context) (ahead bool, err error)
+
+	// Fetched is called for each message that was fetched, before it is handled. It must not block.
+	Fetched()
+}
+
+// WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
+// message at a time is asked for where a gate wants it so, which takes the broker more work than a
+// subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private subscription,
+// whose messages nobody else can have, keeps what it has fetched. A gate with a method Validate() error is asked
+// whether it makes sense.
+func WithGate(gates ...Gate) FailureOption {
+	return func(c *consumeConfig) error {
+		for i, gate := range gates {
+			if gate == nil {
+				return invalid("gate %d is nil", i)
+			}
+			if v, ok := gate.(interface{ Validate() error }); ok {
+				if err := v.Validate(); err != nil {
+					return err
+				}
+			}
+		}
+		c.gates = append(c.gates, gates...)
+		return nil
+	}
+}
+
+// Options makes one option of several, as for all subscriptions of a program.
+func Options(opts ...WorkOption) FailureOption {
+	return func(c *consumeConfig) error {
+		return apply(opts, func(o WorkOption) error { return o.applyWork(c) })
+	}
+}
+
+// gated is a subscription of a driver's behind gates.
+type gated struct {
+	s       *Subscription
+	src     adapters.Source
+	private adapters.Subscription // of a private source, else nil
+	turn    chan struct{}         // held by who asks the gates
+
+	mu      sync.Mutex
+	ahead   adapters.Subscription // while messages are fetched ahead
+	stopped bool
+}
+
+// newGated declares the source, so that what is wrong with it is found out at once.
+func (s *Subscription) newGated(ctx context.Context, src adapters.Source) (adapters.Subscription, error) {
+	g := &gated{s: s, src: src, turn: make(chan struct{}, 1)}
+	var err error
+	if src.Private() {
+		g.private, err = s.bus.driver.Subscribe(ctx, src)
+	} else {
+		err = s.bus.driver.Declare(ctx, src)
+	}
+	return g, err
+}
+
+// Receive implements [adapters.Subscription].
+func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
+	for {
+		d, sub, err := g.one(ctx)
+		if sub != nil {
+			d, err = sub.Receive(ctx)
+			if errors.Is(err, adapters.ErrStopped) && ctx.Err() == nil && !g.isStopped() {
+				continue // a gate closed
+			}
+			if err == nil {
+				g.fetched()
+			}
+		}
+		return d, err
+	}
+}
+
+// one waits for the gates and fetches one message, or returns where to receive it if it need not be
+// fetched alone.
+func (g *gated) one(ctx context.Context) (d adapters.Delivery, sub adapters.Subscription, err error) {
+	select {
+	case g.turn <- struct{}{}:
+		defer func() { <-g.turn }()
+	case <-ctx.Done():
+		return d, nil, ctx.Err()
+	}
+	ahead, err := g.wait(ctx)
+	switch {
+	case err != nil:
+		return d, nil, err
+	case ahead && g.private != nil:
+		return d, g.private, nil
+	case ahead:
+		sub, err = retryUnavailable(ctx, g.open)
+		return d, sub, err
+	case g.private != nil:
+		d, err = g.private.Receive(ctx)
+	default:
+		g.pause()
+		d, err = retryUnavailable(ctx, g.fetchOne)
+	}
+	if err == nil {
+		g.fetched()
+	}
+	return d, nil, err
+}
+
+// wait returns when all gates are open. If that takes a while, what was fetched ahead goes back.
+func (g *gated) wait(ctx context.Context) (ahead bool, err error) {
+	closed := time.AfterFunc(soon, g.pause)
+	defer closed.Stop()
+	ahead = true
+	for _, gate := range g.s.cfg.gates {
+		more, err := gate.Wait(ctx)
+		if err != nil {
+			return false, err
+		}
+		ahead = ahead && more
+	}
+	return ahead, nil
+}
+
+func (g *gated) fetched() {
+	for _, gate := range g.s.cfg.gates {
+		gate.Fetched()
+	}
+}
+
+// open returns the subscription that fetches ahead.
+func (g *gated) open(ctx context.Context) (adapters.Subscription, error) {
+	g.mu.Lock()
+	sub, stopped := g.ahead, g.stopped
+	g.mu.Unlock()
+	switch {
+	case stopped:
+		return nil, adapters.ErrStopped
+	case sub != nil:
+		return sub, nil
+	}
+	sub, err := g.s.bus.driver.Subscribe(ctx, g.src)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return nil, errors.Join(adapters.ErrStopped, sub.Stop())
+	}
+	g.ahead = sub
+	return sub, nil
+}
+
+// fetchOne waits for one message with nothing fetched behind it.
+func (g *gated) fetchOne(ctx context.Context) (adapters.Delivery, error) {
+	driver := g.s.bus.driver
+	if getter, ok := driver.(adapters.Getter); ok && g.s.bus.features.Ability.Has(adapters.CanGet) {
+		if d, err := getter.Get(ctx, g.src); !errors.Is(err, adapters.ErrEmpty) {
+			return d, err
+		}
+	}
+	src := g.src
+	src.Prefetch = 1
+	sub, err := driver.Subscribe(ctx, src)
+	if err != nil {
+		return adapters.Delivery{}, err
+	}
+	d, err := sub.Receive(ctx)
+	_ = sub.Stop() // what is in hand stays so
+	return d, err
+}
+
+// retryUnavailable calls f until it has an outcome that does not pass.
+func retryUnavailable[T any](ctx context.Context, f func(context.Context) (T, error)) (v T, err error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		v, err = f(ctx)
+		if !errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, adapters.ErrSessionLost) || sleep(ctx, wait) != nil {
+			return v, err
+		}
+	}
+}
+
+// pause gives back what was fetched ahead.
+func (g *gated) pause() {
+	g.mu.Lock()
+	sub := g.ahead
+	g.ahead = nil
+	g.mu.Unlock()
+	if sub == nil {
+		return
+	}
+	if g.s.suspicious.Load() {
+		g.s.giveBackSuspects(sub)
+	}
+	if err := sub.Stop(); err != nil {
+		g.s.bus.log.Warn("motif: pausing a subscription", "queue", g.s.queue, "error", err)
+	}
+}
+
+// fetchesAhead reports whether a message that is received now may have been fetched behind another.
+func (g *gated) fetchesAhead() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ahead != nil || g.private != nil
+}
+
+func (g *gated) isStopped() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stopped
+}
+
+// Stop implements [adapters.Subscription].
+func (g *gated) Stop() error {
+	g.mu.Lock()
+	g.stopped = true
+	g.mu.Unlock()
+	g.pause()
+	if g.private != nil {
+		return g.private.Stop()
+	}
+	return nil
+}
+
+// Address implements [adapters.Subscription].
+func (g *gated) Address() string { return g.s.queue }
