@@ -31,7 +31,7 @@ type Gate interface {
 // whose messages nobody else can have, keeps what it has fetched. A gate with a method Validate() error is asked
 // whether it makes sense.
 func WithGate(gates ...Gate) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		for i, gate := range gates {
 			if gate == nil {
 				return invalid("gate %d is nil", i)
@@ -44,14 +44,14 @@ func WithGate(gates ...Gate) FailureOption {
 		}
 		c.gates = append(c.gates, gates...)
 		return nil
-	}
+	}}
 }
 
 // Options makes one option of several, as for all subscriptions of a program.
 func Options(opts ...WorkOption) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		return apply(opts, func(o WorkOption) error { return o.applyWork(c) })
-	}
+	}}
 }
 
 // gated is a subscription of a driver's behind gates.

@@ -111,7 +111,7 @@ func (e *skipError) Is(target error) bool { return target == ErrSkipped }
 //
 // It is not asked about the errors of handlers that a shutdown or a lost session interrupts.
 func Classify(f func(err error) error) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		if f == nil {
 			return invalid("Classify with nil")
 		}
@@ -120,7 +120,7 @@ func Classify(f func(err error) error) FailureOption {
 		}
 		c.classify = f
 		return nil
-	}
+	}}
 }
 
 // PanicError is what a handler's panic becomes; it is retried like any other
@@ -157,12 +157,12 @@ type RetryPolicy struct {
 
 // Retry sets the retry policy of a subscription.
 func Retry(p RetryPolicy) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
 			return invalid("retry policy %+v", p)
 		}
 		return once("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
-	}
+	}}
 }
 
 // NoRetry gives a message up when its handler fails once.

@@ -45,12 +45,12 @@ const (
 // It does not apply to private subscriptions, whose messages do not come again, nor with
 // [AckOnReceive].
 func LossLimit(n int) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		if n < 2 {
 			return invalid("LossLimit of %d, at least 2 are needed", n)
 		}
 		return once("LossLimit", &c.lossLimit, n)
-	}
+	}}
 }
 
 // suspect is how many losses make a message one that is handled alone.

@@ -217,13 +217,13 @@ func TestDecoderThatPanics(t *testing.T) {
 	})
 }
 
-func TestNilOptionFunctionsAreRefused(t *testing.T) {
+func TestZeroOptionsAreRefused(t *testing.T) {
 	bus, _ := newBus(t)
 	nop := func(context.Context, order) error { return nil }
 	q := patterns.NewWorkQueue[order](bus, "q")
-	wantErr(t, "ConsumeOption", second(q.Work(bounded(t), nop, patterns.ConsumeOption(nil))), adapters.ErrInvalid)
-	wantErr(t, "FailureOption", second(q.Work(bounded(t), nop, patterns.FailureOption(nil))), adapters.ErrInvalid)
-	wantErr(t, "QueueOption", patterns.NewWorkQueue[order](bus, "q", patterns.QueueOption(nil)).Declare(bounded(t)), adapters.ErrInvalid)
+	wantErr(t, "ConsumeOption", second(q.Work(bounded(t), nop, patterns.ConsumeOption{})), adapters.ErrInvalid)
+	wantErr(t, "FailureOption", second(q.Work(bounded(t), nop, patterns.FailureOption{})), adapters.ErrInvalid)
+	wantErr(t, "QueueOption", patterns.NewWorkQueue[order](bus, "q", patterns.QueueOption{}).Declare(bounded(t)), adapters.ErrInvalid)
 	must(t, second(q.Work(bounded(t), nop, patterns.WithMiddleware())))
 }
 

@@ -44,15 +44,15 @@ type (
 type (
 	// ConsumeOption says how messages are handled; it is a WorkOption, a
 	// SubscribeOption and a ServeOption.
-	ConsumeOption func(*consumeConfig) error
+	ConsumeOption struct{ set func(*consumeConfig) error }
 
 	// FailureOption says what becomes of failed messages; it is a WorkOption
 	// and a SubscribeOption.
-	FailureOption func(*consumeConfig) error
+	FailureOption struct{ set func(*consumeConfig) error }
 
 	// QueueOption is a property of a durable queue; it is a WorkQueueOption
 	// and, for the queue of a group, a SubscribeOption.
-	QueueOption func(*queueConfig) error
+	QueueOption struct{ set func(*queueConfig) error }
 
 	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a
 	// WorkOption, a SubscribeOption and a ServeOption.
@@ -132,14 +132,18 @@ type publishConfig struct {
 	prioritized bool
 }
 
-func (o ConsumeOption) applyWork(c *consumeConfig) error        { return o(c) }
-func (o ConsumeOption) applyServe(c *consumeConfig) error       { return o(c) }
-func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return c.consume(o) }
+func (o ConsumeOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
+func (o ConsumeOption) applyServe(c *consumeConfig) error       { return configure(o.set, c) }
+func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
 
-func (o FailureOption) applyWork(c *consumeConfig) error        { return o(c) }
-func (o FailureOption) applySubscribe(c *subscribeConfig) error { return c.consume(o) }
+func (o FailureOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
+func (o FailureOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
 
-func (o QueueOption) applyQueue(c *queueConfig) error         { c.set = true; return o(c) }
+func (o QueueOption) applyQueue(c *queueConfig) error {
+	c.set = true
+	return configure(o.set, c)
+}
+
 func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
 
 func (o MiddlewareOption) applyBus(c *busConfig) error {
@@ -159,7 +163,15 @@ func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
 
 func (c *subscribeConfig) consume(set func(*consumeConfig) error) error {
 	c.handles = true
-	return set(&c.consumeConfig)
+	return configure(set, &c.consumeConfig)
+}
+
+// configure does what an option says; a zero option says nothing.
+func configure[C any](set func(*C) error, c *C) error {
+	if set == nil {
+		return invalid("nil option")
+	}
+	return set(c)
 }
 
 func (o MiddlewareOption) check() error {
@@ -277,47 +289,47 @@ func Group(name string) SubscribeOption {
 // publish fails with ErrNacked (see [HoldBack]), unless [DropOldest] is given too.
 // A message whose [Delay] or wait for the next try ends then waits for room.
 func MaxLength(n int) QueueOption {
-	return func(c *queueConfig) error { return atLeast1("MaxLength", n, &c.spec.MaxLength) }
+	return QueueOption{func(c *queueConfig) error { return atLeast1("MaxLength", n, &c.spec.MaxLength) }}
 }
 
 // DropOldest makes a full queue give its oldest message to the dead letters,
 // rather than refuse the new one.
 func DropOldest() QueueOption {
-	return func(c *queueConfig) error { return once("DropOldest", &c.spec.Overflow, adapters.DropHead) }
+	return QueueOption{func(c *queueConfig) error { return once("DropOldest", &c.spec.Overflow, adapters.DropHead) }}
 }
 
 // MessageTTL gives every message of the queue that long to be delivered; then
 // it goes to the dead letters.
 func MessageTTL(d time.Duration) QueueOption {
-	return func(c *queueConfig) error { return positive("MessageTTL", d, &c.spec.MessageTTL) }
+	return QueueOption{func(c *queueConfig) error { return positive("MessageTTL", d, &c.spec.MessageTTL) }}
 }
 
 // MaxPriority makes the queue deliver higher priorities first, up to p. From RabbitMQ 4.3
 // on it is a replicated queue like others, if p is at most 31.
 func MaxPriority(p uint8) QueueOption {
-	return func(c *queueConfig) error {
+	return QueueOption{func(c *queueConfig) error {
 		if p == 0 {
 			return invalid("MaxPriority of 0")
 		}
 		return once("MaxPriority", &c.spec.MaxPriority, p)
-	}
+	}}
 }
 
 // DeadLetter names the dead-letter queue. Without it, it is the queue's name
 // and ".dead".
 func DeadLetter(queue string) QueueOption {
-	return func(c *queueConfig) error {
+	return QueueOption{func(c *queueConfig) error {
 		if queue == "" {
 			return invalid("empty dead-letter queue")
 		}
 		return once("DeadLetter", &c.deadLetter, queue)
-	}
+	}}
 }
 
 // NoDeadLetter lets messages that are given up go: they are logged, and given
 // to [OnDrop].
 func NoDeadLetter() QueueOption {
-	return func(c *queueConfig) error { return once("NoDeadLetter", &c.noDeadLetter, true) }
+	return QueueOption{func(c *queueConfig) error { return once("NoDeadLetter", &c.noDeadLetter, true) }}
 }
 
 // Passive uses the queue as it stands, declared by somebody else with

@@ -9,7 +9,7 @@ import (
 // Workers is how many messages of a subscription are handled at a time (1
 // without it). With one, messages are handled in the order of the queue.
 func Workers(n int) ConsumeOption {
-	return func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }
+	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }}
 }
 
 // Prefetch is how many messages a subscription holds at a time, those being handled
@@ -17,7 +17,7 @@ func Workers(n int) ConsumeOption {
 // behind a busy worker while another is idle. More is faster for short
 // handlers, and less fair.
 func Prefetch(n int) ConsumeOption {
-	return func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }
+	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }}
 }
 
 // AckOnReceive acknowledges a message before its handler runs: at most once,
@@ -26,20 +26,20 @@ func Prefetch(n int) ConsumeOption {
 // acknowledgement: if the process or its connection dies in the first moments of a
 // handler, the message may be delivered once more, marked Redelivered.
 func AckOnReceive() ConsumeOption {
-	return func(c *consumeConfig) error { return once("AckOnReceive", &c.ackOnReceive, true) }
+	return ConsumeOption{func(c *consumeConfig) error { return once("AckOnReceive", &c.ackOnReceive, true) }}
 }
 
 // DrainTimeout is how long handlers may finish once the subscription is being
 // stopped (30 s without it). Then their ctx ends, with the cause
 // [ErrShutdown], and their messages go back to the queue.
 func DrainTimeout(d time.Duration) ConsumeOption {
-	return func(c *consumeConfig) error {
+	return ConsumeOption{func(c *consumeConfig) error {
 		if d < 0 {
 			return invalid("DrainTimeout %v is negative", d)
 		}
 		c.drain = d
 		return once("DrainTimeout", &c.drainGiven, true)
-	}
+	}}
 }
 
 // HandlerTimeout ends a handler's ctx after d; what the handler then
@@ -50,7 +50,7 @@ func DrainTimeout(d time.Duration) ConsumeOption {
 // [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
 // 4.3); elsewhere the log warns of a timeout that is longer than the broker's may be.
 func HandlerTimeout(d time.Duration) ConsumeOption {
-	return func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }
+	return ConsumeOption{func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }}
 }
 
 // check refuses options that would have no effect together.
@@ -104,7 +104,7 @@ func saturated(d time.Duration, n int, more time.Duration) time.Duration {
 // of a queue without dead letters, or acknowledged on receipt. It runs in the
 // worker, before the message is settled. Every drop is logged too.
 func OnDrop(f func(Delivery, error)) FailureOption {
-	return func(c *consumeConfig) error {
+	return FailureOption{func(c *consumeConfig) error {
 		if f == nil {
 			return invalid("OnDrop of nil")
 		}
@@ -113,5 +113,5 @@ func OnDrop(f func(Delivery, error)) FailureOption {
 		}
 		c.onDrop = f
 		return nil
-	}
+	}}
 }
