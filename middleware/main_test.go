@@ -7,15 +7,14 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"go.uber.org/goleak"
-
 	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/internal/leaktest"
 	"github.com/motifmq/motif/patterns"
 )
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // what a bus logs to that is told no other
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 var errDown = errors.New("the shop is down")
