@@ -58,8 +58,8 @@ type Delivery struct {
 	Remaining int // of what Get took: how many more messages were ready in the queue then
 
 	// Early is how long before the end of its Delay the message came, because something such as an
-	// operator's policy made the broker cut the delay short; 0 if it did not, or if that is not known.
-	// It is as good as the clocks of publisher and receiver.
+	// operator's policy made the broker cut the delay short; 0 if it did not, or if that is not
+	// known. It is as good as the clocks of publisher and receiver.
 	Early time.Duration
 
 	Properties // Attempt is at least 1
@@ -71,10 +71,10 @@ type Delivery struct {
 // in any order and by any goroutine. The first call counts: later ones do
 // nothing and return nil, as does settling after Stop of a private source.
 //
-// A requeued message comes before all that have not been delivered yet. Of several, either the first
-// to be requeued comes first or the one that had come first: brokers differ. Messages that are
-// requeued in the order in which they came keep it. What Get took is in the queue again when Settle
-// returns.
+// A requeued message comes before all that have not been delivered yet. Of several, either the
+// first to be requeued comes first or the one that had come first: brokers differ. Messages that
+// are requeued in the order in which they came keep it. What Get took is in the queue again when
+// Settle returns.
 //
 // Settling is bound to the session that delivered: once that is gone Settle
 // sends nothing and returns ErrStaleDelivery, or ErrClosed if the driver was

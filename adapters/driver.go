@@ -90,8 +90,8 @@ type ReplyReceiver interface {
 	ReceiveReplies(ctx context.Context, received func(Delivery), lost func(error)) (address string, err error)
 }
 
-// LogSetter is implemented by drivers that log what happens while no call is waiting for it, such as
-// a lost connection.
+// LogSetter is implemented by drivers that log what happens while no call is waiting for it, such
+// as a lost connection.
 type LogSetter interface {
 	// SetLogger makes the driver log to l, unless it was made with a logger of its own. A bus
 	// calls it with its own logger.

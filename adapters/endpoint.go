@@ -97,11 +97,11 @@ type Properties struct {
 	// receiver is told the Priority as it was given, in any case. Needs CanPrioritize if not 0.
 	Priority uint8
 
-	// Foreign is whatever else the message came with, if another kind of client published it. Only the
-	// adapter that delivered the message reads it; others carry or ignore it. Published with it, the
-	// message goes on as it came in all that these fields and its metadata do not change: its own
-	// properties, types of headers, no Timestamp where there was none. It is nil for what an adapter
-	// published.
+	// Foreign is whatever else the message came with, if another kind of client published it. Only
+	// the adapter that delivered the message reads it; others carry or ignore it. Published with
+	// it, the message goes on as it came in all that these fields and its metadata do not change:
+	// its own properties, types of headers, no Timestamp where there was none. It is nil for what
+	// an adapter published.
 	Foreign any
 }
 

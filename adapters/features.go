@@ -52,8 +52,8 @@ var abilityNames = [...]string{
 	"inspection", "listing queues", "browsing", "listing bindings", "purging", "deleting queues",
 }
 
-// Abilities returns all that this version knows, which grow with it, for who looks at each: a suite,
-// a table.
+// Abilities returns all that this version knows, which grow with it, for who looks at each: a
+// suite, a table.
 func Abilities() []Ability {
 	all := make([]Ability, len(abilityNames))
 	for i := range all {

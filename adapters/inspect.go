@@ -20,39 +20,41 @@ type Inspector interface {
 	// Inspect says what a queue holds at this moment (CanInspect).
 	Inspect(ctx context.Context, queue string) (QueueInfo, error)
 
-	// Queues goes through all queues that the driver's user can see, other programs' included, in no
-	// particular order (CanList). The numbers may be older than those of Inspect. An error ends the loop.
+	// Queues goes through all queues that the driver's user can see, other programs' included, in
+	// no particular order (CanList). The numbers may be older than those of Inspect. An error ends
+	// the loop.
 	Queues(ctx context.Context) iter.Seq2[QueueInfo, error]
 
 	// Browse looks at the messages that wait in a queue, and leaves them there (CanBrowse). It
-	// returns copies of the first ones, in the order in which they would be delivered; none, with no
-	// error, if the queue is empty. Remaining of the last one is how many wait behind it. A copy has
-	// no Settler.
+	// returns copies of the first ones, in the order in which they would be delivered; none, with
+	// no error, if the queue is empty. Remaining of the last one is how many wait behind it. A copy
+	// has no Settler.
 	//
 	// At most limit messages are returned, which is 1 to MaxBrowse, and fewer where their payloads
 	// would exceed MaxBrowseBytes or the adapter cannot have so many in hand; but at least one.
 	//
-	// Order, Redelivered and Returned are untouched, unless an adapter says in its documentation that
-	// it has to take a message to look at it, and give it back: then other consumers cannot get it
-	// meanwhile, and it counts as returned once more. Attempt is untouched in any case.
+	// Order, Redelivered and Returned are untouched, unless an adapter says in its documentation
+	// that it has to take a message to look at it, and give it back: then other consumers cannot
+	// get it meanwhile, and it counts as returned once more. Attempt is untouched in any case.
 	Browse(ctx context.Context, queue string, limit int) ([]Delivery, error)
 
 	// Bindings says which exchanges a queue gets its messages from (CanListBindings), in no
 	// particular order.
 	Bindings(ctx context.Context, queue string) ([]Binding, error)
 
-	// Purge drops the messages that wait in a queue, and returns how many they were (CanPurge). None
-	// becomes a dead letter. Those that consumers hold stay.
+	// Purge drops the messages that wait in a queue, and returns how many they were (CanPurge).
+	// None becomes a dead letter. Those that consumers hold stay.
 	//
-	// With an error that wraps ErrUnavailable or ctx.Err() it is not known whether they were dropped.
+	// With an error that wraps ErrUnavailable or ctx.Err() it is not known whether they were
+	// dropped.
 	Purge(ctx context.Context, queue string) (int, error)
 
 	// Delete deletes a queue with its bindings and all messages in it (CanDelete), unless a
-	// condition is not met: then it is ErrPrecondition, and nothing has changed. A broker that cannot
-	// check and delete in one step does so in two; the adapter's documentation says so.
+	// condition is not met: then it is ErrPrecondition, and nothing has changed. A broker that
+	// cannot check and delete in one step does so in two; the adapter's documentation says so.
 	//
-	// A subscription to the queue outlives it: it declares the queue again, see Driver.Subscribe. To
-	// settle what was in hand has no effect.
+	// A subscription to the queue outlives it: it declares the queue again, see Driver.Subscribe.
+	// To settle what was in hand has no effect.
 	//
 	// With an error that wraps ErrUnavailable or ctx.Err() it is not known whether it was deleted.
 	Delete(ctx context.Context, queue string, only Condition) error
@@ -66,8 +68,8 @@ type QueueInfo struct {
 	Consumers int // a broker may count those who hold what they took by Get, too
 
 	// Oldest is the Timestamp of the message that would be delivered next: when its publisher says
-	// that it was published. It is zero where none waits, where that one has no Timestamp, and where
-	// the broker does not tell.
+	// that it was published. It is zero where none waits, where that one has no Timestamp, and
+	// where the broker does not tell.
 	Oldest time.Time
 }
 

@@ -85,8 +85,8 @@ func ValidatePattern(pattern string) error {
 	return nil
 }
 
-// NormalPattern returns the pattern with each run of adjacent '#' as the one that they mean.
-// That is what an adapter binds, so that what was counted is what the broker counts, and so that two
+// NormalPattern returns the pattern with each run of adjacent '#' as the one that they mean. That
+// is what an adapter binds, so that what was counted is what the broker counts, and so that two
 // spellings of a pattern are one binding.
 func NormalPattern(pattern string) string {
 	if !strings.Contains(pattern, "#.#") {

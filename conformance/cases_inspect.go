@@ -362,8 +362,8 @@ var inspectCases = []Case{
 	},
 }
 
-// inspections returns the abilities of an Inspector that are claimed, in the order of their bits: to
-// delete is the last one.
+// inspections returns the abilities of an Inspector that are claimed, in the order of their bits:
+// to delete is the last one.
 func (t *trial) inspections() (claimed []adapters.Ability) {
 	for _, ability := range slices.Sorted(maps.Keys(inspections)) {
 		if t.claims.Ability.Has(ability) {
@@ -373,8 +373,8 @@ func (t *trial) inspections() (claimed []adapters.Ability) {
 	return claimed
 }
 
-// inspected checks what is said of a queue. A broker may come to it a moment later, and need not tell
-// how many messages are in hand.
+// inspected checks what is said of a queue. A broker may come to it a moment later, and need not
+// tell how many messages are in hand.
 func (t *trial) inspected(d adapters.Inspector, name string, want adapters.QueueInfo) {
 	want.Name = name
 	var got adapters.QueueInfo

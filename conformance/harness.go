@@ -43,8 +43,8 @@ type Harness struct {
 	// Delete deletes a queue behind the adapter's back.
 	Delete func(ctx context.Context, queue string) error
 
-	// HoldLimit makes the broker take back what a subscription holds for longer than d, until undo is
-	// called. It need only apply to subscriptions with d as their HoldTime, made from now on by
+	// HoldLimit makes the broker take back what a subscription holds for longer than d, until undo
+	// is called. It need only apply to subscriptions with d as their HoldTime, made from now on by
 	// clients that connect from now on.
 	HoldLimit func(ctx context.Context, d time.Duration) (undo func() error, err error)
 

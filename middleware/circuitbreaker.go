@@ -22,9 +22,9 @@ type BreakerConfig struct {
 	Failures int           // in a row, that open it; 0 = 5
 	Cooldown time.Duration // how long it is open before each probe; 0 = 30 s
 
-	// IsFailure reports whether an error of the handler says that what it depends on is down. Without
-	// it every error does but those of [patterns.Reject], [patterns.Skip] and [patterns.Requeue], and of
-	// payloads that do not decode. Panics are failures, too.
+	// IsFailure reports whether an error of the handler says that what it depends on is down.
+	// Without it every error does but those of [patterns.Reject], [patterns.Skip] and
+	// [patterns.Requeue], and of payloads that do not decode. Panics are failures, too.
 	IsFailure func(error) bool
 }
 

@@ -11,27 +11,27 @@
 //
 // # Place in the chain
 //
-// Log, RateLimit and CircuitBreaker work before a message is fetched or after it is settled; it does
-// not matter where they stand, but that CircuitBreaker sees what middleware that stands
-// after it makes of the handler's error. Once runs the handler, in a transaction if its store has
-// one: give it last, so that tracing and the like are around it, and nothing is between the
-// transaction and the handler.
+// Log, RateLimit and CircuitBreaker work before a message is fetched or after it is settled; it
+// does not matter where they stand, but that CircuitBreaker sees what middleware that stands after
+// it makes of the handler's error. Once runs the handler, in a transaction if its store has one:
+// give it last, so that tracing and the like are around it, and nothing is between the transaction
+// and the handler.
 //
 // # Watermill's own middleware
 //
 // What does not decide what becomes of a message fits as it is, in [patterns.WithMiddleware]:
-// CorrelationID (for the answers of calls), Timeout (or [patterns.HandlerTimeout], which the broker is told
-// of), Recoverer (which is not needed: patterns recovers panics; with it the error is no
+// CorrelationID (for the answers of calls), Timeout (or [patterns.HandlerTimeout], which the broker
+// is told of), Recoverer (which is not needed: patterns recovers panics; with it the error is no
 // PanicError), RandomFail, RandomPanic and Duplicator (for tests), and IgnoreErrors (as
 // [patterns.Classify], but it compares texts).
 //
-// Throttle holds the message while it waits, fetched and with its worker, and stops for no shutdown:
-// [RateLimit] does neither. Retry holds it, too, for tries that nobody counts; leave them to
-// [patterns.Retry].
+// Throttle holds the message while it waits, fetched and with its worker, and stops for no
+// shutdown: [RateLimit] does neither. Retry holds it, too, for tries that nobody counts; leave them
+// to [patterns.Retry].
 //
-// These work against patterns: PoisonQueue and DelayOnError (a message is sent on by its retry policy,
-// to wait and to die, and not by middleware), InstantAck (an error then has no effect but a log
-// line; [patterns.AckOnReceive] says so openly), Deduplicator (it takes a retry for a duplicate, and
-// loses it: [Once]), and CircuitBreaker (while it is open each message fails at once, and burns
-// its tries until it is a dead letter: [CircuitBreaker]).
+// These work against patterns: PoisonQueue and DelayOnError (a message is sent on by its retry
+// policy, to wait and to die, and not by middleware), InstantAck (an error then has no effect but a
+// log line; [patterns.AckOnReceive] says so openly), Deduplicator (it takes a retry for a
+// duplicate, and loses it: [Once]), and CircuitBreaker (while it is open each message fails at
+// once, and burns its tries until it is a dead letter: [CircuitBreaker]).
 package middleware

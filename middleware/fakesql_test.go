@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// fakeDB is a database with two tables, motif_once and effects, as far as the tests need them. As in real
-// ones, an insert of a key that another transaction has inserted waits until that one ends.
+// fakeDB is a database with two tables, motif_once and effects, as far as the tests need them. As
+// in real ones, an insert of a key that another transaction has inserted waits until that one ends.
 type fakeDB struct {
 	mu      sync.Mutex
 	once    map[string]*fakeRow

@@ -16,8 +16,8 @@ var ErrDuplicate = errors.New("motif: handled before")
 type Store interface {
 	// Do calls handle and remembers key if that returns nil, or returns [ErrDuplicate] without
 	// calling it if key is remembered. What handle returns Do returns. If handle fails or panics
-	// nothing is remembered. Of several calls with one key at a time one calls handle; the others wait
-	// for it, as long as ctx allows, and then do as if they had come later.
+	// nothing is remembered. Of several calls with one key at a time one calls handle; the others
+	// wait for it, as long as ctx allows, and then do as if they had come later.
 	Do(ctx context.Context, key Key, handle func(ctx context.Context) error) error
 }
 
@@ -30,15 +30,15 @@ type Key struct {
 
 // Once has a message that was handled before skipped: one that the broker delivers again, for
 // instance after its acknowledgement was lost, or that its publisher sent twice with one
-// [patterns.MessageID]. It is acknowledged, and its result is [patterns.ResultSkipped]. A message that
-// failed was not handled: its next try is no duplicate, nor is a dead letter that is sent
+// [patterns.MessageID]. It is acknowledged, and its result is [patterns.ResultSkipped]. A message
+// that failed was not handled: its next try is no duplicate, nor is a dead letter that is sent
 // back. What a handler skipped itself ([patterns.Skip]) counts as handled.
 //
 // How sure that is depends on the store. With [NewSQLStore] the handler's own writes and the
 // note that the message was handled are one transaction.
 //
-// A message without an id, as programs without Motif may send, is handled each time. Give Once last, so that it is
-// next to the handler.
+// A message without an id, as programs without Motif may send, is handled each time. Give Once
+// last, so that it is next to the handler.
 func Once(store Store) patterns.MiddlewareOption {
 	if store == nil {
 		return patterns.WithMiddleware(nil)

@@ -11,9 +11,9 @@ import (
 )
 
 // RateLimit lets a subscription handle n messages in each per, evenly: one every per/n, and up to
-// burst at once after it had less to do. A message that has to wait does so at the broker, unfetched:
-// another process may have it, and it uses up neither [patterns.HandlerTimeout] nor the time that the
-// broker lets a message be held.
+// burst at once after it had less to do. A message that has to wait does so at the broker,
+// unfetched: another process may have it, and it uses up neither [patterns.HandlerTimeout] nor the
+// time that the broker lets a message be held.
 //
 // An option that is given to several subscriptions is one limit for all of them together; they may
 // exceed a burst by one message each, and make up for it. The limit is this process's.

@@ -64,7 +64,8 @@ func (c *publishConfig) adopt() {
 	c.headers = headers
 }
 
-// encodeReceived makes the message for a value that is sent as it was received, with no id if it had none.
+// encodeReceived makes the message for a value that is sent as it was received, with no id if it
+// had none.
 func encodeReceived(cfg *publishConfig, v any) (*message.Message, error) {
 	raw, isRaw := v.(Raw)
 	payload, err := []byte(raw), checkSize(raw, cfg.codecs.maxBody)

@@ -11,8 +11,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestAsReceived: a message that is sent on is what it was, but for what is said otherwise, and for what belongs
-// to its life in a queue.
+// TestAsReceived: a message that is sent on is what it was, but for what is said otherwise, and for
+// what belongs to its life in a queue.
 func TestAsReceived(t *testing.T) {
 	bus, broker := newBus(t)
 	driver := broker.Connect()

@@ -63,8 +63,8 @@ func TestSkipRequeueAndClassify(t *testing.T) {
 	}
 }
 
-// Requeue puts a message back before those behind it, as often as the handler wants, uncounted and no
-// dead letter of any kind, but less and less often.
+// Requeue puts a message back before those behind it, as often as the handler wants, uncounted and
+// no dead letter of any kind, but less and less often.
 func TestRequeueIsUncountedAndDoesNotSpin(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[order](bus, "orders")

@@ -19,8 +19,8 @@ import (
 // use. Protobuf's is github.com/motifmq/motif/patterns/protobuf, a module of its own.
 type Codec interface {
 	// ContentType is the media type of what Encode makes. Decode gets what came with the same one,
-	// parameters aside, and what came with a type that has it as suffix: application/vnd.order+json is
-	// for the codec for application/json, if there is no other. It is constant.
+	// parameters aside, and what came with a type that has it as suffix: application/vnd.order+json
+	// is for the codec for application/json, if there is no other. It is constant.
 	//
 	// Text (a type that begins with text/ or has a charset, JSON, XML) is given to Decode in UTF-8,
 	// or in the charset that is named here, whatever it was sent in; a charset that is not known
@@ -286,8 +286,8 @@ func decode(codec Codec, data []byte, v any) (err error) {
 	return codec.Decode(data, v)
 }
 
-// recovered makes an error of a panic, where it is deferred: an UnmarshalJSON that trips over what it
-// is sent would else be tried again, or leave a message in the hand of a Get.
+// recovered makes an error of a panic, where it is deferred: an UnmarshalJSON that trips over what
+// it is sent would else be tried again, or leave a message in the hand of a Get.
 func recovered(err *error) {
 	if v := recover(); v != nil {
 		*err = &PanicError{Value: v, Stack: debug.Stack()}

@@ -41,9 +41,10 @@
 // [AckOnReceive] chooses at most once in place of all this.
 //
 // A message that cannot be sent on is not lost for it. What passes, as a broker that is away, lets
-// it go back to its queue, after a pause. Where its user may not send, the worker itself waits for the next try, as many
-// as the policy has; a dead letter that cannot be sent is left to the broker's own dead-letter
-// setting where Motif declared it, and stays in its queue otherwise. The log says why.
+// it go back to its queue, after a pause. Where its user may not send, the worker itself waits for
+// the next try, as many as the policy has; a dead letter that cannot be sent is left to the
+// broker's own dead-letter setting where Motif declared it, and stays in its queue otherwise. The
+// log says why.
 //
 // # Guarantees
 //
@@ -63,11 +64,12 @@
 // ErrUnconfirmed, ErrTooLarge, ErrInvalid, ErrUnsupported, ErrClosed ...), to be
 // tested for with errors.Is, and those of this package.
 //
-// A publish or call whose ctx has no deadline ends after 30 s ([PublishTimeout]); its error says so.
+// A publish or call whose ctx has no deadline ends after 30 s ([PublishTimeout]); its error says
+// so.
 //
 // # On the wire
 //
-// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges of theirs, with a queue
-// name:group for each group. Dead letters are in the queue's name and ".dead". docs/wire.md in the
-// repository has the rest, for programs without Motif.
+// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges of theirs, with a
+// queue name:group for each group. Dead letters are in the queue's name and ".dead". docs/wire.md
+// in the repository has the rest, for programs without Motif.
 package patterns

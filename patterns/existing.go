@@ -6,12 +6,14 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Exchange publishes to an exchange as it stands: one that somebody else declared, of any type, such as headers or
-// x-consistent-hash, or one of the broker's own, such as amq.headers. Where messages go is the exchange's
-// affair: it may look at their key, their headers ([Header], but for those whose name begins with x-) or neither. Nothing is declared, and
-// one that is missing is adapters.ErrNotFound. Adapters without adapters.CanExchange refuse it.
+// Exchange publishes to an exchange as it stands: one that somebody else declared, of any type,
+// such as headers or x-consistent-hash, or one of the broker's own, such as amq.headers. Where
+// messages go is the exchange's affair: it may look at their key, their headers ([Header], but for
+// those whose name begins with x-) or neither. Nothing is declared, and one that is missing is
+// adapters.ErrNotFound. Adapters without adapters.CanExchange refuse it.
 //
-// Whoever is to handle what it routes binds a queue to it by hand, and works on that with [Passive]:
+// Whoever is to handle what it routes binds a queue to it by hand, and works on that with
+// [Passive]:
 //
 //	audit := patterns.NewWorkQueue[Event](bus, "audit-eu", patterns.Passive())
 //
@@ -23,8 +25,8 @@ func NewExchange[T any](b *Bus, name string) *Exchange[T] {
 	return &Exchange[T]{newExchange[T](b, adapters.Exchange, name)}
 }
 
-// Publish sends v to whichever queues the exchange routes it to, which may be none (see [Mandatory]).
-// key may be empty. nil means that the broker has it in each of these queues.
+// Publish sends v to whichever queues the exchange routes it to, which may be none (see
+// [Mandatory]). key may be empty. nil means that the broker has it in each of these queues.
 func (x *Exchange[T]) Publish(ctx context.Context, key string, v T, opts ...PublishOption) error {
 	return x.as(adapters.Exchange).send(ctx, key, opts, v)
 }

@@ -13,8 +13,8 @@ import (
 // where others can have it, and not in this process. Its methods are called by several goroutines
 // at a time if it is given to several subscriptions.
 type Gate interface {
-	// Wait returns when a message may be fetched. If ahead is true others may be fetched besides, as
-	// many as [Prefetch] says; if not it is this one alone, and Wait is called again before the
+	// Wait returns when a message may be fetched. If ahead is true others may be fetched besides,
+	// as many as [Prefetch] says; if not it is this one alone, and Wait is called again before the
 	// next. While Wait waits nothing is fetched, and what was fetched ahead goes back to its queue.
 	//
 	// It returns an error when ctx ends, which is when the subscription is stopped. Any other error
@@ -27,9 +27,9 @@ type Gate interface {
 
 // WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
 // message at a time is asked for where a gate wants it so, which takes the broker more work than a
-// subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private subscription,
-// whose messages nobody else can have, keeps what it has fetched. A gate with a method Validate() error is asked
-// whether it makes sense.
+// subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private
+// subscription, whose messages nobody else can have, keeps what it has fetched. A gate with a
+// method Validate() error is asked whether it makes sense.
 func WithGate(gates ...Gate) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {
 		for i, gate := range gates {

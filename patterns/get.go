@@ -29,9 +29,9 @@ func (t *Taken[T]) Ack(ctx context.Context) error {
 }
 
 // Requeue puts the message back to its place in the queue, before all that nobody has taken. Of
-// several that are given back the first one is first (RabbitMQ's quorum queues), or the one that was
-// before (classic ones): give them back in the order in which they were taken, and they keep it.
-// [WorkQueue.Waiting] does so.
+// several that are given back the first one is first (RabbitMQ's quorum queues), or the one that
+// was before (classic ones): give them back in the order in which they were taken, and they keep
+// it. [WorkQueue.Waiting] does so.
 func (t *Taken[T]) Requeue(ctx context.Context) error {
 	return t.once("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
 }
@@ -109,9 +109,9 @@ func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
 	return q.taken(ctx, d)
 }
 
-// TryGet takes the next message, or returns ErrEmpty at once if there is
-// none. A loop until then need not end: what is sent on may come back at once, and what is given back
-// is the next one. See [WorkQueue.Waiting].
+// TryGet takes the next message, or returns ErrEmpty at once if there is none. A loop until then
+// need not end: what is sent on may come back at once, and what is given back is the next one. See
+// [WorkQueue.Waiting].
 func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
 	t, err := q.tryGet(ctx)
 	return t, q.failed("get from", err)

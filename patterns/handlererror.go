@@ -61,9 +61,9 @@ func (e *retryError) Error() string { return e.err.Error() }
 func (e *retryError) Unwrap() error { return e.err }
 
 // Requeue returns an error that puts the message back to its place in the queue, for another worker
-// or another time; it is not counted as a try. The worker holds the message for as long as
-// the retry policy would have it wait first, longer each time it comes back to the same
-// subscription, a minute at most: so it does not spin, but a worker that waits so handles nothing else.
+// or another time; it is not counted as a try. The worker holds the message for as long as the
+// retry policy would have it wait first, longer each time it comes back to the same subscription, a
+// minute at most: so it does not spin, but a worker that waits so handles nothing else.
 // [RetryAfter] lets others pass, and is counted.
 func Requeue(err error) error { return requeueAfter(-1, err) }
 
@@ -105,9 +105,10 @@ func (e *skipError) Unwrap() error { return e.err }
 func (e *skipError) Is(target error) bool { return target == ErrSkipped }
 
 // Classify says in one place what errors mean. f is given what the handler (or its middleware, or
-// the decoder, see [ErrCodec]) returned, or a [*PanicError], and what it returns counts instead: the
-// error as it is, or wrapped by [Reject], [RetryAfter], [Requeue] or [Skip], or nil to
-// acknowledge. f sees also the errors that a handler wrapped by these itself, and is called by several workers at a time.
+// the decoder, see [ErrCodec]) returned, or a [*PanicError], and what it returns counts instead:
+// the error as it is, or wrapped by [Reject], [RetryAfter], [Requeue] or [Skip], or nil to
+// acknowledge. f sees also the errors that a handler wrapped by these itself, and is called by
+// several workers at a time.
 //
 // It is not asked about the errors of handlers that a shutdown or a lost session interrupts.
 func Classify(f func(err error) error) FailureOption {

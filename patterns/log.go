@@ -8,8 +8,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// defaultHandler is that of [slog.Default] at the time of each line: a program may set its default logger
-// after it has made its bus.
+// defaultHandler is that of [slog.Default] at the time of each line: a program may set its default
+// logger after it has made its bus.
 type defaultHandler struct{}
 
 func (defaultHandler) Enabled(ctx context.Context, level slog.Level) bool {
@@ -33,8 +33,8 @@ func (w *worker) warn(d *adapters.Delivery, what string, err error, more ...any)
 	w.s.log(slog.LevelWarn, d, what, err, more...)
 }
 
-// log logs with the ctx that the message has, which its handler's middleware may have made, so that a
-// slog.Handler finds there what identifies a trace. It never logs a payload, of which a decoder's
+// log logs with the ctx that the message has, which its handler's middleware may have made, so that
+// a slog.Handler finds there what identifies a trace. It never logs a payload, of which a decoder's
 // error may quote a piece.
 func (s *Subscription) log(level slog.Level, d *adapters.Delivery, what string, err error, more ...any) {
 	ctx, log := d.Message.Context(), s.bus.log

@@ -92,8 +92,8 @@ func TestLogLinesOfCallsHaveTheHandlersContext(t *testing.T) {
 	}
 }
 
-// What goes wrong out of sight is logged without a word to do so, to the logger that is the program's
-// default when it happens; a logger that discards keeps a bus silent.
+// What goes wrong out of sight is logged without a word to do so, to the logger that is the
+// program's default when it happens; a logger that discards keeps a bus silent.
 func TestDefaultLogger(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)

@@ -39,17 +39,17 @@ type Publishing struct {
 	Size    int           // bytes of the payload, as it travels
 	Batch   int           // how many messages are published together, this one included
 
-	// Headers are the message's own, for the hook to read and to change. It must not keep them. What
-	// has the prefix "motif-" stays as it is, whatever a hook does; headers that no
-	// adapter takes (see [adapters.ValidateMessage]) are logged and left out, all those
-	// of the hooks for that message.
+	// Headers are the message's own, for the hook to read and to change. It must not keep them.
+	// What has the prefix "motif-" stays as it is, whatever a hook does; headers that no adapter
+	// takes (see [adapters.ValidateMessage]) are logged and left out, all those of the hooks for
+	// that message.
 	Headers map[string]string
 }
 
-// PublishHook is called before a message is published. What it returns is called with the
-// outcome, once: nil if the broker has the message, or the error that the verb returns for it,
-// less its prefix. That of a [RPC.Call] is the outcome of the whole call, an error of the server
-// included; that of an asynchronous publish comes with the broker's confirm. A nil function is fine.
+// PublishHook is called before a message is published. What it returns is called with the outcome,
+// once: nil if the broker has the message, or the error that the verb returns for it, less its
+// prefix. That of a [RPC.Call] is the outcome of the whole call, an error of the server included;
+// that of an asynchronous publish comes with the broker's confirm. A nil function is fine.
 //
 // ctx is that of the verb; where the library publishes it has the values of the ctx that the
 // handler had, as middleware left it, so that [DeliveryFrom] works.

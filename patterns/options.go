@@ -13,11 +13,10 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Options are typed by role, so that one in the wrong place does not compile.
-// One with a value that makes no sense, or that is given twice, or that would have no effect where it
-// is given, is reported, as adapters.ErrInvalid, by
-// the call it is given to, or where that returns no error by the first verb
-// of what it made.
+// Options are typed by role, so that one in the wrong place does not compile. One with a value that
+// makes no sense, or that is given twice, or that would have no effect where it is given, is
+// reported, as adapters.ErrInvalid, by the call it is given to, or where that returns no error by
+// the first verb of what it made.
 type (
 	// BusOption is for [New] and [Open].
 	BusOption interface{ applyBus(*busConfig) error }
@@ -62,8 +61,8 @@ type (
 	// CallOption.
 	HeaderOption struct{ key, value string }
 
-	// PassiveOption is what [Passive] returns; it is a WorkQueueOption, a ServeOption and, for the queue of a
-	// group, a SubscribeOption.
+	// PassiveOption is what [Passive] returns; it is a WorkQueueOption, a ServeOption and, for the
+	// queue of a group, a SubscribeOption.
 	PassiveOption struct{}
 
 	busOption       func(*busConfig) error
@@ -231,10 +230,10 @@ func apply[O any](opts []O, one func(O) error) error {
 	return errors.Join(errs...)
 }
 
-// WithLogger makes the bus log to l what goes wrong out of sight: retries,
-// dead letters, drops, lost sessions. Without it that goes to [slog.Default]; a logger with
-// [slog.DiscardHandler] keeps it silent. Lines about a message are logged with the handler's ctx, as middleware left
-// it. Payloads and header values are never logged.
+// WithLogger makes the bus log to l what goes wrong out of sight: retries, dead letters, drops,
+// lost sessions. Without it that goes to [slog.Default]; a logger with [slog.DiscardHandler] keeps
+// it silent. Lines about a message are logged with the handler's ctx, as middleware left it.
+// Payloads and header values are never logged.
 func WithLogger(l *slog.Logger) BusOption {
 	return busOption(func(cfg *busConfig) error {
 		if l == nil {
@@ -332,10 +331,9 @@ func NoDeadLetter() QueueOption {
 	return QueueOption{func(c *queueConfig) error { return once("NoDeadLetter", &c.noDeadLetter, true) }}
 }
 
-// Passive uses the queue as it stands, declared by somebody else with
-// properties of theirs; it is ErrNotFound if it is missing. What is given up
-// is rejected, and goes where that queue's own dead-letter setting says. Given to [RPC.Serve], requests
-// come from such a queue.
+// Passive uses the queue as it stands, declared by somebody else with properties of theirs; it is
+// ErrNotFound if it is missing. What is given up is rejected, and goes where that queue's own
+// dead-letter setting says. Given to [RPC.Serve], requests come from such a queue.
 func Passive() PassiveOption { return PassiveOption{} }
 
 func atLeast1(what string, n int, to *int) error {

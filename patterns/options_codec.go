@@ -17,14 +17,14 @@ type (
 // content type. Without it the codec is [JSON]. [JSON], [Text] and [Bytes] are always there to
 // decode. What comes with no content type is decoded by c.
 //
-// Given to [New] it is for the whole bus; to [NewWorkQueue] for what is sent to that queue and comes
-// from it; to Subscribe for what comes; to [RPC.Serve] for requests and their answers; to Publish
-// or Send for that message; to [RPC.Call] for that request and its answer.
+// Given to [New] it is for the whole bus; to [NewWorkQueue] for what is sent to that queue and
+// comes from it; to Subscribe for what comes; to [RPC.Serve] for requests and their answers; to
+// Publish or Send for that message; to [RPC.Call] for that request and its answer.
 func WithCodec(c Codec, others ...Codec) CodecOption { return CodecOption{c, others} }
 
-// Compress makes what is sent be compressed. Who receives it has to know of content encodings: Motif
-// decodes all that its program knows, see [Coding]. Given to [New] it is for the whole bus, answers
-// included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
+// Compress makes what is sent be compressed. Who receives it has to know of content encodings:
+// Motif decodes all that its program knows, see [Coding]. Given to [New] it is for the whole bus,
+// answers included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
 func Compress(c Coding) CompressOption { return CompressOption(c) }
 
 func (o CodecOption) apply(c *encodingConfig) error {

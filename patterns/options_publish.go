@@ -34,8 +34,8 @@ func Priority(p uint8) PublishOption {
 	})
 }
 
-// Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's property
-// type, at most 255 bytes. Motif itself goes by the queue.
+// Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's
+// property type, at most 255 bytes. Motif itself goes by the queue.
 func Type(name string) PublishOption {
 	return publishOption(func(c *publishConfig) error { return once("Type", &c.p.Type, name) })
 }

@@ -308,8 +308,8 @@ func (r *Receipt) Done() <-chan struct{} {
 	return r.done
 }
 
-// Wait returns the outcome, as the blocking verb would have. If ctx ends
-// first, or it has no deadline and [PublishTimeout] is over, it returns an error that wraps ErrUnconfirmed and why; the
+// Wait returns the outcome, as the blocking verb would have. If ctx ends first, or it has no
+// deadline and [PublishTimeout] is over, it returns an error that wraps ErrUnconfirmed and why; the
 // publish goes on.
 func (r *Receipt) Wait(ctx context.Context) error {
 	if known, err := r.outcome(); known {

@@ -18,8 +18,8 @@ import (
 
 type valueKey struct{}
 
-// A publish whose ctx has no deadline does not hang where the broker does: the error says why it ended. One
-// with a deadline has that.
+// A publish whose ctx has no deadline does not hang where the broker does: the error says why it
+// ended. One with a deadline has that.
 func TestPublishesEndWithoutADeadline(t *testing.T) {
 	withValue := context.WithValue(context.Background(), valueKey{}, 1)
 	ways := map[string]func(ctx context.Context, bus *patterns.Bus) error{

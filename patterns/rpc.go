@@ -106,9 +106,10 @@ const (
 	rpcNeeds     = adapters.CanReply | adapters.CanReturn | adapters.CanExpire | adapters.CanFanout
 )
 
-// ExposeErrors sends callers the whole text of the errors and panics of the handler. Without it they get no more than
-// the code, and of errors with a code of their own (see [WithErrorCode]) the text of the error
-// that has it: what a handler returns may quote what is not for whoever may call, and is in the log.
+// ExposeErrors sends callers the whole text of the errors and panics of the handler. Without it
+// they get no more than the code, and of errors with a code of their own (see [WithErrorCode]) the
+// text of the error that has it: what a handler returns may quote what is not for whoever may call,
+// and is in the log.
 func ExposeErrors() ServeOption {
 	return serveOption(func(c *consumeConfig) error { return once("ExposeErrors", &c.exposeErrors, true) })
 }
@@ -140,17 +141,17 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 // [Subscription]. The handler's ctx ends when the caller's does, as far as is
 // known here: when the caller's time is up, and when it says that it gave up.
 //
-// A request is answered once, also with an error or a panic; there are no
-// retries and no dead letters, for the caller knows better. One that a shutdown
-// interrupts goes to another server. What the caller is told of an error is little, see [ExposeErrors].
+// A request is answered once, also with an error or a panic; there are no retries and no dead
+// letters, for the caller knows better. One that a shutdown interrupts goes to another server. What
+// the caller is told of an error is little, see [ExposeErrors].
 //
-// 16 calls run at a time, or as many as [Workers] says. A handler that calls its own function, itself or by way of others, needs one
-// more for each call within: if all wait for one another none is answered before its deadline. The log warns where all
-// of one server do.
+// 16 calls run at a time, or as many as [Workers] says. A handler that calls its own function,
+// itself or by way of others, needs one more for each call within: if all wait for one another none
+// is answered before its deadline. The log warns where all of one server do.
 //
-// With [Passive] requests come from a queue that somebody else declared. Calls then wait there while there is no
-// server, where they would be ErrNoServer; and if the user may not declare what callers give up on, handlers
-// are not told that they did.
+// With [Passive] requests come from a queue that somebody else declared. Calls then wait there
+// while there is no server, where they would be ErrNoServer; and if the user may not declare what
+// callers give up on, handlers are not told that they did.
 func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
 	sub, err := r.serve(ctx, handler, opts)
 	return sub, failed("serve RPC", r.server.Name, err)
@@ -269,8 +270,8 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOpt
 	return err
 }
 
-// within notes that a handler of the same function makes a call and waits for it, and returns what ends
-// that.
+// within notes that a handler of the same function makes a call and waits for it, and returns what
+// ends that.
 func (r *RPC[Req, Resp]) within(ctx context.Context) (done func()) {
 	c, ok := ctx.Value(callServerKey{}).(*callServer)
 	if !ok || c.bus != r.bus || c.function != r.server.Name {

@@ -16,8 +16,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// What errors and panics of a handler say stays at the server, unless it exposes it; a code's own text
-// travels.
+// What errors and panics of a handler say stays at the server, unless it exposes it; a code's own
+// text travels.
 func TestCallersGetNoTextThatIsNotForThem(t *testing.T) {
 	const secret = "dial db.internal:5432 as admin"
 	rows := []struct {

@@ -160,9 +160,10 @@ func (w *worker) lost(d *adapters.Delivery) {
 	w.settled(d, ResultStale, w.s.stale(d, err), 0)
 }
 
-// settle tells the broker what becomes of the message. One that cannot be settled now would stay in hand,
-// and its place in the prefetch be lost, so that it is tried until the session
-// is lost or the handlers' time is up. A nil error means that it was settled, or that there is nothing to settle any more.
+// settle tells the broker what becomes of the message. One that cannot be settled now would stay in
+// hand, and its place in the prefetch be lost, so that it is tried until the session is lost or the
+// handlers' time is up. A nil error means that it was settled, or that there is nothing to settle
+// any more.
 func (w *worker) settle(d *adapters.Delivery, o adapters.Outcome) error {
 	return w.s.settle(w.ctx, d, o)
 }

@@ -30,7 +30,8 @@ type Settlement struct {
 	Result Result
 
 	// Err is why: what the handler chain returned, as [Classify] left it, a [*PanicError], or what
-	// kept the message from being handled or settled. It is nil for what was handled without an error.
+	// kept the message from being handled or settled. It is nil for what was handled without an
+	// error.
 	Err error
 
 	// Duration is how long the handler and all middleware took; 0 if they were not called.

@@ -97,8 +97,8 @@ func (d *forbiddenDriver) Publish(ctx context.Context, p adapters.Publication, m
 	return d.Client.Publish(ctx, p, msgs...)
 }
 
-// What may not be sent on is tried as often as the policy says, when it says so, and never lost: not
-// as a message that nobody could send elsewhere.
+// What may not be sent on is tried as often as the policy says, when it says so, and never lost:
+// not as a message that nobody could send elsewhere.
 func TestWhatMayNotBeSentOnIsNotLost(t *testing.T) {
 	everything := func(adapters.Publication) bool { return true }
 	retries := func(p adapters.Publication) bool { return p.To.Name == "orders" }
@@ -200,8 +200,9 @@ func TestWhatMayNotBeSentOnStaysInItsQueue(t *testing.T) {
 	}
 }
 
-// A message whose worker was lost too often, and that may not be sent on, is buried by the broker where
-// Motif declared its dead letters, and handled once more rather than gone where nobody knows of any.
+// A message whose worker was lost too often, and that may not be sent on, is buried by the broker
+// where Motif declared its dead letters, and handled once more rather than gone where nobody knows
+// of any.
 func TestLostTooOftenAndMayNotBeSentOn(t *testing.T) {
 	for _, passive := range []bool{false, true} {
 		t.Run(fmt.Sprintf("passive %v", passive), func(t *testing.T) {

@@ -13,13 +13,13 @@ import (
 const maxLook = 1000
 
 // Waiting returns the messages that wait in the queue, for a loop that takes one after another. It
-// ends with the last one that was there when it began: what comes meanwhile, or comes back because it
-// was sent on and failed again, is not looked at.
+// ends with the last one that was there when it began: what comes meanwhile, or comes back because
+// it was sent on and failed again, is not looked at.
 //
-// What the body of the loop settles is settled. The rest is held until the loop ends, and then put back
-// to its place, in its order, so that a loop that only looks changes nothing. (One that is left early
-// does, in a quorum queue: what was put back goes behind what others put back before.) It can hold
-// 1000 messages, and ends with an error when it would take one more.
+// What the body of the loop settles is settled. The rest is held until the loop ends, and then put
+// back to its place, in its order, so that a loop that only looks changes nothing. (One that is
+// left early does, in a quorum queue: what was put back goes behind what others put back before.)
+// It can hold 1000 messages, and ends with an error when it would take one more.
 //
 //	for letter, err := range orders.Dead().Waiting(ctx) {
 //		if err != nil {
@@ -28,8 +28,8 @@ const maxLook = 1000
 //		fmt.Println(letter.Value, letter.Headers[patterns.HeaderReason])
 //	}
 //
-// An error ends the loop, but for one that is an ErrCodec: that comes with the message, which does not decode. It
-// needs an adapter that can tell that a queue is empty, as TryGet does.
+// An error ends the loop, but for one that is an ErrCodec: that comes with the message, which does
+// not decode. It needs an adapter that can tell that a queue is empty, as TryGet does.
 func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] {
 	return func(yield func(*Taken[T], error) bool) {
 		var held []*Taken[T]
@@ -75,9 +75,9 @@ func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Taken[T]) {
 	}
 }
 
-// Redrive sends the dead letters that are in q when it begins back to the queues in which they died, and returns how
-// many. Each goes as it came, with its id and headers but for those that tell of its death, and is tried as if for the
-// first time. One that fails again comes back, and stays.
+// Redrive sends the dead letters that are in q when it begins back to the queues in which they
+// died, and returns how many. Each goes as it came, with its id and headers but for those that tell
+// of its death, and is tried as if for the first time. One that fails again comes back, and stays.
 //
 // q is a queue of dead letters: Dead() of another, or one whose name ends in ".dead", as that of a
 // group does: NewWorkQueue[Raw](bus, "order-placed:merchant.dead").

@@ -13,7 +13,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// eachVersion runs f on a bus of a broker that imitates each version of RabbitMQ, with both kinds of queues.
+// eachVersion runs f on a bus of a broker that imitates each version of RabbitMQ, with both kinds
+// of queues.
 func eachVersion(t *testing.T, f func(t *testing.T, bus *patterns.Bus)) {
 	for _, query := range []string{"rabbitmq=3.10", "rabbitmq=4.0", "rabbitmq=4.3", "rabbitmq=4.3&queue_type=classic"} {
 		t.Run(query, func(t *testing.T) {
@@ -122,7 +123,8 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
-// A redrive sends on what is there when it begins, once, and each letter as it was, to where it died.
+// A redrive sends on what is there when it begins, once, and each letter as it was, to where it
+// died.
 func TestRedrive(t *testing.T) {
 	eachVersion(t, func(t *testing.T, bus *patterns.Bus) {
 		q := patterns.NewWorkQueue[order](bus, "orders")

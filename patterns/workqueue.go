@@ -167,10 +167,10 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	})
 }
 
-// Dead returns the work queue that holds the dead letters of q, with their
-// reason in headers (see [HeaderReason]). Waiting goes through them, Redrive sends them back as they are, and
-// Work repairs them as they come; a message whose handler fails there stays there. With [NoDeadLetter] or [Passive]
-// there is none, and its verbs say so.
+// Dead returns the work queue that holds the dead letters of q, with their reason in headers (see
+// [HeaderReason]). Waiting goes through them, Redrive sends them back as they are, and Work repairs
+// them as they come; a message whose handler fails there stays there. With [NoDeadLetter] or
+// [Passive] there is none, and its verbs say so.
 func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	if q.deadLetter == "" {
 		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))

@@ -102,7 +102,8 @@ func (conn *connection) checkPolicies(ctx context.Context) error {
 		if _, err := conn.declareOnce(ch, probe, false, ladderQueueArguments(0, probe)); err != nil {
 			return err
 		}
-		// A probe that comes too late would wait for somebody to bind a queue, and be tried again every 3 minutes.
+		// A probe that comes too late would wait for somebody to bind a queue, and be tried again
+		// every 3 minutes.
 		if err := declareDiscard(ch); err != nil {
 			return err
 		}

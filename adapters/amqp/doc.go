@@ -114,11 +114,12 @@
 //   - Browse has to take messages, and gives them back at once: each counts as returned once more
 //     (Delivery.Returned), which before RabbitMQ 4.3 counts against the delivery limit of a queue
 //     that somebody else declared with one, and package patterns handles alone what has returned
-//     twice. So look at dead letters, not periodically at a queue that is worked on. The order stays,
-//     with two exceptions in quorum queues: where more messages than are looked at have come back
-//     before, those go behind the rest of them; and if the connection is lost meanwhile, or the
-//     process dies, more than 32 come back in any order.
-//   - Inspect tells of Oldest for classic queues only: RabbitMQ knows no timestamps of quorum queues.
+//     twice. So look at dead letters, not periodically at a queue that is worked on. The order
+//     stays, with two exceptions in quorum queues: where more messages than are looked at have come
+//     back before, those go behind the rest of them; and if the connection is lost meanwhile, or
+//     the process dies, more than 32 come back in any order.
+//   - Inspect tells of Oldest for classic queues only: RabbitMQ knows no timestamps of quorum
+//     queues.
 //   - Delete looks at the conditions first, and then deletes: quorum queues know none.
 //   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes unless an
 //     operator says otherwise) is taken back, and with it all that its subscription holds: that is

@@ -13,12 +13,12 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Inspections go over the connections for consuming, which the broker does not block when it takes no
-// publishes.
+// Inspections go over the connections for consuming, which the broker does not block when it takes
+// no publishes.
 
-// Inspect implements [adapters.Inspector]. Ready and Consumers are exact. Unacked and Oldest come from
-// the management API, where [Config].Management names it, and are unknown otherwise, or if it does
-// not answer.
+// Inspect implements [adapters.Inspector]. Ready and Consumers are exact. Unacked and Oldest come
+// from the management API, where [Config].Management names it, and are unknown otherwise, or if it
+// does not answer.
 func (d *Driver) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
 	q, err := ask(ctx, d, "inspect", queue, nil, func(conn *connection) (amqp091.Queue, error) {
 		return onChannel(conn, func(ch *amqp091.Channel) (amqp091.Queue, error) { return conn.passive(ch, queue) })
@@ -59,8 +59,8 @@ func (d *Driver) Bindings(ctx context.Context, queue string) ([]adapters.Binding
 	return d.management.bindings(ctx, queue)
 }
 
-// Browse implements [adapters.Inspector]. It takes the messages, and gives all back as soon as it has
-// them; see the package documentation for what that changes.
+// Browse implements [adapters.Inspector]. It takes the messages, and gives all back as soon as it
+// has them; see the package documentation for what that changes.
 func (d *Driver) Browse(ctx context.Context, queue string, limit int) ([]adapters.Delivery, error) {
 	valid := adapters.ValidateBrowse(queue, limit)
 	return ask(ctx, d, "browse", queue, valid, func(conn *connection) ([]adapters.Delivery, error) {
@@ -71,13 +71,13 @@ func (d *Driver) Browse(ctx context.Context, queue string, limit int) ([]adapter
 	})
 }
 
-// browseGroup is how many messages are taken on one channel. A quorum queue (3.10 to 4.3) that gets more
-// than 32 back from one channel puts them into any order.
+// browseGroup is how many messages are taken on one channel. A quorum queue (3.10 to 4.3) that gets
+// more than 32 back from one channel puts them into any order.
 const browseGroup = 32
 
-// browse takes messages, in groups of which each has a channel of its own, and gives them back group
-// by group. A group goes back by a negative acknowledgement, which RabbitMQ 4.3 does not count against
-// the delivery limit of the queue, as it does if the channel just ends.
+// browse takes messages, in groups of which each has a channel of its own, and gives them back
+// group by group. A group goes back by a negative acknowledgement, which RabbitMQ 4.3 does not
+// count against the delivery limit of the queue, as it does if the channel just ends.
 func (conn *connection) browse(ctx context.Context, queue string, limit int) (found []adapters.Delivery, err error) {
 	var groups []*takenGroup
 	defer func() {
@@ -240,7 +240,8 @@ func (conn *connection) passive(ch *amqp091.Channel, queue string) (amqp091.Queu
 	return q, err
 }
 
-// forgetQueue keeps a queue that is to be deleted from being declared again with the next connection.
+// forgetQueue keeps a queue that is to be deleted from being declared again with the next
+// connection.
 func (d *Driver) forgetQueue(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

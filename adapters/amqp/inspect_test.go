@@ -72,8 +72,8 @@ func TestBrowseIsAReturn(t *testing.T) {
 	}
 }
 
-// TestBrowseAndDeliveryLimit: from RabbitMQ 4.3 on to be looked at does not count against the delivery
-// limit of a queue that somebody else declared.
+// TestBrowseAndDeliveryLimit: from RabbitMQ 4.3 on to be looked at does not count against the
+// delivery limit of a queue that somebody else declared.
 func TestBrowseAndDeliveryLimit(t *testing.T) {
 	d := connect(t)
 	q := unique(t)
@@ -257,7 +257,8 @@ func TestDeletedQueueStaysDeleted(t *testing.T) {
 	}
 }
 
-// TestInspectWithManagement: what AMQP does not tell comes from the management API, some seconds later.
+// TestInspectWithManagement: what AMQP does not tell comes from the management API, some seconds
+// later.
 func TestInspectWithManagement(t *testing.T) {
 	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)

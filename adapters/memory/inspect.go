@@ -113,7 +113,8 @@ func (q *queue) inspect() adapters.QueueInfo {
 }
 
 // purge empties the queue of what is ready, and returns how much that was. A classic queue of 4.0
-// of which nobody holds a message then takes all that comes for delivered, which shows after the next restart.
+// of which nobody holds a message then takes all that comes for delivered, which shows after the
+// next restart.
 func (q *queue) purge() int {
 	q.mu.Lock()
 	defer q.unlock()

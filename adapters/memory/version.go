@@ -28,9 +28,10 @@ import (
 // that it died in counts failed deliveries: with 4.0 a quorum queue, of rejects and lost sessions;
 // with 4.3 any queue, of lost sessions.
 //
-// With 4.3 a classic queue forgets in a restart that messages were requeued. With 4.0 one that was purged while
-// nobody held a message of it says of all that comes afterwards, once it was restarted, that it is redelivered. How long messages
-// can be held depends on the version, too: see [ConsumerTimeout].
+// With 4.3 a classic queue forgets in a restart that messages were requeued. With 4.0 one that was
+// purged while nobody held a message of it says of all that comes afterwards, once it was
+// restarted, that it is redelivered. How long messages can be held depends on the version, too: see
+// [ConsumerTimeout].
 type Version string
 
 // The versions that can be imitated.

@@ -341,8 +341,8 @@ func TestWhatARestartForgets(t *testing.T) {
 	})
 }
 
-// TestWhatAPurgeMarks: a classic queue of 4.0 that was purged while nobody held a message of it takes all
-// that comes until the next restart for delivered.
+// TestWhatAPurgeMarks: a classic queue of 4.0 that was purged while nobody held a message of it
+// takes all that comes until the next restart for delivered.
 func TestWhatAPurgeMarks(t *testing.T) {
 	onEach(t, map[Version]bool{"": false, RabbitMQ310: false, RabbitMQ40: true, RabbitMQ43: false}, func(t *testing.T, b *Broker, c *Client, want bool) {
 		s := fromQueue("q", 1)

@@ -9,8 +9,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver, Getter,
-// Unbinder and Inspector whatever that one is: what it cannot do is ErrUnsupported, but for PublishAsync, which then does what Publish does.
+// Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver,
+// Getter, Unbinder and Inspector whatever that one is: what it cannot do is ErrUnsupported, but for
+// PublishAsync, which then does what Publish does.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log

@@ -3,8 +3,8 @@
 //	import _ "github.com/motifmq/motif/patterns/charset"
 //
 // Then text that is received in any charset that browsers or IANA have a name for, and
-// golang.org/x/text a decoder, is decoded. Without it patterns knows UTF-8, US-ASCII, ISO-8859-1 and
-// UTF-16. It is a module of its own so that only its users depend on the tables:
+// golang.org/x/text a decoder, is decoded. Without it patterns knows UTF-8, US-ASCII, ISO-8859-1
+// and UTF-16. It is a module of its own so that only its users depend on the tables:
 //
 //	go get github.com/motifmq/motif/patterns/charset
 package charset
