@@ -166,7 +166,8 @@ var inspectCases = []Case{
 				}
 				return slices.Equal(got, want)
 			})
-			for range d.Queues(t.soon()) {
+			for _, err := range d.Queues(t.soon()) {
+				t.must(err, "listing the first queue")
 				break // which ends it
 			}
 		},

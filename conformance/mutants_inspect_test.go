@@ -56,7 +56,7 @@ var inspectMutants = []mutant{
 		return func(q adapters.QueueInfo) bool { n++; return n <= 2 && yield(q) }
 	})},
 	{"lists queues twice", "inspect/list", listing(func(yield func(adapters.QueueInfo) bool) func(adapters.QueueInfo) bool {
-		return func(q adapters.QueueInfo) bool { return yield(q) && yield(q) }
+		return func(q adapters.QueueInfo) bool { return yield(q) && yield(q) } //nolint:staticcheck // twice
 	})},
 	{"remembers bindings that were removed", "inspect/bindings", func(m *mutated) {
 		bindings, known := m.bindings, []adapters.Binding(nil)
@@ -128,7 +128,7 @@ var inspectMutants = []mutant{
 	{"loses its session where there is no queue", "inspect/not-found", purging(func(m *mutated, purge func() (int, error)) (int, error) {
 		n, err := purge()
 		if err != nil {
-			m.Client.Cut()
+			m.Cut()
 		}
 		return n, err
 	})},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,17 +97,18 @@ func slowly(err error) func(context.Context, int) error {
 // Two groups handle the same message, each once; a message without an id is handled each time.
 func TestOnceIsForEachQueue(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
-		once, calls := middleware.Once(middleware.NewMemoryStore(1)), 0
+		once := middleware.Once(middleware.NewMemoryStore(1))
+		var calls atomic.Int32 // of two subscriptions
 		p := patterns.NewPubSub[int](bus, "p")
 		for _, group := range []string{"a", "b"} {
-			_, err := p.Subscribe(t.Context(), func(context.Context, int) error { calls++; return nil }, patterns.Group(group), once)
+			_, err := p.Subscribe(t.Context(), func(context.Context, int) error { calls.Add(1); return nil }, patterns.Group(group), once)
 			must(t, err)
 			synctest.Wait()
 		}
 		must(t, p.Publish(t.Context(), 1, patterns.MessageID("m")))
 		synctest.Wait()
-		if calls != 2 {
-			t.Errorf("%d calls", calls)
+		if n := calls.Load(); n != 2 {
+			t.Errorf("%d calls", n)
 		}
 	})
 }

@@ -180,8 +180,14 @@ func TestRegisterCodingRefuses(t *testing.T) {
 		name patterns.Coding
 		with patterns.Compression
 	}{
-		{"gzip", whole}, {"identity", whole}, {"x-plain", whole}, {"", whole}, {"GZ", whole}, {"a,b", whole},
-		{"x-new", patterns.Compression{NewWriter: whole.NewWriter}}, {"x-new", patterns.Compression{NewReader: whole.NewReader}},
+		{"gzip", whole},
+		{"identity", whole},
+		{"x-plain", whole},
+		{"", whole},
+		{"GZ", whole},
+		{"a,b", whole},
+		{"x-new", patterns.Compression{NewWriter: whole.NewWriter}},
+		{"x-new", patterns.Compression{NewReader: whole.NewReader}},
 	} {
 		func() {
 			defer func() {

@@ -178,7 +178,7 @@ func TestWhatAHandlerDecidedCanBeAskedFor(t *testing.T) {
 		patterns.RequeueAfter(0, nil): patterns.ErrRequeued, patterns.Skip(errKitchen): patterns.ErrSkipped,
 	} {
 		for _, sentinel := range []error{patterns.ErrRejected, patterns.ErrRequeued, patterns.ErrSkipped} {
-			if got := errors.Is(err, sentinel); got != (sentinel == want) {
+			if got := errors.Is(err, sentinel); got != (sentinel == want) { //nolint:errorlint // which of them it is
 				t.Errorf("%T is %v: %v", err, sentinel, got)
 			}
 		}

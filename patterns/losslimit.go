@@ -199,7 +199,7 @@ func (s *Subscription) giveBackSuspects(sub adapters.Subscription) {
 			outcome = adapters.Ack
 		}
 		if err := d.Settle(all, outcome); err != nil {
-			s.stale(&d, err)
+			_ = s.stale(&d, err)
 		}
 		if back {
 			return

@@ -171,8 +171,8 @@ func TestQueuesLetsItsCallerWork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for info := range c.Queues(ctx) {
-		t.Errorf("%q is still there", info.Name)
+	for info, err := range c.Queues(ctx) {
+		t.Errorf("%q is still there (%v)", info.Name, err)
 	}
 }
 

@@ -71,6 +71,10 @@ func ExampleNewDriver() {
 	fmt.Println("sent:", orders.Send(ctx, "two books"))
 	fmt.Println("shipped:", <-shipped)
 	fmt.Println("closed:", bus.Close(ctx))
-	// Output: with the default retry: work on work queue "orders": motif: adapter gochannel does
-	// not support delay with retry in process: <nil> sent: <nil> shipped: two books closed: <nil>
+	// Output:
+	// with the default retry: work on work queue "orders": motif: adapter gochannel does not support delay
+	// with retry in process: <nil>
+	// sent: <nil>
+	// shipped: two books
+	// closed: <nil>
 }
