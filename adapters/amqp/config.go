@@ -59,7 +59,8 @@ type Config struct {
 	// Management is the URL of the broker's management API, as in
 	// "https://broker.example.com:15671". It is asked for what AMQP does not say: see
 	// Driver.Inspect, Queues and Bindings, which are otherwise unsupported, or leave that out. TLS
-	// and AllowInsecure apply to it, too. Only these methods use it, with a new request each time.
+	// and AllowInsecure apply to it, too. It is also asked whether a policy deletes
+	// what is delayed. Each time is a new request.
 	Management string
 
 	// ManagementCredentials is called for each request to the management API. Without it that is

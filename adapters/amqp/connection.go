@@ -51,6 +51,7 @@ type connection struct {
 	givesSingly       map[string]struct{}            // queues declared by others that give single messages
 	ladderRungs       int                            // how many rungs of the delay ladder exist
 	ladderChecked     time.Time                      // when the ladder was last declared or checked
+	ladderRefused     error                          // why nothing may be delayed, by what was seen then
 	policiesChecked   bool                           // no policy leads delayed messages astray
 	slots             map[string]*publishSlot
 	slotList          []*publishSlot

@@ -22,8 +22,10 @@ import (
 //   - message-ttl, and max-length with overflow drop-head, cut delays short. A message that arrives
 //     early says so: see earlyBy.
 //   - expires deletes a queue without consumers, whatever is in it, and neither a publish nor a
-//     declaration renews it (3.10, 4.3). What waits there for longer is lost. Later messages find
-//     their way past the missing queue, and the ladder is declared again.
+//     declaration renews it (3.10, 4.3). What waits there at that moment is lost. Where the
+//     management API is known it tells of the policy, and delays are refused. Elsewhere the loss is
+//     logged; later messages find their way past the missing queue, and the ladder is declared
+//     again.
 //   - max-length refuses publishes, and holds up what is on its way.
 
 const (
@@ -49,20 +51,21 @@ func earlyBy(text string) time.Duration {
 
 // recheckLadder looks whether a rung is gone, unless it has looked recently, and has the ladder
 // declared again if so. The queues behind it need no check: what is due finds its way past a
-// missing one.
-func (conn *connection) recheckLadder(ctx context.Context) {
+// missing one. It returns an error if rungs are going to be deleted by a policy.
+func (conn *connection) recheckLadder(ctx context.Context) error {
 	conn.mu.Lock()
-	rungs, age := conn.ladderRungs, time.Since(conn.ladderChecked)
+	rungs, age, refused := conn.ladderRungs, time.Since(conn.ladderChecked), conn.ladderRefused
 	conn.mu.Unlock()
 	if age < ladderCheckInterval {
-		return
+		return refused
 	}
 	gone := conn.missingRung(ctx, rungs)
+	refused = conn.supervisor.driver.ladderExpires(ctx)
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
-	conn.ladderChecked = time.Now()
+	conn.ladderChecked, conn.ladderRefused = time.Now(), refused
 	if gone == "" {
-		return
+		return refused
 	}
 	conn.supervisor.driver.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", gone)
 	conn.ladderRungs = 0
@@ -71,6 +74,19 @@ func (conn *connection) recheckLadder(ctx context.Context) {
 			delete(conn.declaredExchanges, e)
 		}
 	}
+	return refused
+}
+
+// ladderExpires returns an error if the management API says that a policy deletes the queues of the
+// ladder. It tells of a queue that is new after some seconds.
+func (d *Driver) ladderExpires(ctx context.Context) error {
+	if d.management == nil {
+		return nil
+	}
+	if after := d.management.expires(ctx, probeQueue); after > 0 {
+		return &policyError{fmt.Sprintf("deletes queues named %s... that have had no consumer for %v, with what is delayed in them", ladderPrefix, after)}
+	}
+	return nil
 }
 
 // missingRung returns the lowest rung whose queue is gone, or "" if none is.
@@ -91,9 +107,12 @@ func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 	return ""
 }
 
+// probeQueue shows what policies do to queues of the ladder.
+const probeQueue = ladderPrefix + "probe"
+
 // checkPolicies sends a message the way of delayed ones, to see whether it keeps its routing key.
 func (conn *connection) checkPolicies(ctx context.Context) error {
-	const probe = ladderPrefix + "probe"
+	const probe = probeQueue
 	key := ""
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		if err := ch.ExchangeDeclare(probe, "fanout", true, false, false, false, nil); err != nil {
@@ -128,7 +147,7 @@ func (conn *connection) checkPolicies(ctx context.Context) error {
 		return err
 	}
 	if key != probe {
-		return &policyError{key}
+		return &policyError{fmt.Sprintf("gives queues named %s... the dead-letter-routing-key %q, with which nothing that is delayed would arrive", ladderPrefix, clip(key))}
 	}
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
@@ -136,12 +155,11 @@ func (conn *connection) checkPolicies(ctx context.Context) error {
 	return nil
 }
 
-// policyError is a policy that would lead delayed messages astray.
-type policyError struct{ key string }
+// policyError is a policy with which delayed messages would be lost.
+type policyError struct{ does string }
 
 func (e *policyError) Error() string {
-	return fmt.Sprintf("a policy of the broker gives queues named %s... the dead-letter-routing-key %q, with which nothing that is delayed would arrive: "+
-		"give it to other queues only", ladderPrefix, clip(e.key))
+	return fmt.Sprintf("a policy of the broker %s: give it to other queues only", e.does)
 }
 
 // probeRoutingKey sends messages to the queue probe until one comes back, and returns its routing

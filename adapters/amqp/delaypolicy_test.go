@@ -147,6 +147,33 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 	send("past what is missing, unnoticed")
 }
 
+// TestPolicyThatExpiresDelays: where the management API tells of a policy that would delete what
+// is delayed, a delay is refused, for as long as there is one.
+func TestPolicyThatExpiresDelays(t *testing.T) {
+	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
+	v := policed(t, node, `{"expires": 3600000}`, false)
+	d := connectTo(t, v.URL, func(c *Config) { c.Management = node.ManagementURL() })
+	q := fromQueue("q", 1)
+	declare(t, d, q)
+	send := func() error {
+		return d.Publish(soon(t), delayed(toQueue("q"), time.Millisecond), msg("a"))
+	}
+	var err error
+	eventually(t, "the API tells of the policy", func() bool {
+		err = send()
+		return err != nil
+	})
+	wantErr(t, "a delay", err, adapters.ErrUnsupported)
+	if !strings.Contains(err.Error(), "no consumer for 1h0m0s") {
+		t.Error(err)
+	}
+	publish(t, d, toQueue("q"), "b") // which is not delayed
+	if err := v.SetPolicy(ctx, ".*", `{"max-length": 100000}`, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the policy is gone", func() bool { return send() == nil })
+}
+
 // gone waits until queues have expired.
 func gone(t *testing.T, d *Driver, names ...string) {
 	t.Helper()

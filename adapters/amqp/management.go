@@ -156,6 +156,23 @@ func (m *management) bindings(ctx context.Context, queue string) (list []adapter
 	return list, nil
 }
 
+// expires returns after how long without a consumer a policy has a queue deleted, or 0 if none does
+// or the API does not tell, now or soon.
+func (m *management) expires(ctx context.Context, queue string) time.Duration {
+	const patience = 2 * time.Second // a publish waits for it
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var answer struct {
+		Policy struct {
+			Expires int64 `json:"expires"` // in milliseconds
+		} `json:"effective_policy_definition"`
+	}
+	if m.get(ctx, m.queue(queue)+"?columns=effective_policy_definition", &answer) != nil {
+		return 0
+	}
+	return time.Duration(answer.Policy.Expires) * time.Millisecond
+}
+
 func (m *management) queue(name string) string {
 	return "/queues/" + m.vhost + "/" + url.PathEscape(name)
 }

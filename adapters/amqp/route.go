@@ -75,7 +75,7 @@ func (conn *connection) routeReady(r *route) bool {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	_, known := conn.declaredExchanges[r.endpointKey()]
-	return known && r.delayUnits < 1<<conn.ladderRungs && (r.delayUnits == 0 || time.Since(conn.ladderChecked) < ladderCheckInterval)
+	return known && r.delayUnits < 1<<conn.ladderRungs && (r.delayUnits == 0 || conn.ladderRefused == nil && time.Since(conn.ladderChecked) < ladderCheckInterval)
 }
 
 const viaLadder adapters.Kind = 0x80 // marks an endpoint that is reached over the ladder
@@ -92,7 +92,9 @@ func (r *route) endpointKey() adapters.Endpoint {
 func (conn *connection) declareRoute(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
 	if r.delayUnits > 0 {
-		conn.recheckLadder(ctx)
+		if err := conn.recheckLadder(ctx); err != nil {
+			return err
+		}
 		if conn.routeReady(&r) {
 			return nil
 		}
