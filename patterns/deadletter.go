@@ -2,12 +2,8 @@ package patterns
 
 import (
 	"context"
-	"errors"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -108,48 +104,4 @@ func (b *Bus) sendDeadLetter(ctx context.Context, d *adapters.Delivery, queue, d
 		letter.Metadata[HeaderDiedAt] = time.Now().UTC().Format(time.RFC3339Nano)
 	}
 	return b.resend(ctx, CauseDeadLetter, p, letter)
-}
-
-// resend publishes a message that was received. The hooks of [OnPublish] get ctx.
-func (b *Bus) resend(ctx context.Context, cause PublishCause, p adapters.Publication, m *message.Message) error {
-	if b.hooks == nil {
-		return b.resendNow(ctx, cause, p, m)
-	}
-	msgs := []*message.Message{m}
-	o := b.hooks.observe(ctx, cause, p, msgs)
-	err := b.resendNow(ctx, cause, p, msgs[0])
-	o.end(alone(err))
-	return err
-}
-
-func (b *Bus) resendNow(ctx context.Context, cause PublishCause, p adapters.Publication, m *message.Message) error {
-	err := b.publishWithin(ctx, resendTimeout, p, m)
-	if cause == CauseDeadLetter && errors.Is(err, adapters.ErrUnroutable) { // somebody deleted the dead-letter queue
-		ctx, cancel := context.WithTimeout(ctx, resendTimeout)
-		defer cancel()
-		if err = b.driver.Declare(ctx, adapters.Source{Endpoint: p.To}); err == nil {
-			err = b.driver.Publish(ctx, p, m)
-		}
-	}
-	return err
-}
-
-func (b *Bus) publishWithin(ctx context.Context, d time.Duration, p adapters.Publication, m *message.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	return b.driver.Publish(ctx, p, m)
-}
-
-// valuesOf returns a ctx that does not end, with what the handler's middleware put into the
-// message's.
-func valuesOf(d *adapters.Delivery) context.Context {
-	return context.WithoutCancel(d.Message.Context())
-}
-
-// clip shortens s to at most n bytes of valid UTF-8.
-func clip(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "")
 }

@@ -3,8 +3,6 @@ package patterns
 import (
 	"errors"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"time"
 )
 
@@ -140,53 +138,3 @@ func (e *PanicError) Unwrap() error {
 }
 
 var errGoexit = errors.New("handler called runtime.Goexit")
-
-// RetryPolicy says how often a message is tried, and how long it waits in
-// between: Min before the second try, twice as long before each further one,
-// Max at most, and up to a tenth more so that what failed together does not
-// return together. The zero value is the default: 5 tries, from 1 s, at most 5 min.
-type RetryPolicy struct {
-	Attempts int           // most tries, the first one included; 0 = 5, 1 = no retry
-	Min      time.Duration // 0 = 1 s
-	Max      time.Duration // 0 = 5 min, or 16 times Min if that is longer
-
-	// InProcess makes the worker itself wait, holding the message, in place of
-	// the broker: for adapters that cannot delay. Attempts are then forgotten
-	// when the process ends. Private subscriptions always do so.
-	InProcess bool
-}
-
-// Retry sets the retry policy of a subscription.
-func Retry(p RetryPolicy) FailureOption {
-	return FailureOption{func(c *consumeConfig) error {
-		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
-			return invalid("retry policy %+v", p)
-		}
-		return once("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
-	}}
-}
-
-// NoRetry gives a message up when its handler fails once.
-func NoRetry() FailureOption { return Retry(RetryPolicy{Attempts: 1}) }
-
-func (p RetryPolicy) withDefaults() RetryPolicy {
-	if p.Attempts == 0 {
-		p.Attempts = 5
-	}
-	if p.Min == 0 {
-		p.Min = time.Second
-	}
-	if p.Max == 0 {
-		p.Max = max(5*time.Minute, saturated(p.Min, 16, 0))
-	}
-	return p
-}
-
-// wait is how long to wait after the attempt-th try failed.
-func (p RetryPolicy) wait(attempt int) time.Duration {
-	d := p.Max
-	if shift := max(attempt-1, 0); p.Min <= p.Max>>shift {
-		d = p.Min << shift
-	}
-	return d + min(rand.N(d/10+1), math.MaxInt64-d)
-}

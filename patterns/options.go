@@ -3,7 +3,6 @@ package patterns
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"reflect"
 	"time"
@@ -210,10 +209,6 @@ func (o serveOption) applyServe(c *consumeConfig) error { return o(c) }
 func (o busOption) applyBus(c *busConfig) error                   { return o(c) }
 func (o subscribeOption) applySubscribe(c *subscribeConfig) error { return o(c) }
 func (o publishOption) applyPublish(c *publishConfig) error       { return o(c) }
-
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{adapters.ErrInvalid}, args...)...)
-}
 
 // apply runs every option and joins what they say.
 func apply[O any](opts []O, one func(O) error) error {

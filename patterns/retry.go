@@ -3,10 +3,62 @@ package patterns
 import (
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
+
+// RetryPolicy says how often a message is tried, and how long it waits in
+// between: Min before the second try, twice as long before each further one,
+// Max at most, and up to a tenth more so that what failed together does not
+// return together. The zero value is the default: 5 tries, from 1 s, at most 5 min.
+type RetryPolicy struct {
+	Attempts int           // most tries, the first one included; 0 = 5, 1 = no retry
+	Min      time.Duration // 0 = 1 s
+	Max      time.Duration // 0 = 5 min, or 16 times Min if that is longer
+
+	// InProcess makes the worker itself wait, holding the message, in place of
+	// the broker: for adapters that cannot delay. Attempts are then forgotten
+	// when the process ends. Private subscriptions always do so.
+	InProcess bool
+}
+
+// Retry sets the retry policy of a subscription.
+func Retry(p RetryPolicy) FailureOption {
+	return FailureOption{func(c *consumeConfig) error {
+		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
+			return invalid("retry policy %+v", p)
+		}
+		return once("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
+	}}
+}
+
+// NoRetry gives a message up when its handler fails once.
+func NoRetry() FailureOption { return Retry(RetryPolicy{Attempts: 1}) }
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	if p.Attempts == 0 {
+		p.Attempts = 5
+	}
+	if p.Min == 0 {
+		p.Min = time.Second
+	}
+	if p.Max == 0 {
+		p.Max = max(5*time.Minute, saturated(p.Min, 16, 0))
+	}
+	return p
+}
+
+// wait is how long to wait after the attempt-th try failed.
+func (p RetryPolicy) wait(attempt int) time.Duration {
+	d := p.Max
+	if shift := max(attempt-1, 0); p.Min <= p.Max>>shift {
+		d = p.Min << shift
+	}
+	return d + min(rand.N(d/10+1), math.MaxInt64-d)
+}
 
 const (
 	// failedPause comes before a message goes back to its queue that could not be sent on.
@@ -67,25 +119,6 @@ func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 		return w.requeueAfter(d, sendErr, longestHold)
 	}
 	return w.retryHere(d, err, wait, "because", sendErr.Error())
-}
-
-// sendAgain sends the message to its queue, to be there after a time.
-func (s *Subscription) sendAgain(d *adapters.Delivery, attempt int, wait time.Duration) error {
-	p := adapters.Publication{
-		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties, Delay: wait,
-	}
-	p.Attempt = attempt
-	p.Mandatory = wait == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
-	m := d.Message
-	if limit := s.bus.features.MaxDelay; limit > 0 && wait > limit {
-		p.Delay, m = limit, clone(m)
-		m.Metadata[HeaderNotBefore] = time.Now().Add(wait).UTC().Format(time.RFC3339Nano)
-	}
-	cause := CauseRetry
-	if attempt == d.Attempt {
-		cause = CauseRequeue
-	}
-	return s.bus.resend(valuesOf(d), cause, p, m)
 }
 
 // early returns how long a message has still to wait that came before its time, for the broker
@@ -159,35 +192,4 @@ func (w *worker) requeueAfter(d *adapters.Delivery, err error, wait time.Duratio
 	}
 	w.requeue(d, err)
 	return false
-}
-
-// passes reports whether a message could not be sent on for a reason that may be gone soon.
-func passes(err error) bool {
-	for _, passing := range []error{
-		adapters.ErrUnavailable, adapters.ErrUnconfirmed, adapters.ErrUnroutable, adapters.ErrClosed,
-		context.DeadlineExceeded, context.Canceled,
-	} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return false
-}
-
-// ownFault reports whether a message could not be sent on for what it is itself: to try that again
-// would not help, whoever tries.
-func ownFault(err error) bool {
-	return errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
-}
-
-// unsendable reports whether trying to send on a message again would not help before somebody has
-// changed something: the message, or the rights of its receiver.
-func unsendable(err error) bool { return ownFault(err) || errors.Is(err, adapters.ErrAccess) }
-
-// sendFailed gives the message back, after a pause: what cannot be sent on
-// now would fail at once again.
-func (w *worker) sendFailed(d *adapters.Delivery, err error) {
-	w.warn(d, "a failed message could not be sent on, back to the queue", err)
-	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
-	w.requeue(d, err)
 }

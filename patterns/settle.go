@@ -78,11 +78,6 @@ func (w *worker) decideAcknowledged(d *adapters.Delivery, err error) {
 	}
 }
 
-func isA[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
-
 // sessionLost reports whether the session that delivered is gone. w.ctx hears of
 // it a little later, and may have ended for another cause before.
 func (w *worker) sessionLost() bool {

@@ -222,16 +222,6 @@ func protect(handler message.HandlerFunc, m *message.Message) (produced []*messa
 	return produced, err
 }
 
-// sound reports whether err can be asked what it is. A nil pointer in it often
-// panics then, as a nil *os.PathError does, and who asks next has no recover.
-func sound(err error) (ok bool) {
-	defer func() { ok = recover() == nil }()
-	_ = err.Error()
-	_ = errors.Is(err, errGoexit)
-	_ = isA[*ackedError](err)
-	return true
-}
-
 // ackedError is a failure after the handler chain acknowledged the message itself.
 type ackedError struct{ error }
 

@@ -1,0 +1,141 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Receipt is the outcome of an asynchronous publish, once it is known.
+type Receipt struct {
+	s           *sender
+	ctx         publishContext // of handing it over
+	observation *observation
+
+	mu    sync.Mutex
+	known bool
+	err   error
+	done  chan struct{} // nil if nobody has waited: most who wait for one do not wait for the next
+}
+
+// Done is closed when the outcome is known.
+func (r *Receipt) Done() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done == nil {
+		r.done = make(chan struct{})
+		if r.known {
+			close(r.done)
+		}
+	}
+	return r.done
+}
+
+// Wait returns the outcome, as the blocking verb would have. If ctx ends first, or it has no
+// deadline and [PublishTimeout] is over, it returns an error that wraps ErrUnconfirmed and why; the
+// publish goes on.
+func (r *Receipt) Wait(ctx context.Context) error {
+	if known, err := r.outcome(); known {
+		return err
+	}
+	var wait publishContext
+	wait.init(ctx, &r.s.bus.timeout)
+	defer wait.end()
+	select {
+	case <-r.Done():
+		_, err := r.outcome()
+		return err
+	case <-wait.Done():
+		return r.s.wrap(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, wait.Err()))
+	}
+}
+
+func (r *Receipt) outcome() (known bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known, r.err
+}
+
+// sendAsync blocks only for a place among the publishes in flight.
+func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
+	r, err := s.sendLater(ctx, key, opts, value)
+	return r, s.wrap(err)
+}
+
+func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
+	cfg, err := s.configure(ctx, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.encode(&cfg, value)
+	if err == nil && cfg.holdBack {
+		err = invalid("HoldBack with an asynchronous publish")
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Receipt{s: s}
+	if s.bus.hooks != nil {
+		msgs := []*message.Message{m}
+		r.observation = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
+		m = msgs[0]
+	}
+	if err := r.publish(ctx, cfg.p, m); err != nil {
+		r.observation.end(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// publish hands the message to the driver. After an error nothing was sent.
+func (r *Receipt) publish(ctx context.Context, p adapters.Publication, m *message.Message) error {
+	s := r.s
+	r.ctx.init(ctx, &s.bus.timeout)
+	defer r.ctx.end()
+	if err := s.declare(&r.ctx); err != nil {
+		return err
+	}
+	select {
+	case s.bus.inFlight <- struct{}{}:
+	default:
+		select {
+		case s.bus.inFlight <- struct{}{}:
+		case <-r.ctx.Done():
+			return fmt.Errorf("%w (%d are in flight)", r.ctx.Err(), cap(s.bus.inFlight))
+		}
+	}
+	async, ok := s.bus.driver.(adapters.AsyncPublisher)
+	if !ok {
+		r.finish(alone(s.bus.driver.Publish(&r.ctx, p, m))) // in order, at least
+		return nil
+	}
+	err := async.PublishAsync(&r.ctx, p, m, r.finish)
+	if err != nil {
+		<-s.bus.inFlight
+	}
+	return err
+}
+
+// finish makes the outcome known.
+func (r *Receipt) finish(err error) {
+	s := r.s
+	if err != nil {
+		if s.source.Name != "" && errors.Is(err, adapters.ErrUnroutable) {
+			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
+		}
+	}
+	r.observation.endLater(err)
+	err = s.wrap(err)
+	<-s.bus.inFlight
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known, r.err = true, err
+	if r.done != nil {
+		close(r.done)
+	}
+}
