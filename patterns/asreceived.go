@@ -21,11 +21,11 @@ import (
 //
 // What other options say wins, and so does what was changed in d. Not for batches.
 func AsReceived(d Delivery) PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("AsReceived", &c.received, &d) })
+	return publishOption(func(c *publishConfig) error { return setOnce("AsReceived", &c.received, &d) })
 }
 
-// adopt takes over what c.received says and no option does.
-func (c *publishConfig) adopt() {
+// applyReceived takes over what c.received says and no option does.
+func (c *publishConfig) applyReceived() {
 	d, set := c.received, c.p.Properties
 	p := &c.p.Properties
 	if d.from != nil {
@@ -57,7 +57,7 @@ func (c *publishConfig) adopt() {
 	if headers == nil {
 		headers = make(map[string]string)
 	}
-	for _, name := range lifeHeaders {
+	for _, name := range historyHeaders {
 		delete(headers, name)
 	}
 	maps.Copy(headers, c.headers)
@@ -80,15 +80,15 @@ func encodeReceived(cfg *publishConfig, v any) (*message.Message, error) {
 	return &message.Message{UUID: cfg.id, Payload: payload, Metadata: cfg.headers}, nil
 }
 
-// lifeHeaders tell of the life of a message in a queue.
-var lifeHeaders = []string{
+// historyHeaders tell what happened to a message in its queues.
+var historyHeaders = []string{
 	HeaderReason, HeaderAttempts, HeaderLosses, HeaderQueue, HeaderDiedAt, HeaderRepair, HeaderNotBefore,
 	"x-death", "x-first-death-queue", "x-first-death-reason", // as adapters say what the broker knows
 }
 
-// afresh forgets the tries and losses that were counted before the broker made a dead letter of the
-// message: who brought it back, or handles it as one, wants it tried anew.
-func afresh(d *adapters.Delivery) {
+// resetAttempts forgets the attempts and losses that were counted before the broker made a dead
+// letter of the message: who brought it back, or handles it as one, wants it tried anew.
+func resetAttempts(d *adapters.Delivery) {
 	if d.Died {
 		d.Attempt, d.Lost = 1, 0
 	}

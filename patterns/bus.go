@@ -26,12 +26,12 @@ type Bus struct {
 	errorCodes []errorCode
 	err        error // of its options
 
-	inFlight chan struct{} // a place for each asynchronous publish
-	lastTry  chan struct{} // held while an answer is sent for the last time
-	hooks    *publishHooks // nil for none
-	timeout  publishTimeout
-	replies  replies
-	counters counters
+	inFlight   chan struct{} // one for each asynchronous publish
+	lastResend chan struct{} // held while a reply is sent for the last time
+	hooks      *publishHooks // nil for none
+	timeout    publishTimeout
+	replies    replies
+	counters   counters
 
 	mu            sync.Mutex
 	closed        bool
@@ -55,14 +55,14 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	b := &Bus{
 		driver: d, log: cfg.logger, middleware: cfg.middleware, onSettle: cfg.onSettle, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
-		lastTry:       make(chan struct{}, 1),
+		lastResend:    make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]error{},
 	}
 	b.timeout.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
 	if len(cfg.onPublish) > 0 {
-		b.hooks = &publishHooks{hooks: cfg.onPublish, places: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
+		b.hooks = &publishHooks{hooks: cfg.onPublish, slots: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
 	}
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
@@ -99,8 +99,8 @@ func Open(ctx context.Context, url string, opts ...BusOption) (*Bus, error) {
 // Close stops every subscription, waits for what is in hand as long as ctx and
 // each one's drain timeout allow, and closes the driver. Messages whose
 // handlers did not finish go back to their queues; with a ctx that has ended
-// already, that is every one in hand. Calls that wait for an
-// answer end with ErrClosed. Closing twice is harmless.
+// already, that is every one in hand. Calls that wait for a
+// reply end with ErrClosed. Closing twice is harmless.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
@@ -148,8 +148,8 @@ type Stats struct {
 	Lost         uint64 // came back because a worker was lost, and counted for it, see LossLimit
 	TimedOut     uint64 // taken back by the broker, for they were held too long
 	Stale        uint64 // handled, but settled too late: the broker delivers it again
-	LateReplies  uint64 // answers to calls that nobody waits for any more, or never did
-	LostReplies  uint64 // answers that could not be sent to their caller
+	LateReplies  uint64 // replies to calls that nobody waits for any more, or never did
+	LostReplies  uint64 // replies that could not be sent to their caller
 }
 
 type counters struct {

@@ -234,11 +234,11 @@ func TestCompress(t *testing.T) {
 		must(t, err)
 		answer, err := rpc.Call(bounded(t), long)
 		if must(t, err); answer != long+long || encodings.await(t, 1)[0] != string(coding) {
-			t.Errorf("%s: an answer of %d bytes to a request as %q", coding, len(answer), encodings.await(t, 1)[0])
+			t.Errorf("%s: a reply of %d bytes to a request as %q", coding, len(answer), encodings.await(t, 1)[0])
 		}
 		_, err = rpc.Call(bounded(t), "")
 		if _, ok := errors.AsType[*patterns.RemoteError](err); !ok {
-			t.Errorf("an answer that is an error: %v", err)
+			t.Errorf("a reply that is an error: %v", err)
 		}
 	}
 	bus, _ := newBus(t)

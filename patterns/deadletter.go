@@ -22,8 +22,8 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		w.drop(d, err)
 		return
 	}
-	if sendErr := s.bus.sendDeadLetter(valuesOf(d), d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
-		if s.brokerRejects && s.bus.canReject(s.settling, s.deadLetter, sendErr) {
+	if sendErr := s.bus.sendDeadLetter(detachedContext(d), d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
+		if s.brokerRejects && s.bus.brokerCanDeadLetter(s.settling, s.deadLetter, sendErr) {
 			s.bus.counters.deadLettered.Add(1)
 			w.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())
 			w.finish(d, adapters.Reject, ResultDeadLettered, err)
@@ -57,11 +57,11 @@ func (w *worker) drop(d *adapters.Delivery, err error) {
 	}
 }
 
-// canReject reports whether the broker itself is to make a dead letter, as it came, of a message
-// that could not be sent there: where trying again would not help. A dead-letter queue that
-// is gone would have it dropped.
-func (b *Bus) canReject(ctx context.Context, deadLetter string, sendErr error) bool {
-	if !unsendable(sendErr) {
+// brokerCanDeadLetter reports whether a message that could not be sent to the dead-letter queue is
+// to be rejected, so that the broker makes a dead letter of it, as it came: where sending it again
+// would not help, and the queue is there, or it would be dropped.
+func (b *Bus) brokerCanDeadLetter(ctx context.Context, deadLetter string, sendErr error) bool {
+	if !isUnsendable(sendErr) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, resendTimeout)
@@ -78,15 +78,15 @@ func (b *Bus) canReject(ctx context.Context, deadLetter string, sendErr error) b
 }
 
 // sendDeadLetter sends a message that died in queue to its dead letters, with the
-// reason. A queue that is its own dead-letter queue parks the message instead:
-// it comes again after park.
-func (b *Bus) sendDeadLetter(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, park time.Duration, reason error) error {
+// reason. In a queue that is its own dead-letter queue the message stays: it
+// comes again after wait.
+func (b *Bus) sendDeadLetter(ctx context.Context, d *adapters.Delivery, queue, deadLetter string, wait time.Duration, reason error) error {
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: deadLetter}, Key: d.Key, Properties: d.Properties}
 	p.Attempt, p.Lost, p.Lasting = 0, 0, true
 	if deadLetter == queue {
-		p.Delay = park
+		p.Delay = wait
 		if limit := b.features.MaxDelay; limit > 0 {
-			p.Delay = min(park, limit)
+			p.Delay = min(wait, limit)
 		}
 	} else {
 		p.Mandatory = b.features.Ability.Has(adapters.CanReturn)

@@ -102,8 +102,8 @@ const (
 	HeaderNotBefore = "motif-not-before" // of a message that waits for longer than the broker can delay it: its next try, RFC 3339
 	HeaderRepair    = "motif-repair"     // why it could not be repaired: the last error of a handler of dead letters
 
-	HeaderErrorCode = "motif-error-code" // of an RPC answer: the code of a RemoteError
-	HeaderError     = "motif-error"      // of an RPC answer: its text
+	HeaderErrorCode = "motif-error-code" // of an RPC reply: the code of a RemoteError
+	HeaderError     = "motif-error"      // of an RPC reply: its text
 
 	reservedPrefix = "motif-"
 )

@@ -51,11 +51,12 @@
 // WorkQueue, and Routed, Topic and PubSub with a Group: a message whose publish
 // returned nil is handed to a handler of every matching group at least
 // once, until a handler succeeds or the policy parks it in the dead-letter
-// queue. Handlers must therefore bear repeats; [Delivery].ID is the same in each.
+// queue. Handlers must therefore be idempotent; [Delivery].ID is the same in
+// each repeat.
 // An error of a publish means not stored, or (ErrUnconfirmed) unknown.
 // Messages of one publisher reach a queue in order, and one worker handles
 // them in order, until one is tried again. Private subscriptions get what is
-// published while they are bound. Of an RPC at most one answer reaches the caller;
+// published while they are bound. Of an RPC at most one reply reaches the caller;
 // the function may run more than once.
 //
 // # Errors

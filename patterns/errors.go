@@ -12,16 +12,16 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{adapters.ErrInvalid}, args...)...)
 }
 
-// failed says what failed with err, which may be nil.
-func failed(what, name string, err error) error {
+// opError says which operation failed with err, which may be nil.
+func opError(what, name string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s %q: %w", what, clip(name, 64), err)
 }
 
-// alone is the failure of the only message of a publish.
-func alone(err error) error {
+// singleError is the failure of the only message of a publish.
+func singleError(err error) error {
 	failed, ok := err.(*adapters.PublishError) //nolint:errorlint // what wraps one says more than it
 	if ok && len(failed.Failed) == 1 {
 		return failed.Failed[0].Err
@@ -42,9 +42,9 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-// sound reports whether err can be asked what it is. A nil pointer in it often
-// panics then, as a nil *os.PathError does, and who asks next has no recover.
-func sound(err error) (ok bool) {
+// isInspectable reports whether err can be asked what it is. A nil pointer in it often panics then,
+// as a nil *os.PathError does, and who asks next has no recover.
+func isInspectable(err error) (ok bool) {
 	defer func() { ok = recover() == nil }()
 	_ = err.Error()
 	_ = errors.Is(err, errGoexit)

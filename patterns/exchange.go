@@ -23,79 +23,79 @@ func (e *exchange[T]) as(kind adapters.Kind) *exchange[T] {
 	return &exchange[T]{sender{to: adapters.Endpoint{Kind: kind, Name: e.to.Name}}}
 }
 
-// failed says for which group of e a verb failed with err.
-func (e *exchange[T]) failed(verb, group string, err error) error {
+// opError says for which group of e a verb failed with err.
+func (e *exchange[T]) opError(verb, group string, err error) error {
 	if err != nil && group != "" {
 		err = fmt.Errorf("group %q: %w", clip(group, 64), err)
 	}
-	return failed(verb+" "+patternNames[e.to.Kind], e.to.Name, err)
+	return opError(verb+" "+patternNames[e.to.Kind], e.to.Name, err)
 }
 
 // configure turns the options of Subscribe and Declare into a plan.
-func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption, declare bool) (plan, error) {
+func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption, declare bool) (subscriptionSpec, error) {
 	var cfg subscribeConfig
 	if err := e.bus.ready(ctx); err != nil {
-		return plan{}, err
+		return subscriptionSpec{}, err
 	}
 	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
-		return plan{}, err
+		return subscriptionSpec{}, err
 	}
 	if declare && cfg.handles {
-		return plan{}, invalid("Declare with options for handling messages, which it does not do")
+		return subscriptionSpec{}, invalid("Declare with options for handling messages, which it does not do")
 	}
 	for _, key := range keys {
 		if err := checkBinding(e.to.Kind, key); err != nil {
-			return plan{}, err
+			return subscriptionSpec{}, err
 		}
 	}
 	codecs, err := e.bus.codecs.with(cfg.encoding)
 	if err != nil {
-		return plan{}, err
+		return subscriptionSpec{}, err
 	}
-	p := plan{codecs: codecs, source: adapters.Source{Endpoint: e.to, Group: cfg.group, Keys: keys}, cfg: cfg.consumeConfig}
+	spec := subscriptionSpec{codecs: codecs, source: adapters.Source{Endpoint: e.to, Group: cfg.group, Keys: keys}, cfg: cfg.consumeConfig}
 	switch {
 	case cfg.group != "":
-		p.deadLetter = cfg.queue.build(&p.source)
+		spec.deadLetter = cfg.queue.applyTo(&spec.source)
 	case cfg.queue.set:
-		return plan{}, invalid("queue options without Group: a private subscription has no lasting queue")
+		return subscriptionSpec{}, invalid("queue options without Group: a private subscription has no lasting queue")
 	}
-	if err := cfg.queue.check(p.source); err != nil {
-		return plan{}, err
+	if err := cfg.queue.check(spec.source); err != nil {
+		return subscriptionSpec{}, err
 	}
 	if e.to.Kind.UsesKeys() && len(keys) == 0 {
-		return plan{}, invalid("no keys: a subscription of a %s says which messages it is for", patternNames[e.to.Kind])
+		return subscriptionSpec{}, invalid("no keys: a subscription of a %s says which messages it is for", patternNames[e.to.Kind])
 	}
-	if err := p.source.Validate(); err != nil {
-		return plan{}, err
+	if err := spec.source.Validate(); err != nil {
+		return subscriptionSpec{}, err
 	}
-	return p, e.bus.features.Require(p.source.Needs())
+	return spec, e.bus.features.Require(spec.source.Needs())
 }
 
 func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Handler[T], opts []SubscribeOption) (*Subscription, error) {
-	p, err := e.configure(ctx, keys, opts, false)
+	spec, err := e.configure(ctx, keys, opts, false)
 	var sub *Subscription
 	switch {
 	case err != nil:
 	case handler == nil:
 		err = invalid("nil handler")
 	default:
-		p.handler = typed(p.codecs, handler)
-		p.failed = func(err error) error { return e.failed("subscription to", p.source.Group, err) }
-		sub, err = e.bus.start(ctx, p)
+		spec.handler = handlerFunc(spec.codecs, handler)
+		spec.opError = func(err error) error { return e.opError("subscription to", spec.source.Group, err) }
+		sub, err = e.bus.start(ctx, spec)
 	}
-	return sub, e.failed("subscribe to", p.source.Group, err)
+	return sub, e.opError("subscribe to", spec.source.Group, err)
 }
 
 func (e *exchange[T]) declare(ctx context.Context, keys []string, opts []SubscribeOption) error {
-	p, err := e.configure(ctx, keys, opts, true)
+	spec, err := e.configure(ctx, keys, opts, true)
 	if err == nil {
-		err = e.bus.driver.Declare(ctx, p.source)
+		err = e.bus.driver.Declare(ctx, spec.source)
 	}
-	return e.failed("declare", p.source.Group, err)
+	return e.opError("declare", spec.source.Group, err)
 }
 
 func (e *exchange[T]) unbind(ctx context.Context, keys []string, group string) error {
-	return e.failed("unbind from", group, e.unbindNow(ctx, adapters.Source{Endpoint: e.to, Group: group, Keys: keys}))
+	return e.opError("unbind from", group, e.unbindNow(ctx, adapters.Source{Endpoint: e.to, Group: group, Keys: keys}))
 }
 
 func (e *exchange[T]) unbindNow(ctx context.Context, src adapters.Source) error {

@@ -33,7 +33,7 @@ func (x *Exchange[T]) Publish(ctx context.Context, key string, v T, opts ...Publ
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (x *Exchange[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return x.as(adapters.Exchange).send(ctx, key, opts, boxed(values)...)
+	return x.as(adapters.Exchange).send(ctx, key, opts, toAny(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

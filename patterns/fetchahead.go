@@ -9,15 +9,14 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// soon is how long what is on its way from the broker is waited for.
-const soon = 20 * time.Millisecond
+// fetchGrace is how long to wait for what may be on its way from the broker.
+const fetchGrace = 20 * time.Millisecond
 
-// makeRoom sees to it that nothing is fetched that waits behind the message that w is about to
-// handle alone: it would be lost with it. What is suspected, too, goes to the end of the queue,
-// and all else comes next.
-func (w *worker) makeRoom() {
+// emptyPrefetch fetches what waits behind the message that w is about to handle alone, and would be
+// lost with it. Other suspects go to the end of the queue, and the rest is handled next.
+func (w *worker) emptyPrefetch() {
 	for range w.s.prefetch {
-		ctx, cancel := context.WithTimeout(w.s.fetching, soon)
+		ctx, cancel := context.WithTimeout(w.s.fetching, fetchGrace)
 		err := w.fetchAhead(ctx)
 		cancel()
 		if err != nil {
@@ -26,9 +25,9 @@ func (w *worker) makeRoom() {
 	}
 }
 
-// keepRoom does as makeRoom while w handles a message alone, if nobody else would, until it is
-// stopped.
-func (w *worker) keepRoom() (stop func()) {
+// keepPrefetchEmpty goes on so while w handles the message, if there is no other worker to fetch,
+// until it is stopped.
+func (w *worker) keepPrefetchEmpty() (stop func()) {
 	if len(w.s.workers) > 1 {
 		return func() {}
 	}
@@ -50,27 +49,27 @@ func (w *worker) fetchAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.s.counts(&d) {
-		if now, _ := w.screen(&d); !now { // nor alone, for w is
+	if w.s.countsLosses(&d) {
+		if now, _ := w.checkLosses(&d); !now { // nor alone, for w is
 			return nil
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.fetched = append(w.fetched, d)
+	w.fetchedAhead = append(w.fetchedAhead, d)
 	return nil
 }
 
 // next returns the next message for the worker.
 func (w *worker) next() (adapters.Delivery, error) {
-	for w.s.suspicious.Load() {
+	for w.s.hasSuspects.Load() {
 		d, ok := w.nextFetched()
 		if !ok {
 			break
 		}
 		switch {
 		case d.Message.Context().Err() != nil: // it is delivered again
-			w.s.survivors.note(d.Message.UUID)
+			w.s.knownReturns.note(d.Message.UUID)
 		case w.s.fetching.Err() != nil:
 			w.requeue(&d, ErrShutdown)
 		default:
@@ -83,40 +82,40 @@ func (w *worker) next() (adapters.Delivery, error) {
 func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.fetched) == 0 {
+	if len(w.fetchedAhead) == 0 {
 		return d, false
 	}
-	d, w.fetched = w.fetched[0], w.fetched[1:]
+	d, w.fetchedAhead = w.fetchedAhead[0], w.fetchedAhead[1:]
 	return d, true
 }
 
 func (s *Subscription) receive(ctx context.Context) (adapters.Delivery, error) {
 	d, err := s.driver.Receive(ctx)
-	afresh(&d)
+	resetAttempts(&d)
 	return d, err
 }
 
-// giveBackSuspects sends what is suspected and was fetched in vain to the end of the queue, and
-// the rest back to its place: given back by the driver a suspect would be counted, and nobody
-// was lost.
-func (s *Subscription) giveBackSuspects(sub adapters.Subscription) {
+// requeueSuspects sends the suspects among what was fetched and not handled to the end of the
+// queue, and requeues the rest: a suspect that the driver requeues would be counted, though no
+// worker was lost.
+func (s *Subscription) requeueSuspects(sub adapters.Subscription) {
 	all, cancel := context.WithTimeout(s.settling, time.Second)
 	defer cancel()
 	for range 2 * s.prefetch { // what is given back may come again
-		ctx, cancel := context.WithTimeout(all, soon)
+		ctx, cancel := context.WithTimeout(all, fetchGrace)
 		d, err := sub.Receive(ctx)
 		cancel()
 		if err != nil {
 			return
 		}
-		afresh(&d)
+		resetAttempts(&d)
 		outcome := adapters.Requeue
 		back := d.Redelivered // it is to be counted, by whoever gets it next
-		if d.Lost >= s.suspect() && !back && s.resendToQueue(all, &d, time.Second+rand.N(time.Second)) == nil {
+		if d.Lost >= s.suspectLimit() && !back && s.resendToQueue(all, &d, time.Second+rand.N(time.Second)) == nil {
 			outcome = adapters.Ack
 		}
 		if err := d.Settle(all, outcome); err != nil {
-			_ = s.stale(&d, err)
+			_ = s.noteStale(&d, err)
 		}
 		if back {
 			return

@@ -81,7 +81,7 @@ func (s *Subscription) newGated(ctx context.Context, src adapters.Source) (adapt
 // Receive implements [adapters.Subscription].
 func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
 	for {
-		d, sub, err := g.one(ctx)
+		d, sub, err := g.receiveOne(ctx)
 		if sub != nil {
 			d, err = sub.Receive(ctx)
 			if errors.Is(err, adapters.ErrStopped) && ctx.Err() == nil && !g.isStopped() {
@@ -95,9 +95,9 @@ func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
 	}
 }
 
-// one waits for the gates and fetches one message, or returns where to receive it if it need not be
-// fetched alone.
-func (g *gated) one(ctx context.Context) (d adapters.Delivery, sub adapters.Subscription, err error) {
+// receiveOne waits for the gates and fetches one message, or returns where to receive it if it need
+// not be fetched alone.
+func (g *gated) receiveOne(ctx context.Context) (d adapters.Delivery, sub adapters.Subscription, err error) {
 	select {
 	case g.turn <- struct{}{}:
 		defer func() { <-g.turn }()
@@ -116,7 +116,7 @@ func (g *gated) one(ctx context.Context) (d adapters.Delivery, sub adapters.Subs
 	case g.private != nil:
 		d, err = g.private.Receive(ctx)
 	default:
-		g.pause()
+		g.stopAhead()
 		d, err = retryUnavailable(ctx, g.fetchOne)
 	}
 	if err == nil {
@@ -127,7 +127,7 @@ func (g *gated) one(ctx context.Context) (d adapters.Delivery, sub adapters.Subs
 
 // wait returns when all gates are open. If that takes a while, what was fetched ahead goes back.
 func (g *gated) wait(ctx context.Context) (ahead bool, err error) {
-	closed := time.AfterFunc(soon, g.pause)
+	closed := time.AfterFunc(fetchGrace, g.stopAhead)
 	defer closed.Stop()
 	ahead = true
 	for _, gate := range g.s.cfg.gates {
@@ -199,8 +199,8 @@ func retryUnavailable[T any](ctx context.Context, f func(context.Context) (T, er
 	}
 }
 
-// pause gives back what was fetched ahead.
-func (g *gated) pause() {
+// stopAhead ends the subscription that fetches ahead, and requeues what it fetched.
+func (g *gated) stopAhead() {
 	g.mu.Lock()
 	sub := g.ahead
 	g.ahead = nil
@@ -208,8 +208,8 @@ func (g *gated) pause() {
 	if sub == nil {
 		return
 	}
-	if g.s.suspicious.Load() {
-		g.s.giveBackSuspects(sub)
+	if g.s.hasSuspects.Load() {
+		g.s.requeueSuspects(sub)
 	}
 	if err := sub.Stop(); err != nil {
 		g.s.bus.log.Warn("motif: pausing a subscription", "queue", g.s.queue, "error", err)
@@ -234,7 +234,7 @@ func (g *gated) Stop() error {
 	g.mu.Lock()
 	g.stopped = true
 	g.mu.Unlock()
-	g.pause()
+	g.stopAhead()
 	if g.private != nil {
 		return g.private.Stop()
 	}

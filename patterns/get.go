@@ -25,7 +25,7 @@ type Taken[T any] struct {
 
 // Ack says that the message is dealt with.
 func (t *Taken[T]) Ack(ctx context.Context) error {
-	return t.once("acknowledge", func() error { return t.d.Settle(ctx, adapters.Ack) })
+	return t.settleOnce("acknowledge", func() error { return t.d.Settle(ctx, adapters.Ack) })
 }
 
 // Requeue puts the message back to its place in the queue, before all that nobody has taken. Of
@@ -33,18 +33,18 @@ func (t *Taken[T]) Ack(ctx context.Context) error {
 // was before (classic ones): give them back in the order in which they were taken, and they keep
 // it. [WorkQueue.Waiting] does so.
 func (t *Taken[T]) Requeue(ctx context.Context) error {
-	return t.once("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
+	return t.settleOnce("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
 }
 
 // Reject sends the message to the dead letters, with the reason, or drops it
 // where there are none.
 func (t *Taken[T]) Reject(ctx context.Context, reason error) error {
-	return t.once("reject", func() error { return t.queue.reject(ctx, &t.d, reason) })
+	return t.settleOnce("reject", func() error { return t.queue.reject(ctx, &t.d, reason) })
 }
 
-// once lets one settle the message: a Reject that came second would make a
+// settleOnce lets one settle the message: a Reject that came second would make a
 // dead letter of what is done. One that fails may be tried again.
-func (t *Taken[T]) once(verb string, settle func() error) error {
+func (t *Taken[T]) settleOnce(verb string, settle func() error) error {
 	if t.settled.Swap(true) {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (t *Taken[T]) once(verb string, settle func() error) error {
 	if err != nil {
 		t.settled.Store(false)
 	}
-	return t.queue.failed(verb+" a message from", err)
+	return t.queue.opError(verb+" a message from", err)
 }
 
 func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason error) error {
@@ -71,7 +71,7 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 	}
 	outcome := adapters.Ack
 	if err := q.bus.sendDeadLetter(ctx, d, q.source.Name, q.deadLetter, time.Minute, reason); err != nil {
-		if q.source.Queue.DeadLetter == "" || !q.bus.canReject(ctx, q.deadLetter, err) {
+		if q.source.Queue.DeadLetter == "" || !q.bus.brokerCanDeadLetter(ctx, q.deadLetter, err) {
 			return err
 		}
 		outcome = adapters.Reject // the broker makes a dead letter of it, as it came
@@ -88,7 +88,7 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 // they come, Work is faster.
 func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
 	t, err := q.get(ctx)
-	return t, q.failed("get from", err)
+	return t, q.opError("get from", err)
 }
 
 func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
@@ -114,7 +114,7 @@ func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
 // [WorkQueue.Waiting].
 func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
 	t, err := q.tryGet(ctx)
-	return t, q.failed("get from", err)
+	return t, q.opError("get from", err)
 }
 
 func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Taken[T], error) {
@@ -141,7 +141,7 @@ func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, e
 
 // decoded returns the message with its value, or without where it does not decode.
 func (q *WorkQueue[T]) decoded(d adapters.Delivery) (*Taken[T], error) {
-	afresh(&d)
+	resetAttempts(&d)
 	t := &Taken[T]{queue: q, d: d}
 	o := originOf(q.source)
 	t.Delivery = public(&t.d, &o)
@@ -153,12 +153,12 @@ func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 		defer cancel()
-		parked := q.deadLetter == q.source.Name
+		isDead := q.deadLetter == q.source.Name
 		var failed error
-		if !parked {
+		if !isDead {
 			failed = q.reject(ctx, &t.d, err)
 		}
-		if parked || failed != nil {
+		if isDead || failed != nil {
 			failed = errors.Join(failed, d.Settle(ctx, adapters.Requeue)) // or it would stay in a hand that nobody has
 		}
 		return nil, errors.Join(err, failed)

@@ -12,7 +12,7 @@ var (
 	ErrShutdown = errors.New("motif: shutting down")
 
 	// ErrAbandoned: a subscription ended with handlers (or an OnDrop) still
-	// running that did not heed the end of their ctx, or with answers that the broker
+	// running that did not heed the end of their ctx, or with replies that the broker
 	// had not confirmed. The handlers' messages went back to the queue.
 	ErrAbandoned = errors.New("motif: handlers still running")
 
@@ -115,7 +115,7 @@ func Classify(f func(err error) error) FailureOption {
 			return invalid("Classify with nil")
 		}
 		if c.classify != nil {
-			return twice("Classify")
+			return givenTwice("Classify")
 		}
 		c.classify = f
 		return nil

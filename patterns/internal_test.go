@@ -14,7 +14,7 @@ import (
 	"github.com/motifmq/motif/adapters/memory"
 )
 
-func TestWait(t *testing.T) {
+func TestRetryBackoff(t *testing.T) {
 	p := RetryPolicy{Min: time.Second, Max: time.Minute}
 	for attempt, want := range map[int]time.Duration{
 		-1: time.Second, 0: time.Second, 1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second,
@@ -22,7 +22,7 @@ func TestWait(t *testing.T) {
 	} {
 		least, most := time.Duration(math.MaxInt64), time.Duration(0)
 		for range 1000 {
-			d := p.wait(attempt)
+			d := p.backoff(attempt)
 			least, most = min(least, d), max(most, d)
 		}
 		if least < want || most > want+want/10 || most-least < want/20 {
@@ -31,7 +31,7 @@ func TestWait(t *testing.T) {
 	}
 	p = RetryPolicy{Min: time.Second, Max: math.MaxInt64}
 	for attempt := range 100 {
-		if d := p.wait(attempt); d < time.Second {
+		if d := p.backoff(attempt); d < time.Second {
 			t.Errorf("after attempt %d it waits %v", attempt, d)
 		}
 	}
@@ -80,17 +80,17 @@ func TestCallsAreForgotten(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if n := len(sub.process.(*callServer).running); n != 0 {
+		if n := len(sub.processor.(*callServer).running); n != 0 {
 			t.Errorf("%d calls are taken to be running", n)
 		}
-		if n := len(sub.process.(*callServer).cancelled); n != rememberCancelled {
+		if n := len(sub.processor.(*callServer).cancelled); n != rememberCancelled {
 			t.Errorf("%d cancelled calls are remembered", n)
 		}
-		if _, last := sub.process.(*callServer).cancelled[fmt.Sprint(3*rememberCancelled-1)]; !last {
+		if _, last := sub.processor.(*callServer).cancelled[fmt.Sprint(3*rememberCancelled-1)]; !last {
 			t.Error("the last one is not")
 		}
-		if r := &bus.replies; len(r.pending) != 0 || len(r.slots) != 0 || len(r.gone) != 0 {
-			t.Errorf("%d calls wait, %d have a place, %d are being cancelled", len(r.pending), len(r.slots), len(r.gone))
+		if r := &bus.replies; len(r.pending) != 0 || len(r.callSlots) != 0 || len(r.cancelSlots) != 0 {
+			t.Errorf("%d calls wait, %d have a place, %d are being cancelled", len(r.pending), len(r.callSlots), len(r.cancelSlots))
 		}
 		if err := bus.Close(t.Context()); err != nil {
 			t.Error(err)

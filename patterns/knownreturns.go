@@ -8,90 +8,91 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// blamed returns how many of its returns somebody is to blame d for.
-func (s *Subscription) blamed(d *adapters.Delivery) int {
+// unexplainedReturns returns how many of d's returns to the queue may be losses of a worker.
+func (s *Subscription) unexplainedReturns(d *adapters.Delivery) int {
 	id := d.Message.UUID
 	held := 0
 	if s.stillHeld(id) { // by a worker that is about to note it
 		held = 1
 	}
 	if d.Returned >= 0 {
-		return max(0, d.Returned-max(0, s.survivors.of(id))-held)
+		return max(0, d.Returned-max(0, s.knownReturns.count(id))-held)
 	}
-	// That it came back is all that is known: what is forgiven now cannot be again.
-	if held > 0 || s.survivors.of(id) > 0 {
-		s.survivors.add(id, -1)
+	// That it came back is all that is known: one known return explains it, and no other.
+	if held > 0 || s.knownReturns.count(id) > 0 {
+		s.knownReturns.add(id, -1)
 		return 0
 	}
 	return 1
 }
 
-// survivors are messages that came back though the worker that had them lives: it gave them
-// back, or lost its connection. Nobody is to blame for these returns.
-type survivors struct {
+// knownReturns counts the returns of messages to their queue that were no loss of a worker: a
+// worker of this process requeued them, or lost its connection and lives.
+type knownReturns struct {
 	mu      sync.Mutex
 	returns map[string]int // by message id
 }
 
-func (v *survivors) note(id string) { v.add(id, 1) }
+func (k *knownReturns) note(id string) { k.add(id, 1) }
 
-func (v *survivors) add(id string, n int) {
+func (k *knownReturns) add(id string, n int) {
 	if id == "" {
 		return
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.returns == nil || len(v.returns) >= maxSurvivors {
-		v.returns = make(map[string]int)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.returns == nil || len(k.returns) >= maxKnownReturns {
+		k.returns = make(map[string]int)
 	}
-	if v.returns[id] += n; v.returns[id] == 0 {
-		delete(v.returns, id)
+	if k.returns[id] += n; k.returns[id] == 0 {
+		delete(k.returns, id)
 	}
 }
 
 // forget is for a message of which another copy is sent: its returns are counted from 0.
-func (v *survivors) forget(id string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.returns, id)
+func (k *knownReturns) forget(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.returns, id)
 }
 
-func (v *survivors) of(id string) int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.returns[id]
+func (k *knownReturns) count(id string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.returns[id]
 }
 
 // stillHeld reports whether a worker of s has the message in hand that it got in a session that
 // is over, for no fault of the message.
 func (s *Subscription) stillHeld(id string) bool {
 	for _, w := range s.workers {
-		if w.outlives(id) {
+		if w.stillHolds(id) {
 			return true
 		}
 	}
 	return false
 }
 
-// heldMessage is what a worker has or had in hand, and the session in which it came.
-type heldMessage struct {
+// lastMessage is what a worker has or had in hand, and the session in which it came.
+type lastMessage struct {
 	id      string
 	settler adapters.Settler
 	session context.Context
 }
 
-func (w *worker) outlives(id string) bool {
+// stillHolds is stillHeld for one worker.
+func (w *worker) stillHolds(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.held.settler == nil || w.held.id != id || w.held.session.Err() == nil {
+	if w.last.settler == nil || w.last.id != id || w.last.session.Err() == nil {
 		return false
 	}
-	err := w.held.settler.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
+	err := w.last.settler.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
 	return !errors.Is(err, adapters.ErrConsumerTimeout)
 }
 
-func (w *worker) letGo() {
+func (w *worker) forgetLast() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.held = heldMessage{}
+	w.last = lastMessage{}
 }

@@ -27,7 +27,7 @@ const (
 	// then on, and is lost again, is known to have done it.
 	suspectAfter = 2
 
-	maxSurvivors = 4096 // messages remembered to have come back for no fault of theirs
+	maxKnownReturns = 4096 // messages remembered to have come back for no fault of theirs
 )
 
 // LossLimit is how often the worker of a message may be lost before the message goes to the dead
@@ -47,31 +47,31 @@ func LossLimit(n int) FailureOption {
 		if n < 2 {
 			return invalid("LossLimit of %d, at least 2 are needed", n)
 		}
-		return once("LossLimit", &c.lossLimit, n)
+		return setOnce("LossLimit", &c.lossLimit, n)
 	}}
 }
 
-// suspect is how many losses make a message one that is handled alone.
-func (s *Subscription) suspect() int { return min(suspectAfter, s.cfg.lossLimit-1) }
+// suspectLimit is how many losses make a message one that is handled alone.
+func (s *Subscription) suspectLimit() int { return min(suspectAfter, s.cfg.lossLimit-1) }
 
-// onTrial reports whether a message that is handled alone did it before, or is out at the next
-// loss.
-func (s *Subscription) onTrial(d *adapters.Delivery) bool {
-	return d.Lost > s.suspect() || d.Lost+1 >= s.cfg.lossLimit
+// needsEmptyPrefetch reports whether nothing may be fetched behind d, which is handled alone: its
+// worker was lost when it was alone before, or the next loss is the last.
+func (s *Subscription) needsEmptyPrefetch(d *adapters.Delivery) bool {
+	return d.Lost > s.suspectLimit() || d.Lost+1 >= s.cfg.lossLimit
 }
 
-// counts reports whether losses of d are counted: there is no need to where a message has not
+// countsLosses reports whether losses of d are counted: there is no need to where a message has not
 // come back, which is nearly always.
-func (s *Subscription) counts(d *adapters.Delivery) bool {
+func (s *Subscription) countsLosses(d *adapters.Delivery) bool {
 	return (d.Redelivered || d.Lost > 0) && s.queue != "" && !s.cfg.ackOnReceive
 }
 
-// screen decides about a message that came back, or did so before. It reports whether the
-// message is to be handled now, and whether that is to be done alone: then s.alone is held.
-func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
-	s, suspect := w.s, w.s.suspect()
+// checkLosses decides about a message that came back, or did so before. It reports whether the
+// message is to be handled now, and whether that is to be done alone: then s.aloneMu is held.
+func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
+	s, suspect := w.s, w.s.suspectLimit()
 	before, counted := d.Lost, d.Returned >= 0
-	returned := s.blamed(d)
+	returned := s.unexplainedReturns(d)
 	d.Returned = 0
 	if before < suspect { // who was to blame is not known
 		d.Lost = min(before+returned, suspect)
@@ -85,39 +85,39 @@ func (w *worker) screen(d *adapters.Delivery) (now, alone bool) {
 		return false, false
 	case returned == 0 && before < suspect, counted && d.Lost < suspect:
 		return true, false
-	case returned == 0 && s.alone.TryLock():
-		s.suspicious.Store(true)
-		if s.onTrial(d) {
-			w.makeRoom()
+	case returned == 0 && s.aloneMu.TryLock():
+		s.hasSuspects.Store(true)
+		if s.needsEmptyPrefetch(d) {
+			w.emptyPrefetch()
 		}
 		return true, true
 	case returned == 0:
-		return w.sendBack(d, before, time.Second), false
+		return w.resendWithLosses(d, before, time.Second), false
 	}
-	s.suspicious.Store(true)
+	s.hasSuspects.Store(true)
 	s.bus.counters.lost.Add(1)
 	w.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
 	wait := time.Duration(0)
 	if d.Lost > suspect { // for its own sake: leave time to whoever has to start again
-		wait = s.retryWait(d.Lost-suspect, nil)
+		wait = s.retryDelay(d.Lost-suspect, nil)
 	}
-	return w.sendBack(d, before+returned, wait), false
+	return w.resendWithLosses(d, before+returned, wait), false
 }
 
-// sendBack sends d to the end of its queue, with the count of its losses, and reports whether d
-// has to be handled now instead, for it cannot be sent.
-func (w *worker) sendBack(d *adapters.Delivery, losses int, wait time.Duration) (now bool) {
+// resendWithLosses sends d to the end of its queue, with the count of its losses, and reports
+// whether d has to be handled now instead, for it cannot be sent.
+func (w *worker) resendWithLosses(d *adapters.Delivery, losses int, wait time.Duration) (now bool) {
 	wait += rand.N(2*wait + 1) // or what was lost together would come back together
 	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
 		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
 	}
-	err := w.s.resendToQueue(valuesOf(d), d, wait)
+	err := w.s.resendToQueue(detachedContext(d), d, wait)
 	switch {
 	case err == nil:
-		w.s.survivors.forget(d.Message.UUID)
+		w.s.knownReturns.forget(d.Message.UUID)
 		w.finish(d, adapters.Ack, ResultRequeued, ErrWorkerLost)
 		return false
-	case unsendable(err) && losses >= w.s.cfg.lossLimit && w.s.deadLetter != "": // else it would be gone
+	case isUnsendable(err) && losses >= w.s.cfg.lossLimit && w.s.deadLetter != "": // else it would be gone
 		w.giveUp(d, &lostError{losses})
 		return false
 	}

@@ -21,7 +21,7 @@ type PublishCause string
 const (
 	CausePublish    PublishCause = "publish"     // Send or Publish, of one, of several, or asynchronous
 	CauseCall       PublishCause = "call"        // RPC.Call: the request
-	CauseReply      PublishCause = "reply"       // RPC.Serve: the answer to a request
+	CauseReply      PublishCause = "reply"       // RPC.Serve: the reply to a request
 	CauseRetry      PublishCause = "retry"       // to the message's own queue, to be tried again
 	CauseRequeue    PublishCause = "requeue"     // to the message's own queue, with no attempt counted
 	CauseDeadLetter PublishCause = "dead-letter" // to the dead-letter queue
@@ -76,14 +76,14 @@ func OnPublish(hooks ...PublishHook) BusOption {
 	})
 }
 
-// hookTime is how long a publish waits for its hooks, before and after.
-const hookTime = time.Second
+// hookTimeout is how long a publish waits for its hooks, before and after.
+const hookTimeout = time.Second
 
 // publishHooks are the hooks of a bus. There is none without [OnPublish].
 type publishHooks struct {
-	hooks  []PublishHook
-	places chan struct{} // one for each publish that hooks are told of
-	log    *slog.Logger
+	hooks []PublishHook
+	slots chan struct{} // one for each publish that hooks are told of
+	log   *slog.Logger
 }
 
 // observation is the hooks at one publish, in a goroutine that lives as long as they and the
@@ -101,10 +101,10 @@ type observation struct {
 // observe tells the hooks that msgs are about to be published, and puts in their place what hooks
 // made of them.
 func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapters.Publication, msgs []*message.Message) *observation {
-	timer := time.NewTimer(hookTime)
+	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
 	select {
-	case h.places <- struct{}{}:
+	case h.slots <- struct{}{}:
 	case <-timer.C:
 		h.log.WarnContext(ctx, "motif: publishing without OnPublish's hooks: too many of them have not returned", "to", p.To.Name)
 		return nil
@@ -133,7 +133,7 @@ func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapte
 		}
 	case <-o.ended: // a hook called runtime.Goexit
 	case <-timer.C:
-		h.log.WarnContext(ctx, "motif: publishing without waiting any longer for OnPublish's hooks", "to", p.To.Name, "waited", hookTime)
+		h.log.WarnContext(ctx, "motif: publishing without waiting any longer for OnPublish's hooks", "to", p.To.Name, "waited", hookTimeout)
 	}
 	return o
 }
@@ -141,7 +141,7 @@ func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapte
 // run calls the hooks, waits for the outcome, and calls what they returned.
 func (o *observation) run() {
 	defer close(o.ended)
-	defer func() { <-o.hooks.places }()
+	defer func() { <-o.hooks.slots }()
 	for _, p := range o.published {
 		for _, hook := range o.hooks.hooks {
 			var done func(error)
@@ -193,7 +193,7 @@ func (o *observation) end(err error) {
 		return
 	}
 	o.endLater(err)
-	timer := time.NewTimer(hookTime)
+	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
 	select {
 	case <-o.ended:
@@ -210,11 +210,11 @@ func (o *observation) endLater(err error) {
 
 // wait gives hooks that were told an outcome time to hear it, before the bus is closed.
 func (h *publishHooks) wait() {
-	timer := time.NewTimer(hookTime)
+	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
-	for range cap(h.places) {
+	for range cap(h.slots) {
 		select {
-		case h.places <- struct{}{}:
+		case h.slots <- struct{}{}:
 		case <-timer.C:
 			return
 		}

@@ -199,10 +199,12 @@ func (o HeaderOption) applyCall(c *publishConfig) error { return o.applyPublish(
 
 func (o PassiveOption) applyQueue(c *queueConfig) error {
 	c.set = true
-	return once("Passive", &c.passive, true)
+	return setOnce("Passive", &c.passive, true)
 }
 func (o PassiveOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
-func (o PassiveOption) applyServe(c *consumeConfig) error       { return once("Passive", &c.passive, true) }
+func (o PassiveOption) applyServe(c *consumeConfig) error {
+	return setOnce("Passive", &c.passive, true)
+}
 
 func (o serveOption) applyServe(c *consumeConfig) error { return o(c) }
 
@@ -234,7 +236,7 @@ func WithLogger(l *slog.Logger) BusOption {
 		if l == nil {
 			return invalid("nil logger")
 		}
-		return once("WithLogger", &cfg.logger, l)
+		return setOnce("WithLogger", &cfg.logger, l)
 	})
 }
 
@@ -244,7 +246,7 @@ func WithLogger(l *slog.Logger) BusOption {
 // that a middleware sees (and may replace, but not write into) the encoded payload,
 // and the error decides only once the outermost has returned it. Messages that
 // a middleware returns have no destination and are an error, but for the
-// answer in [RPC.Serve].
+// reply in [RPC.Serve].
 func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return mw }
 
 // MaxInFlight bounds how many asynchronous publishes of the bus are under way
@@ -275,7 +277,7 @@ func Group(name string) SubscribeOption {
 		if name == "" {
 			return invalid("empty group")
 		}
-		return once("Group", &c.group, name)
+		return setOnce("Group", &c.group, name)
 	})
 }
 
@@ -289,7 +291,7 @@ func MaxLength(n int) QueueOption {
 // DropOldest makes a full queue give its oldest message to the dead letters,
 // rather than refuse the new one.
 func DropOldest() QueueOption {
-	return QueueOption{func(c *queueConfig) error { return once("DropOldest", &c.spec.Overflow, adapters.DropHead) }}
+	return QueueOption{func(c *queueConfig) error { return setOnce("DropOldest", &c.spec.Overflow, adapters.DropHead) }}
 }
 
 // MessageTTL gives every message of the queue that long to be delivered; then
@@ -305,7 +307,7 @@ func MaxPriority(p uint8) QueueOption {
 		if p == 0 {
 			return invalid("MaxPriority of 0")
 		}
-		return once("MaxPriority", &c.spec.MaxPriority, p)
+		return setOnce("MaxPriority", &c.spec.MaxPriority, p)
 	}}
 }
 
@@ -316,14 +318,14 @@ func DeadLetter(queue string) QueueOption {
 		if queue == "" {
 			return invalid("empty dead-letter queue")
 		}
-		return once("DeadLetter", &c.deadLetter, queue)
+		return setOnce("DeadLetter", &c.deadLetter, queue)
 	}}
 }
 
 // NoDeadLetter lets messages that are given up go: they are logged, and given
 // to [OnDrop].
 func NoDeadLetter() QueueOption {
-	return QueueOption{func(c *queueConfig) error { return once("NoDeadLetter", &c.noDeadLetter, true) }}
+	return QueueOption{func(c *queueConfig) error { return setOnce("NoDeadLetter", &c.noDeadLetter, true) }}
 }
 
 // Passive uses the queue as it stands, declared by somebody else with properties of theirs; it is
@@ -335,24 +337,24 @@ func atLeast1(what string, n int, to *int) error {
 	if n < 1 {
 		return invalid("%s of %d", what, n)
 	}
-	return once(what, to, n)
+	return setOnce(what, to, n)
 }
 
 func positive(what string, d time.Duration, to *time.Duration) error {
 	if d <= 0 {
 		return invalid("%s of %v", what, d)
 	}
-	return once(what, to, d)
+	return setOnce(what, to, d)
 }
 
-// once sets what an option is about, which nothing has set before: of two that were given the
+// setOnce sets what an option is about, which nothing has set before: of two that were given the
 // last would win without a word.
-func once[T comparable](what string, to *T, v T) error {
+func setOnce[T comparable](what string, to *T, v T) error {
 	if *to != *new(T) {
-		return twice(what)
+		return givenTwice(what)
 	}
 	*to = v
 	return nil
 }
 
-func twice(what string) error { return invalid("%s is given twice", what) }
+func givenTwice(what string) error { return invalid("%s is given twice", what) }

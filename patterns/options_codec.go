@@ -18,13 +18,13 @@ type (
 // decode. What comes with no content type is decoded by c.
 //
 // Given to [New] it is for the whole bus; to [NewWorkQueue] for what is sent to that queue and
-// comes from it; to Subscribe for what comes; to [RPC.Serve] for requests and their answers; to
-// Publish or Send for that message; to [RPC.Call] for that request and its answer.
+// comes from it; to Subscribe for what comes; to [RPC.Serve] for requests and their replies; to
+// Publish or Send for that message; to [RPC.Call] for that request and its reply.
 func WithCodec(c Codec, others ...Codec) CodecOption { return CodecOption{c, others} }
 
 // Compress makes what is sent be compressed. Who receives it has to know of content encodings:
 // Motif decodes all that its program knows, see [Coding]. Given to [New] it is for the whole bus,
-// answers included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
+// replies included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
 func Compress(c Coding) CompressOption { return CompressOption(c) }
 
 func (o CodecOption) apply(c *encodingConfig) error {
@@ -32,7 +32,7 @@ func (o CodecOption) apply(c *encodingConfig) error {
 	case o.codec == nil:
 		return invalid("nil codec")
 	case c.codec != nil:
-		return twice("WithCodec")
+		return givenTwice("WithCodec")
 	}
 	c.codec, c.others = o.codec, o.others
 	return nil
@@ -53,7 +53,7 @@ func (o CodecOption) applyPublish(c *publishConfig) error {
 
 func (o CompressOption) apply(c *encodingConfig) error {
 	if c.coding != "" {
-		return twice("Compress")
+		return givenTwice("Compress")
 	}
 	if Coding(o) != Identity {
 		if _, err := compressionNamed(Coding(o)); err != nil {

@@ -26,7 +26,7 @@ func Prefetch(n int) ConsumeOption {
 // acknowledgement: if the process or its connection dies in the first moments of a
 // handler, the message may be delivered once more, marked Redelivered.
 func AckOnReceive() ConsumeOption {
-	return ConsumeOption{func(c *consumeConfig) error { return once("AckOnReceive", &c.ackOnReceive, true) }}
+	return ConsumeOption{func(c *consumeConfig) error { return setOnce("AckOnReceive", &c.ackOnReceive, true) }}
 }
 
 // DrainTimeout is how long handlers may finish once the subscription is being
@@ -38,7 +38,7 @@ func DrainTimeout(d time.Duration) ConsumeOption {
 			return invalid("DrainTimeout %v is negative", d)
 		}
 		c.drain = d
-		return once("DrainTimeout", &c.drainGiven, true)
+		return setOnce("DrainTimeout", &c.drainGiven, true)
 	}}
 }
 
@@ -109,7 +109,7 @@ func OnDrop(f func(Delivery, error)) FailureOption {
 			return invalid("OnDrop of nil")
 		}
 		if c.onDrop != nil {
-			return twice("OnDrop")
+			return givenTwice("OnDrop")
 		}
 		c.onDrop = f
 		return nil

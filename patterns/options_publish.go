@@ -30,31 +30,31 @@ func TTL(d time.Duration) PublishOption {
 func Priority(p uint8) PublishOption {
 	return publishOption(func(c *publishConfig) error {
 		c.p.Priority = p
-		return once("Priority", &c.prioritized, true)
+		return setOnce("Priority", &c.prioritized, true)
 	})
 }
 
 // Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's
 // property type, at most 255 bytes. Motif itself goes by the queue.
 func Type(name string) PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("Type", &c.p.Type, name) })
+	return publishOption(func(c *publishConfig) error { return setOnce("Type", &c.p.Type, name) })
 }
 
 // AppID says which program published the message: AMQP's property app_id, at most 255 bytes.
 func AppID(id string) PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("AppID", &c.p.AppID, id) })
+	return publishOption(func(c *publishConfig) error { return setOnce("AppID", &c.p.AppID, id) })
 }
 
 // Transient lets the broker keep the message in memory only: it may be lost
 // when the broker restarts.
 func Transient() PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("Transient", &c.p.Transient, true) })
+	return publishOption(func(c *publishConfig) error { return setOnce("Transient", &c.p.Transient, true) })
 }
 
 // Mandatory makes it an error, ErrUnroutable, if the message reaches no
 // queue. A work queue's messages always are, unless delayed.
 func Mandatory() PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("Mandatory", &c.p.Mandatory, true) })
+	return publishOption(func(c *publishConfig) error { return setOnce("Mandatory", &c.p.Mandatory, true) })
 }
 
 // MessageID sets the message's id, for receivers that recognise repeats by it.
@@ -64,7 +64,7 @@ func MessageID(id string) PublishOption {
 		if id == "" || len(id) > adapters.MaxNameBytes {
 			return invalid("message id of %d bytes", len(id))
 		}
-		return once("MessageID", &c.id, id)
+		return setOnce("MessageID", &c.id, id)
 	})
 }
 
@@ -74,5 +74,5 @@ func MessageID(id string) PublishOption {
 // send to a work queue only: an exchange would copy each try to the queues
 // that have room, and a queue without [MaxLength] never refuses.
 func HoldBack() PublishOption {
-	return publishOption(func(c *publishConfig) error { return once("HoldBack", &c.holdBack, true) })
+	return publishOption(func(c *publishConfig) error { return setOnce("HoldBack", &c.holdBack, true) })
 }

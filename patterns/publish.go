@@ -16,16 +16,16 @@ import (
 // sender publishes values to one endpoint: what all patterns but RPC have in
 // common.
 type sender struct {
-	bus    *Bus
-	to     adapters.Endpoint
-	own    *codecs         // nil: the bus's
-	source adapters.Source // of a work queue: what to declare before the first send
-	err    error           // of the pattern's options
+	bus       *Bus
+	to        adapters.Endpoint
+	ownCodecs *codecs         // nil: the bus's
+	source    adapters.Source // of a work queue: what to declare before the first send
+	err       error           // of the pattern's options
 }
 
 func (s *sender) codecs() *codecs {
-	if s.own != nil {
-		return s.own
+	if s.ownCodecs != nil {
+		return s.ownCodecs
 	}
 	return s.bus.codecs
 }
@@ -64,7 +64,7 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 		return cfg, invalid("Priority(%d) to queue %q, which has no MaxPriority: it would overtake nothing", cfg.p.Priority, clip(s.source.Name, 64))
 	}
 	if cfg.received != nil {
-		cfg.adopt()
+		cfg.applyReceived()
 	}
 	if err := cfg.p.Validate(); err != nil {
 		return cfg, err
@@ -141,7 +141,7 @@ func newID() string {
 }
 
 func (s *sender) send(ctx context.Context, key string, opts []PublishOption, values ...any) error {
-	return s.wrap(s.sendNow(ctx, key, opts, values))
+	return s.publishError(s.sendNow(ctx, key, opts, values))
 }
 
 func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, values []any) error {
@@ -177,7 +177,7 @@ func (s *sender) sendHeldBack(ctx context.Context, cfg *publishConfig, msgs []*m
 	switch {
 	case len(msgs) > 1:
 		return invalid("HoldBack with a batch")
-	case s.neverFull():
+	case s.neverRefuses():
 		return invalid("HoldBack to queue %q, which has no MaxLength, or DropOldest: it never refuses", clip(s.to.Name, 64))
 	case s.to.Kind != adapters.Queue:
 		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
@@ -196,8 +196,8 @@ func (s *sender) sendHeldBack(ctx context.Context, cfg *publishConfig, msgs []*m
 	}
 }
 
-// neverFull reports whether a work queue never refuses a message.
-func (s *sender) neverFull() bool {
+// neverRefuses reports whether a work queue never refuses a message.
+func (s *sender) neverRefuses() bool {
 	q := s.source.Queue
 	return s.source.Name != "" && !s.source.Passive && (q.MaxLength == 0 || q.Overflow == adapters.DropHead)
 }
@@ -212,7 +212,7 @@ func (s *sender) publish(ctx context.Context, cfg *publishConfig, msgs []*messag
 		err = s.republish(ctx, cfg, msgs, err)
 	}
 	if len(msgs) == 1 {
-		err = alone(err)
+		err = singleError(err)
 	}
 	return err
 }
@@ -254,11 +254,11 @@ func (s *sender) republish(ctx context.Context, cfg *publishConfig, msgs []*mess
 	return &adapters.PublishError{Failed: rest}
 }
 
-func (s *sender) wrap(err error) error {
+func (s *sender) publishError(err error) error {
 	if err == nil {
 		return nil // which costs nothing
 	}
-	return failed("publish to "+patternNames[s.to.Kind], s.to.Name, err)
+	return opError("publish to "+patternNames[s.to.Kind], s.to.Name, err)
 }
 
 var patternNames = map[adapters.Kind]string{
@@ -276,7 +276,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func boxed[T any](values []T) []any {
+func toAny[T any](values []T) []any {
 	out := make([]any, len(values))
 	for i, v := range values {
 		out[i] = v

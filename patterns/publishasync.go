@@ -51,7 +51,7 @@ func (r *Receipt) Wait(ctx context.Context) error {
 		_, err := r.outcome()
 		return err
 	case <-wait.Done():
-		return r.s.wrap(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, wait.Err()))
+		return r.s.publishError(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, wait.Err()))
 	}
 }
 
@@ -63,11 +63,11 @@ func (r *Receipt) outcome() (known bool, err error) {
 
 // sendAsync blocks only for a place among the publishes in flight.
 func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
-	r, err := s.sendLater(ctx, key, opts, value)
-	return r, s.wrap(err)
+	r, err := s.sendAsyncNow(ctx, key, opts, value)
+	return r, s.publishError(err)
 }
 
-func (s *sender) sendLater(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
+func (s *sender) sendAsyncNow(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
 	cfg, err := s.configure(ctx, key, opts)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (r *Receipt) publish(ctx context.Context, p adapters.Publication, m *messag
 	}
 	async, ok := s.bus.driver.(adapters.AsyncPublisher)
 	if !ok {
-		r.finish(alone(s.bus.driver.Publish(&r.ctx, p, m))) // in order, at least
+		r.finish(singleError(s.bus.driver.Publish(&r.ctx, p, m))) // in order, at least
 		return nil
 	}
 	err := async.PublishAsync(&r.ctx, p, m, r.finish)
@@ -130,7 +130,7 @@ func (r *Receipt) finish(err error) {
 		}
 	}
 	r.observation.endLater(err)
-	err = s.wrap(err)
+	err = s.publishError(err)
 	<-s.bus.inFlight
 	r.mu.Lock()
 	defer r.mu.Unlock()

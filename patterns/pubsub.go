@@ -23,7 +23,7 @@ func (p *PubSub[T]) Publish(ctx context.Context, v T, opts ...PublishOption) err
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (p *PubSub[T]) PublishBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return p.as(adapters.Fanout).send(ctx, "", opts, boxed(values)...)
+	return p.as(adapters.Fanout).send(ctx, "", opts, toAny(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

@@ -18,7 +18,7 @@ func (b *Bus) resend(ctx context.Context, cause PublishCause, p adapters.Publica
 	msgs := []*message.Message{m}
 	o := b.hooks.observe(ctx, cause, p, msgs)
 	err := b.resendNow(ctx, cause, p, msgs[0])
-	o.end(alone(err))
+	o.end(singleError(err))
 	return err
 }
 
@@ -40,14 +40,14 @@ func (b *Bus) publishWithin(ctx context.Context, d time.Duration, p adapters.Pub
 	return b.driver.Publish(ctx, p, m)
 }
 
-// valuesOf returns a ctx that does not end, with what the handler's middleware put into the
-// message's.
-func valuesOf(d *adapters.Delivery) context.Context {
+// detachedContext returns a ctx that does not end, with the values of the message's, as middleware
+// left it.
+func detachedContext(d *adapters.Delivery) context.Context {
 	return context.WithoutCancel(d.Message.Context())
 }
 
-// sendAgain sends the message to its queue, to be there after a time.
-func (s *Subscription) sendAgain(d *adapters.Delivery, attempt int, wait time.Duration) error {
+// resendDelayed sends the message to its queue, with an attempt count and after a delay.
+func (s *Subscription) resendDelayed(d *adapters.Delivery, attempt int, wait time.Duration) error {
 	p := adapters.Publication{
 		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties, Delay: wait,
 	}
@@ -62,7 +62,7 @@ func (s *Subscription) sendAgain(d *adapters.Delivery, attempt int, wait time.Du
 	if attempt == d.Attempt {
 		cause = CauseRequeue
 	}
-	return s.bus.resend(valuesOf(d), cause, p, m)
+	return s.bus.resend(detachedContext(d), cause, p, m)
 }
 
 // resendToQueue sends d to its queue as it is, after a time. A queue that is full gets it when
@@ -88,12 +88,12 @@ func (s *Subscription) resendToQueue(ctx context.Context, d *adapters.Delivery, 
 // now would fail at once again.
 func (w *worker) sendFailed(d *adapters.Delivery, err error) {
 	w.warn(d, "a failed message could not be sent on, back to the queue", err)
-	_ = w.pause(failedPause) // cut short by a shutdown, which is as good a time
+	_ = w.pause(resendPause) // cut short by a shutdown, which is as good a time
 	w.requeue(d, err)
 }
 
-// passes reports whether a message could not be sent on for a reason that may be gone soon.
-func passes(err error) bool {
+// isTransient reports whether err, of sending a message on, may be gone soon.
+func isTransient(err error) bool {
 	for _, passing := range []error{
 		adapters.ErrUnavailable, adapters.ErrUnconfirmed, adapters.ErrUnroutable, adapters.ErrClosed,
 		context.DeadlineExceeded, context.Canceled,
@@ -105,12 +105,12 @@ func passes(err error) bool {
 	return false
 }
 
-// ownFault reports whether a message could not be sent on for what it is itself: to try that again
-// would not help, whoever tries.
-func ownFault(err error) bool {
+// isMessageFault reports whether err, of sending a message on, is for what the message itself is:
+// trying again would not help, whoever tries.
+func isMessageFault(err error) bool {
 	return errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
 }
 
-// unsendable reports whether trying to send on a message again would not help before somebody has
-// changed something: the message, or the rights of its receiver.
-func unsendable(err error) bool { return ownFault(err) || errors.Is(err, adapters.ErrAccess) }
+// isUnsendable reports whether trying again would not help before somebody has changed something:
+// the message, or the rights of its receiver.
+func isUnsendable(err error) bool { return isMessageFault(err) || errors.Is(err, adapters.ErrAccess) }

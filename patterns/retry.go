@@ -31,7 +31,7 @@ func Retry(p RetryPolicy) FailureOption {
 		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
 			return invalid("retry policy %+v", p)
 		}
-		return once("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
+		return setOnce("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
 	}}
 }
 
@@ -51,8 +51,8 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 	return p
 }
 
-// wait is how long to wait after the attempt-th try failed.
-func (p RetryPolicy) wait(attempt int) time.Duration {
+// backoff returns how long to wait after an attempt failed, counted from 1.
+func (p RetryPolicy) backoff(attempt int) time.Duration {
 	d := p.Max
 	if shift := max(attempt-1, 0); p.Min <= p.Max>>shift {
 		d = p.Min << shift
@@ -61,12 +61,12 @@ func (p RetryPolicy) wait(attempt int) time.Duration {
 }
 
 const (
-	// failedPause comes before a message goes back to its queue that could not be sent on.
-	failedPause = time.Second
+	// resendPause comes before a message goes back to its queue that could not be sent on.
+	resendPause = time.Second
 
-	// longestHold is how long a worker holds a message at a time for a wait that is the broker's
+	// maxHold is how long a worker holds a message at a time for a wait that is the broker's
 	// otherwise: a broker takes back what is held for too long.
-	longestHold = time.Minute
+	maxHold = time.Minute
 )
 
 // pause waits for d, unless the subscription is being stopped or the session
@@ -84,8 +84,8 @@ func (w *worker) pause(d time.Duration) error {
 	}
 }
 
-func (s *Subscription) retryWait(attempt int, err error) time.Duration {
-	wait := s.cfg.retry.wait(attempt)
+func (s *Subscription) retryDelay(attempt int, err error) time.Duration {
+	wait := s.cfg.retry.backoff(attempt)
 	if after, ok := errors.AsType[*retryError](err); ok {
 		wait = after.after
 	}
@@ -99,31 +99,31 @@ func (s *Subscription) retryWait(attempt int, err error) time.Duration {
 // queue; where trying to send it again would not help the worker itself waits for the next try.
 func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
-	wait := s.retryWait(d.Attempt, err)
-	sendErr := s.sendAgain(d, d.Attempt+1, wait)
+	wait := s.retryDelay(d.Attempt, err)
+	sendErr := s.resendDelayed(d, d.Attempt+1, wait)
 	switch {
 	case sendErr == nil:
 		s.bus.counters.retried.Add(1)
-		s.survivors.forget(d.Message.UUID)
+		s.knownReturns.forget(d.Message.UUID)
 		w.warn(d, "trying again", err, "in", wait)
 		w.finishIn(d, adapters.Ack, ResultRetried, err, wait)
 		return false
-	case ownFault(sendErr) && s.deadLetter != "":
+	case isMessageFault(sendErr) && s.deadLetter != "":
 		w.giveUp(d, err)
 		return false
-	case passes(sendErr), errors.Is(err, errGoexit): // the latter leaves no goroutine to try again in
+	case isTransient(sendErr), errors.Is(err, errGoexit): // the latter leaves no goroutine to try again in
 		w.sendFailed(d, sendErr)
 		return false
-	case wait > longestHold:
-		w.warn(d, "its next try could not be sent to the queue: back there after a while", sendErr, "in", longestHold)
-		return w.requeueAfter(d, sendErr, longestHold)
+	case wait > maxHold:
+		w.warn(d, "its next try could not be sent to the queue: back there after a while", sendErr, "in", maxHold)
+		return w.requeueAfter(d, sendErr, maxHold)
 	}
-	return w.retryHere(d, err, wait, "because", sendErr.Error())
+	return w.retryInProcess(d, err, wait, "because", sendErr.Error())
 }
 
-// early returns how long a message has still to wait that came before its time, for the broker
-// could not delay it for so long.
-func early(d *adapters.Delivery) time.Duration {
+// remainingDelay returns how long a message has still to wait that the broker could not delay for
+// as long as its retry asked.
+func remainingDelay(d *adapters.Delivery) time.Duration {
 	if d.Attempt <= 1 {
 		return 0
 	}
@@ -139,29 +139,30 @@ func early(d *adapters.Delivery) time.Duration {
 	return max(time.Until(until), 0)
 }
 
-// errEarly is why a message waits again.
-var errEarly = errors.New("the broker cut a delay short: is there a policy for its queues?")
+// errDelayCutShort is why a message is requeued with the rest of its delay.
+var errDelayCutShort = errors.New("the broker cut a delay short: is there a policy for its queues?")
 
-// earlyPause is for a broker that cuts each wait very short.
-const earlyPause = 10 * time.Millisecond
+// cutShortPause keeps the message from spinning where the broker cuts each delay very short.
+const cutShortPause = 10 * time.Millisecond
 
-// waitOn has a message wait on that came before its time.
-func (w *worker) waitOn(d *adapters.Delivery, wait time.Duration) {
-	var early error
+// continueDelay sends a message that came too early back to wait for the rest of its delay.
+func (w *worker) continueDelay(d *adapters.Delivery, wait time.Duration) {
+	var why error
 	if d.Early > 0 {
-		early = errEarly
-		w.warn(d, "it came before its time and waits again", errEarly, "for", wait)
-		_ = w.pause(earlyPause)
+		why = errDelayCutShort
+		w.warn(d, "it came before its time and waits again", errDelayCutShort, "for", wait)
+		_ = w.pause(cutShortPause)
 	}
-	if err := w.s.sendAgain(d, d.Attempt, wait); err != nil {
+	if err := w.s.resendDelayed(d, d.Attempt, wait); err != nil {
 		w.sendFailed(d, err)
 		return
 	}
-	w.finish(d, adapters.Ack, ResultRequeued, early)
+	w.finish(d, adapters.Ack, ResultRequeued, why)
 }
 
-// retryHere has the worker itself wait for the next try, and reports whether there is to be one.
-func (w *worker) retryHere(d *adapters.Delivery, err error, wait time.Duration, more ...any) (again bool) {
+// retryInProcess has the worker itself wait for the next attempt, and reports whether there is to
+// be one.
+func (w *worker) retryInProcess(d *adapters.Delivery, err error, wait time.Duration, more ...any) (again bool) {
 	w.s.bus.counters.retried.Add(1)
 	w.warn(d, "trying again in process", err, append([]any{"in", wait}, more...)...)
 	stopped, mine := w.hold(d, wait)
@@ -177,9 +178,9 @@ func (w *worker) retryHere(d *adapters.Delivery, err error, wait time.Duration, 
 // hold keeps the message in hand for a time. It returns why that was cut short, and whether the
 // message is still the worker's to settle.
 func (w *worker) hold(d *adapters.Delivery, wait time.Duration) (stopped error, mine bool) {
-	w.take(d)
+	w.track(d)
 	stopped = w.pause(wait)
-	return stopped, w.leave()
+	return stopped, w.untrack()
 }
 
 // requeueAfter holds the message for a time and then gives it back.

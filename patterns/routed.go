@@ -23,7 +23,7 @@ func (r *Routed[T]) Publish(ctx context.Context, key string, v T, opts ...Publis
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (r *Routed[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return r.as(adapters.Direct).send(ctx, key, opts, boxed(values)...)
+	return r.as(adapters.Direct).send(ctx, key, opts, toAny(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

@@ -15,7 +15,7 @@ import (
 // RPC calls a function that is served elsewhere, over the broker: each call is
 // answered by one of its servers.
 //
-// At most one answer reaches the caller, and it says what the function
+// At most one reply reaches the caller, and it says what the function
 // returned. The function may run more than once, if a server dies in the middle of it, or
 // while nobody waits any more, if the caller's ctx ended too late to tell.
 type RPC[Req, Resp any] struct {
@@ -35,7 +35,7 @@ const (
 	CodePanic      = "panic"             // the handler panicked
 	CodeRejected   = "rejected"          // the handler returned Reject
 	CodeBadRequest = "bad-request"       // the server could not decode the request
-	CodeTooLarge   = "too-large"         // the answer is too large to be sent
+	CodeTooLarge   = "too-large"         // the reply is too large to be sent
 	CodeDeadline   = "deadline-exceeded" // matches context.DeadlineExceeded
 	CodeCanceled   = "canceled"          // matches context.Canceled
 )
@@ -65,7 +65,7 @@ type errorCode struct {
 
 var builtinCodes = []errorCode{{CodeDeadline, context.DeadlineExceeded}, {CodeCanceled, context.Canceled}, {CodeTooLarge, adapters.ErrTooLarge}}
 
-// WithErrorCode gives err a code under which it travels in RPC answers: at
+// WithErrorCode gives err a code under which it travels in RPC replies: at
 // the server every error that wraps err is answered with code and the text of err, and at the
 // caller the RemoteError with that code wraps err. Both sides need it.
 func WithErrorCode(code string, err error) BusOption {
@@ -111,7 +111,7 @@ const (
 // text of the error that has it: what a handler returns may quote what is not for whoever may call,
 // and is in the log.
 func ExposeErrors() ServeOption {
-	return serveOption(func(c *consumeConfig) error { return once("ExposeErrors", &c.exposeErrors, true) })
+	return serveOption(func(c *consumeConfig) error { return setOnce("ExposeErrors", &c.exposeErrors, true) })
 }
 
 // defaultServers is how many calls a server runs at a time without [Workers].
@@ -154,7 +154,7 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 // callers give up on, handlers are not told that they did.
 func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
 	sub, err := r.serve(ctx, handler, opts)
-	return sub, failed("serve RPC", r.server.Name, err)
+	return sub, opError("serve RPC", r.server.Name, err)
 }
 
 func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts []ServeOption) (*Subscription, error) {
@@ -190,9 +190,9 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 		return nil, err
 	}
 	calls.function, calls.expose, calls.workers = r.server.Name, cfg.exposeErrors, int64(cfg.workers)
-	sub, err := r.bus.start(context.WithValue(ctx, callServerKey{}, calls), plan{
-		source: source, cfg: cfg, handler: r.answer(codecs, handler), process: calls,
-		failed: func(err error) error { return failed("serve RPC", r.server.Name, err) },
+	sub, err := r.bus.start(context.WithValue(ctx, callServerKey{}, calls), subscriptionSpec{
+		source: source, cfg: cfg, handler: r.handlerFunc(codecs, handler), processor: calls,
+		opError: func(err error) error { return opError("serve RPC", r.server.Name, err) },
 	})
 	if err != nil {
 		calls.end()
@@ -201,9 +201,9 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 	return sub, nil
 }
 
-// answer makes the innermost watermill handler of the user's function; the
-// message it returns is the answer.
-func (r *RPC[Req, Resp]) answer(c *codecs, handler func(context.Context, Req) (Resp, error)) message.HandlerFunc {
+// handlerFunc makes the innermost watermill handler of the user's function; the
+// message it returns is the reply.
+func (r *RPC[Req, Resp]) handlerFunc(c *codecs, handler func(context.Context, Req) (Resp, error)) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var req Req
 		contentType, contentEncoding := contentOf(m)
@@ -226,15 +226,15 @@ type badRequestError struct{ error }
 
 func (e *badRequestError) Unwrap() error { return e.error }
 
-// Call sends req to a server and waits for its answer, until ctx ends; a
+// Call sends req to a server and waits for its reply, until ctx ends; a
 // ctx without a deadline has 30 s. The server's handler is given the time that
 // is left, and is told when ctx ends before. Errors: ErrNoServer, a
 // *RemoteError for what the function returned, ctx's own, those of a publish,
-// and ErrSessionLost if the answer has no way back any more: as with the last
+// and ErrSessionLost if the reply has no way back any more: as with the last
 // two, the function may have run.
 func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
 	var resp Resp
-	return resp, failed("call RPC", r.server.Name, r.call(ctx, req, &resp, opts))
+	return resp, opError("call RPC", r.server.Name, r.call(ctx, req, &resp, opts))
 }
 
 func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOption) error {
@@ -254,7 +254,7 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOpt
 		return err
 	}
 	cfg.p.To, cfg.p.ContentType, cfg.p.ContentEncoding = r.server.Endpoint, codecs.contentType, string(codecs.coding)
-	defer r.within(ctx)()
+	defer r.countNested(ctx)()
 	m := r.bus.message("", payload, cfg.headers)
 	var o *observation
 	if r.bus.hooks != nil {
@@ -262,24 +262,24 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOpt
 		o = r.bus.hooks.observe(ctx, CauseCall, cfg.p, msgs)
 		m = msgs[0]
 	}
-	answer, err := r.bus.roundTrip(ctx, cfg.p, m, r.cancel)
+	reply, err := r.bus.roundTrip(ctx, cfg.p, m, r.cancel)
 	if err == nil {
-		err = r.bus.readAnswer(codecs, answer, resp)
+		err = r.bus.decodeReply(codecs, reply, resp)
 	}
 	o.end(err)
 	return err
 }
 
-// within notes that a handler of the same function makes a call and waits for it, and returns what
-// ends that.
-func (r *RPC[Req, Resp]) within(ctx context.Context) (done func()) {
+// countNested counts a call that a handler of the same function makes, if it is one, until done is
+// called.
+func (r *RPC[Req, Resp]) countNested(ctx context.Context) (done func()) {
 	c, ok := ctx.Value(callServerKey{}).(*callServer)
 	if !ok || c.bus != r.bus || c.function != r.server.Name {
 		return func() {}
 	}
-	if c.within.Add(1) == c.workers {
-		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here can answer: it needs more Workers",
+	if c.nested.Add(1) == c.workers {
+		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here ca reply: it needs more Workers",
 			"function", r.server.Name, "workers", c.workers)
 	}
-	return func() { c.within.Add(-1) }
+	return func() { c.nested.Add(-1) }
 }

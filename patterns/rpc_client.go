@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	defaultCallTimeout = 30 * time.Second
-	cancelTimeout      = time.Second // for telling the servers that a caller gave up
-	replyPrefetch      = 256
-	addressCheck       = time.Second // how often a call looks whether its answer still has a way back
+	defaultCallTimeout   = 30 * time.Second
+	cancelTimeout        = time.Second // for telling the servers that a caller gave up
+	replyPrefetch        = 256
+	addressCheckInterval = time.Second // how often a call looks whether its reply address is still the one it gave
 )
 
 // replies is the client side of RPC: one reply address for all calls of a
-// bus, and who waits for which answer.
+// bus, and who waits for which reply.
 type replies struct {
-	bus   *Bus
-	slots chan struct{} // a place for each call
-	gone  chan struct{} // a place for each call that is being cancelled
+	bus         *Bus
+	callSlots   chan struct{} // one for each call
+	cancelSlots chan struct{} // one for each call that is being cancelled
 
 	mu      sync.Mutex
-	way     *way // nil while there is none
+	address *replyAddress // nil while there is none
 	pending map[string]chan adapters.Delivery
 	closed  bool
 	opening chan struct{} // held while the address is being made
@@ -38,33 +38,33 @@ type replies struct {
 	reader  sync.WaitGroup
 }
 
-// way is how answers come back.
-type way struct {
-	lost    chan struct{} // closed when none come any more
-	address string
-	sub     adapters.Subscription // whose address may change; nil where a driver hands answers over
+// replyAddress is where replies come back to.
+type replyAddress struct {
+	lost chan struct{} // closed when none come any more
+	name string
+	sub  adapters.Subscription // whose address may change; nil where a driver hands replies over
 }
 
 func (r *replies) init(b *Bus, maxCalls int) {
 	r.bus = b
-	r.slots = make(chan struct{}, maxCalls)
-	r.gone = make(chan struct{}, maxCalls)
+	r.callSlots = make(chan struct{}, maxCalls)
+	r.cancelSlots = make(chan struct{}, maxCalls)
 	r.opening = make(chan struct{}, 1)
 	r.pending = map[string]chan adapters.Delivery{}
 	r.stopped, r.stop = context.WithCancel(context.Background())
 }
 
-// current returns the way back that there is now, or nil.
-func (r *replies) current() *way {
+// current returns the address that there is now, or nil.
+func (r *replies) current() *replyAddress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.way
+	return r.address
 }
 
-// open returns the way back, making it at the first call.
-func (r *replies) open(ctx context.Context) (*way, error) {
-	if w := r.current(); w != nil {
-		return w, nil
+// open returns the reply address, making it at the first call.
+func (r *replies) open(ctx context.Context) (*replyAddress, error) {
+	if addr := r.current(); addr != nil {
+		return addr, nil
 	}
 	select {
 	case r.opening <- struct{}{}:
@@ -72,12 +72,12 @@ func (r *replies) open(ctx context.Context) (*way, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if w := r.current(); w != nil {
-		return w, nil
+	if addr := r.current(); addr != nil {
+		return addr, nil
 	}
-	w, err := r.direct(ctx)
+	addr, err := r.openDirect(ctx)
 	if errors.Is(err, adapters.ErrUnsupported) {
-		w, err = r.subscribe(ctx)
+		addr, err = r.openQueue(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -85,102 +85,101 @@ func (r *replies) open(ctx context.Context) (*way, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, adapters.ErrClosed // w goes with the driver
+		return nil, adapters.ErrClosed // addr goes with the driver
 	}
 	select {
-	case <-w.lost:
-		return nil, errNoWayBack
+	case <-addr.lost:
+		return nil, errAddressLost
 	default:
 	}
-	r.way = w
-	if w.sub != nil {
-		r.reader.Go(func() { r.read(w) })
+	r.address = addr
+	if addr.sub != nil {
+		r.reader.Go(func() { r.read(addr) })
 	}
-	return w, nil
+	return addr, nil
 }
 
-// errNoWayBack: if something was asked, it may have been done.
-var errNoWayBack = fmt.Errorf("the answer has no way back: %w", adapters.ErrSessionLost)
+// errAddressLost: the reply has no way back. The function may have run.
+var errAddressLost = fmt.Errorf("the reply has no way back: %w", adapters.ErrSessionLost)
 
-// direct has the driver hand answers over.
-func (r *replies) direct(ctx context.Context) (*way, error) {
+// openDirect has the driver hand replies over.
+func (r *replies) openDirect(ctx context.Context) (*replyAddress, error) {
 	driver, ok := r.bus.driver.(adapters.ReplyReceiver)
 	if !ok {
 		return nil, adapters.ErrUnsupported
 	}
-	w := &way{lost: make(chan struct{})}
+	addr := &replyAddress{lost: make(chan struct{})}
 	var err error
-	w.address, err = driver.ReceiveReplies(ctx, r.received, func(error) { r.lose(w) })
-	return w, err
+	addr.name, err = driver.ReceiveReplies(ctx, r.deliver, func(error) { r.loseAddress(addr) })
+	return addr, err
 }
 
-// subscribe has them come through a queue.
-func (r *replies) subscribe(ctx context.Context) (*way, error) {
+// openQueue has them come through a queue.
+func (r *replies) openQueue(ctx context.Context) (*replyAddress, error) {
 	sub, err := r.bus.driver.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: replyPrefetch})
 	if err != nil {
 		return nil, err
 	}
-	return &way{lost: make(chan struct{}), sub: sub}, nil
+	return &replyAddress{lost: make(chan struct{}), sub: sub}, nil
 }
 
-// to returns the address for the answer to a request that is sent now.
-func (w *way) to() string {
-	if w.sub != nil {
-		return w.sub.Address()
+// current returns the name of the address, for a request that is sent now.
+func (addr *replyAddress) current() string {
+	if addr.sub != nil {
+		return addr.sub.Address()
 	}
-	return w.address
+	return addr.name
 }
 
-// read hands answers to their callers until there are no more.
-func (r *replies) read(w *way) {
-	defer func() { _ = w.sub.Stop() }()
-	defer r.lose(w)
+// read hands replies to their callers until there are no more.
+func (r *replies) read(addr *replyAddress) {
+	defer func() { _ = addr.sub.Stop() }()
+	defer r.loseAddress(addr)
 	for {
-		d, err := w.sub.Receive(r.stopped)
+		d, err := addr.sub.Receive(r.stopped)
 		if err != nil {
 			return
 		}
-		r.received(d)
+		r.deliver(d)
 		if err := d.Settle(r.stopped, adapters.Ack); err != nil && r.stopped.Err() == nil {
-			r.bus.log.Debug("motif: acknowledging an answer", "error", err)
+			r.bus.log.Debug("motif: acknowledging a reply", "error", err)
 		}
 	}
 }
 
-func (r *replies) received(d adapters.Delivery) {
-	if answer := r.forget(d.CorrelationID); answer != nil {
-		answer <- d // has room: it is only ever sent one
+func (r *replies) deliver(d adapters.Delivery) {
+	if reply := r.forget(d.CorrelationID); reply != nil {
+		reply <- d // has room: it is only ever sent one
 	} else {
 		r.bus.counters.lateReplies.Add(1)
 	}
 }
 
-// lose ends the calls that wait for an answer by this way. The next call makes
-// another.
-func (r *replies) lose(w *way) {
+// loseAddress ends the calls that wait for a reply at this address. The next call makes another.
+func (r *replies) loseAddress(addr *replyAddress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.way == w {
-		r.way = nil
+	if r.address == addr {
+		r.address = nil
 	}
-	close(w.lost) // under the lock: open must not take it for a way after this
+	close(addr.lost) // under the lock: open must not hand it out after this
 }
 
 func (r *replies) expect(id string) chan adapters.Delivery {
-	answer := make(chan adapters.Delivery, 1)
+	reply := make(chan adapters.Delivery, 1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pending[id] = answer
-	return answer
+	r.pending[id] = reply
+	return reply
 }
 
-// forget ends the wait for an answer, and returns who waited.
+// forget ends the wait for a reply, and returns who waited.
 func (r *replies) forget(id string) chan adapters.Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	answer := r.pending[id]
+	reply := r.pending[id]
 	delete(r.pending, id)
-	return answer
+	return reply
 }
 
 func (r *replies) close() {
@@ -192,7 +191,7 @@ func (r *replies) close() {
 
 func (r *replies) wait() { r.reader.Wait() }
 
-// roundTrip sends a request and waits for its answer.
+// roundTrip sends a request and waits for its reply.
 func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.Message, cancel adapters.Endpoint) (adapters.Delivery, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -203,25 +202,25 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	}
 	r := &b.replies
 	select {
-	case r.slots <- struct{}{}:
+	case r.callSlots <- struct{}{}:
 	case <-ctx.Done():
 		return adapters.Delivery{}, ctx.Err()
 	case <-r.stopped.Done():
 		return adapters.Delivery{}, adapters.ErrClosed
 	}
-	defer func() { <-r.slots }()
-	w, err := r.open(ctx)
+	defer func() { <-r.callSlots }()
+	addr, err := r.open(ctx)
 	if err != nil {
 		return adapters.Delivery{}, err
 	}
-	// Whoever can guess an id can answer in the server's place.
-	p.CorrelationID, p.ReplyTo = rand.Text(), w.to()
+	// Whoever can guess an id ca reply in the server's place.
+	p.CorrelationID, p.ReplyTo = rand.Text(), addr.current()
 	p.TTL = min(time.Until(deadline), adapters.MaxTTL)
 	p.Mandatory, p.Transient = true, true
 	if p.TTL <= 0 {
 		return adapters.Delivery{}, context.DeadlineExceeded
 	}
-	answer := r.expect(p.CorrelationID)
+	reply := r.expect(p.CorrelationID)
 	defer r.forget(p.CorrelationID)
 	sent := make(chan error, 1)
 	if async, ok := b.driver.(adapters.AsyncPublisher); !ok {
@@ -233,12 +232,12 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	}); err != nil {
 		return adapters.Delivery{}, err
 	}
-	d, err := r.await(ctx, sent, answer, w, p.ReplyTo)
+	d, err := r.await(ctx, sent, reply, addr, p.ReplyTo)
 	switch {
 	case err == nil:
 		return d, nil
 	case r.forget(p.CorrelationID) == nil:
-		return <-answer, nil // it came at the same moment
+		return <-reply, nil // it came at the same moment
 	case errors.Is(err, adapters.ErrUnroutable):
 		return adapters.Delivery{}, ErrNoServer
 	}
@@ -246,20 +245,20 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	return adapters.Delivery{}, err
 }
 
-// await waits for an answer, or for the reason why none can come. The
-// request's confirm is not waited for: the answer is often there before. A
+// await waits for a reply, or for the reason why none can come. The
+// request's confirm is not waited for: the reply is often there before. A
 // subscription does not tell of a lost session before there is a message, but
 // its address is another then.
-func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan adapters.Delivery, w *way, address string) (adapters.Delivery, error) {
+func (r *replies) await(ctx context.Context, sent <-chan error, reply <-chan adapters.Delivery, addr *replyAddress, address string) (adapters.Delivery, error) {
 	var check <-chan time.Time
-	if w.sub != nil {
-		ticker := time.NewTicker(addressCheck)
+	if addr.sub != nil {
+		ticker := time.NewTicker(addressCheckInterval)
 		defer ticker.Stop()
 		check = ticker.C
 	}
 	for {
 		select {
-		case d := <-answer:
+		case d := <-reply:
 			return d, nil
 		case err := <-sent:
 			if err != nil {
@@ -270,43 +269,43 @@ func (r *replies) await(ctx context.Context, sent <-chan error, answer <-chan ad
 			return adapters.Delivery{}, ctx.Err()
 		case <-r.stopped.Done():
 			return adapters.Delivery{}, adapters.ErrClosed
-		case <-w.lost:
-			return adapters.Delivery{}, r.noWayBack()
+		case <-addr.lost:
+			return adapters.Delivery{}, r.addressLost()
 		case <-check:
-			if w.to() != address {
-				return adapters.Delivery{}, r.noWayBack()
+			if addr.current() != address {
+				return adapters.Delivery{}, r.addressLost()
 			}
 		}
 	}
 }
 
-// noWayBack is errNoWayBack, or ErrClosed if the bus was closed, which takes the way away.
-func (r *replies) noWayBack() error {
+// addressLost is errAddressLost, or ErrClosed if the bus was closed, which takes the address away.
+func (r *replies) addressLost() error {
 	if r.stopped.Err() != nil {
 		return adapters.ErrClosed
 	}
-	return errNoWayBack
+	return errAddressLost
 }
 
-// cancelCall tells every server that nobody waits for the answer any more. It
+// cancelCall tells every server that nobody waits for the reply any more. It
 // does not keep the caller waiting, and gives up where too many are under way.
 func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
 	select {
-	case b.replies.gone <- struct{}{}:
+	case b.replies.cancelSlots <- struct{}{}:
 	default:
 		return
 	}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
-		<-b.replies.gone
+		<-b.replies.cancelSlots
 		return
 	}
 	b.background.Add(1) // under mu: Close waits for those before it only
 	b.mu.Unlock()
 	go func() {
 		defer b.background.Done()
-		defer func() { <-b.replies.gone }()
+		defer func() { <-b.replies.cancelSlots }()
 		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
 		defer cancel()
 		p := adapters.Publication{To: to, Properties: adapters.Properties{CorrelationID: id, Transient: true}}
@@ -316,8 +315,8 @@ func (b *Bus) cancelCall(to adapters.Endpoint, id string) {
 	}()
 }
 
-// readAnswer decodes an answer into resp, or returns the error that it is.
-func (b *Bus) readAnswer(c *codecs, d adapters.Delivery, resp any) error {
+// decodeReply decodes a reply into resp, or returns the error that it is.
+func (b *Bus) decodeReply(c *codecs, d adapters.Delivery, resp any) error {
 	code, failed := d.Message.Metadata[HeaderErrorCode]
 	if !failed {
 		return c.unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, resp)

@@ -18,7 +18,7 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// directDriver hands answers over, as one does whose broker has a way for that.
+// directDriver hands replies over, as one does whose broker has a way for that.
 type directDriver struct {
 	*memory.Client
 	open func() error // fails, or loses the address before it is told, or is nil
@@ -200,7 +200,7 @@ func (d *heldDriver) answer(err error) int {
 	return len(held)
 }
 
-// A request is in hand until its answer is confirmed, or will not be; no worker
+// A request is in hand until its reply is confirmed, or will not be; no worker
 // waits for that, but the end of the subscription does.
 func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -234,7 +234,7 @@ func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
 		go func() { stopped <- sub.Stop(t.Context()) }()
 		synctest.Wait()
 		if len(stopped) > 0 {
-			t.Error("stopped with an answer on its way")
+			t.Error("stopped with a reply on its way")
 		}
 		start := time.Now()
 		must(t, <-stopped) // it is given up
@@ -249,7 +249,7 @@ func TestAnswersAreConfirmedBeforeRequestsAreAcknowledged(t *testing.T) {
 	})
 }
 
-// held has a server of one worker, whose answers' confirms are held back, and a
+// held has a server of one worker, whose replys' confirms are held back, and a
 // caller.
 func held(t *testing.T, f func(*testing.T, *heldDriver, *memory.Broker, *patterns.Bus, *patterns.Subscription, *patterns.RPC[int, int])) {
 	t.Helper()

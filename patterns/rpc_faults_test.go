@@ -237,7 +237,7 @@ func (d narrowDriver) PublishAsync(ctx context.Context, p adapters.Publication, 
 	return d.Client.PublishAsync(ctx, p, m, done)
 }
 
-// Only the broker knew that the answer is too large. The caller need not wait for its deadline.
+// Only the broker knew that the reply is too large. The caller need not wait for its deadline.
 func TestCallerIsToldThatTheBrokerFindsItsAnswerTooLarge(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		server := patterns.New(narrowDriver{broker.Connect()})

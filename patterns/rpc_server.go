@@ -21,7 +21,7 @@ type callServer struct {
 	function string
 	expose   bool // callers are told what an error says
 	workers  int64
-	within   atomic.Int64          // handlers that wait for a call of their own function
+	nested   atomic.Int64          // handlers that wait for a call of their own function
 	cancels  adapters.Subscription // nil if there is no telling
 	halt     context.CancelFunc
 	done     chan struct{}
@@ -100,7 +100,7 @@ func (c *callServer) cancel(id string) {
 	c.cancelled[id] = struct{}{}
 }
 
-// begin returns the ctx of a call, or false if nobody waits for its answer.
+// begin returns the ctx of a call, or false if nobody waits for its reply.
 func (c *callServer) begin(parent context.Context, d *adapters.Delivery) (context.Context, func(), bool) {
 	ctx, cancel := context.WithCancelCause(parent)
 	release := func() { cancel(nil) }
@@ -143,19 +143,19 @@ func (c *callServer) handle(w *worker, d adapters.Delivery) {
 			return
 		}
 	}
-	w.take(&d)
+	w.track(&d)
 	var produced []*message.Message
 	err := errGoexit
 	defer func() {
 		callerGone := errors.Is(context.Cause(ctx), errCallerGone)
 		release()
-		if !w.leave() {
+		if !w.untrack() {
 			return
 		}
 		switch {
 		case w.sessionLost():
-			w.settled(&d, ResultStale, w.s.stale(&d, adapters.ErrStaleDelivery), 0)
-		case err != nil && w.s.stopping(err) && !w.s.cfg.ackOnReceive:
+			w.settled(&d, ResultStale, w.s.noteStale(&d, adapters.ErrStaleDelivery), 0)
+		case err != nil && w.s.isShutdown(err) && !w.s.cfg.ackOnReceive:
 			w.requeue(&d, err) // another server runs it
 		case callerGone, d.ReplyTo == "": // nobody to answer to
 			w.finish(&d, adapters.Ack, ResultAcknowledged, err)
@@ -169,11 +169,11 @@ func (c *callServer) handle(w *worker, d adapters.Delivery) {
 // reply answers a request.
 func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.Message, err error) {
 	if err == nil && (len(produced) != 1 || produced[0] == nil) {
-		err = errors.New("the handler chain returned no answer, or several")
+		err = errors.New("the handler chain returned no reply, or several")
 	}
 	var m *message.Message
 	if err != nil {
-		m = c.failure(err)
+		m = c.errorReply(err)
 		w.warn(d, "call failed", err)
 	} else {
 		m = produced[0]
@@ -188,162 +188,162 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	}
 	ctx, cancel := context.WithTimeout(w.s.settling, resendTimeout)
 	defer cancel()
-	a := &answering{s: w.s, request: *d, publication: p, answer: m}
+	r := &pendingReply{s: w.s, request: *d, publication: p, reply: m}
 	if c.bus.hooks != nil || len(w.s.onSettle) > 0 {
-		a.watched = &watchedCall{err: err, times: w.times}
-		a.observe()
+		r.observed = &observedCall{err: err, times: w.times}
+		r.observe()
 	}
-	a.timer = time.AfterFunc(resendTimeout, func() { a.finish(context.DeadlineExceeded) })
+	r.timer = time.AfterFunc(resendTimeout, func() { r.finish(context.DeadlineExceeded) })
 	w.s.live.Add(1)
 	if async, ok := c.bus.driver.(adapters.AsyncPublisher); !ok {
-		a.done(alone(c.bus.driver.Publish(ctx, p, a.answer)))
-	} else if err := async.PublishAsync(ctx, p, a.answer, a.done); err != nil {
-		a.done(err)
+		r.confirmed(singleError(c.bus.driver.Publish(ctx, p, r.reply)))
+	} else if err := async.PublishAsync(ctx, p, r.reply, r.confirmed); err != nil {
+		r.confirmed(err)
 	}
 }
 
-// answering is an answer on its way. The request is acknowledged once the broker has
-// the answer, which no worker waits for.
-type answering struct {
+// pendingReply is a reply on its way. The request is acknowledged once the broker has
+// the reply, which no worker waits for.
+type pendingReply struct {
 	s           *Subscription
 	request     adapters.Delivery
 	publication adapters.Publication
-	answer      *message.Message
-	watched     *watchedCall // nil where nobody watches
+	reply       *message.Message
+	observed    *observedCall // nil where nobody watches
 	timer       *time.Timer
-	over        atomic.Bool
+	finished    atomic.Bool
 }
 
-// watchedCall is a call that functions of [OnSettle] are told of, and whose answer hooks of
+// observedCall is a call that functions of [OnSettle] are told of, and whose reply hooks of
 // [OnPublish] are.
-type watchedCall struct {
+type observedCall struct {
 	err         error // of the handler
 	times       times
-	observation *observation // of the answer
+	observation *observation // of the reply
 }
 
-// observe tells the hooks of the answer.
-func (a *answering) observe() {
-	if hooks := a.s.bus.hooks; hooks != nil && a.watched != nil {
-		msgs := []*message.Message{a.answer}
-		a.watched.observation = hooks.observe(valuesOf(&a.request), CauseReply, a.publication, msgs)
-		a.answer = msgs[0]
+// observe tells the hooks of the reply.
+func (r *pendingReply) observe() {
+	if hooks := r.s.bus.hooks; hooks != nil && r.observed != nil {
+		msgs := []*message.Message{r.reply}
+		r.observed.observation = hooks.observe(detachedContext(&r.request), CauseReply, r.publication, msgs)
+		r.reply = msgs[0]
 	}
 }
 
-// published tells the hooks what became of the answer.
-func (a *answering) published(err error) {
-	if a.watched != nil {
-		a.watched.observation.endLater(err)
+// endObservation tells the hooks what became of the reply.
+func (r *pendingReply) endObservation(err error) {
+	if r.observed != nil {
+		r.observed.observation.endLater(err)
 	}
 }
 
-// done is for the broker's word about the answer.
-func (a *answering) done(err error) {
-	a.timer.Stop()
-	a.finish(err)
+// confirmed is called with the outcome of publishing the reply.
+func (r *pendingReply) confirmed(err error) {
+	r.timer.Stop()
+	r.finish(err)
 }
 
 // finish acknowledges the request. It does not wait for anything: it is called by
 // the goroutine that reads, which logs nothing, either.
-func (a *answering) finish(err error) {
+func (r *pendingReply) finish(err error) {
 	switch {
-	case !a.over.CompareAndSwap(false, true):
-	case err == nil && len(a.s.onSettle) == 0 && a.settled():
-		a.published(nil)
-		a.s.oneLess()
+	case !r.finished.CompareAndSwap(false, true):
+	case err == nil && len(r.s.onSettle) == 0 && r.tryAcknowledge():
+		r.endObservation(nil)
+		r.s.countOut()
 	default:
-		go a.finishSlowly(err)
+		go r.finishInBackground(err)
 	}
 }
 
-func (a *answering) settled() bool {
-	return a.s.cfg.ackOnReceive || a.request.Settle(a.s.settling, adapters.Ack) == nil
+func (r *pendingReply) tryAcknowledge() bool {
+	return r.s.cfg.ackOnReceive || r.request.Settle(r.s.settling, adapters.Ack) == nil
 }
 
-// finishSlowly is for when something went wrong. Of an answer whose confirm was lost
+// finishInBackground does what the reader must not wait for. Of a reply whose confirm was lost
 // another copy is sent: the caller takes one. In place of one that the broker finds too large
 // the caller is told so. One that cannot be delivered is the
 // caller's loss alone: it is counted, and the request is done with.
-func (a *answering) finishSlowly(err error) {
-	if lostOnTheWay(err) {
-		err = a.sendAgain()
+func (r *pendingReply) finishInBackground(err error) {
+	if mayResend(err) {
+		err = r.resend()
 	}
 	if errors.Is(err, adapters.ErrTooLarge) {
-		a.s.log(slog.LevelWarn, &a.request, "call failed", err)
-		a.published(err)
-		a.answer = a.s.process.(*callServer).failure(err)
-		a.observe()
-		err = a.sendAgain()
+		r.s.log(slog.LevelWarn, &r.request, "call failed", err)
+		r.endObservation(err)
+		r.reply = r.s.processor.(*callServer).errorReply(err)
+		r.observe()
+		err = r.resend()
 	}
-	a.published(err)
+	r.endObservation(err)
 	if err != nil {
-		a.s.bus.counters.lostReplies.Add(1)
-		a.s.log(slog.LevelWarn, &a.request, "answer not delivered", err)
+		r.s.bus.counters.lostReplies.Add(1)
+		r.s.log(slog.LevelWarn, &r.request, "reply not delivered", err)
 	}
-	a.settle(err)
-	a.s.oneLess()
+	r.settle(err)
+	r.s.countOut()
 }
 
-// settle acknowledges the request and reports it. err is why its answer was not delivered.
-func (a *answering) settle(err error) {
-	if len(a.s.onSettle) == 0 {
-		_ = a.acknowledge()
+// settle acknowledges the request and reports it. err is why its reply was not delivered.
+func (r *pendingReply) settle(err error) {
+	if len(r.s.onSettle) == 0 {
+		_ = r.acknowledge()
 		return
 	}
 	select { // functions of OnSettle may not return: no more of them run than there may be requests in hand
-	case a.s.reports <- struct{}{}:
-		defer func() { <-a.s.reports }()
-	case <-a.s.handling.Done():
+	case r.s.reports <- struct{}{}:
+		defer func() { <-r.s.reports }()
+	case <-r.s.handling.Done():
 	}
-	result, why := ResultAcknowledged, a.watched.err
+	result, why := ResultAcknowledged, r.observed.err
 	if err != nil {
 		result, why = ResultDropped, errors.Join(why, err)
 	}
-	if stale := a.acknowledge(); stale != nil {
+	if stale := r.acknowledge(); stale != nil {
 		result, why = ResultStale, stale
 	}
-	a.s.report(a.request.Message.Context(), a.s.settlement(&a.request, a.watched.times, result, why, 0))
+	r.s.report(r.request.Message.Context(), r.s.settlement(&r.request, r.observed.times, result, why, 0))
 }
 
-func (a *answering) acknowledge() error {
-	if a.s.cfg.ackOnReceive {
+func (r *pendingReply) acknowledge() error {
+	if r.s.cfg.ackOnReceive {
 		return nil
 	}
-	return a.s.settle(a.s.handling, &a.request, adapters.Ack)
+	return r.s.settle(r.s.handling, &r.request, adapters.Ack)
 }
 
-// lostOnTheWay reports whether an answer may be delivered if it is sent again.
-func lostOnTheWay(err error) bool {
+// mayResend reports whether a reply that failed with err may be delivered if it is sent again.
+func mayResend(err error) bool {
 	return errors.Is(err, adapters.ErrUnconfirmed) || errors.Is(err, adapters.ErrUnavailable)
 }
 
-// sendAgain sends the answer once more, and if its confirm is lost, too, a last time while
+// resend sends the reply once more, and if its confirm is lost, too, a last time while
 // no other is sent so: it may be one that the broker ends the session for, and take others with it.
 // One that was not sent at all, for the sake of another, is tried until its time is up.
-func (a *answering) sendAgain() error {
-	ctx, cancel := context.WithTimeout(a.s.settling, resendTimeout)
+func (r *pendingReply) resend() error {
+	ctx, cancel := context.WithTimeout(r.s.settling, resendTimeout)
 	defer cancel()
-	send := func() error { return alone(a.s.bus.driver.Publish(ctx, a.publication, a.answer)) }
+	send := func() error { return singleError(r.s.bus.driver.Publish(ctx, r.publication, r.reply)) }
 	err := send()
-	if !lostOnTheWay(err) {
+	if !mayResend(err) {
 		return err
 	}
 	select {
-	case a.s.bus.lastTry <- struct{}{}:
-		defer func() { <-a.s.bus.lastTry }()
+	case r.s.bus.lastResend <- struct{}{}:
+		defer func() { <-r.s.bus.lastResend }()
 	case <-ctx.Done():
 		return err
 	}
 	for {
-		if err = send(); !errors.Is(err, adapters.ErrUnavailable) || sleep(ctx, failedPause/10) != nil {
+		if err = send(); !errors.Is(err, adapters.ErrUnavailable) || sleep(ctx, resendPause/10) != nil {
 			return err
 		}
 	}
 }
 
-// failure is the answer that says why there is none.
-func (c *callServer) failure(err error) *message.Message {
+// errorReply is the reply that says why there is none.
+func (c *callServer) errorReply(err error) *message.Message {
 	code, text := c.bus.codeOf(err)
 	if c.expose {
 		text = err.Error()

@@ -91,7 +91,7 @@ func TestWhatTravelsWithACall(t *testing.T) {
 			return 0, errors.New(strings.Repeat("x", 2000))
 		}, patterns.ExposeErrors())
 		must(t, err)
-		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{}, "1") // nobody waits for its answer
+		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{}, "1") // nobody waits for its reply
 		publishRaw(t, bus, adapters.Endpoint{Name: "f"}, adapters.Properties{ReplyTo: address.Address(), CorrelationID: "x", TTL: time.Minute}, "1")
 		answer, err := address.Receive(t.Context())
 		must(t, err)
@@ -163,7 +163,7 @@ func TestCallWhoseServerHeedsNothingGoesToAnother(t *testing.T) {
 	})
 }
 
-// Calls that wait, for an answer or for a place, end with their bus, and those
+// Calls that wait, for a reply or for a place, end with their bus, and those
 // that were given up are told to the servers before.
 func TestCloseWhileCallsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

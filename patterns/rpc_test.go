@@ -98,7 +98,7 @@ func TestRemoteErrorsAreTyped(t *testing.T) {
 			t.Errorf("a request of another type: %v", err)
 		}
 		_, err = patterns.NewRPC[string, int](bus, "f").Call(t.Context(), "text")
-		wantErr(t, "an answer of another type", err, patterns.ErrCodec)
+		wantErr(t, "a reply of another type", err, patterns.ErrCodec)
 	}, patterns.WithErrorCode("negative", errNegative), patterns.MaxPayload(1000))
 }
 

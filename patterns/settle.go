@@ -31,11 +31,11 @@ func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 		return false
 	case w.sessionLost():
-		w.lost(d) // it is delivered again: neither a try nor a dead letter
+		w.settleLost(d) // it is delivered again: neither a try nor a dead letter
 		return false
 	}
 	decided := isA[*rejectError](err) || isA[*skipError](err)
-	if !decided && s.stopping(err) {
+	if !decided && s.isShutdown(err) {
 		w.requeue(d, err)
 		return false
 	}
@@ -43,7 +43,7 @@ func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 	case err == nil:
 		w.finish(d, adapters.Ack, ResultAcknowledged, nil)
 	case isA[*skipError](err):
-		w.skipped(d, err)
+		w.noteSkipped(d, err)
 		w.finish(d, adapters.Ack, ResultSkipped, err)
 	case isA[*rejectError](err):
 		w.giveUp(d, err)
@@ -56,7 +56,7 @@ func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 	case errors.Is(err, errGoexit): // there is no goroutine left to run it in
 		w.giveUp(d, err)
 	default:
-		return w.retryHere(d, err, s.retryWait(d.Attempt, err))
+		return w.retryInProcess(d, err, s.retryDelay(d.Attempt, err))
 	}
 	return false
 }
@@ -70,7 +70,7 @@ func (w *worker) decideAcknowledged(d *adapters.Delivery, err error) {
 	case err == nil:
 		w.settled(d, ResultAcknowledged, nil, 0)
 	case isA[*skipError](err):
-		w.skipped(d, err)
+		w.noteSkipped(d, err)
 		w.settled(d, ResultSkipped, err, 0)
 	default:
 		defer w.settled(d, ResultDropped, err, 0) // also if OnDrop calls runtime.Goexit
@@ -85,16 +85,16 @@ func (w *worker) sessionLost() bool {
 	return errors.Is(cause, adapters.ErrSessionLost) || errors.Is(cause, adapters.ErrClosed)
 }
 
-// stopping reports whether err is a handler's answer to the end of its ctx, by
+// isShutdown reports whether err is a handler's answer to the end of its ctx, by
 // shutdown, rather than a failure of its own. An error that came after that is
 // taken for one whatever it says, and none before, or a handler that returns
-// ErrShutdown for reasons of its own would have its message for ever again.
-func (s *Subscription) stopping(err error) bool {
+// ErrShutdown for reasons of its own would have its message again without end.
+func (s *Subscription) isShutdown(err error) bool {
 	return s.fetching.Err() != nil && errors.Is(err, ErrShutdown) || errors.Is(context.Cause(s.handling), ErrShutdown)
 }
 
-// skipped is for a message that its handler has no use for.
-func (w *worker) skipped(d *adapters.Delivery, err error) {
+// noteSkipped is for a message that its handler has no use for.
+func (w *worker) noteSkipped(d *adapters.Delivery, err error) {
 	w.s.bus.counters.skipped.Add(1)
 	w.s.log(slog.LevelInfo, d, "skipped", err)
 }
@@ -110,7 +110,7 @@ func (s *Subscription) classify(err error) (as error) {
 		}
 	}()
 	as = s.cfg.classify(err)
-	if as != nil && !sound(as) {
+	if as != nil && !isInspectable(as) {
 		return err
 	}
 	return as
@@ -119,11 +119,11 @@ func (s *Subscription) classify(err error) (as error) {
 // requeueLater gives the message back to its place, as its handler wants it, but not before a
 // pause that grows: it would come again at once.
 func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
-	wait := w.s.cfg.retry.wait(1 + w.s.survivors.of(d.Message.UUID))
+	wait := w.s.cfg.retry.backoff(1 + w.s.knownReturns.count(d.Message.UUID))
 	if asked, ok := errors.AsType[*requeueError](err); ok && asked.after >= 0 {
 		wait = asked.after
 	}
-	wait = min(wait, longestHold)
+	wait = min(wait, maxHold)
 	w.warn(d, "back to its place, as its handler wants it", err, "in", wait)
 	return w.requeueAfter(d, err, wait)
 }
@@ -131,28 +131,28 @@ func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
 // requeue gives the message back to its queue, for err.
 func (w *worker) requeue(d *adapters.Delivery, err error) {
 	w.s.bus.counters.requeued.Add(1)
-	if d.Lost >= w.s.suspect() { // requeued it would be counted, and nobody was lost
+	if d.Lost >= w.s.suspectLimit() { // requeued it would be counted, and nobody was lost
 		if w.s.fetching.Err() != nil {
 			w.s.drain() // waits until nothing is fetched any more: the copy must not come here, to be given back
 		}
-		if w.s.resendToQueue(valuesOf(d), d, 0) == nil {
-			w.s.survivors.forget(d.Message.UUID)
+		if w.s.resendToQueue(detachedContext(d), d, 0) == nil {
+			w.s.knownReturns.forget(d.Message.UUID)
 			w.finish(d, adapters.Ack, ResultRequeued, err)
 			return
 		}
 	}
-	w.s.survivors.note(d.Message.UUID)
+	w.s.knownReturns.note(d.Message.UUID)
 	w.finish(d, adapters.Requeue, ResultRequeued, err)
 }
 
-// lost is for a message that went back to its queue while it was in hand. Settling it has no
+// settleLost is for a message that went back to its queue while it was in hand. Settling it has no
 // effect, but its error says whether the message itself was the reason.
-func (w *worker) lost(d *adapters.Delivery) {
+func (w *worker) settleLost(d *adapters.Delivery) {
 	err := d.Settle(w.s.settling, adapters.Requeue)
 	if err == nil {
 		err = adapters.ErrStaleDelivery
 	}
-	w.settled(d, ResultStale, w.s.stale(d, err), 0)
+	w.settled(d, ResultStale, w.s.noteStale(d, err), 0)
 }
 
 // settle tells the broker what becomes of the message. One that cannot be settled now would stay in
@@ -172,7 +172,7 @@ func (s *Subscription) settle(handling context.Context, d *adapters.Delivery, o 
 		err = d.Settle(s.settling, o)
 	}
 	if err != nil {
-		return s.stale(d, err)
+		return s.noteStale(d, err)
 	}
 	return nil
 }
@@ -182,8 +182,8 @@ func unsettleable(err error) bool {
 	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) || errors.Is(err, adapters.ErrInvalid)
 }
 
-// stale notes that a message was not settled, for err, which it returns.
-func (s *Subscription) stale(d *adapters.Delivery, err error) error {
+// noteStale notes that a message was not settled, for err, which it returns.
+func (s *Subscription) noteStale(d *adapters.Delivery, err error) error {
 	if s.queue == "" {
 		return nil // a private queue is gone with its session: there was nothing to settle
 	}
@@ -191,7 +191,7 @@ func (s *Subscription) stale(d *adapters.Delivery, err error) error {
 	if errors.Is(err, adapters.ErrConsumerTimeout) {
 		s.bus.counters.timedOut.Add(1)
 	} else {
-		s.survivors.note(d.Message.UUID)
+		s.knownReturns.note(d.Message.UUID)
 	}
 	s.log(slog.LevelWarn, d, "not settled, it will be delivered again", err)
 	return err

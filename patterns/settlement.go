@@ -18,7 +18,7 @@ const (
 	ResultSkipped      Result = "skipped"       // acknowledged with nothing done: see Skip; a call whose caller had given up
 	ResultRetried      Result = "retried"       // failed, and is tried again: at the queue, or in process
 	ResultDeadLettered Result = "dead-lettered" // given up, to the dead-letter queue
-	ResultDropped      Result = "dropped"       // given up, with nowhere to go; a call whose answer could not be sent
+	ResultDropped      Result = "dropped"       // given up, with nowhere to go; a call whose reply could not be sent
 	ResultRequeued     Result = "requeued"      // back to its queue, no attempt counted
 	ResultStale        Result = "stale"         // settled too late, or not at all: the broker delivers it again
 )

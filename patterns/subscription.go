@@ -26,21 +26,21 @@ type Subscription struct {
 	bus           *Bus
 	driver        adapters.Subscription
 	queue         string // "" for a private one
-	deadLetter    string // "" for none; the queue's own name for one that parks its failures
+	deadLetter    string // "" for none; the queue's own name if failures stay in it
 	brokerRejects bool   // the broker itself makes dead letters of what is rejected
 	cfg           consumeConfig
 	handler       message.HandlerFunc // the middleware chain around the user's
 	wrapped       bool                // there is middleware
 	prefetch      int
-	process       process
+	processor     processor
 	origin        origin
 	onSettle      []func(context.Context, Settlement)
 	reports       chan struct{} // a place for each call that onSettle is being told of
-	failed        func(error) error
+	opError       func(error) error
 
-	alone      sync.Mutex  // held while a message is handled that is suspected of killing its worker
-	suspicious atomic.Bool // there was such a message
-	survivors  survivors
+	aloneMu      sync.Mutex  // held while a message is handled that is suspected of killing its worker
+	hasSuspects  atomic.Bool // there was such a message
+	knownReturns knownReturns
 
 	handling context.Context // of all handlers
 	abort    context.CancelCauseFunc
@@ -49,7 +49,7 @@ type Subscription struct {
 	settling context.Context // never ends
 
 	workers  []*worker
-	live     atomic.Int64 // workers not finished, and answers on their way
+	live     atomic.Int64 // workers not finished, and replies on their way
 	draining atomic.Bool
 	drained  chan struct{} // closed when nothing is fetched any more
 	expired  sync.Once     // guards expire
@@ -61,23 +61,23 @@ type Subscription struct {
 	cleanup []func() bool // timers, and the watch on ctx
 }
 
-// unheeded is how long handlers have to return once their ctx has ended.
-const unheeded = time.Second
+// abandonAfter is how long handlers have to return once their ctx has ended.
+const abandonAfter = time.Second
 
-// plan is what a pattern decides about a subscription.
-type plan struct {
+// subscriptionSpec is what a pattern decides about a subscription.
+type subscriptionSpec struct {
 	source     adapters.Source
 	cfg        consumeConfig
 	codecs     *codecs // of an exchange's subscription
 	deadLetter string
 	handler    message.HandlerFunc
-	process    process           // nil: retrying
-	failed     func(error) error // says of an error what failed
+	processor  processor         // nil: retryProcessor
+	opError    func(error) error // says of an error what failed
 }
 
 // start subscribes and sets the workers to work.
-func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
-	src, cfg := p.source, p.cfg
+func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, error) {
+	src, cfg := spec.source, spec.cfg
 	if err := cfg.check(src.Private()); err != nil {
 		return nil, err
 	}
@@ -96,23 +96,23 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 	cfg.retry = cfg.retry.withDefaults()
 	cfg.retry.InProcess = cfg.retry.InProcess || src.Private()
 	need := src.Needs()
-	if p.process == nil {
-		p.process = retrying{}
-		need |= p.retryNeeds(cfg)
+	if spec.processor == nil {
+		spec.processor = retryProcessor{}
+		need |= spec.retryNeeds(cfg)
 	}
 	if err := b.features.Require(need); err != nil {
 		return nil, err
 	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
-		bus: b, queue: src.QueueName(), deadLetter: p.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(timed(p.handler, cfg.timeout), mw), wrapped: len(mw) > 0, failed: p.failed, prefetch: src.Prefetch,
+		bus: b, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
+		handler: chain(withTimeout(spec.handler, cfg.timeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
 		done:     make(chan struct{}),
 	}
-	s.process, s.origin, s.onSettle = p.process, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
+	s.processor, s.origin, s.onSettle = spec.processor, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
 	if len(s.onSettle) > 0 {
 		s.reports = make(chan struct{}, src.Prefetch)
 	}
@@ -144,10 +144,10 @@ func (b *Bus) start(ctx context.Context, p plan) (*Subscription, error) {
 }
 
 // retryNeeds is what the adapter has to be able to do for retries.
-func (p plan) retryNeeds(cfg consumeConfig) adapters.Ability {
+func (spec subscriptionSpec) retryNeeds(cfg consumeConfig) adapters.Ability {
 	retries := cfg.retry.Attempts > 1 && !cfg.retry.InProcess
-	parks := p.deadLetter != "" && p.deadLetter == p.source.QueueName()
-	if (retries || parks) && !cfg.ackOnReceive {
+	keepsFailures := spec.deadLetter != "" && spec.deadLetter == spec.source.QueueName()
+	if (retries || keepsFailures) && !cfg.ackOnReceive {
 		return adapters.CanDelay
 	}
 	return 0
@@ -165,13 +165,13 @@ func chain(handler message.HandlerFunc, mw []message.HandlerMiddleware) message.
 func (s *Subscription) Done() <-chan struct{} { return s.done }
 
 // Wait returns when the subscription has ended: nil if it was stopped and
-// drained, [ErrAbandoned] if handlers ran on past the drain timeout (or answers were
+// drained, [ErrAbandoned] if handlers ran on past the drain timeout (or replies were
 // still to be confirmed), or why the broker ended it.
 func (s *Subscription) Wait() error {
 	<-s.done
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed(s.cause)
+	return s.opError(s.cause)
 }
 
 // Stop ends the subscription and waits as Wait does. If ctx ends while
@@ -197,8 +197,8 @@ func (s *Subscription) drain() {
 	defer close(s.drained)
 	s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
 	s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
-	if _, isGated := s.driver.(*gated); !isGated && s.suspicious.Load() { // which does so itself
-		s.giveBackSuspects(s.driver)
+	if _, isGated := s.driver.(*gated); !isGated && s.hasSuspects.Load() { // which does so itself
+		s.requeueSuspects(s.driver)
 	}
 	if err := s.driver.Stop(); err != nil {
 		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
@@ -209,16 +209,16 @@ func (s *Subscription) drain() {
 // waiting for them.
 func (s *Subscription) expire() {
 	s.expired.Do(func() {
-		s.onEnd(time.AfterFunc(unheeded, s.abandon).Stop)
+		s.onEnd(time.AfterFunc(abandonAfter, s.abandon).Stop)
 		s.abort(ErrShutdown)
 	})
 }
 
-// abandon gives back what handlers hold that do not heed their ctx, and ends
+// abandon requeues what handlers hold that ignore the end of their ctx, and ends
 // the subscription without them, and without a worker that waits for something
 // else, as a callback that does not return.
 func (s *Subscription) abandon() {
-	ctx, cancel := context.WithTimeout(s.settling, unheeded)
+	ctx, cancel := context.WithTimeout(s.settling, abandonAfter)
 	defer cancel()
 	for _, w := range s.workers {
 		w.abandon(ctx)
@@ -233,20 +233,20 @@ func (s *Subscription) workerDone(err error) {
 	if s.fetching.Err() != nil {
 		err = nil // it was asked to
 	}
-	s.note(err)
+	s.setCause(err)
 	s.drain() // the others end for the same reason
-	s.oneLess()
+	s.countOut()
 }
 
-// oneLess ends the subscription with the last one that is live. It does not
-// wait for that.
-func (s *Subscription) oneLess() {
+// countOut counts a worker or a reply out of the live ones, and with the last ends the
+// subscription, for which it does not wait.
+func (s *Subscription) countOut() {
 	if s.live.Add(-1) == 0 {
 		go s.finish(nil)
 	}
 }
 
-func (s *Subscription) note(err error) {
+func (s *Subscription) setCause(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause == nil && !s.over {
@@ -256,7 +256,7 @@ func (s *Subscription) note(err error) {
 
 // finish ends the subscription, once.
 func (s *Subscription) finish(err error) {
-	s.note(err)
+	s.setCause(err)
 	s.mu.Lock()
 	over, cleanup := s.over, s.cleanup
 	s.over, s.cleanup = true, nil
@@ -270,7 +270,7 @@ func (s *Subscription) finish(err error) {
 	s.halt()
 	s.abort(nil)
 	s.bus.remove(s)
-	s.process.end()
+	s.processor.end()
 	close(s.done)
 }
 

@@ -24,7 +24,7 @@ func (t *Topic[T]) Publish(ctx context.Context, key string, v T, opts ...Publish
 
 // PublishBatch publishes several values, as [WorkQueue.SendBatch] sends them.
 func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opts ...PublishOption) error {
-	return t.as(adapters.Topic).send(ctx, key, opts, boxed(values)...)
+	return t.as(adapters.Topic).send(ctx, key, opts, toAny(values)...)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

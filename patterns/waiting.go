@@ -9,8 +9,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// maxLook is how many messages a loop over [WorkQueue.Waiting] holds at most.
-const maxLook = 1000
+// maxHeld is how many messages a loop over [WorkQueue.Waiting] holds at most.
+const maxHeld = 1000
 
 // Waiting returns the messages that wait in the queue, for a loop that takes one after another. It
 // ends with the last one that was there when it began: what comes meanwhile, or comes back because
@@ -35,8 +35,8 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] 
 		var held []*Taken[T]
 		defer func() { q.putBack(ctx, held) }()
 		for left, first := 1, true; left > 0; left-- {
-			if len(held) == maxLook {
-				yield(nil, q.failed("look through", invalid("%d messages are held: settle some of them, or look at fewer", maxLook)))
+			if len(held) == maxHeld {
+				yield(nil, q.opError("look through", invalid("%d messages are held: settle some of them, or look at fewer", maxHeld)))
 				return
 			}
 			d, err := q.tryGetDelivery(ctx)
@@ -44,13 +44,13 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] 
 			case errors.Is(err, adapters.ErrEmpty):
 				return
 			case err != nil:
-				yield(nil, q.failed("look through", err))
+				yield(nil, q.opError("look through", err))
 				return
 			case first:
 				left, first = 1+d.Remaining, false
 			}
 			t, err := q.decoded(d)
-			more := yield(t, q.failed("look through", err))
+			more := yield(t, q.opError("look through", err))
 			if !t.settled.Load() {
 				held = append(held, t)
 			}
@@ -86,7 +86,7 @@ func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Taken[T]) {
 // the letter stays, unless the error is an ErrUnconfirmed, for then it may be in both.
 func (q *WorkQueue[T]) Redrive(ctx context.Context) (sent int, err error) {
 	if q.err == nil && (q.deadLetter == "" || q.deadLetter != q.source.Name) {
-		return 0, q.failed("redrive", invalid("it is no queue of dead letters"))
+		return 0, q.opError("redrive", invalid("it is no queue of dead letters"))
 	}
 	letters := WorkQueue[Raw]{sender: q.sender}
 	for letter, err := range letters.Waiting(ctx) {
@@ -97,7 +97,7 @@ func (q *WorkQueue[T]) Redrive(ctx context.Context) (sent int, err error) {
 			err = letter.Ack(ctx)
 		}
 		if err != nil {
-			return sent, q.failed("redrive", err)
+			return sent, q.opError("redrive", err)
 		}
 		sent++
 	}
@@ -111,12 +111,12 @@ func (q *WorkQueue[T]) redrive(ctx context.Context, d *adapters.Delivery) error 
 		to = m.Metadata["x-first-death-queue"] // the broker made a dead letter of it
 	}
 	if to == "" {
-		to = q.origin
+		to = q.deadLettersOf
 	}
 	if to == "" {
 		return fmt.Errorf("message %q: %w", clip(m.UUID, 64), invalid("it does not say in which queue it died"))
 	}
-	for _, name := range lifeHeaders {
+	for _, name := range historyHeaders {
 		delete(m.Metadata, name)
 	}
 	p := adapters.Publication{
@@ -125,7 +125,7 @@ func (q *WorkQueue[T]) redrive(ctx context.Context, d *adapters.Delivery) error 
 	}
 	p.Attempt, p.Lost = 0, 0
 	if err := q.bus.resend(ctx, CauseRedrive, p, m); err != nil {
-		return fmt.Errorf("message %q to queue %q: %w", clip(m.UUID, 64), clip(to, 64), alone(err))
+		return fmt.Errorf("message %q to queue %q: %w", clip(m.UUID, 64), clip(to, 64), singleError(err))
 	}
 	return nil
 }

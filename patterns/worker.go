@@ -24,17 +24,17 @@ type worker struct {
 	session context.Context
 	release func()
 
-	suspects bool            // the message in hand is handled alone
+	alone    bool            // the message in hand is handled alone
 	times    times           // of the message in hand
-	original message.Message // what the one in hand was; see keep
+	original message.Message // what the one in hand was; see keepOriginal
 
-	mu        sync.Mutex
-	inHand    adapters.Settler    // of the message the handler is at work on
-	held      heldMessage         // the one that was in hand last, until it is settled
-	suspected *adapters.Delivery  // it, if it is handled alone
-	received  *Delivery           // inHand as it was received, for OnSettle
-	fetched   []adapters.Delivery // ahead of their turn
-	abandoned bool                // inHand was given back over the handler's head
+	mu           sync.Mutex
+	inHand       adapters.Settler    // of the message the handler is at work on
+	last         lastMessage         // the one that was in hand last, until it is settled
+	suspect      *adapters.Delivery  // it, if it is handled alone
+	received     *Delivery           // inHand as it was received, for OnSettle
+	fetchedAhead []adapters.Delivery // ahead of their turn
+	abandoned    bool                // inHand was requeued while its handler ran on
 }
 
 func (w *worker) run() {
@@ -56,7 +56,7 @@ func (w *worker) run() {
 			w.times = times{received: time.Now()}
 		}
 		handling = true
-		w.s.process.handle(w, d)
+		w.s.processor.handle(w, d)
 		handling = false
 	}
 }
@@ -80,38 +80,38 @@ func (w *worker) unbind() {
 	}
 }
 
-// process is how a subscription handles a message and settles it.
-type process interface {
+// processor is how a subscription handles a message and settles it.
+type processor interface {
 	handle(w *worker, d adapters.Delivery)
-	end() // is called once the subscription has ended
+	end() // called once the subscription has ended
 }
 
-// retrying runs the handler, as often as the policy lets it in process, and settles the message by
-// the handler's error: all but calls.
-type retrying struct{}
+// retryProcessor runs the handler, as often as the policy has it retried in process, and settles
+// the message by the handler's error. It is for all but calls.
+type retryProcessor struct{}
 
-func (retrying) end() {}
+func (retryProcessor) end() {}
 
-func (retrying) handle(w *worker, d adapters.Delivery) {
+func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 	s := w.s
-	if s.counts(&d) {
-		now, alone := w.screen(&d)
+	if s.countsLosses(&d) {
+		now, alone := w.checkLosses(&d)
 		if !now {
 			return
 		}
-		if w.suspects = alone; alone {
-			defer s.alone.Unlock()
-			defer func() { w.suspects = false }()
-			if s.onTrial(&d) {
-				defer w.keepRoom()()
+		if w.alone = alone; alone {
+			defer s.aloneMu.Unlock()
+			defer func() { w.alone = false }()
+			if s.needsEmptyPrefetch(&d) {
+				defer w.keepPrefetchEmpty()()
 			}
 		}
 	}
-	if wait := max(early(&d), d.Early); wait > 0 && s.queue != "" && !s.cfg.ackOnReceive {
-		w.waitOn(&d, wait)
+	if wait := max(remainingDelay(&d), d.Early); wait > 0 && s.queue != "" && !s.cfg.ackOnReceive {
+		w.continueDelay(&d, wait)
 		return
 	}
-	original := w.keep(d.Message)
+	original := w.keepOriginal(d.Message)
 	if s.cfg.ackOnReceive {
 		if err := w.settle(&d, adapters.Ack); err != nil { // it comes again: handling it now too would be twice
 			w.settled(&d, ResultStale, err, 0)
@@ -127,16 +127,16 @@ func (retrying) handle(w *worker, d adapters.Delivery) {
 // try runs the handler once and settles the message. It reports whether the worker is to run it
 // once more instead, after a wait that is over.
 func (w *worker) try(d *adapters.Delivery, original *message.Message) (again bool) {
-	w.take(d)
+	w.track(d)
 	err := errGoexit
 	defer func() {
-		if w.leave() {
+		if w.untrack() {
 			original.SetContext(d.Message.Context()) // as middleware left it: what is logged may need it
 			d.Message = original
 			again = w.decide(d, err)
 		}
 		if !again && w.session.Err() != nil { // else nobody asks for it
-			w.letGo()
+			w.forgetLast()
 		}
 	}()
 	var produced []*message.Message
@@ -146,10 +146,9 @@ func (w *worker) try(d *adapters.Delivery, original *message.Message) (again boo
 	return false
 }
 
-// keep returns what the message is to be if it is sent again: middleware may
-// change the metadata and replace the payload. It is good until the next one
-// is kept.
-func (w *worker) keep(m *message.Message) *message.Message {
+// keepOriginal returns what the message is to be if it is sent again: middleware may change the
+// metadata and replace the payload. It is good until the next call.
+func (w *worker) keepOriginal(m *message.Message) *message.Message {
 	if !w.s.wrapped {
 		return m
 	}
@@ -189,9 +188,9 @@ func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*me
 	return produced, err
 }
 
-// timed has the handler's ctx end after a time. It is inside all middleware, which may
+// withTimeout has the handler's ctx end after a time. It is inside all middleware, which may
 // wait for its turn first.
-func timed(handler message.HandlerFunc, after time.Duration) message.HandlerFunc {
+func withTimeout(handler message.HandlerFunc, after time.Duration) message.HandlerFunc {
 	if after == 0 {
 		return handler
 	}
@@ -210,13 +209,13 @@ func protect(handler message.HandlerFunc, m *message.Message) (produced []*messa
 	defer func() {
 		if v := recover(); v != nil {
 			p := &PanicError{Value: v, Stack: debug.Stack()}
-			if !sound(p) {
+			if !isInspectable(p) {
 				p.Value = fmt.Sprint(v)
 			}
 			err = p
 		}
 	}()
-	if produced, err = handler(m); err != nil && !sound(err) {
+	if produced, err = handler(m); err != nil && !isInspectable(err) {
 		err = fmt.Errorf("the handler returned a %T whose methods panic", err)
 	}
 	return produced, err
@@ -227,15 +226,14 @@ type ackedError struct{ error }
 
 func (e *ackedError) Unwrap() error { return e.error }
 
-// take notes what is in hand, so that it can be given back if the handler
-// does not heed a shutdown.
-func (w *worker) take(d *adapters.Delivery) {
+// track notes what is in hand, so that it can be requeued if the handler ignores a shutdown.
+func (w *worker) track(d *adapters.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand, w.held = d.Settler, heldMessage{d.Message.UUID, d.Settler, w.session}
-	if w.suspects { // it must not be given back as others are
+	w.inHand, w.last = d.Settler, lastMessage{d.Message.UUID, d.Settler, w.session}
+	if w.alone { // it must not be given back as others are
 		copied := *d
-		w.suspected = &copied
+		w.suspect = &copied
 	}
 	if len(w.s.onSettle) > 0 {
 		copied := *d
@@ -244,38 +242,39 @@ func (w *worker) take(d *adapters.Delivery) {
 	}
 }
 
-// leave reports whether the message is still the worker's to settle.
-func (w *worker) leave() bool {
+// untrack ends that, and reports whether the message is still the worker's to settle.
+func (w *worker) untrack() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand, w.suspected, w.received = nil, nil, nil
+	w.inHand, w.suspect, w.received = nil, nil, nil
 	return !w.abandoned
 }
 
-// abandon gives back what is in hand, and reports it.
+// abandon requeues what is in hand, and reports it.
 func (w *worker) abandon(ctx context.Context) {
-	if received, result := w.giveBack(ctx); received != nil {
+	if received, result := w.requeueInHand(ctx); received != nil {
 		w.s.report(w.s.settling, Settlement{Delivery: *received, Result: result, Err: ErrAbandoned})
 	}
 }
 
-// giveBack gives back what is in hand. It returns what [OnSettle] is to be told of it, or nil.
-func (w *worker) giveBack(ctx context.Context) (*Delivery, Result) {
+// requeueInHand requeues what is in hand and what was fetched ahead. It returns what [OnSettle] is
+// to be told of it, or nil.
+func (w *worker) requeueInHand(ctx context.Context) (*Delivery, Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, d := range w.fetched {
+	for _, d := range w.fetchedAhead {
 		if err := d.Settle(ctx, adapters.Requeue); err != nil {
 			w.s.bus.counters.stale.Add(1)
 		}
 	}
-	w.fetched = nil
+	w.fetchedAhead = nil
 	if w.inHand == nil || w.s.cfg.ackOnReceive {
 		return nil, ""
 	}
 	w.abandoned = true
 	w.s.bus.counters.requeued.Add(1)
 	outcome := adapters.Requeue
-	if w.suspected != nil && w.s.resendToQueue(ctx, w.suspected, 0) == nil {
+	if w.suspect != nil && w.s.resendToQueue(ctx, w.suspect, 0) == nil {
 		outcome = adapters.Ack // see requeue
 	}
 	if err := w.inHand.Settle(ctx, outcome); err != nil {

@@ -21,8 +21,8 @@ type Handler[T any] func(ctx context.Context, v T) error
 // workers, wherever they run.
 type WorkQueue[T any] struct {
 	sender
-	deadLetter string
-	origin     string // the queue whose dead letters these are, where it is known
+	deadLetter    string
+	deadLettersOf string // the queue whose dead letters these are, where it is known
 }
 
 const deadSuffix = ".dead"
@@ -38,10 +38,10 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	var cfg queueConfig
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })
 	q := newWorkQueue[T](b, name, err)
-	q.deadLetter = cfg.build(&q.source)
+	q.deadLetter = cfg.applyTo(&q.source)
 	var codecErr error
 	if b != nil && b.codecs != nil {
-		q.own, codecErr = b.codecs.with(cfg.encoding)
+		q.ownCodecs, codecErr = b.codecs.with(cfg.encoding)
 	}
 	q.err = errors.Join(err, cfg.check(q.source), codecErr)
 	return q
@@ -71,9 +71,9 @@ func (c queueConfig) check(src adapters.Source) error {
 	return nil
 }
 
-// build puts the queue's properties into src and returns where what is given
-// up goes.
-func (c queueConfig) build(src *adapters.Source) (deadLetter string) {
+// applyTo puts the queue's properties into src, and returns the name of the queue for its dead
+// letters, or "".
+func (c queueConfig) applyTo(src *adapters.Source) (deadLetter string) {
 	name := src.QueueName()
 	src.Queue, src.Passive = c.spec, c.passive
 	switch {
@@ -84,7 +84,7 @@ func (c queueConfig) build(src *adapters.Source) (deadLetter string) {
 	case c.passive:
 		return "" // the broker's own setting rules
 	case strings.HasSuffix(name, deadSuffix):
-		return name // parks
+		return name // its failures stay in it
 	default:
 		deadLetter = name + deadSuffix
 	}
@@ -105,11 +105,11 @@ func (q *WorkQueue[T]) Declare(ctx context.Context) error {
 	if err == nil {
 		err = q.bus.driver.Declare(ctx, q.source)
 	}
-	return q.failed("declare", err)
+	return q.opError("declare", err)
 }
 
-func (q *WorkQueue[T]) failed(verb string, err error) error {
-	return failed(verb+" work queue", q.source.Name, err)
+func (q *WorkQueue[T]) opError(verb string, err error) error {
+	return opError(verb+" work queue", q.source.Name, err)
 }
 
 func (q *WorkQueue[T]) ready(ctx context.Context) error {
@@ -133,7 +133,7 @@ func (q *WorkQueue[T]) Send(ctx context.Context, v T, opts ...PublishOption) err
 // SendBatch sends several values, in order and at once. If some of them fail the error is an
 // *adapters.PublishError, which says which; the others are in the queue.
 func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return q.send(ctx, "", opts, boxed(values)...)
+	return q.send(ctx, "", opts, toAny(values)...)
 }
 
 // SendAsync is Send that does not wait for the broker: the receipt tells. It
@@ -147,7 +147,7 @@ func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption
 // [Subscription].
 func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...WorkOption) (*Subscription, error) {
 	sub, err := q.work(ctx, handler, opts)
-	return sub, q.failed("work on", err)
+	return sub, q.opError("work on", err)
 }
 
 func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []WorkOption) (*Subscription, error) {
@@ -161,9 +161,9 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
-	return q.bus.start(ctx, plan{
-		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: typed(q.codecs(), handler),
-		failed: func(err error) error { return q.failed("work on", err) },
+	return q.bus.start(ctx, subscriptionSpec{
+		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler),
+		opError: func(err error) error { return q.opError("work on", err) },
 	})
 }
 
@@ -176,12 +176,12 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))
 	}
 	dead := newWorkQueue[T](q.bus, q.deadLetter, q.err)
-	dead.deadLetter, dead.origin, dead.own = q.deadLetter, q.source.Name, q.own
+	dead.deadLetter, dead.deadLettersOf, dead.ownCodecs = q.deadLetter, q.source.Name, q.ownCodecs
 	return dead
 }
 
-// typed makes the innermost watermill handler of the user's function.
-func typed[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
+// handlerFunc makes the innermost watermill handler of the user's function.
+func handlerFunc[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var v T
 		contentType, contentEncoding := contentOf(m)

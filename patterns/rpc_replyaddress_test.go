@@ -29,20 +29,20 @@ func (d *shortLived) ReceiveReplies(_ context.Context, _ func(adapters.Delivery)
 	return "address", nil
 }
 
-// TestLostWaysDoNotStay: whenever an address is lost, no later call takes it for one.
-func TestLostWaysDoNotStay(t *testing.T) {
+// TestLostReplyAddressesAreForgotten: once a reply address is lost no later call is given it.
+func TestLostReplyAddressesAreForgotten(t *testing.T) {
 	broker := memory.New()
 	defer broker.Close()
 	b := New(&shortLived{Client: broker.Connect()})
 	defer func() { _ = b.Close(t.Context()) }()
 	for range 100_000 {
-		w, err := b.replies.open(t.Context())
+		addr, err := b.replies.open(t.Context())
 		if err != nil {
 			continue
 		}
-		<-w.lost
-		if b.replies.current() == w {
-			t.Fatal("a lost way is kept")
+		<-addr.lost
+		if b.replies.current() == addr {
+			t.Fatal("a lost reply address is kept")
 		}
 	}
 }
