@@ -2,24 +2,24 @@ package memory
 
 // backlog is the messages of a queue that are ready to be delivered.
 type backlog struct {
-	order  order   // for life, so it may be read without the lock of the queue
-	back   list    // requeued to a quorum queue, in that order: the next ones
-	levels []level // the others; only as many levels as were used
-	turn   uint8   // with two levels: how many were taken since the oldest's last turn, at most 2
-	n      int
+	order    order   // for life, so it may be read without the lock of the queue
+	requeued list    // requeued to a quorum queue, in that order: the next ones
+	levels   []level // the others; only as many levels as were used
+	turn     uint8   // with two levels: how many were taken since the oldest's last turn, at most 2
+	n        int
 }
 
 // level is the ready messages of one priority. Those that were requeued to a classic queue are kept
 // apart, because their places are before or among the others'.
 type level struct {
-	fresh list
-	back  heap[*entry]
+	fresh    list
+	requeued heap[*entry]
 }
 
 func (l *level) peek() *entry {
 	e := l.fresh.head
-	if len(l.back) > 0 && (e == nil || l.back[0].before(e)) {
-		e = l.back[0]
+	if len(l.requeued) > 0 && (e == nil || l.requeued[0].before(e)) {
+		e = l.requeued[0]
 	}
 	return e
 }
@@ -29,7 +29,7 @@ func (l *level) pop(e *entry) {
 	if l.fresh.head == e {
 		l.fresh.remove(e)
 	} else {
-		l.back.pop()
+		l.requeued.pop()
 	}
 }
 
@@ -46,14 +46,14 @@ func (b *backlog) add(e *entry) {
 	b.n++
 }
 
-// giveBack puts a requeued entry back into its place.
-func (b *backlog) giveBack(e *entry) {
-	e.returned = true
-	e.returns++
+// requeue puts an entry back into its place.
+func (b *backlog) requeue(e *entry) {
+	e.redelivered = true
+	e.returnCount++
 	if b.order == classic {
-		b.level(e.level).back.push(e)
+		b.level(e.level).requeued.push(e)
 	} else {
-		b.back.append(e)
+		b.requeued.append(e)
 	}
 	b.n++
 }
@@ -63,9 +63,9 @@ func (b *backlog) peek() *entry {
 	switch {
 	case b.n == 0:
 		return nil
-	case b.back.head != nil:
-		return b.back.head
-	case b.turn == oldestsTurn && len(b.levels) == 2:
+	case b.requeued.head != nil:
+		return b.requeued.head
+	case b.turn == lowTurn && len(b.levels) == 2:
 		low, high := b.levels[0].fresh.head, b.levels[1].fresh.head
 		if low != nil && (high == nil || low.before(high)) {
 			return low
@@ -78,16 +78,16 @@ func (b *backlog) peek() *entry {
 	}
 }
 
-// oldestsTurn is the turn at which the lower of two levels is not passed over.
-const oldestsTurn = 2
+// lowTurn is the turn at which the lower of two levels is not passed over.
+const lowTurn = 2
 
-// passed counts a new entry that was taken. RabbitMQ 4.0 counts them all, whether or
+// countTaken counts a new entry that was taken. RabbitMQ 4.0 counts them all, whether or
 // not others wait.
-func (b *backlog) passed() {
+func (b *backlog) countTaken() {
 	if b.order != twoLevels {
 		return
 	}
-	if b.turn++; b.turn > oldestsTurn {
+	if b.turn++; b.turn > lowTurn {
 		b.turn = 0
 	}
 }
@@ -95,12 +95,12 @@ func (b *backlog) passed() {
 // pop removes e, which peek or expiring returned.
 func (b *backlog) pop(e *entry) {
 	b.n--
-	if b.back.head == e {
-		b.back.remove(e)
+	if b.requeued.head == e {
+		b.requeued.remove(e)
 		return
 	}
 	b.levels[e.level].pop(e)
-	b.passed()
+	b.countTaken()
 }
 
 // expiring returns the entry that expires before all others that may, or nil: only the next one
@@ -112,29 +112,29 @@ func (b *backlog) expiring() *entry {
 		}
 		return nil
 	}
-	first := sooner(nil, b.back.head)
+	first := expiresFirst(nil, b.requeued.head)
 	for i := len(b.levels) - 1; i >= 0; i-- {
-		first = sooner(first, b.levels[i].fresh.head)
+		first = expiresFirst(first, b.levels[i].fresh.head)
 	}
 	return first
 }
 
-// sooner returns the one of two that expires first, or nil if neither does.
-func sooner(a, b *entry) *entry {
+// expiresFirst returns the one of two that expires first, or nil if neither does.
+func expiresFirst(a, b *entry) *entry {
 	if b == nil || b.expires == 0 || a != nil && a.expires <= b.expires {
 		return a
 	}
 	return b
 }
 
-// keep removes the entries that are not to be kept.
-func (b *backlog) keep(keep func(*entry) bool) {
+// filter removes the entries that are not to be kept.
+func (b *backlog) filter(keep func(*entry) bool) {
 	old := *b
-	b.back, b.levels, b.n = list{}, nil, 0 // and not order, which is read without a lock
-	for e := old.back.head; e != nil; e = old.back.head {
-		old.back.remove(e)
+	b.requeued, b.levels, b.n = list{}, nil, 0 // and not order, which is read without a lock
+	for e := old.requeued.head; e != nil; e = old.requeued.head {
+		old.requeued.remove(e)
 		if keep(e) { // which has been counted already
-			b.back.append(e)
+			b.requeued.append(e)
 			b.n++
 		}
 	}
@@ -150,4 +150,4 @@ func (b *backlog) keep(keep func(*entry) bool) {
 }
 
 // clear removes all.
-func (b *backlog) clear() { b.back, b.levels, b.turn, b.n = list{}, nil, 0, 0 }
+func (b *backlog) clear() { b.requeued, b.levels, b.turn, b.n = list{}, nil, 0, 0 }

@@ -54,7 +54,7 @@ func (b *Broker) Connect() *Client {
 	defer b.control.Unlock()
 	b.clients[c] = struct{}{}
 	if b.closed {
-		b.leave(c)
+		b.closeClients(c)
 	}
 	return c
 }
@@ -65,7 +65,7 @@ func (b *Broker) Close() {
 	b.control.Lock()
 	clients := b.allClients()
 	b.closed = true
-	b.leave(clients...)
+	b.closeClients(clients...)
 	for _, queues := range []map[string]*queue{b.routes.queues, b.routes.replies} {
 		for _, q := range queues {
 			b.remove(q)
@@ -98,18 +98,18 @@ func (b *Broker) Restart() {
 			forgets := b.version == RabbitMQ43 && q.ready.order == classic
 			mistakes := b.version == RabbitMQ40 && q.ready.order == classic && q.purged
 			q.purged = false
-			q.ready.keep(func(e *entry) bool {
+			q.ready.filter(func(e *entry) bool {
 				if forgets { // what was given back in order
-					e.returned = e.failed > 0
+					e.redelivered = e.failedDeliveries > 0
 				}
-				e.returned = e.returned || mistakes
+				e.redelivered = e.redelivered || mistakes
 				return !e.props.Transient
 			})
 			q.expire() // what transient messages stood before
-			q.arm()
+			q.armExpiry()
 			q.unlock()
 		}
-		b.delays.keep(func(d *delayed) bool { return !d.record.props.Transient })
+		b.delays.filter(func(d *delayed) bool { return !d.record.props.Transient })
 	}, b.allClients()...)
 }
 
@@ -133,13 +133,13 @@ func (b *Broker) cut(meanwhile func(), clients ...*Client) {
 	meanwhile()
 	for _, c := range clients {
 		for s := range c.subs {
-			s.heal()
+			s.restore()
 		}
 	}
 }
 
-// leave closes clients that are not closed yet.
-func (b *Broker) leave(clients ...*Client) {
+// closeClients closes clients that are not closed yet.
+func (b *Broker) closeClients(clients ...*Client) {
 	var ended []*session
 	clients = slices.DeleteFunc(clients, func(c *Client) bool { return c.closed.Load() })
 	for _, c := range clients {
@@ -161,25 +161,25 @@ func (b *Broker) detach(c *consumer, d *delivery) {
 	q.detach(c)
 	if d != nil {
 		if e := d.release(); e != nil {
-			q.ready.giveBack(e)
+			q.ready.requeue(e)
 		}
 	}
-	drained := c.n == 0
+	drained := c.unackedCount == 0
 	q.unlock()
 	if drained {
 		delete(c.session.consumers, c)
 	}
-	b.handBack(q, true)
+	b.afterDetach(q, true)
 }
 
 // cancel ends the consumer that was about to receive d without its subscription,
-// which heals. It takes the control lock itself, as does forget.
+// which is restored. It takes the control lock itself, as does forget.
 func (b *Broker) cancel(c *consumer, d *delivery) {
 	b.control.Lock()
 	defer b.control.Unlock()
-	if c.sub.err == nil && c.sub.healing == nil && c.sub.current.Load() == c {
+	if c.sub.err == nil && c.sub.restoring == nil && c.sub.current.Load() == c {
 		b.detach(c, d)
-		c.sub.heal()
+		c.sub.restore()
 	}
 }
 

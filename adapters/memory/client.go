@@ -24,7 +24,7 @@ type Client struct {
 	session *session
 	subs    map[*subscription]struct{}
 
-	highest highest
+	maxPriorities maxPriorities
 }
 
 var (
@@ -81,14 +81,14 @@ func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Deliver
 		return d, fmt.Errorf("memory: get: %w: a private source", adapters.ErrInvalid)
 	}
 	var holder *consumer
-	var got taken
+	var got dequeued
 	err = c.change(ctx, "get", s, func() error {
 		q, err := c.declare(s)
 		if err != nil {
 			return err
 		}
 		holder = newConsumer(q, c.session)
-		holder.gone = true
+		holder.stopped = true
 		if got = q.get(holder); got.entry == nil {
 			return adapters.ErrEmpty
 		}
@@ -129,7 +129,7 @@ func (c *Client) Cut() {
 // Close implements [adapters.Driver]. It has nothing to wait for, so ctx does not matter.
 func (c *Client) Close(context.Context) error {
 	c.broker.control.Lock()
-	c.broker.leave(c)
+	c.broker.closeClients(c)
 	c.broker.control.Unlock()
 	c.wg.Wait()
 	c.onClose()

@@ -13,9 +13,9 @@ type clock struct {
 
 	// Asking the system for the time of day takes a tenth of all that a message costs, so it is
 	// asked once a tick. The timer runs only after a publish.
-	today atomic.Pointer[time.Time]
-	mu    sync.Mutex
-	timer *time.Timer
+	cached atomic.Pointer[time.Time]
+	mu     sync.Mutex
+	timer  *time.Timer
 }
 
 const tick = time.Millisecond
@@ -34,15 +34,15 @@ func (c *clock) after(d time.Duration) time.Duration {
 
 // time returns the time of day, at most a tick old.
 func (c *clock) time() time.Time {
-	if today := c.today.Load(); today != nil {
+	if today := c.cached.Load(); today != nil {
 		return *today
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	today := time.Now().Round(0)
-	c.today.Store(&today)
+	c.cached.Store(&today)
 	if c.timer == nil {
-		c.timer = time.AfterFunc(tick, func() { c.today.Store(nil) })
+		c.timer = time.AfterFunc(tick, func() { c.cached.Store(nil) })
 	} else {
 		c.timer.Reset(tick)
 	}
@@ -55,6 +55,6 @@ func (c *clock) stop() {
 	defer c.mu.Unlock()
 	if c.timer != nil {
 		c.timer.Stop()
-		c.today.Store(nil)
+		c.cached.Store(nil)
 	}
 }

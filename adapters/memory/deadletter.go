@@ -28,29 +28,29 @@ type death struct {
 	count         int
 }
 
-// burial is a message that died but is not yet dead-lettered.
-type burial struct {
+// deadEntry is a message that died and is to be dead-lettered.
+type deadEntry struct {
 	entry  *entry
 	reason string
 }
 
-// bury notes that e, which is out of the queue, has to be dead-lettered.
-func (q *queue) bury(e *entry, reason string) {
+// markDead notes that e, which is out of the queue, has to be dead-lettered.
+func (q *queue) markDead(e *entry, reason string) {
 	if q.spec.DeadLetter != "" {
-		q.buried = append(q.buried, burial{e, reason})
+		q.dead = append(q.dead, deadEntry{e, reason})
 	}
 }
 
 // deadLetter sends what died in the queue from to where its dead letters go. The message is dropped
 // if that queue does not exist or refuses it, or if it has been there before without anybody having
 // rejected it.
-func (b *Broker) deadLetter(d burial, from *queue) {
+func (b *Broker) deadLetter(d deadEntry, from *queue) {
 	to := b.routes.find(adapters.Endpoint{Kind: adapters.Queue, Name: from.spec.DeadLetter})
 	if to == nil {
 		return
 	}
-	failed := b.failed(d, from)
-	e := &entry{record: d.entry.record, returned: failed > 0, failed: failed}
+	failed := b.failedDeliveries(d, from)
+	e := &entry{record: d.entry.record, redelivered: failed > 0, failedDeliveries: failed}
 	r := &e.record
 	r.deaths = addDeath(r.deaths, from.name, d.reason)
 	if d.reason != diedRejected && isCycle(r.deaths, to.name) {
@@ -70,18 +70,18 @@ func (b *Broker) deadLetter(d burial, from *queue) {
 	_ = to.put(e)
 }
 
-// failed returns the count of failed deliveries that goes with a dead letter to its new queue. If
-// there are any, it is delivered as redelivered.
-func (b *Broker) failed(d burial, from *queue) int {
+// failedDeliveries returns the count of failed deliveries that goes with a dead letter to its new
+// queue. If there are any, it is delivered as redelivered.
+func (b *Broker) failedDeliveries(d deadEntry, from *queue) int {
 	switch {
 	case b.version == RabbitMQ43:
-		return d.entry.failed
+		return d.entry.failedDeliveries
 	case b.version == RabbitMQ310 || from.ready.order == classic:
 		return 0
 	case d.reason == diedRejected:
-		return d.entry.failed + 1
+		return d.entry.failedDeliveries + 1
 	}
-	return d.entry.failed
+	return d.entry.failedDeliveries
 }
 
 func addDeath(old []death, queue, reason string) []death {

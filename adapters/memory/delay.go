@@ -15,7 +15,7 @@ type delays struct {
 	waiting heap[*delayed]
 	seq     uint64
 	timer   *time.Timer
-	ringing bool // some are being routed, after which the timer is set
+	routing bool // some are being routed, after which the timer is set
 	stopped bool
 }
 
@@ -41,31 +41,31 @@ func (d *delays) add(to adapters.Endpoint, r record, wait time.Duration) {
 	x := &delayed{record: r, to: to, due: d.broker.clock.after(wait), seq: d.seq}
 	d.waiting.push(x)
 	if d.waiting[0] == x {
-		d.arm()
+		d.armTimer()
 	}
 }
 
-// arm sets the timer for the first message. The lock is held.
-func (d *delays) arm() {
-	if len(d.waiting) == 0 || d.ringing || d.stopped {
+// armTimer sets the timer for the first message. The lock is held.
+func (d *delays) armTimer() {
+	if len(d.waiting) == 0 || d.routing || d.stopped {
 		return
 	}
 	wait := d.waiting[0].due - d.broker.clock.now()
 	if d.timer == nil {
-		d.timer = time.AfterFunc(wait, d.ring)
+		d.timer = time.AfterFunc(wait, d.routeDue)
 	} else {
 		d.timer.Reset(wait)
 	}
 }
 
-// ring routes what is due, one message after the other.
-func (d *delays) ring() {
+// routeDue routes what is due, one message after the other.
+func (d *delays) routeDue() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ringing {
+	if d.routing {
 		return
 	}
-	d.ringing = true
+	d.routing = true
 	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.clock.now() {
 		first := d.waiting.pop()
 		d.mu.Unlock()
@@ -76,12 +76,12 @@ func (d *delays) ring() {
 		}
 		d.mu.Lock()
 	}
-	d.ringing = false
-	d.arm()
+	d.routing = false
+	d.armTimer()
 }
 
-// keep removes the messages that are not to be kept.
-func (d *delays) keep(keep func(*delayed) bool) {
+// filter removes the messages that are not to be kept.
+func (d *delays) filter(keep func(*delayed) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.waiting

@@ -39,8 +39,8 @@ func newDelivery(payload []byte) *delivery {
 	return d
 }
 
-// receive makes the receiver's own copy of what was taken.
-func (c *consumer) receive(t taken) (out adapters.Delivery) {
+// receive makes the receiver's own copy of t.
+func (c *consumer) receive(t dequeued) (out adapters.Delivery) {
 	d := newDelivery(t.entry.payload)
 	d.consumer, d.entry = c, t.entry
 	d.message.SetContext(c.ctx)
@@ -49,8 +49,8 @@ func (c *consumer) receive(t taken) (out adapters.Delivery) {
 	return out
 }
 
-// fill makes out of m, which has a copy of the payload, what was taken.
-func (t *taken) fill(out *adapters.Delivery, m *message.Message) {
+// fill makes out the delivery of t as m, which has a copy of the payload.
+func (t *dequeued) fill(out *adapters.Delivery, m *message.Message) {
 	e := t.entry
 	m.UUID, m.Metadata = e.uuid, maps.Clone(e.metadata)
 	if m.Metadata == nil {
@@ -83,27 +83,27 @@ func (d *delivery) settle(o adapters.Outcome) error {
 	q.mu.Lock()
 	e := d.release()
 	if e == nil {
-		lost, tooLong := c.lost, d.entry != nil && d.entry == c.culprit
+		lost, tooLong := c.lost, d.entry != nil && d.entry == c.overdue
 		q.mu.Unlock()
-		late := c.session.late(lost)
+		late := c.session.lateSettleError(lost)
 		if tooLong && errors.Is(late, adapters.ErrStaleDelivery) {
 			return fmt.Errorf("memory: %w: %w", late, adapters.ErrConsumerTimeout)
 		}
 		return late
 	}
-	if !q.gone {
+	if !q.deleted {
 		switch o {
 		case adapters.Requeue:
-			q.ready.giveBack(e)
+			q.ready.requeue(e)
 		case adapters.Reject:
-			q.bury(e, diedRejected)
+			q.markDead(e, diedRejected)
 		}
 		q.dispatch()
 	}
-	drained := c.gone && c.n == 0
+	drained := c.stopped && c.unackedCount == 0
 	q.unlock()
 	if o == adapters.Ack {
-		q.broker.entries.give(e)
+		q.broker.entries.put(e)
 	}
 	if drained {
 		q.broker.forget(c)

@@ -89,7 +89,7 @@ func nothing(t testing.TB, sub adapters.Subscription) {
 	t.Helper()
 	c := sub.(*subscription).current.Load()
 	if got, w := c.take(); w != nil {
-		c.leave(w)
+		c.cancelWait(w)
 	} else if got.entry != nil {
 		t.Fatalf("received %s, want nothing", got.entry.uuid)
 	}

@@ -50,16 +50,16 @@ func (r *record) ttl() time.Duration {
 type entry struct {
 	record
 
-	prev, next *entry
-	seq        uint64        // its place in the queue, for life
-	expires    time.Duration // on the broker's clock; 0 = never
-	consumer   *consumer     // who holds it; nil = it is ready
-	level      uint8         // by its priority, in the queue
-	returned   bool          // it was given back at least once, or counts as such
-	returns    int           // how often it was given back
-	since      time.Duration // when it was first seen to be held; 0 = not yet, see timeouts
-	failed     int           // how many of its deliveries RabbitMQ counts as failed, also in the queue where it died
-	sole       bool          // no other entry has the payload
+	prev, next       *entry
+	seq              uint64        // its place in the queue, for life
+	expires          time.Duration // on the broker's clock; 0 = never
+	consumer         *consumer     // who holds it; nil = it is ready
+	level            uint8         // by its priority, in the queue
+	redelivered      bool          // it was given back at least once, or counts as such
+	returnCount      int           // how often it was given back
+	heldSince        time.Duration // when it was first seen to be held; 0 = not yet, see checkTimeouts
+	failedDeliveries int           // how many of its deliveries RabbitMQ counts as failed, also in the queue where it died
+	ownsPayload      bool          // no other entry has the payload
 }
 
 func (e *entry) before(o *entry) bool { return e.seq < o.seq }
@@ -70,25 +70,25 @@ type entries struct {
 	pool sync.Pool
 }
 
-func (p *entries) take() *entry {
+func (p *entries) get() *entry {
 	if e, ok := p.pool.Get().(*entry); ok {
 		return e
 	}
 	return new(entry)
 }
 
-// give takes back an entry whose receiver has acknowledged it. Earlier receivers may still be
+// put takes back an entry whose receiver has acknowledged it. Earlier receivers may still be
 // looking at it.
-func (p *entries) give(e *entry) {
+func (p *entries) put(e *entry) {
 	const keep = 4096
-	if e.returned || e.returns > 0 {
+	if e.redelivered || e.returnCount > 0 {
 		return
 	}
-	if e.sole && cap(e.payload) <= keep {
+	if e.ownsPayload && cap(e.payload) <= keep {
 		e.payload = e.payload[:0]
 	} else {
 		e.payload = nil
 	}
-	e.sole, e.expires = false, 0
+	e.ownsPayload, e.expires = false, 0
 	p.pool.Put(e)
 }

@@ -10,9 +10,9 @@ func shorter(a, b time.Duration) time.Duration {
 	return a
 }
 
-// expire buries what has expired, from the head on. An expired entry behind a living one waits
-// until it gets to the head, as in RabbitMQ; it is never delivered. The queue's lock is held, here
-// and below.
+// expire drops or dead-letters what has expired, from the head on. An expired entry behind a living
+// one waits until it gets to the head, as in RabbitMQ; it is never delivered. The queue's lock is
+// held, here and below.
 func (q *queue) expire() {
 	for {
 		e := q.ready.expiring()
@@ -20,38 +20,38 @@ func (q *queue) expire() {
 			return
 		}
 		q.ready.pop(e)
-		q.bury(e, diedExpired)
+		q.markDead(e, diedExpired)
 	}
 }
 
-// arm makes sure that what is next to expire is buried then. A timer that is set too early is left
-// alone: that costs one look.
-func (q *queue) arm() {
+// armExpiry sets the timer for what is next to expire. One that is set too early is left alone,
+// which costs one call for nothing.
+func (q *queue) armExpiry() {
 	e := q.ready.expiring()
-	if e == nil || q.alarm != 0 && q.alarm <= e.expires {
+	if e == nil || q.nextExpiry != 0 && q.nextExpiry <= e.expires {
 		return
 	}
-	q.alarm = e.expires
-	if wait := q.alarm - q.broker.clock.now(); q.timer == nil {
-		q.timer = time.AfterFunc(wait, q.ring)
+	q.nextExpiry = e.expires
+	if wait := q.nextExpiry - q.broker.clock.now(); q.expiryTimer == nil {
+		q.expiryTimer = time.AfterFunc(wait, q.onExpiryTimer)
 	} else {
-		q.timer.Reset(wait)
+		q.expiryTimer.Reset(wait)
 	}
 }
 
-func (q *queue) disarm() {
-	if q.timer != nil {
-		q.timer.Stop()
+func (q *queue) stopExpiry() {
+	if q.expiryTimer != nil {
+		q.expiryTimer.Stop()
 	}
 }
 
-func (q *queue) ring() {
+func (q *queue) onExpiryTimer() {
 	q.mu.Lock()
 	defer q.unlock()
-	if q.gone {
+	if q.deleted {
 		return
 	}
-	q.alarm = 0
+	q.nextExpiry = 0
 	q.expire()
-	q.arm()
+	q.armExpiry()
 }

@@ -43,7 +43,7 @@ const (
 	CutSession
 
 	// CancelConsumer: the broker cancels the consumer. What it has not received
-	// goes back, what is in hand can be settled, and the subscription heals.
+	// goes back, what is in hand can be settled, and the subscription is restored.
 	// OnDeliver only, and the message that was to be received goes back as well.
 	CancelConsumer
 )
@@ -78,7 +78,7 @@ func (b *Broker) Inject(f Fault) (remove func()) {
 	if int(f.Do) >= len(effectOps) || !slices.Contains(effectOps[f.Do], f.On) {
 		panic(fmt.Sprintf("motif: memory: fault with effect %d on operation %d", f.Do, f.On))
 	}
-	s := &script{Fault: f, removed: make(chan struct{})}
+	s := &injectedFault{Fault: f, removed: make(chan struct{})}
 	b.faults.mu.Lock()
 	defer b.faults.mu.Unlock()
 	b.faults.list = append(b.faults.list, s)
@@ -95,25 +95,25 @@ func (b *Broker) Inject(f Fault) (remove func()) {
 type faults struct {
 	any  atomic.Bool // so that looking costs next to nothing while there are none
 	mu   sync.Mutex
-	list []*script
+	list []*injectedFault
 }
 
-// script is a fault, and how often it has matched.
-type script struct {
+// injectedFault is a fault, and how often it has matched.
+type injectedFault struct {
 	Fault
 	matched int
 	removed chan struct{} // closed when it is removed, not when it struck often enough
 }
 
 // hit returns the fault that strikes now, or nil.
-func (f *faults) hit(on Op, names ...string) *script {
+func (f *faults) hit(on Op, names ...string) *injectedFault {
 	if !f.any.Load() {
 		return nil
 	}
 	return f.find(on, names)
 }
 
-func (f *faults) find(on Op, names []string) *script {
+func (f *faults) find(on Op, names []string) *injectedFault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range f.list {
@@ -132,14 +132,14 @@ func (f *faults) find(on Op, names []string) *script {
 }
 
 // remove removes s. The lock is held.
-func (f *faults) remove(s *script) {
-	f.list = slices.DeleteFunc(f.list, func(o *script) bool { return o == s })
+func (f *faults) remove(s *injectedFault) {
+	f.list = slices.DeleteFunc(f.list, func(o *injectedFault) bool { return o == s })
 	f.any.Store(len(f.list) > 0)
 }
 
 // fail applies f to a call that subscribes, declares or settles. If it returns an error the call
 // must not go on.
-func (c *Client) fail(ctx context.Context, verb string, f *script) error {
+func (c *Client) fail(ctx context.Context, verb string, f *injectedFault) error {
 	if err := c.pause(ctx, f.Delay, f.removed); err != nil {
 		return fmt.Errorf("memory: %s: %w", verb, err)
 	}

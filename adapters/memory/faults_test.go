@@ -217,7 +217,7 @@ func TestHealingWaitsForTheBrokerToLet(t *testing.T) {
 			t.Errorf("received %s", id)
 		}
 		if waited := time.Since(start); waited > time.Second {
-			t.Errorf("healed after %v", waited)
+			t.Errorf("restored after %v", waited)
 		}
 	})
 }

@@ -132,8 +132,8 @@ func (q *queue) browse(limit int) (found []adapters.Delivery) {
 	defer q.unlock()
 	q.expire()
 	now, size, left := q.broker.clock.now(), 0, q.ready.n
-	q.ready.look(func(e *entry) bool {
-		if e.expires > 0 && e.expires <= now { // once it is the next, it will be buried
+	q.ready.each(func(e *entry) bool {
+		if e.expires > 0 && e.expires <= now { // once it is the next, it expires
 			left--
 			return true
 		}
@@ -142,7 +142,7 @@ func (q *queue) browse(limit int) (found []adapters.Delivery) {
 		}
 		left--
 		d := newDelivery(e.payload)
-		t := e.takenFrom(q)
+		t := e.dequeuedFrom(q)
 		t.remaining = left
 		found = append(found, adapters.Delivery{})
 		t.fill(&found[len(found)-1], &d.message)
@@ -151,9 +151,9 @@ func (q *queue) browse(limit int) (found []adapters.Delivery) {
 	return found
 }
 
-// look yields the entries in the order in which they would be taken, and leaves them in their
+// each yields the entries in the order in which they would be delivered, and leaves them in their
 // places: each is taken, and put back at the end.
-func (b *backlog) look(yield func(*entry) bool) {
+func (b *backlog) each(yield func(*entry) bool) {
 	turn := b.turn
 	var undo []func()
 	defer func() {
@@ -164,14 +164,14 @@ func (b *backlog) look(yield func(*entry) bool) {
 		b.turn = turn
 	}()
 	for e := b.peek(); e != nil; e = b.peek() {
-		l := &b.back
+		l := &b.requeued
 		if l.head != e {
 			l = &b.levels[e.level].fresh
 		}
 		if l.head == e {
 			undo = append(undo, func() { l.prepend(e) })
 		} else {
-			back := &b.levels[e.level].back
+			back := &b.levels[e.level].requeued
 			undo = append(undo, func() { back.push(e) })
 		}
 		b.pop(e)

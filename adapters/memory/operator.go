@@ -61,7 +61,7 @@ func (b *Broker) DeleteQueue(name string) error {
 
 func (b *Broker) deleteQueue(q *queue) {
 	for _, s := range b.remove(q) {
-		s.heal()
+		s.restore()
 	}
 }
 

@@ -97,9 +97,9 @@ func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Messa
 			err = adapters.ErrUnroutable
 			break
 		}
-		e := b.entries.take()
+		e := b.entries.get()
 		e.set(p, priority, m, append(e.payload, m.Payload...), &b.clock)
-		e.sole = true
+		e.ownsPayload = true
 		err = q.put(e)
 	}
 	if !p.Mandatory && errors.Is(err, adapters.ErrUnroutable) {
@@ -119,7 +119,7 @@ func (b *Broker) route(to adapters.Endpoint, r *record) (refused []*queue, err e
 	}
 	err = adapters.ErrUnroutable
 	for _, q := range queues {
-		e := b.entries.take()
+		e := b.entries.get()
 		e.record = *r
 		switch putErr := q.put(e); {
 		case putErr == nil && refused == nil:

@@ -21,30 +21,30 @@ type queue struct {
 	bindings  map[binding]struct{} // under the broker's control lock
 
 	mu        sync.Mutex
-	gone      bool // deleted: it takes nothing, and settling what is in hand has no effect
+	deleted   bool // it takes nothing, and settling what is in hand has no effect
 	purged    bool // since the last restart, while nobody held a message of it
 	ready     backlog
 	seq       uint64
 	unacked   int
 	consumers []*consumer
 	turn      int // index of the consumer whose turn it is
-	room      int // how many consumers have room
+	withRoom  int // consumers that have room
 
-	buried []burial    // to be dead-lettered once the lock is released
-	timer  *time.Timer // for the expiry of the next entry
-	alarm  time.Duration
+	dead        []deadEntry // to be dead-lettered once the lock is released
+	expiryTimer *time.Timer // for the expiry of the next entry
+	nextExpiry  time.Duration
 
-	watching bool // for messages that are held for too long
-	watcher  *time.Timer
+	timeoutArmed bool // for messages that are held for too long
+	timeoutTimer *time.Timer
 }
 
 // unlock releases the lock, and then sends off what died meanwhile: two queues are never locked at
 // once.
 func (q *queue) unlock() {
-	buried := q.buried
-	q.buried = nil
+	dead := q.dead
+	q.dead = nil
 	q.mu.Unlock()
-	for _, d := range buried {
+	for _, d := range dead {
 		q.broker.deadLetter(d, q)
 	}
 }
@@ -57,20 +57,20 @@ func (q *queue) put(e *entry) error {
 	}
 	q.mu.Lock()
 	defer q.unlock()
-	if q.gone {
+	if q.deleted {
 		return adapters.ErrUnroutable
 	}
 	e.seq = q.seq
 	q.seq++
 	e.level = q.ready.order.level(e.priority, q.spec.MaxPriority)
-	if q.room > 0 && q.ready.n == 0 {
-		q.ready.passed()
-		e.returned = e.returned && q.ready.order != classic // which looks only at what waited
+	if q.withRoom > 0 && q.ready.n == 0 {
+		q.ready.countTaken()
+		e.redelivered = e.redelivered && q.ready.order != classic // which looks only at what waited
 		q.deliver(e)
 		return nil
 	}
 	q.expire()
-	full := q.room == 0 && q.spec.MaxLength > 0 && q.ready.n >= q.spec.MaxLength
+	full := q.withRoom == 0 && q.spec.MaxLength > 0 && q.ready.n >= q.spec.MaxLength
 	if full && q.spec.Overflow == adapters.RejectPublish {
 		return adapters.ErrNacked
 	}
@@ -78,17 +78,17 @@ func (q *queue) put(e *entry) error {
 	if full {
 		q.trim()
 	}
-	q.arm()
+	q.armExpiry()
 	return nil
 }
 
-// trim buries what exceeds the limit of a queue that drops its head. That is not the oldest message
-// if that has a lower priority, as in RabbitMQ.
+// trim dead-letters what exceeds the limit of a queue that drops its head. That is not the oldest
+// message if that has a lower priority, as in RabbitMQ.
 func (q *queue) trim() {
 	for q.spec.Overflow == adapters.DropHead && q.spec.MaxLength > 0 && q.ready.n > q.spec.MaxLength {
 		head := q.ready.peek()
 		q.ready.pop(head)
-		q.bury(head, diedOverflow)
+		q.markDead(head, diedOverflow)
 		q.expire()
 	}
 }
@@ -105,9 +105,9 @@ func (q *queue) deliver(e *entry) {
 		if c.hasRoom() {
 			c.push(e)
 			q.unacked++
-			q.watch(c)
+			q.armTimeoutCheck(c)
 			if !c.hasRoom() {
-				q.room--
+				q.withRoom--
 			}
 			return
 		}
@@ -117,23 +117,23 @@ func (q *queue) deliver(e *entry) {
 // dispatch delivers what is ready to consumers with room. It must be called after every change that
 // may allow that.
 func (q *queue) dispatch() {
-	if q.gone {
+	if q.deleted {
 		return
 	}
 	if q.ready.order == classic {
 		q.trim() // what was requeued, before it is delivered
 	}
-	for q.expire(); q.ready.n > 0 && q.room > 0; q.expire() {
+	for q.expire(); q.ready.n > 0 && q.withRoom > 0; q.expire() {
 		head := q.ready.peek()
 		q.ready.pop(head)
 		q.deliver(head)
 	}
 	q.trim()
-	q.arm()
+	q.armExpiry()
 }
 
 // get takes the next message for c, which is not one of the queue's consumers.
-func (q *queue) get(c *consumer) (t taken) {
+func (q *queue) get(c *consumer) (t dequeued) {
 	q.mu.Lock()
 	defer q.unlock()
 	q.expire()
@@ -144,10 +144,10 @@ func (q *queue) get(c *consumer) (t taken) {
 	q.ready.pop(head)
 	q.unacked++
 	c.push(head)
-	c.next = nil // it is in hand
+	c.firstUnreceived = nil // it is in hand
 	q.expire()
-	q.arm()
-	t = head.taken()
+	q.armExpiry()
+	t = head.dequeued()
 	t.remaining = q.ready.n
 	return t
 }
@@ -159,21 +159,21 @@ func (q *queue) release(e *entry) {
 	c.drop(e)
 	q.unacked--
 	if !had && c.hasRoom() {
-		q.room++
+		q.withRoom++
 	}
 }
 
-// giveBack puts e, which a consumer holds, back into its place.
-func (q *queue) giveBack(e *entry) {
+// requeue puts e, which a consumer holds, back into its place.
+func (q *queue) requeue(e *entry) {
 	q.release(e)
-	q.ready.giveBack(e)
+	q.ready.requeue(e)
 }
 
 func (q *queue) attach(c *consumer) {
 	q.mu.Lock()
 	defer q.unlock()
 	q.consumers = append(q.consumers, c)
-	q.room++
+	q.withRoom++
 	q.dispatch()
 }
 
@@ -182,7 +182,7 @@ func (q *queue) attach(c *consumer) {
 func (q *queue) detach(c *consumer) {
 	q.remove(c)
 	for _, e := range c.unreceived() {
-		q.giveBack(e)
+		q.requeue(e)
 	}
 }
 
@@ -190,7 +190,7 @@ func (q *queue) detach(c *consumer) {
 func (q *queue) remove(c *consumer) {
 	if i := slices.Index(q.consumers, c); i >= 0 {
 		if c.hasRoom() {
-			q.room--
+			q.withRoom--
 		}
 		q.consumers = slices.Delete(q.consumers, i, i+1)
 		if i < q.turn {
@@ -200,14 +200,14 @@ func (q *queue) remove(c *consumer) {
 	c.end()
 }
 
-// lose is detach for a lost session: what is in hand is requeued, too.
-func (q *queue) lose(c *consumer, why error) {
+// detachLost is detach for a lost session: what is in hand is requeued, too.
+func (q *queue) detachLost(c *consumer, why error) {
 	q.remove(c)
 	c.unreceived()
 	c.lost = why
-	for c.held.head != nil { // in the order of delivery
-		c.held.head.failed++
-		q.giveBack(c.held.head)
+	for c.unacked.head != nil { // in the order of delivery
+		c.unacked.head.failedDeliveries++
+		q.requeue(c.unacked.head)
 	}
 }
 
@@ -226,11 +226,11 @@ func (q *queue) delete() {
 			q.release(e)
 		}
 	}
-	q.consumers, q.room = nil, 0
-	q.gone = true
+	q.consumers, q.withRoom = nil, 0
+	q.deleted = true
 	q.drop()
-	q.disarm()
-	if q.watcher != nil {
-		q.watcher.Stop()
+	q.stopExpiry()
+	if q.timeoutTimer != nil {
+		q.timeoutTimer.Stop()
 	}
 }

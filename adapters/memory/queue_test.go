@@ -144,14 +144,14 @@ func TestPrefetchOneIsFairAndALargerOneHoards(t *testing.T) {
 				for {
 					taken, w := idle.(*subscription).current.Load().take()
 					if w != nil {
-						idle.(*subscription).current.Load().leave(w)
+						idle.(*subscription).current.Load().cancelWait(w)
 						break
 					}
 					settle(t, idle.(*subscription).current.Load().receive(taken), adapters.Ack)
 					got++
 				}
 			}
-			if hoarded := busy.(*subscription).current.Load().n; hoarded != test.busyGets || got != n-hoarded {
+			if hoarded := busy.(*subscription).current.Load().unackedCount; hoarded != test.busyGets || got != n-hoarded {
 				t.Errorf("busy consumer holds %d, idle one got %d of %d; want %d and the rest", hoarded, got, n, test.busyGets)
 			}
 		})
@@ -342,7 +342,7 @@ func TestAnEmptiedQueueReleasesItsMemory(t *testing.T) {
 		settle(t, d, adapters.Ack)
 	}
 	for _, l := range b.routes.queues["q"].ready.levels {
-		if l.fresh.head != nil || l.fresh.tail != nil || l.back != nil {
+		if l.fresh.head != nil || l.fresh.tail != nil || l.requeued != nil {
 			t.Errorf("an empty queue still holds %+v", l)
 		}
 	}

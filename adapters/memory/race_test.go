@@ -35,7 +35,7 @@ func TestSettleBetweenLosingAndCancelling(t *testing.T) {
 	d := receive(t, sub, "a")
 	q := b.routes.queues["q"]
 	q.mu.Lock()
-	q.lose(sub.(*subscription).current.Load(), adapters.ErrSessionLost)
+	q.detachLost(sub.(*subscription).current.Load(), adapters.ErrSessionLost)
 	q.unlock()
 	wantErr(t, "late settle", d.Settle(ctx, adapters.Ack), adapters.ErrStaleDelivery)
 	c.Cut()
@@ -70,7 +70,7 @@ func TestAMessageComesAsItsReceiverLeaves(t *testing.T) {
 	consumer := sub.(*subscription).current.Load()
 	_, w := consumer.take()
 	publish(t, c, toQueue("q"), "a")
-	if got := consumer.leave(w); got.entry == nil || got.entry.uuid != "a" {
+	if got := consumer.cancelWait(w); got.entry == nil || got.entry.uuid != "a" {
 		t.Errorf("got %+v, and a message is lost", got)
 	}
 }
@@ -85,9 +85,9 @@ func TestAMessageComesWhileOthersAreGivenBack(t *testing.T) {
 	other := subscribe(t, b.Connect(), fromQueue("q", 2))
 	q := b.routes.queues["q"]
 	q.mu.Lock()
-	q.lose(sub.(*subscription).current.Load(), adapters.ErrSessionLost)
+	q.detachLost(sub.(*subscription).current.Load(), adapters.ErrSessionLost)
 	q.unlock()
 	publish(t, c, toQueue("q"), "b")
-	b.handBack(q, true)
+	b.afterDetach(q, true)
 	receiveAll(t, other, "a", "b")
 }

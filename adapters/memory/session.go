@@ -31,8 +31,8 @@ func (b *Broker) endSessions(why error, sessions ...*session) {
 			consumers = append(consumers, c)
 			q := c.queue
 			q.mu.Lock()
-			left[q] = left[q] || !c.gone
-			q.lose(c, why)
+			left[q] = left[q] || !c.stopped
+			q.detachLost(c, why)
 			q.unlock()
 		}
 		clear(s.consumers)
@@ -44,13 +44,13 @@ func (b *Broker) endSessions(why error, sessions ...*session) {
 		c.cancel(why)
 	}
 	for q, byConsumer := range left {
-		b.handBack(q, byConsumer)
+		b.afterDetach(q, byConsumer)
 	}
 }
 
-// late returns the error of a settle that comes too late: nil if the session is alive, because then
-// the message was settled before. lost is the consumer's.
-func (s *session) late(lost error) error {
+// lateSettleError returns the error of a settle that comes too late: nil if the session is alive,
+// because then the message was settled before. lost is the consumer's.
+func (s *session) lateSettleError(lost error) error {
 	if lost == nil {
 		lost = context.Cause(s.ctx)
 	}

@@ -323,7 +323,7 @@ func TestNothingOutlivesClose(t *testing.T) {
 		go func() { _, _ = sub.Receive(ctx) }()
 		b.Inject(Fault{On: OnSubscribe, Name: "p", Skip: 1, Do: Refuse})
 		subscribe(t, c, fromQueue("p", 1))
-		c.Cut() // heals for ever
+		c.Cut() // it is restored without end
 		p := toQueue("none")
 		p.Delay = time.Hour
 		publish(t, c, p, "a")

@@ -18,9 +18,9 @@ type subscription struct {
 	current atomic.Pointer[consumer]
 
 	// Guarded by the broker's control lock:
-	err     error           // why it ended
-	healing context.Context // not nil while there is no consumer; ends when there is one, or err is set
-	healed  context.CancelFunc
+	err          error           // why it ended
+	restoring    context.Context // not nil while there is no consumer; ends when there is one, or err is set
+	endRestoring context.CancelFunc
 }
 
 func newSubscription(c *Client, s adapters.Source) *subscription {
@@ -40,7 +40,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 			t = c.wait(ctx, w)
 		}
 		if t.entry == nil {
-			if err := s.whole(ctx, c); err != nil {
+			if err := s.awaitConsumer(ctx, c); err != nil {
 				return adapters.Delivery{}, err
 			}
 			continue
@@ -54,7 +54,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 }
 
 // fail applies f, and reports whether it took d away.
-func (s *subscription) fail(ctx context.Context, f *script, d adapters.Delivery) bool {
+func (s *subscription) fail(ctx context.Context, f *injectedFault, d adapters.Delivery) bool {
 	err := s.client.fail(ctx, "receive", f)
 	taken := d.Settler.(*delivery)
 	if err == nil && f.Do != CancelConsumer {
@@ -67,29 +67,29 @@ func (s *subscription) fail(ctx context.Context, f *script, d adapters.Delivery)
 	return true
 }
 
-// wait returns what w gets, or the zero taken if ctx ended or c is gone.
-func (c *consumer) wait(ctx context.Context, w *waiter) (t taken) {
+// wait returns what w gets, or the zero value if ctx ended or c is gone.
+func (c *consumer) wait(ctx context.Context, w *waiter) (t dequeued) {
 	select {
 	case t = <-w.got:
 	case <-ctx.Done():
-		t = c.leave(w)
+		t = c.cancelWait(w)
 	}
-	c.spare.Put(w)
+	c.waiterPool.Put(w)
 	return t
 }
 
-// whole waits until the subscription has another consumer than c, which is gone, or ctx ends. It
-// returns an error if there will be none.
-func (s *subscription) whole(ctx context.Context, c *consumer) error {
+// awaitConsumer waits until the subscription has another consumer than c, which has ended, or ctx
+// ends. It returns an error if there will be none.
+func (s *subscription) awaitConsumer(ctx context.Context, c *consumer) error {
 	control := &s.client.broker.control
 	control.Lock()
-	err, healing := s.err, s.healing
+	err, restoring := s.err, s.restoring
 	control.Unlock()
-	if err != nil || healing == nil {
+	if err != nil || restoring == nil {
 		return err
 	}
 	select {
-	case <-healing.Done():
+	case <-restoring.Done():
 	case <-ctx.Done():
 	}
 	return nil
@@ -103,7 +103,7 @@ func (s *subscription) Stop() error {
 	if s.err != nil {
 		return nil
 	}
-	if s.healing == nil { // else there is no consumer
+	if s.restoring == nil { // else there is no consumer
 		b.detach(s.current.Load(), nil)
 	}
 	s.end(adapters.ErrStopped)
@@ -132,20 +132,20 @@ func (s *subscription) start() error {
 func (s *subscription) end(why error) {
 	s.err = why
 	delete(s.client.subs, s)
-	s.recovered()
+	s.restored()
 }
 
-func (s *subscription) recovered() {
-	if s.healing != nil {
-		s.healed()
-		s.healing = nil
+func (s *subscription) restored() {
+	if s.restoring != nil {
+		s.endRestoring()
+		s.restoring = nil
 	}
 }
 
-// heal restores the subscription after its consumer was lost: at once, or, if a fault is in the
+// restore restores the subscription after its consumer was lost: at once, or, if a fault is in the
 // way, as soon as that allows.
-func (s *subscription) heal() {
-	if s.err != nil || s.healing != nil {
+func (s *subscription) restore() {
+	if s.err != nil || s.restoring != nil {
 		return
 	}
 	f := s.fault()
@@ -154,12 +154,12 @@ func (s *subscription) heal() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.healing, s.healed = ctx, cancel
-	s.client.wg.Go(func() { s.healSlowly(ctx, f) })
+	s.restoring, s.endRestoring = ctx, cancel
+	s.client.wg.Go(func() { s.restoreLater(ctx, f) })
 }
 
 // fault returns the fault that is in the way of subscribing, if any.
-func (s *subscription) fault() *script {
+func (s *subscription) fault() *injectedFault {
 	return s.client.broker.faults.hit(OnSubscribe, s.source.Name, s.source.QueueName())
 }
 
@@ -167,11 +167,11 @@ func (s *subscription) restart() {
 	if err := s.start(); err != nil {
 		s.end(err)
 	}
-	s.recovered()
+	s.restored()
 }
 
-// healSlowly takes the control lock itself. It ends with ctx, when the subscription does.
-func (s *subscription) healSlowly(ctx context.Context, f *script) {
+// restoreLater takes the control lock itself. It ends with ctx, when the subscription does.
+func (s *subscription) restoreLater(ctx context.Context, f *injectedFault) {
 	for pause := (kit.Backoff{Min: 10 * time.Millisecond, Max: time.Second}); f != nil; {
 		if s.client.fail(ctx, "subscribe", f) == nil {
 			break

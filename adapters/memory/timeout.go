@@ -38,63 +38,63 @@ func (b *Broker) timeout(q *queue, s adapters.Source) time.Duration {
 	return b.consumerTimeout
 }
 
-// watch has what c holds looked at. The clock is not read for each message: a look notes what it
-// sees for the first time, and the next ones compare. The queue's lock is held.
-func (q *queue) watch(c *consumer) {
-	if q.watching || c.timeout == 0 {
+// armTimeoutCheck has what c holds checked. The clock is not read for each message: a check notes
+// what it sees for the first time, and the next ones compare. The queue's lock is held.
+func (q *queue) armTimeoutCheck(c *consumer) {
+	if q.timeoutArmed || c.timeout == 0 {
 		return
 	}
-	q.watching = true
-	if wait := c.timeout / 10; q.watcher == nil {
-		q.watcher = time.AfterFunc(wait, q.look)
+	q.timeoutArmed = true
+	if wait := c.timeout / 10; q.timeoutTimer == nil {
+		q.timeoutTimer = time.AfterFunc(wait, q.checkTimeouts)
 	} else {
-		q.watcher.Reset(wait)
+		q.timeoutTimer.Reset(wait)
 	}
 }
 
-// look finds what is held for too long.
-func (q *queue) look() {
+// checkTimeouts finds what is held for too long.
+func (q *queue) checkTimeouts() {
 	var late []*consumer
 	q.mu.Lock()
 	now, soonest := q.broker.clock.now(), time.Duration(0)
 	for _, c := range q.consumers {
-		if c.timeout == 0 || c.held.head == nil {
+		if c.timeout == 0 || c.unacked.head == nil {
 			continue
 		}
 		soonest = shorter(soonest, c.timeout/10)
-		for e := c.held.head; e != nil; e = e.next {
-			if e.since == 0 {
-				e.since = now
-			} else if now-e.since >= c.timeout && c.culprit == nil {
-				c.culprit = e
+		for e := c.unacked.head; e != nil; e = e.next {
+			if e.heldSince == 0 {
+				e.heldSince = now
+			} else if now-e.heldSince >= c.timeout && c.overdue == nil {
+				c.overdue = e
 				late = append(late, c)
 			}
 		}
 	}
-	if q.watching = soonest > 0 && !q.gone; q.watching {
-		q.watcher.Reset(soonest)
+	if q.timeoutArmed = soonest > 0 && !q.deleted; q.timeoutArmed {
+		q.timeoutTimer.Reset(soonest)
 	}
 	q.mu.Unlock()
 	for _, c := range late {
-		q.broker.takeBack(c)
+		q.broker.consumerTimedOut(c)
 	}
 }
 
-// takeBack ends a consumer with everything in hand. Its subscription is restored.
-func (b *Broker) takeBack(c *consumer) {
+// consumerTimedOut ends a consumer with everything in hand. Its subscription is restored.
+func (b *Broker) consumerTimedOut(c *consumer) {
 	b.control.Lock()
 	defer b.control.Unlock()
 	q := c.queue
 	q.mu.Lock()
-	if c.gone || c.culprit.consumer != c { // settled, or lost, just now
-		c.culprit = nil
+	if c.stopped || c.overdue.consumer != c { // settled, or lost, just now
+		c.overdue = nil
 		q.mu.Unlock()
 		return
 	}
-	q.lose(c, adapters.ErrSessionLost)
+	q.detachLost(c, adapters.ErrSessionLost)
 	q.unlock()
 	delete(c.session.consumers, c)
 	c.cancel(fmt.Errorf("memory: %w: %w", adapters.ErrConsumerTimeout, adapters.ErrSessionLost))
-	b.handBack(q, true)
-	c.sub.heal()
+	b.afterDetach(q, true)
+	c.sub.restore()
 }

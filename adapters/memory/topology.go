@@ -157,19 +157,19 @@ func (b *Broker) remove(q *queue) []*subscription {
 	defer q.unlock()
 	consumers := q.consumers
 	q.delete()
-	var bereft []*subscription
+	var orphaned []*subscription
 	for _, c := range consumers {
-		bereft = append(bereft, c.sub)
-		if c.n == 0 {
+		orphaned = append(orphaned, c.sub)
+		if c.unackedCount == 0 {
 			delete(c.session.consumers, c)
 		}
 	}
-	return bereft
+	return orphaned
 }
 
-// handBack cleans up after q was left: by a consumer, in which case a temporary queue without
+// afterDetach cleans up after q was left: by a consumer, in which case a temporary queue without
 // another one goes, or only by what one had in hand. The others get what was requeued.
-func (b *Broker) handBack(q *queue, byConsumer bool) {
+func (b *Broker) afterDetach(q *queue, byConsumer bool) {
 	q.mu.Lock()
 	if byConsumer && q.temporary && len(q.consumers) == 0 {
 		q.mu.Unlock()

@@ -31,7 +31,7 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 	if *u != bare || !validName.MatchString(name) {
 		return nil, fmt.Errorf("memory: open: %w: the URL has more than a query and a name of letters, digits, '.', '_' and '-'", adapters.ErrInvalid)
 	}
-	wanted, err := parameters(u)
+	wanted, err := parseURL(u)
 	if err != nil {
 		return nil, err
 	}
@@ -55,14 +55,14 @@ func open(ctx context.Context, u *url.URL) (adapters.Driver, error) {
 	return c, nil
 }
 
-// wanted is what a URL says about the broker that it opens.
-type wanted struct {
+// urlOptions is what a URL says about the broker that it opens.
+type urlOptions struct {
 	version Version // "" = whatever there is, or the newest
 	classic bool
 }
 
-// parameters reads the query of a URL.
-func parameters(u *url.URL) (w wanted, err error) {
+// parseURL reads the query of a URL.
+func parseURL(u *url.URL) (w urlOptions, err error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return w, fmt.Errorf("memory: open: %w: the URL's query does not parse", adapters.ErrInvalid)
@@ -85,7 +85,7 @@ func parameters(u *url.URL) (w wanted, err error) {
 	return w, nil
 }
 
-func (w wanted) options() (options []Option) {
+func (w urlOptions) options() (options []Option) {
 	if w.version != "" {
 		options = append(options, RabbitMQ(w.version))
 	}

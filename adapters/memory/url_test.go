@@ -79,7 +79,7 @@ func TestOpenRefusesMore(t *testing.T) {
 }
 
 func TestOpenChoosesWhatIsImitated(t *testing.T) {
-	for url, want := range map[string]wanted{
+	for url, want := range map[string]urlOptions{
 		"memory:":                        {Newest, false},
 		"memory:?rabbitmq=4.3":           {RabbitMQ43, false},
 		"memory:imitating?rabbitmq=3.10": {RabbitMQ310, false},
@@ -87,7 +87,7 @@ func TestOpenChoosesWhatIsImitated(t *testing.T) {
 		"memory://?queue_type=classic":                      {Newest, true},
 	} {
 		b := open1(t, url).Broker()
-		if got := (wanted{b.Version(), b.classic}); got != want {
+		if got := (urlOptions{b.Version(), b.classic}); got != want {
 			t.Errorf("%s imitates %v, want %v", url, got, want)
 		}
 	}
