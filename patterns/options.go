@@ -54,7 +54,7 @@ type (
 
 	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a
 	// WorkOption, a SubscribeOption and a ServeOption.
-	MiddlewareOption []message.HandlerMiddleware
+	MiddlewareOption struct{ chain []message.HandlerMiddleware }
 
 	// HeaderOption is what [Header] returns; it is a PublishOption and a
 	// CallOption.
@@ -145,12 +145,12 @@ func (o QueueOption) applyQueue(c *queueConfig) error {
 func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
 
 func (o MiddlewareOption) applyBus(c *busConfig) error {
-	c.middleware = append(c.middleware, o...)
+	c.middleware = append(c.middleware, o.chain...)
 	return o.check()
 }
 
 func (o MiddlewareOption) applyWork(c *consumeConfig) error {
-	c.middleware = append(c.middleware, o...)
+	c.middleware = append(c.middleware, o.chain...)
 	return o.check()
 }
 
@@ -173,7 +173,7 @@ func configure[C any](set func(*C) error, c *C) error {
 }
 
 func (o MiddlewareOption) check() error {
-	for i, mw := range o {
+	for i, mw := range o.chain {
 		if mw == nil {
 			return invalid("middleware %d is nil", i)
 		}
@@ -247,7 +247,7 @@ func WithLogger(l *slog.Logger) BusOption {
 // and the error decides only once the outermost has returned it. Messages that
 // a middleware returns have no destination and are an error, but for the
 // reply in [RPC.Serve].
-func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return mw }
+func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return MiddlewareOption{mw} }
 
 // MaxInFlight bounds how many asynchronous publishes of the bus are under way
 // (1024 without it); the next one waits.

@@ -10,7 +10,7 @@ type (
 
 	// CompressOption is what [Compress] returns; it is a BusOption, a WorkQueueOption, a
 	// ServeOption, a PublishOption and a CallOption.
-	CompressOption Coding
+	CompressOption struct{ coding Coding }
 )
 
 // WithCodec makes c encode what is sent, and decode it together with the others, each for its own
@@ -25,7 +25,7 @@ func WithCodec(c Codec, others ...Codec) CodecOption { return CodecOption{c, oth
 // Compress makes what is sent be compressed. Who receives it has to know of content encodings:
 // Motif decodes all that its program knows, see [Coding]. Given to [New] it is for the whole bus,
 // replies included; elsewhere as [WithCodec], where Compress(Identity) takes it back.
-func Compress(c Coding) CompressOption { return CompressOption(c) }
+func Compress(c Coding) CompressOption { return CompressOption{c} }
 
 func (o CodecOption) apply(c *encodingConfig) error {
 	switch {
@@ -55,12 +55,12 @@ func (o CompressOption) apply(c *encodingConfig) error {
 	if c.coding != "" {
 		return givenTwice("Compress")
 	}
-	if Coding(o) != Identity {
-		if _, err := compressionNamed(Coding(o)); err != nil {
-			return invalid("Compress(%q): %v", clip(string(o), 64), err)
+	if o.coding != Identity {
+		if _, err := compressionNamed(o.coding); err != nil {
+			return invalid("Compress(%q): %v", clip(string(o.coding), 64), err)
 		}
 	}
-	c.coding = Coding(o)
+	c.coding = o.coding
 	return nil
 }
 

@@ -49,7 +49,9 @@ type Settlement struct {
 
 // SettleOption is what [OnSettle] returns; it is a BusOption, a WorkOption, a SubscribeOption and
 // a ServeOption.
-type SettleOption []func(context.Context, Settlement)
+type SettleOption struct {
+	functions []func(context.Context, Settlement)
+}
 
 // OnSettle has functions called with what became of each message, given to [New] of every
 // subscription, or of one, given to it; those of the bus are called first. There is one call for
@@ -61,10 +63,12 @@ type SettleOption []func(context.Context, Settlement)
 // leaves it there, and the function ends it. Functions are called by the worker, after it has
 // settled the message and before it takes the next, or for a call by a goroutine of its own;
 // several at a time. One that panics is logged.
-func OnSettle(functions ...func(context.Context, Settlement)) SettleOption { return functions }
+func OnSettle(functions ...func(context.Context, Settlement)) SettleOption {
+	return SettleOption{functions}
+}
 
 func (o SettleOption) check() error {
-	for i, f := range o {
+	for i, f := range o.functions {
 		if f == nil {
 			return invalid("OnSettle: function %d is nil", i)
 		}
@@ -73,12 +77,12 @@ func (o SettleOption) check() error {
 }
 
 func (o SettleOption) applyBus(c *busConfig) error {
-	c.onSettle = append(c.onSettle, o...)
+	c.onSettle = append(c.onSettle, o.functions...)
 	return o.check()
 }
 
 func (o SettleOption) applyWork(c *consumeConfig) error {
-	c.onSettle = append(c.onSettle, o...)
+	c.onSettle = append(c.onSettle, o.functions...)
 	return o.check()
 }
 
