@@ -25,7 +25,7 @@ func TestAccess(t *testing.T) {
 	var log bytes.Buffer
 	check := func(what string, err error) {
 		t.Helper()
-		wantErr(t, what, err, ErrAccess)
+		wantErr(t, what, err, adapters.ErrAccess)
 		if strings.Contains(fmt.Sprintf("%+v", err)+log.String(), "s3cr") {
 			t.Errorf("%s shows the password: %v", what, err)
 		}
@@ -91,7 +91,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	d.publisher.current().netConn.Abort(errors.New("cut"))
 	eventually(t, "the refusal shows", func() bool {
 		h := d.Health().Connections[0]
-		return !h.Up && errors.Is(h.LastError, ErrAccess)
+		return !h.Up && errors.Is(h.LastError, adapters.ErrAccess)
 	})
 	secret.Store("second")
 	publish(t, d, mandatory(q), "a")

@@ -55,7 +55,7 @@ func (c *Config) explain(err error, address, user, heard string) error {
 	e := &connectError{address, adapters.ErrUnavailable, strings.ReplaceAll(text, "\n", " "), err}
 	switch {
 	case refusedLogin(err) || errors.Is(err, amqp091.ErrSASL):
-		e.sentinel, e.text = ErrAccess, c.loginHint(err, address, user)
+		e.sentinel, e.text = adapters.ErrAccess, c.loginHint(err, address, user)
 	case errors.Is(sentinel(err), ErrLimit):
 		e.sentinel = ErrLimit
 	}

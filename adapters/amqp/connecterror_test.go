@@ -87,9 +87,9 @@ func TestFirstContact(t *testing.T) {
 		"SSH":                          {"amqp://" + standIn(t, "SSH-2.0-OpenSSH_9.2\r\n"), adapters.ErrUnavailable, `does not speak AMQP (it says "SSH-2.0-")`},
 		"a name that is none":          {"amqp://nowhere.invalid?insecure_host=nowhere.invalid", adapters.ErrUnavailable, "is the name of the host right"},
 		"a certificate of nobody":      {secure.String(), adapters.ErrUnavailable, "ca_file=..."},
-		"a wrong vhost":                {"amqp://guest:guest@" + at + "/nowhere", ErrAccess, `is there a vhost "nowhere"`},
-		"a wrong password":             {"amqp://guest:s3cret@" + at, ErrAccess, "check name and password"},
-		"a wrong user":                 {"amqp://nobody:s3cret@" + at, ErrAccess, "percent-encoded"},
+		"a wrong vhost":                {"amqp://guest:guest@" + at + "/nowhere", adapters.ErrAccess, `is there a vhost "nowhere"`},
+		"a wrong password":             {"amqp://guest:s3cret@" + at, adapters.ErrAccess, "check name and password"},
+		"a wrong user":                 {"amqp://nobody:s3cret@" + at, adapters.ErrAccess, "percent-encoded"},
 		"compose":                      {"amqp://guest:guest@rabbitmq:5672", adapters.ErrInvalid, "insecure_host=rabbitmq"},
 		"an unknown parameter":         {"amqp://localhost?heart_beat=30s", adapters.ErrInvalid, `parameter "heart_beat" is not known (known: address, ca_file,`},
 		"a password with a slash":      {"amqp://user:s3cr/et@localhost", adapters.ErrInvalid, "percent-encoded"},
@@ -157,5 +157,5 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 	}
 	u.User = url.UserPassword("guest", "wrong")
 	_, err = adapters.Open(soon(t), u.String())
-	wantErr(t, "Open with a wrong password", err, ErrAccess)
+	wantErr(t, "Open with a wrong password", err, adapters.ErrAccess)
 }

@@ -166,7 +166,7 @@ func TestRepliesAreRefused(t *testing.T) {
 	}
 	d := connectTo(t, v.URLFor("mute", password))
 	_, err := d.ReceiveReplies(soon(t), nil, nil)
-	wantErr(t, "ReceiveReplies", err, ErrAccess)
+	wantErr(t, "ReceiveReplies", err, adapters.ErrAccess)
 }
 
 // TestRepliesUnderAlarm: who gives up while the broker takes no publishes leaves

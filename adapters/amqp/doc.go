@@ -70,11 +70,11 @@
 //   - A publish for which RabbitMQ would close the channel or the connection is refused with
 //     ErrInvalid: a TTL over 49 days, metadata larger than a frame.
 //   - What RabbitMQ closes the channel for nevertheless fails that publish only, with
-//     [adapters.ErrTooLarge], [ErrAccess] or ErrInvalid: the first publish to an exchange, and a
-//     message larger than any before it on the connection, go alone on their channel until RabbitMQ
-//     has processed them. A size limit is remembered for the connection, a missing right for 10 s.
-//     When a right is taken away, publishes that were behind the refused one are ErrUnavailable
-//     with PublishAsync, and sent again otherwise.
+//     [adapters.ErrTooLarge], [adapters.ErrAccess] or ErrInvalid: the first publish to an exchange,
+//     and a message larger than any before it on the connection, go alone on their channel until
+//     RabbitMQ has processed them. A size limit is remembered for the connection, a missing right
+//     for 10 s. When a right is taken away, publishes that were behind the refused one are
+//     ErrUnavailable with PublishAsync, and sent again otherwise.
 //   - A message that RabbitMQ nacks is sent again a few times within a second before it is
 //     ErrNacked, unless the driver has declared its queue with a MaxLength, or sending again did
 //     not help within the last minute. So queues that are new, or going away, are not noticed: what
@@ -144,8 +144,8 @@
 //     exclusively) and [ErrLimit] (of connections, channels or queues). Both are ErrUnavailable.
 //     Subscribe returns them; an existing subscription is tried again. Where a user may have few
 //     channels, publishes share them.
-//   - What the broker refuses this user is [ErrAccess]. A subscription that may not be declared
-//     again after a reconnect ends with it; a login is tried again.
+//   - What the broker refuses this user is [adapters.ErrAccess]. A subscription that may not be
+//     declared again after a reconnect ends with it; a login is tried again.
 //   - A broker that is older than RabbitMQ 3.10, or not RabbitMQ, is reported once, in the log and
 //     as an Event. On 4.2.6 and 4.3.0 Passive takes the right to configure. What a broker has
 //     turned off, such as a type of queue, is ErrUnsupported.

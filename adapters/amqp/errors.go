@@ -10,9 +10,6 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// ErrAccess is [adapters.ErrAccess]: the broker refuses this user the login, or an operation.
-var ErrAccess = adapters.ErrAccess
-
 // Transient errors. What nobody waits for is tried again.
 var (
 	// ErrInUse: somebody else owns the queue, or consumes from it exclusively.
@@ -79,7 +76,7 @@ func sentinel(err error) error {
 		if strings.Contains(unquoted(e.Reason), "in exclusive use") {
 			return ErrInUse
 		}
-		return ErrAccess
+		return adapters.ErrAccess
 	}
 	return adapters.ErrUnavailable
 }
@@ -110,5 +107,5 @@ func unquoted(reason string) string {
 // refusedLogin reports whether the broker was reached but refused the login.
 func refusedLogin(err error) bool {
 	e, ok := errors.AsType[*amqp091.Error](err)
-	return errors.Is(err, ErrAccess) || ok && !isLimit(e) && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
+	return errors.Is(err, adapters.ErrAccess) || ok && !isLimit(e) && (e.Code == amqp091.AccessRefused || e.Code == amqp091.NotAllowed)
 }

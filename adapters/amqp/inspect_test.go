@@ -205,18 +205,18 @@ func TestInspectDisturbsNobody(t *testing.T) {
 	refused := []struct {
 		queue string
 		want  error
-	}{{"others", ErrAccess}, {"own-stream", adapters.ErrUnsupported}, {"missing", adapters.ErrNotFound}}
+	}{{"others", adapters.ErrAccess}, {"own-stream", adapters.ErrUnsupported}, {"missing", adapters.ErrNotFound}}
 	for _, x := range refused {
 		_, err := d.Browse(soon(t), x.queue, 1)
-		if x.queue != "missing" || !errors.Is(err, ErrAccess) { // there is no right to read it, which is looked at first
+		if x.queue != "missing" || !errors.Is(err, adapters.ErrAccess) { // there is no right to read it, which is looked at first
 			wantErr(t, "Browse "+x.queue, err, x.want)
 		}
 		_, err = d.Purge(soon(t), x.queue)
-		if x.queue != "missing" || !errors.Is(err, ErrAccess) {
+		if x.queue != "missing" || !errors.Is(err, adapters.ErrAccess) {
 			wantErr(t, "Purge "+x.queue, err, x.want)
 		}
 	}
-	wantErr(t, "Delete", d.Delete(soon(t), "others", 0), ErrAccess)
+	wantErr(t, "Delete", d.Delete(soon(t), "others", 0), adapters.ErrAccess)
 	wantErr(t, "Bindings", second(d.Bindings(soon(t), "others")), adapters.ErrUnsupported)
 	for _, err := range d.Queues(soon(t)) {
 		wantErr(t, "Queues", err, adapters.ErrUnsupported)

@@ -213,7 +213,7 @@ func (m *management) ask(ctx context.Context, path string, result any) error {
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%w: %s", ErrAccess, response.Status)
+		return fmt.Errorf("%w: %s", adapters.ErrAccess, response.Status)
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", adapters.ErrNotFound, response.Status)
 	case http.StatusBadRequest:

@@ -37,8 +37,8 @@ func TestManagementErrors(t *testing.T) {
 		answer http.HandlerFunc
 		want   error
 	}{
-		"wrong password": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, ErrAccess},
-		"no right":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, ErrAccess},
+		"wrong password": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, adapters.ErrAccess},
+		"no right":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, adapters.ErrAccess},
 		"no queue":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, adapters.ErrNotFound},
 		"down":           {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, adapters.ErrUnavailable},
 		"no JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, adapters.ErrUnavailable},

@@ -206,7 +206,7 @@ func TestPublishChannelIsClosed(t *testing.T) {
 			[]error{adapters.ErrUnconfirmed, adapters.ErrTooLarge, errNotStored},
 			nil,
 		},
-		{"no right", 403, "write access to exchange 'amq.default' refused", 1, []error{ErrAccess}, nil},
+		{"no right", 403, "write access to exchange 'amq.default' refused", 1, []error{adapters.ErrAccess}, nil},
 		{
 			"no right to another exchange", 403, "write access to exchange 'x' refused", three,
 			[]error{adapters.ErrUnconfirmed, adapters.ErrUnconfirmed, adapters.ErrUnconfirmed},

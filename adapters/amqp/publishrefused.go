@@ -84,9 +84,9 @@ func (pc *publishChannel) refusalError(c *frame.CloseError, pub *pendingPublish)
 	case sizeLimit(c.Err) > 0:
 		return fmt.Errorf("amqp: %w: %w", adapters.ErrTooLarge, c)
 	case c.Err.Code == amqp091.AccessRefused:
-		return fmt.Errorf("amqp: %w: %w", ErrAccess, c)
+		return fmt.Errorf("amqp: %w: %w", adapters.ErrAccess, c)
 	case c.Err.Code == amqp091.NotFound && withheld != nil:
-		return fmt.Errorf("amqp: %w: %w, and it may not be declared: %w", ErrAccess, c, withheld)
+		return fmt.Errorf("amqp: %w: %w, and it may not be declared: %w", adapters.ErrAccess, c, withheld)
 	case c.Err.Code == amqp091.NotFound: // the exchange was deleted, and will be declared again
 		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrNotFound, errNotStored, c)
 	}
@@ -176,7 +176,7 @@ func (r *refusals) add(e *amqp091.Error, limit int, pub *pendingPublish, certain
 		if r.denied == nil || len(r.denied) >= maxKnown {
 			r.denied = make(map[accessKey]deniedAccess)
 		}
-		r.denied[at] = deniedAccess{fmt.Errorf("amqp: %w: %w", ErrAccess, e), time.Now().Add(deniedFor)}
+		r.denied[at] = deniedAccess{fmt.Errorf("amqp: %w: %w", adapters.ErrAccess, e), time.Now().Add(deniedFor)}
 	default:
 		return
 	}

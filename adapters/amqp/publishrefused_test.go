@@ -118,7 +118,7 @@ func TestRefusedRight(t *testing.T) {
 		t.Helper()
 		var all sync.WaitGroup
 		check := func(err error) {
-			if !errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrUnconfirmed) {
+			if !errors.Is(err, adapters.ErrAccess) || errors.Is(err, adapters.ErrUnconfirmed) {
 				t.Errorf("to %s: %v", p.To, err)
 			}
 		}
@@ -179,7 +179,7 @@ func TestRefusedTopic(t *testing.T) {
 	sub := subscribe(t, d, adapters.Source{Endpoint: x, Keys: []string{"allowed.#"}, Prefetch: 10})
 	for range 3 {
 		publish(t, d, adapters.Publication{To: x, Key: "allowed.a"}, "a")
-		wantErr(t, "with a key that is not allowed", d.Publish(soon(t), adapters.Publication{To: x, Key: "secret"}, msg("b")), ErrAccess)
+		wantErr(t, "with a key that is not allowed", d.Publish(soon(t), adapters.Publication{To: x, Key: "secret"}, msg("b")), adapters.ErrAccess)
 		receiveAll(t, sub, "a")
 	}
 }

@@ -139,7 +139,7 @@ func (k *kitchen) work(t *testing.T, fail func() error, opts ...patterns.WorkOpt
 func (k *kitchen) settles(t *testing.T, tries int) {
 	t.Helper()
 	if k.refused != nil {
-		if !errors.Is(k.refused, ErrAccess) {
+		if !errors.Is(k.refused, adapters.ErrAccess) {
 			t.Errorf("Work: %v", k.refused)
 		}
 		k.at(t, k.queue)

@@ -106,13 +106,13 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 			}
 			return conn.declareExchange(ch, r.p.To)
 		})
-		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) {
+		if err != nil && conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess) {
 			withheld, err = err, nil // it may exist: whoever may write to it need not be allowed to declare it
 		}
 	}
 	if err == nil && r.delayUnits > 0 {
 		rungs, err = conn.declareLadder(ctx, &r)
-		if err != nil && conn.alive() && errors.Is(sentinel(err), ErrAccess) && conn.checkLadder(ctx, &r) == nil {
+		if err != nil && conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess) && conn.checkLadder(ctx, &r) == nil {
 			err = nil
 		}
 	}

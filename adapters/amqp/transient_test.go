@@ -113,7 +113,7 @@ func TestPassingLimits(t *testing.T) {
 				return err != nil
 			})
 			wantErr(t, "Connect", err, ErrLimit)
-			if errors.Is(err, ErrAccess) || errors.Is(err, adapters.ErrInvalid) {
+			if errors.Is(err, adapters.ErrAccess) || errors.Is(err, adapters.ErrInvalid) {
 				t.Errorf("it is taken for a refused login: %v", err)
 			}
 			cfg := configFor(t, url)

@@ -119,7 +119,7 @@ func TestReasons(t *testing.T) {
 		{530, "NOT_ALLOWED - attempt to reuse consumer tag 'limit reached'", adapters.ErrInvalid},
 		{504, "channel id space exhausted", adapters.ErrInvalid},
 		{403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", ErrInUse},
-		{403, "ACCESS_REFUSED - access to queue 'in exclusive use' in vhost '/' refused for user 'u'", ErrAccess},
+		{403, "ACCESS_REFUSED - access to queue 'in exclusive use' in vhost '/' refused for user 'u'", adapters.ErrAccess},
 		{405, locked, ErrInUse},
 		{404, "NOT_FOUND - no queue 'q' in vhost '/'", adapters.ErrNotFound},
 		{540, "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'q' in vhost '/'", adapters.ErrUnsupported},

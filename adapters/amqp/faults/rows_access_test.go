@@ -28,7 +28,7 @@ func loginRefused(x *trial) {
 		_, err := amqp.Connect(ctx, cfg)
 		return err
 	})
-	x.want(err, amqp.ErrAccess, "login with a wrong password")
+	x.want(err, adapters.ErrAccess, "login with a wrong password")
 
 	var password atomic.Pointer[string]
 	var asked atomic.Int64
@@ -99,7 +99,7 @@ func vhostDeleted(x *trial) {
 		_, err := amqp.Connect(ctx, site.config("late"))
 		return err
 	})
-	x.want(err, amqp.ErrAccess, "connect to a virtual host that there is none of")
+	x.want(err, adapters.ErrAccess, "connect to a virtual host that there is none of")
 	_, err = node.AddVHost(x.soon(), "short-lived")
 	x.must(err, "adding it again")
 	x.must(site.SetPermissions(x.soon(), site.user, ".*", ".*", ".*"), "giving permissions again")
@@ -147,11 +147,11 @@ func denied(x *trial) {
 		if err == nil {
 			x.errorf("publish without permission: no error")
 		}
-		x.want(client.Declare(x.soon(), from("secret-"+x.number(), 1)), amqp.ErrAccess, "declaring without permission")
+		x.want(client.Declare(x.soon(), from("secret-"+x.number(), 1)), adapters.ErrAccess, "declaring without permission")
 		passive := from("secret", 1)
 		passive.Passive = true
 		_, err = client.Subscribe(x.soon(), passive)
-		x.want(err, amqp.ErrAccess, "subscribing without permission")
+		x.want(err, adapters.ErrAccess, "subscribing without permission")
 	}
 	x.finish(others)
 	x.finish(news)

@@ -157,7 +157,7 @@ func costly(x *trial) {
 		_, err = client.Subscribe(x.soon(), stream)
 		x.want(err, adapters.ErrUnsupported, "subscribe to a stream")
 		internal := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "internal"}}
-		x.want(client.Publish(x.soon(), internal, text("i-"+x.number(), 10)), amqp.ErrAccess, "publish to an internal exchange")
+		x.want(client.Publish(x.soon(), internal, text("i-"+x.number(), 10)), adapters.ErrAccess, "publish to an internal exchange")
 	}
 	x.finish(others)
 	x.awaitHandled()
