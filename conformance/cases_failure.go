@@ -348,7 +348,7 @@ func work(t *trial, q *patterns.WorkQueue[string], h patterns.Handler[string], o
 
 // mustDie takes the next dead letter of q, which must come, and checks what it
 // says.
-func (t *trial) mustDie(q *patterns.WorkQueue[string], attempts, reason string) *patterns.Taken[string] {
+func (t *trial) mustDie(q *patterns.WorkQueue[string], attempts, reason string) *patterns.Message[string] {
 	letter, err := q.Dead().Get(t.soon())
 	t.must(err, "taking a dead letter")
 	t.must(letter.Ack(t.soon()), "acknowledging a dead letter")

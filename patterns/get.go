@@ -9,12 +9,11 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Taken is one message that the caller took from a queue and holds until one
-// of its methods settles it, or the bus is closed: then it is back in the
-// queue. The first that settles counts, later ones do nothing. A method that
-// fails because the session was lost in the meantime returns
-// ErrStaleDelivery; the message is delivered again.
-type Taken[T any] struct {
+// Message is one message that the caller took from a queue, with [WorkQueue.Get], TryGet or Waiting,
+// and holds until one of its methods settles it, or the bus is closed: then it is back in the
+// queue. The first that settles counts, later ones do nothing. A method that fails because the
+// session was lost in the meantime returns ErrStaleDelivery; the message is delivered again.
+type Message[T any] struct {
 	Value T
 	Delivery
 
@@ -24,35 +23,35 @@ type Taken[T any] struct {
 }
 
 // Ack says that the message is dealt with.
-func (t *Taken[T]) Ack(ctx context.Context) error {
-	return t.settleOnce("acknowledge", func() error { return t.d.Settle(ctx, adapters.Ack) })
+func (m *Message[T]) Ack(ctx context.Context) error {
+	return m.settleOnce("acknowledge", func() error { return m.d.Settle(ctx, adapters.Ack) })
 }
 
 // Requeue puts the message back to its place in the queue, before all that nobody has taken. Of
 // several that are given back the first one is first (RabbitMQ's quorum queues), or the one that
 // was before (classic ones): give them back in the order in which they were taken, and they keep
 // it. [WorkQueue.Waiting] does so.
-func (t *Taken[T]) Requeue(ctx context.Context) error {
-	return t.settleOnce("requeue", func() error { return t.d.Settle(ctx, adapters.Requeue) })
+func (m *Message[T]) Requeue(ctx context.Context) error {
+	return m.settleOnce("requeue", func() error { return m.d.Settle(ctx, adapters.Requeue) })
 }
 
 // Reject sends the message to the dead letters, with the reason, or drops it
 // where there are none.
-func (t *Taken[T]) Reject(ctx context.Context, reason error) error {
-	return t.settleOnce("reject", func() error { return t.queue.reject(ctx, &t.d, reason) })
+func (m *Message[T]) Reject(ctx context.Context, reason error) error {
+	return m.settleOnce("reject", func() error { return m.queue.reject(ctx, &m.d, reason) })
 }
 
 // settleOnce lets one settle the message: a Reject that came second would make a
 // dead letter of what is done. One that fails may be tried again.
-func (t *Taken[T]) settleOnce(verb string, settle func() error) error {
-	if t.settled.Swap(true) {
+func (m *Message[T]) settleOnce(verb string, settle func() error) error {
+	if m.settled.Swap(true) {
 		return nil
 	}
 	err := settle()
 	if err != nil {
-		t.settled.Store(false)
+		m.settled.Store(false)
 	}
-	return t.queue.opError(verb+" a message from", err)
+	return m.queue.opError(verb+" a message from", err)
 }
 
 func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason error) error {
@@ -86,12 +85,12 @@ func (q *WorkQueue[T]) reject(ctx context.Context, d *adapters.Delivery, reason 
 // not decode goes to the dead letters (of a dead-letter queue: back to its
 // place), and the error wraps ErrCodec; [Raw] takes any. To handle messages as
 // they come, Work is faster.
-func (q *WorkQueue[T]) Get(ctx context.Context) (*Taken[T], error) {
-	t, err := q.get(ctx)
-	return t, q.opError("get from", err)
+func (q *WorkQueue[T]) Get(ctx context.Context) (*Message[T], error) {
+	m, err := q.get(ctx)
+	return m, q.opError("get from", err)
 }
 
-func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
+func (q *WorkQueue[T]) get(ctx context.Context) (*Message[T], error) {
 	if err := q.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -106,23 +105,23 @@ func (q *WorkQueue[T]) get(ctx context.Context) (*Taken[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.taken(ctx, d)
+	return q.decodeOrReject(ctx, d)
 }
 
 // TryGet takes the next message, or returns ErrEmpty at once if there is none. A loop until then
 // need not end: what is sent on may come back at once, and what is given back is the next one. See
 // [WorkQueue.Waiting].
-func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Taken[T], error) {
-	t, err := q.tryGet(ctx)
-	return t, q.opError("get from", err)
+func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Message[T], error) {
+	m, err := q.tryGet(ctx)
+	return m, q.opError("get from", err)
 }
 
-func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Taken[T], error) {
+func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Message[T], error) {
 	d, err := q.tryGetDelivery(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return q.taken(ctx, d)
+	return q.decodeOrReject(ctx, d)
 }
 
 func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, error) {
@@ -139,29 +138,31 @@ func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, e
 	return getter.Get(ctx, q.source)
 }
 
-// decoded returns the message with its value, or without where it does not decode.
-func (q *WorkQueue[T]) decoded(d adapters.Delivery) (*Taken[T], error) {
+// newMessage returns the message with its value, or without and an error where it does not decode.
+func (q *WorkQueue[T]) newMessage(d adapters.Delivery) (*Message[T], error) {
 	resetAttempts(&d)
-	t := &Taken[T]{queue: q, d: d}
+	m := &Message[T]{queue: q, d: d}
 	o := originOf(q.source)
-	t.Delivery = public(&t.d, &o)
-	return t, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &t.Value)
+	m.Delivery = public(&m.d, &o)
+	return m, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &m.Value)
 }
 
-func (q *WorkQueue[T]) taken(ctx context.Context, d adapters.Delivery) (*Taken[T], error) {
-	t, err := q.decoded(d)
+// decodeOrReject returns the message, or why it does not decode: then it is in the dead-letter queue,
+// or back in its place if it came from there or cannot be sent there.
+func (q *WorkQueue[T]) decodeOrReject(ctx context.Context, d adapters.Delivery) (*Message[T], error) {
+	m, err := q.newMessage(d)
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 		defer cancel()
 		isDead := q.deadLetter == q.source.Name
 		var failed error
 		if !isDead {
-			failed = q.reject(ctx, &t.d, err)
+			failed = q.reject(ctx, &m.d, err)
 		}
 		if isDead || failed != nil {
 			failed = errors.Join(failed, d.Settle(ctx, adapters.Requeue)) // or it would stay in a hand that nobody has
 		}
 		return nil, errors.Join(err, failed)
 	}
-	return t, nil
+	return m, nil
 }

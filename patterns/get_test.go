@@ -92,7 +92,7 @@ func TestManyGettersShareOneQueue(t *testing.T) {
 func TestTakenIsSettledOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[int](bus, "q")
-		next := func() *patterns.Taken[int] {
+		next := func() *patterns.Message[int] {
 			t.Helper()
 			must(t, q.Send(t.Context(), 1))
 			got, err := q.TryGet(t.Context())

@@ -21,7 +21,7 @@ import (
 
 // handleOnce has a handler fail with one message, and returns how often it was
 // tried and what became of it.
-func handleOnce(t *testing.T, handler func() error, opts ...patterns.WorkOption) (tries int, dead *patterns.Taken[order]) {
+func handleOnce(t *testing.T, handler func() error, opts ...patterns.WorkOption) (tries int, dead *patterns.Message[order]) {
 	t.Helper()
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[order](bus, "orders")

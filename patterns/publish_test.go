@@ -397,7 +397,7 @@ func TestPublishOptionsTravel(t *testing.T) {
 	})
 }
 
-func take[T any](t *testing.T, q *patterns.WorkQueue[T]) *patterns.Taken[T] {
+func take[T any](t *testing.T, q *patterns.WorkQueue[T]) *patterns.Message[T] {
 	t.Helper()
 	got, err := q.TryGet(t.Context())
 	if err != nil {

@@ -90,7 +90,7 @@ func TestOptionsThatWouldHaveNoEffect(t *testing.T) {
 func TestErrorsNameVerbPatternAndPlace(t *testing.T) {
 	bus, broker := newBus(t)
 	ctx := bounded(t)
-	taken := func(settle func(*patterns.Taken[order]) error) error {
+	taken := func(settle func(*patterns.Message[order]) error) error {
 		q := patterns.NewWorkQueue[order](bus, "orders")
 		must(t, q.Send(ctx, order{}))
 		letter, err := q.Get(ctx)
@@ -119,9 +119,9 @@ func TestErrorsNameVerbPatternAndPlace(t *testing.T) {
 		{`get from work queue "missing"`, adapters.ErrNotFound, second(missing.Get(ctx))},
 		{`get from work queue "orders"`, adapters.ErrEmpty, second(queue.TryGet(ctx))},
 		{`declare work queue "missing"`, adapters.ErrNotFound, missing.Declare(ctx)},
-		{`acknowledge a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Taken[order]) error { return m.Ack(ctx) })},
-		{`requeue a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Taken[order]) error { return m.Requeue(ctx) })},
-		{`reject a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Taken[order]) error { return m.Reject(ctx, nil) })},
+		{`acknowledge a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Message[order]) error { return m.Ack(ctx) })},
+		{`requeue a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Message[order]) error { return m.Requeue(ctx) })},
+		{`reject a message from work queue "orders"`, adapters.ErrStaleDelivery, taken(func(m *patterns.Message[order]) error { return m.Reject(ctx, nil) })},
 		{`subscribe to PubSub "placed"`, adapters.ErrInvalid, second(patterns.NewPubSub[order](bus, "placed").Subscribe(ctx, nil))},
 		{`subscribe to PubSub "placed": group "g"`, adapters.ErrInvalid, second(patterns.NewPubSub[order](bus, "placed").Subscribe(ctx, nop, patterns.Group("g"), patterns.Prefetch(1<<20)))},
 		{`subscribe to Topic "news"`, adapters.ErrInvalid, second(patterns.NewTopic[order](bus, "news").Subscribe(ctx, nil, nop))},

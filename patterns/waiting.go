@@ -30,9 +30,9 @@ const maxHeld = 1000
 //
 // An error ends the loop, but for one that is an ErrCodec: that comes with the message, which does
 // not decode. It needs an adapter that can tell that a queue is empty, as TryGet does.
-func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] {
-	return func(yield func(*Taken[T], error) bool) {
-		var held []*Taken[T]
+func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Message[T], error] {
+	return func(yield func(*Message[T], error) bool) {
+		var held []*Message[T]
 		defer func() { q.putBack(ctx, held) }()
 		for left, first := 1, true; left > 0; left-- {
 			if len(held) == maxHeld {
@@ -49,10 +49,10 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] 
 			case first:
 				left, first = 1+d.Remaining, false
 			}
-			t, err := q.decoded(d)
-			more := yield(t, q.opError("look through", err))
-			if !t.settled.Load() {
-				held = append(held, t)
+			m, err := q.newMessage(d)
+			more := yield(m, q.opError("look through", err))
+			if !m.settled.Load() {
+				held = append(held, m)
 			}
 			if !more {
 				return
@@ -62,15 +62,15 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Taken[T], error] 
 }
 
 // putBack requeues messages that nobody has settled, in the order in which they were taken.
-func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Taken[T]) {
+func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Message[T]) {
 	if len(held) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 	defer cancel()
-	for _, t := range held {
-		if err := t.Requeue(ctx); err != nil {
-			q.bus.log.WarnContext(ctx, "motif: not put back, it is in hand until the bus is closed or its session lost", "queue", q.source.Name, "id", t.ID, "error", err)
+	for _, m := range held {
+		if err := m.Requeue(ctx); err != nil {
+			q.bus.log.WarnContext(ctx, "motif: not put back, it is in hand until the bus is closed or its session lost", "queue", q.source.Name, "id", m.ID, "error", err)
 		}
 	}
 }

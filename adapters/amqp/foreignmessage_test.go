@@ -295,7 +295,7 @@ func (p *passage) pass(t testing.TB, messages []amqp091.Publishing) {
 		}
 		return nil
 	}
-	for _, get := range []func(context.Context) (*patterns.Taken[patterns.Raw], error){dead.Get, dead.TryGet} {
+	for _, get := range []func(context.Context) (*patterns.Message[patterns.Raw], error){dead.Get, dead.TryGet} {
 		letter, err := get(soon(t))
 		for ; errors.Is(err, adapters.ErrEmpty); letter, err = get(soon(t)) { // the broker is about to have them back
 			time.Sleep(time.Millisecond)

@@ -50,7 +50,7 @@ func TestCeleryRunsWhatFailedHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var letters []*patterns.Taken[patterns.Raw]
+	var letters []*patterns.Message[patterns.Raw]
 	for range count {
 		letter, err := kitchen.Dead().Get(soon(t))
 		if err != nil {
