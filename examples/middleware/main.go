@@ -16,10 +16,10 @@ package main
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -56,8 +56,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := demo.Flags("middleware", &opts).Parse(args); err != nil {
 		return err
 	}
+	var results expvar.Map // any metric
 	settled := make(chan patterns.Result, 10)
-	count := func(_ context.Context, s patterns.Settlement) { settled <- s.Result } // to a metric
+	count := func(_ context.Context, s patterns.Settlement) {
+		results.Add(string(s.Result), 1)
+		settled <- s.Result
+	}
 	bus, closeBus, err := opts.Open(ctx,
 		patterns.OnPublish(sendTrace),
 		patterns.WithMiddleware(receiveTrace),
@@ -95,16 +99,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	results, err := demo.Collect(ctx, settled, len(sent))
-	if err != nil {
+	if _, err := demo.Collect(ctx, settled, len(sent)); err != nil {
 		return err
 	}
 	if err := sub.Stop(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "one every 50 ms:", time.Since(began) >= time.Duration(len(sent)-1)*50*time.Millisecond)
-	slices.Sort(results)
-	fmt.Fprintln(out, "results:", results)
+	fmt.Fprintln(out, "results:", &results)
 	letter, err := orders.Dead().TryGet(ctx)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ level=ERROR msg="message dead-lettered" result=dead-lettered source=middleware i
 cooking pho, in trace t3
 level=INFO msg="message acknowledged" result=acknowledged source=middleware id=3 attempt=1
 one every 50 ms: true
-results: [acknowledged acknowledged dead-lettered skipped]
+results: {"acknowledged": 2, "dead-lettered": 1, "skipped": 1}
 dead letter: fugu, in trace t2
 `
 

@@ -3,6 +3,7 @@ package docs
 import (
 	"context"
 	"errors"
+	"expvar"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -27,7 +29,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler)
+	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, members, counting)
 }
 
 var shipper interface {
@@ -165,6 +167,23 @@ func handler(ctx context.Context, t *testing.T, bus *patterns.Bus) {
 	if err := <-handled; err != nil {
 		t.Error(err)
 	}
+}
+
+func members(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	sub, err := orders.Work(ctx, ship,
+		middleware.Log(nil),
+		middleware.RateLimit(100, time.Second, 10),
+		middleware.CircuitBreaker(middleware.BreakerConfig{}),
+		middleware.Once(middleware.NewMemoryStore(10_000)))
+	use(sub, err)
+}
+
+func counting() patterns.BusOption {
+	results := expvar.NewMap("messages")
+	count := patterns.OnSettle(func(_ context.Context, s patterns.Settlement) {
+		results.Add(s.Source.Name+" "+string(s.Result), 1)
+	})
+	return count
 }
 
 // What a publisher sees when a confirm is lost runs, for the page says so in so many words.

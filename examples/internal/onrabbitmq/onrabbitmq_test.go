@@ -21,6 +21,7 @@ func TestExamples(t *testing.T) {
 	t.Run("same", p.testSame)
 	t.Run("roles", p.testRoles)
 	t.Run("restart", p.testRestart)
+	t.Run("service", p.testService)
 }
 
 // queueTypes are how queues are declared: quorum queues where that is of use,
@@ -43,6 +44,7 @@ var runs = map[string][][]string{
 	"customadapter": nil, // is about a broker of its own, and shows what that refuses
 	"durable":       nil, // wants a restart, see testRestart
 	"quickstart":    nil, // the README's program: its broker is in its text
+	"service":       nil, // works until Ctrl-C, see testService
 }
 
 // testSame compares what is printed with what the in-process broker makes of
