@@ -4,12 +4,12 @@
 //	curl -i -d '{"dish": "ramen"}' http://localhost:8080/orders
 //	curl -i http://localhost:8080/ready
 //
-// POST /orders answers 202 only once the broker has the order, so the client knows that it will be
-// handled. A 503 means that it is not stored, or that nobody knows: the client sends it again.
+// POST /orders answers 202 only once the broker has the order, so the client may rely on it. A 503
+// means that the order was not stored, or that nobody knows: the client sends it again.
 //
-// Ctrl-C ends the service in order. First the HTTP server stops: requests that have begun are
-// answered. Then the bus is closed: orders in hand are finished, and the rest stays in the queue.
-// The worker is therefore not stopped by ctx itself.
+// Ctrl-C ends the service in two steps. First the HTTP server stops: requests that have begun are
+// answered, and the worker goes on, because its context is not the one that Ctrl-C ends. Then the
+// bus is closed: orders in hand are finished, and the rest stays in the queue.
 package main
 
 import (
@@ -63,7 +63,8 @@ func (s *service) order(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
-	if d, ok := s.bus.Driver().(*amqp.Driver); ok && !d.Health().OK() { // in process there is nothing to lose
+	// The broker in the process has no connection to lose.
+	if d, ok := s.bus.Driver().(*amqp.Driver); ok && !d.Health().OK() {
 		http.Error(w, "no connection to the broker", http.StatusServiceUnavailable)
 	}
 }
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s.routes(), ReadTimeout: 5 * time.Second}
+	server := &http.Server{Handler: s.routes(), ReadTimeout: 10 * time.Second}
 	ended := make(chan error, 2)
 	go func() { ended <- server.Serve(listener) }()
 	go func() { ended <- worker.Wait() }()
@@ -106,10 +107,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 	select {
 	case <-ctx.Done():
-	case err = <-ended: // the server or the worker broke: no use in going on without it
+	case err = <-ended: // the server or the worker failed, and one is no use without the other
 	}
 	log.InfoContext(ctx, "shutting down")
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	return errors.Join(err, server.Shutdown(stopping))
 }

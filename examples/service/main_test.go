@@ -100,7 +100,26 @@ func TestService(t *testing.T) {
 	}
 }
 
-// A request that has begun when Ctrl-C comes is answered, and its order is not lost.
+// begin begins a request, whose body the service waits for. Finish ends it and returns the status.
+func (p *process) begin(t *testing.T, dish string) (finish func() int) {
+	t.Helper()
+	body, client := io.Pipe()
+	answer := make(chan int, 1)
+	go func() { answer <- p.post(t, body) }()
+	if _, err := io.WriteString(client, `{"dish": `); err != nil { // the service has asked for it
+		t.Error(err)
+	}
+	return func() int {
+		if _, err := io.WriteString(client, `"`+dish+`"}`); err != nil {
+			t.Error(err)
+		}
+		_ = client.Close()
+		return <-answer
+	}
+}
+
+// Requests that have begun when Ctrl-C comes are answered, and while there are some the worker goes
+// on. What was accepted is shipped, or still in the queue.
 func TestShutdownFinishesWhatHasBegun(t *testing.T) {
 	const broker = "memory:service"
 	other, err := patterns.Open(t.Context(), broker) // keeps the broker, and what is in it
@@ -110,12 +129,7 @@ func TestShutdownFinishesWhatHasBegun(t *testing.T) {
 	defer other.Close(t.Context())
 	p := start(t, broker)
 
-	body, client := io.Pipe()
-	answer := make(chan int, 1)
-	go func() { answer <- p.post(t, body) }()
-	if _, err := io.WriteString(client, `{"dish": `); err != nil { // it is read: the request has begun
-		t.Error(err)
-	}
+	first, second := p.begin(t, "pho"), p.begin(t, "pad thai")
 	p.interrupt()
 	p.until(t, `msg="shutting down"`)
 	for refused := false; !refused; { // until no other is taken
@@ -124,24 +138,24 @@ func TestShutdownFinishesWhatHasBegun(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	if _, err := io.WriteString(client, `"pho"}`); err != nil {
-		t.Error(err)
+	if got := first(); got != http.StatusAccepted {
+		t.Errorf("the first was answered with %d", got)
 	}
-	_ = client.Close()
-	if got := <-answer; got != http.StatusAccepted {
-		t.Errorf("answered with %d", got)
+	p.until(t, "msg=shipping dish=pho")
+	if got := second(); got != http.StatusAccepted {
+		t.Errorf("the second was answered with %d", got)
 	}
 
 	shipped := false
 	for p.log.Scan() {
-		shipped = shipped || strings.Contains(p.log.Text(), "msg=shipping dish=pho")
+		shipped = shipped || strings.Contains(p.log.Text(), `msg=shipping dish="pad thai"`)
 	}
 	if err := <-p.ended; err != nil {
 		t.Error(err)
 	}
 	left, err := patterns.NewWorkQueue[Order](other, "service").TryGet(t.Context())
-	if waits := err == nil && left.Value.Dish == "pho"; waits == shipped {
-		t.Errorf("shipped: %v, still in the queue: %v (%v)", shipped, waits, err)
+	if waits := err == nil && left.Value.Dish == "pad thai"; waits == shipped {
+		t.Errorf("the second is shipped: %v, still in the queue: %v (%v)", shipped, waits, err)
 	}
 }
 
