@@ -35,7 +35,8 @@ type BreakerConfig struct {
 //
 // A message that fails and opens the breaker, as a probe or by the number of failures, and those
 // that are in hand then and fail, too, go back to their place, with no attempt counted. Panics go
-// the way of all panics. It has no effect together with [patterns.AckOnReceive].
+// the way of all panics. What fails while [patterns.AckOnReceive] is in force is dropped all the
+// same; the subscription is paused.
 //
 // Each subscription needs one of its own: an option that is given to several pauses all of them.
 func CircuitBreaker(c BreakerConfig) patterns.FailureOption {
@@ -63,12 +64,13 @@ type breaker struct {
 	mu       sync.Mutex
 	failures int // in a row, while closed
 	until    time.Time
-	probing  bool          // a probe is in hand
+	probing  bool          // a probe is in hand, until it is settled
+	probe    string        // its id, once it is handled
 	changed  chan struct{} // closed, and another made, when those who wait are to look again
 }
 
 // Validate reports what is wrong with the configuration; [patterns.WithGate] asks.
-func (b *breaker) Validate() error {
+func (b *breaker) Validate(int) error {
 	if b.Failures < 1 || b.Cooldown < 0 {
 		return fmt.Errorf("%w: CircuitBreaker with Failures %d and Cooldown %v", adapters.ErrInvalid, b.Failures, b.Cooldown)
 	}
@@ -110,13 +112,13 @@ func (b *breaker) Fetched() {
 	b.probing = !b.until.IsZero()
 }
 
-// settled lets another probe begin if the last one came to nothing, as one that never reached its
-// handler.
-func (b *breaker) settled(context.Context, patterns.Settlement) {
+// settled lets another probe begin, also if the last one came to nothing, as one that never reached
+// its handler. What was in hand before the probe is none.
+func (b *breaker) settled(_ context.Context, s patterns.Settlement) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.probing {
-		b.probing = false
+	if b.probing && (b.probe == "" || b.probe == s.ID) {
+		b.probing, b.probe = false, ""
 		b.change()
 	}
 }
@@ -128,7 +130,7 @@ func (b *breaker) change() {
 
 func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
 	return func(m *message.Message) (produced []*message.Message, err error) {
-		if b.isOpen() { // it was fetched before that, or came back at once
+		if b.begin(m.UUID) { // it was fetched before that, or came back at once
 			return nil, patterns.RequeueAfter(0, ErrCircuitOpen)
 		}
 		returned := false
@@ -140,9 +142,10 @@ func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
 		produced, err = next(m)
 		returned = true
 		switch {
+		case errors.Is(err, ErrDuplicate): // nobody asked what the handler depends on
 		case err == nil, errors.Is(err, patterns.ErrRejected) && !errors.Is(err, patterns.ErrCodec), errors.Is(err, patterns.ErrSkipped):
 			b.succeeded()
-		case m.Context().Err() != nil: // a shutdown, or a lost session
+		case interrupted(m.Context()):
 		case b.IsFailure(err) && b.failed():
 			err = patterns.RequeueAfter(0, fmt.Errorf("%w: %w", ErrCircuitOpen, err))
 		}
@@ -150,10 +153,24 @@ func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-func (b *breaker) isOpen() bool {
+// interrupted reports whether ctx has ended by a shutdown or with its session, and not because
+// something took too long.
+func interrupted(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return cause != nil && !errors.Is(cause, context.DeadlineExceeded)
+}
+
+// begin is called with the message that is about to be handled, and reports whether it must not be.
+func (b *breaker) begin(id string) (open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.until.IsZero() && time.Now().Before(b.until)
+	if !b.until.IsZero() && time.Now().Before(b.until) {
+		return true
+	}
+	if b.probing && b.probe == "" {
+		b.probe = id
+	}
+	return false
 }
 
 // succeeded closes the breaker if it is half open.
@@ -163,7 +180,7 @@ func (b *breaker) succeeded() {
 	if !b.until.IsZero() && time.Now().Before(b.until) {
 		return // it was begun before
 	}
-	b.failures, b.probing = 0, false
+	b.failures = 0
 	if !b.until.IsZero() {
 		b.until = time.Time{}
 		b.change()
@@ -179,7 +196,7 @@ func (b *breaker) failed() (open bool) {
 		return false
 	}
 	if now := time.Now(); !now.Before(b.until) {
-		b.until, b.failures, b.probing = now.Add(b.Cooldown), 0, false
+		b.until, b.failures = now.Add(b.Cooldown), 0
 		b.change()
 	}
 	return true

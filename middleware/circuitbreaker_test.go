@@ -2,10 +2,13 @@ package middleware_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	wm "github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/middleware"
@@ -105,6 +108,148 @@ func TestCircuitBreakerOfPanicsAndOfRejects(t *testing.T) {
 		work("rejects", func() error { return patterns.Reject(errDown) })
 		if calls["panics"] != 2 || calls["rejects"] != 10 {
 			t.Error(calls)
+		}
+	})
+}
+
+// Nothing but time limits and a handler's own errors says that the shop is down, and nothing but
+// its handler's success says that it is up.
+func TestCircuitBreakerCounts(t *testing.T) {
+	breaker := func() patterns.WorkOption {
+		return middleware.CircuitBreaker(middleware.BreakerConfig{Failures: 2, Cooldown: 24 * time.Hour})
+	}
+	down := func(context.Context, int) error { return errDown }
+	for name, c := range map[string]struct {
+		handler func(ctx context.Context, call int) error
+		opts    []patterns.WorkOption
+		ids     []string // without one each message has its own
+		calls   int
+	}{
+		"failures": {handler: down, opts: []patterns.WorkOption{breaker()}, calls: 2},
+		"time limits of middleware around it": {
+			handler: func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() },
+			opts:    []patterns.WorkOption{patterns.WithMiddleware(wm.Timeout(time.Second)), breaker()}, calls: 2,
+		},
+		"HandlerTimeout": {
+			handler: func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() },
+			opts:    []patterns.WorkOption{patterns.HandlerTimeout(time.Second), breaker()}, calls: 2,
+		},
+		"with duplicates in between": {
+			handler: func(_ context.Context, call int) error { return []error{nil, errDown, errDown, nil, nil, nil}[call-1] },
+			opts: []patterns.WorkOption{
+				breaker(), middleware.Once(middleware.NewMemoryStore(10)),
+			},
+			ids: []string{"a", "b", "a", "c", "d"}, calls: 3,
+		},
+		"with success in between": {
+			handler: func(_ context.Context, call int) error { return []error{errDown, nil}[call%2] },
+			opts:    []patterns.WorkOption{breaker()}, calls: 10,
+		},
+		"what IsFailure says is none": {
+			handler: down,
+			opts: []patterns.WorkOption{middleware.CircuitBreaker(middleware.BreakerConfig{
+				Failures: 2, Cooldown: 24 * time.Hour, IsFailure: func(error) bool { return false },
+			})}, calls: 5,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+				q := patterns.NewWorkQueue[int](bus, "q")
+				calls := 0
+				_, err := q.Work(t.Context(), func(ctx context.Context, _ int) error { calls++; return c.handler(ctx, calls) },
+					append(c.opts, patterns.Retry(patterns.RetryPolicy{Min: time.Hour, Attempts: 2}))...)
+				must(t, err)
+				if c.ids == nil {
+					must(t, q.SendBatch(t.Context(), make([]int, 5)))
+				}
+				for _, id := range c.ids {
+					must(t, q.Send(t.Context(), 1, patterns.MessageID(id)))
+				}
+				time.Sleep(30 * time.Minute)
+				synctest.Wait()
+				if calls != min(c.calls, 5) {
+					t.Errorf("%d calls", calls)
+				}
+			})
+		})
+	}
+}
+
+// There is one probe at a time, at its time, however long it takes and whatever is in hand from
+// before; after one that works all workers have messages again.
+func TestCircuitBreakerHasOneProbe(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[time.Duration](bus, "q")
+		start := time.Now()
+		var up atomic.Bool
+		var mu sync.Mutex
+		var probes []time.Duration
+		inHand, most := 0, 0
+		_, err := q.Work(t.Context(), func(_ context.Context, d time.Duration) error {
+			since := time.Since(start)
+			if since < time.Second { // what is in hand when the breaker opens
+				time.Sleep(d)
+				if d == 20*time.Second {
+					return nil
+				}
+				return errDown
+			}
+			mu.Lock()
+			probes = append(probes, since)
+			inHand++
+			most = max(most, inHand)
+			mu.Unlock()
+			time.Sleep(150 * time.Second)
+			mu.Lock()
+			inHand--
+			mu.Unlock()
+			if up.Load() {
+				return nil
+			}
+			return errDown
+		}, patterns.Workers(4), patterns.DrainTimeout(time.Hour), middleware.CircuitBreaker(middleware.BreakerConfig{Failures: 1, Cooldown: time.Minute}))
+		must(t, err)
+		must(t, q.SendBatch(t.Context(), []time.Duration{70 * time.Second, 30 * time.Second, 20 * time.Second, 0})) // the last one opens it
+		time.Sleep(2 * time.Second)
+		must(t, q.SendBatch(t.Context(), make([]time.Duration, 20)))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		if most != 1 || len(probes) < 15 || probes[0] != time.Minute {
+			t.Errorf("%d at a time, at %v", most, probes)
+		}
+		mu.Unlock()
+		up.Store(true)
+		time.Sleep(10 * time.Minute)
+		mu.Lock()
+		if most != 4 {
+			t.Errorf("%d at a time afterwards", most)
+		}
+		mu.Unlock()
+	})
+}
+
+// A subscription ends while its breaker is open, and nothing is lost.
+func TestCircuitBreakerStopsWhileItIsOpen(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[int](bus, "q")
+		must(t, q.SendBatch(t.Context(), make([]int, 10)))
+		sub, err := q.Work(t.Context(), func(context.Context, int) error { return errDown }, patterns.Workers(4), patterns.Prefetch(8),
+			middleware.CircuitBreaker(middleware.BreakerConfig{Failures: 1, Cooldown: time.Hour}))
+		must(t, err)
+		time.Sleep(time.Second)
+		start := time.Now()
+		must(t, sub.Stop(t.Context()))
+		if d := time.Since(start); d > 0 {
+			t.Errorf("stopping took %v", d)
+		}
+		left := 0
+		for _, err := range q.Waiting(t.Context()) {
+			must(t, err)
+			left++
+		}
+		if left != 10 {
+			t.Errorf("%d messages are left", left)
 		}
 	})
 }

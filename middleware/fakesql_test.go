@@ -18,7 +18,8 @@ type fakeDB struct {
 	once    map[string]*fakeRow
 	effects []string
 
-	failCommits int // the next ones commit, and say that they did not
+	failCommits   int // the next ones commit, and say that they did not
+	refuseCommits int // the next ones roll back
 }
 
 type fakeRow struct {
@@ -65,6 +66,9 @@ func (c *fakeConn) Begin() (driver.Tx, error) {
 
 func (t *fakeTx) Commit() error {
 	db := t.conn.db
+	if t.refused() {
+		return errors.Join(errors.New("fake: serialization failure"), t.Rollback())
+	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for _, key := range t.keys {
@@ -78,6 +82,14 @@ func (t *fakeTx) Commit() error {
 		return errors.New("fake: connection lost in a commit")
 	}
 	return nil
+}
+
+func (t *fakeTx) refused() bool {
+	db := t.conn.db
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.refuseCommits--
+	return db.refuseCommits >= 0
 }
 
 func (t *fakeTx) Rollback() error {

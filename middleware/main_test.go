@@ -41,3 +41,10 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+func wantErr(t *testing.T, what string, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Errorf("%s: got error %v, want one that is %v", what, err, target)
+	}
+}

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -24,7 +25,7 @@ type Store interface {
 // Key identifies a message for those who handle it: two queues may get the same message, which each
 // of them handles once.
 type Key struct {
-	Queue string // its queue, or of a private subscription what was subscribed
+	Queue string // its queue, or of a private subscription a name that no other has
 	ID    string // the publisher's
 }
 
@@ -38,18 +39,20 @@ type Key struct {
 // note that the message was handled are one transaction.
 //
 // A message without an id, as programs without Motif may send, is handled each time. Give Once
-// last, so that it is next to the handler.
-func Once(store Store) patterns.MiddlewareOption {
+// last, so that it is next to the handler. It is no option of [patterns.RPC.Serve]: a store does not
+// keep what was answered.
+func Once(store Store) patterns.FailureOption {
 	if store == nil {
-		return patterns.WithMiddleware(nil)
+		return patterns.Options(patterns.WithMiddleware(nil))
 	}
-	return patterns.WithMiddleware(func(next message.HandlerFunc) message.HandlerFunc {
+	return patterns.Options(patterns.WithMiddleware(func(next message.HandlerFunc) message.HandlerFunc {
+		private := rand.Text()
 		return func(m *message.Message) ([]*message.Message, error) {
 			whole := m.Context()
 			d, _ := patterns.DeliveryFrom(whole)
 			key := Key{Queue: d.Queue, ID: m.UUID}
 			if key.Queue == "" {
-				key.Queue = d.Source.Name
+				key.Queue = private
 			}
 			var produced []*message.Message
 			var skipped error
@@ -69,5 +72,5 @@ func Once(store Store) patterns.MiddlewareOption {
 			}
 			return produced, err
 		}
-	})
+	}))
 }

@@ -9,6 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
@@ -113,6 +116,82 @@ func TestOnceIsForEachQueue(t *testing.T) {
 	})
 }
 
+// Each private subscription has a copy of its own, which no other handles for it.
+func TestOnceOfPrivateSubscriptions(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		once := middleware.Once(middleware.NewMemoryStore(10))
+		var calls [2]int
+		p := patterns.NewPubSub[int](bus, "p")
+		for i := range calls {
+			_, err := p.Subscribe(t.Context(), func(context.Context, int) error { calls[i]++; return nil }, once)
+			must(t, err)
+		}
+		for range 2 {
+			must(t, p.Publish(t.Context(), 1, patterns.MessageID("m")))
+			synctest.Wait()
+		}
+		if calls != [2]int{1, 1} {
+			t.Errorf("calls: %v", calls)
+		}
+	})
+}
+
+// Messages without an id are each of their own.
+func TestOnceWithoutID(t *testing.T) {
+	for kind, open := range stores {
+		t.Run(kind, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+				store, done := open(t)
+				defer done()
+				calls := 0
+				sub, err := patterns.NewWorkQueue[int](bus, "q").Work(t.Context(), func(ctx context.Context, _ int) error {
+					if _, ok := middleware.TxFrom(ctx); ok != (kind == "SQL") {
+						t.Error("a transaction:", ok)
+					}
+					calls++
+					return nil
+				}, middleware.Once(store))
+				must(t, err)
+				p := adapters.Publication{To: adapters.Endpoint{Name: "q"}}
+				must(t, broker.Connect().Publish(t.Context(), p, message.NewMessage("", []byte("1")), message.NewMessage("", []byte("1"))))
+				synctest.Wait()
+				if calls != 2 {
+					t.Errorf("%d calls", calls)
+				}
+				must(t, sub.Stop(t.Context()))
+			})
+		})
+	}
+}
+
+// A worker that waits for another's message waits no longer than its ctx lets it.
+func TestOnceWaitsForItsContext(t *testing.T) {
+	for kind, open := range stores {
+		t.Run(kind, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+				store, done := open(t)
+				defer done()
+				release := make(chan struct{})
+				q := patterns.NewWorkQueue[int](bus, "q")
+				sub, err := q.Work(t.Context(), func(context.Context, int) error { <-release; return nil },
+					middleware.Once(store), patterns.Workers(2), patterns.DrainTimeout(time.Second))
+				must(t, err)
+				for range 2 {
+					must(t, q.Send(t.Context(), 1, patterns.MessageID("m")))
+				}
+				synctest.Wait()
+				start := time.Now()
+				wantErr(t, "stopping", sub.Stop(t.Context()), patterns.ErrAbandoned)
+				if d, n := time.Since(start), bus.Stats().Requeued; d > 3*time.Second || n != 2 {
+					t.Errorf("stopping took %v, %d went back", d, n)
+				}
+				close(release)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 func TestMemoryStoreForgets(t *testing.T) {
 	store := middleware.NewMemoryStore(2)
 	calls := 0
@@ -129,42 +208,57 @@ func TestMemoryStoreForgets(t *testing.T) {
 
 // What a handler writes is committed with the note that it did, whatever happens in between.
 func TestSQLStoreCommitsWithTheHandler(t *testing.T) {
-	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
-		fake, db := newFakeDB()
-		defer db.Close()
-		fake.failCommits = 1
-		store, err := middleware.NewSQLStore(db, middleware.SQLConfig{})
-		must(t, err)
-		q := patterns.NewWorkQueue[string](bus, "q")
-		calls := 0
-		sub, err := q.Work(t.Context(), func(ctx context.Context, dish string) error {
-			tx, ok := middleware.TxFrom(ctx)
-			if !ok {
-				t.Error("no transaction")
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO effects (dish) VALUES (?)", dish); err != nil {
-				return err
-			}
-			if calls++; calls == 2 {
-				return errDown
-			}
-			return nil
-		}, middleware.Once(store))
-		must(t, err)
-		for _, dish := range []string{"ramen", "pho", "ramen"} { // the commit of the first has no answer
-			must(t, q.Send(t.Context(), dish, patterns.MessageID(dish)))
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if got := fmt.Sprint(fake.committed()); got != "[ramen pho]" || calls != 3 {
-			t.Errorf("committed %s in %d calls", got, calls)
-		}
-		n, err := store.Forget(t.Context(), time.Now().Add(-30*time.Minute))
-		if n != 2 || err != nil {
-			t.Errorf("forgot %d, %v", n, err)
-		}
-		must(t, sub.Stop(t.Context()))
-	})
+	for name, c := range map[string]struct {
+		first func(fake *fakeDB, broker *memory.Broker, session context.Context) error // of what goes wrong in the first call
+		calls int
+	}{
+		"nothing":                          {first: func(*fakeDB, *memory.Broker, context.Context) error { return nil }, calls: 1},
+		"an error":                         {first: func(*fakeDB, *memory.Broker, context.Context) error { return errDown }, calls: 2},
+		"a panic":                          {first: func(*fakeDB, *memory.Broker, context.Context) error { panic("oven") }, calls: 2},
+		"a commit that fails":              {first: func(f *fakeDB, _ *memory.Broker, _ context.Context) error { f.refuseCommits = 1; return nil }, calls: 2},
+		"a commit that has no answer":      {first: func(f *fakeDB, _ *memory.Broker, _ context.Context) error { f.failCommits = 1; return nil }, calls: 1},
+		"a session that is lost before it": {first: func(_ *fakeDB, b *memory.Broker, ctx context.Context) error { b.Cut(); <-ctx.Done(); return nil }, calls: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+				fake, db := newFakeDB()
+				defer db.Close()
+				store, err := middleware.NewSQLStore(db, middleware.SQLConfig{})
+				must(t, err)
+				q := patterns.NewWorkQueue[string](bus, "q")
+				calls := 0
+				sub, err := q.Work(t.Context(), func(ctx context.Context, dish string) error {
+					tx, ok := middleware.TxFrom(ctx)
+					if !ok {
+						t.Error("no transaction")
+					}
+					if _, err := tx.ExecContext(ctx, "INSERT INTO effects (dish) VALUES (?)", dish); err != nil {
+						return err
+					}
+					if calls++; calls == 1 {
+						return c.first(fake, broker, ctx)
+					}
+					return nil
+				}, middleware.Once(store))
+				must(t, err)
+				for range 2 {
+					must(t, q.Send(t.Context(), "ramen", patterns.MessageID("m")))
+					time.Sleep(time.Hour)
+				}
+				synctest.Wait()
+				if got := fmt.Sprint(fake.committed()); got != "[ramen]" || calls != c.calls || bus.Stats().DeadLettered != 0 {
+					t.Errorf("committed %s in %d calls, %+v", got, calls, bus.Stats())
+				}
+				if n, err := store.Forget(t.Context(), time.Now().Add(-3*time.Hour)); n != 0 || err != nil {
+					t.Errorf("forgot %d too early, %v", n, err)
+				}
+				if n, err := store.Forget(t.Context(), time.Now()); n != 1 || err != nil {
+					t.Errorf("forgot %d, %v", n, err)
+				}
+				must(t, sub.Stop(t.Context()))
+			})
+		})
+	}
 }
 
 func TestSQLStoreRefusesTables(t *testing.T) {

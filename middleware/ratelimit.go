@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 // An option that is given to several subscriptions is one limit for all of them together; they may
 // exceed a burst by one message each, and make up for it. The limit is this process's.
 // It is approximate above some hundreds a second, see [patterns.WithGate].
+//
+// Messages are fetched one at a time, so that [patterns.Prefetch] is refused beside it, but for
+// private subscriptions.
 func RateLimit(n int, per time.Duration, burst int) patterns.FailureOption {
 	l := &rateLimit{burst: burst}
 	if n > 0 {
@@ -36,9 +40,14 @@ type rateLimit struct {
 }
 
 // Validate reports what is wrong with the arguments; [patterns.WithGate] asks.
-func (l *rateLimit) Validate() error {
-	if l.interval <= 0 || l.burst < 1 {
+func (l *rateLimit) Validate(prefetch int) error {
+	switch {
+	case l.interval <= 0 || l.burst < 1:
 		return fmt.Errorf("%w: RateLimit of one message every %v, with a burst of %d", adapters.ErrInvalid, l.interval, l.burst)
+	case time.Duration(l.burst) > math.MaxInt64/l.interval:
+		return fmt.Errorf("%w: RateLimit with a burst of %d messages, for which %v each are more than 292 years", adapters.ErrInvalid, l.burst, l.interval)
+	case prefetch > 0:
+		return fmt.Errorf("%w: Prefetch with RateLimit, which fetches one message at a time", adapters.ErrInvalid)
 	}
 	return nil
 }

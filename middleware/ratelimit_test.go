@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -95,7 +96,7 @@ func TestRateLimitOfSeveralSubscriptions(t *testing.T) {
 			_, err := q.Work(t.Context(), seen.handle, limit)
 			must(t, err)
 		}
-		private, err := patterns.NewPubSub[int](bus, "p").Subscribe(t.Context(), seen.handle, limit)
+		private, err := patterns.NewPubSub[int](bus, "p").Subscribe(t.Context(), seen.handle, limit, patterns.Prefetch(4))
 		must(t, err)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
@@ -114,6 +115,9 @@ func TestRateLimitRefusesNonsense(t *testing.T) {
 	defer bus.Close(context.Background())
 	for name, option := range map[string]patterns.WorkOption{
 		"no messages": middleware.RateLimit(0, time.Second, 1), "no time": middleware.RateLimit(1, 0, 1), "no burst": middleware.RateLimit(1, time.Second, 0),
+		"a burst of ages":   middleware.RateLimit(1, 24*time.Hour, math.MaxInt),
+		"Prefetch beside":   patterns.Options(patterns.Prefetch(8), middleware.RateLimit(1, time.Second, 1)),
+		"Prefetch after":    patterns.Options(middleware.RateLimit(1, time.Second, 1), patterns.Prefetch(8)),
 		"negative failures": middleware.CircuitBreaker(middleware.BreakerConfig{Failures: -1}),
 		"no gate":           patterns.WithGate(nil), "no store": middleware.Once(nil),
 	} {

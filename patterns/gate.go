@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -18,7 +19,10 @@ type Gate interface {
 	// next. While Wait waits nothing is fetched, and what was fetched ahead goes back to its queue.
 	//
 	// It returns an error when ctx ends, which is when the subscription is stopped. Any other error
-	// ends the subscription, whose Wait returns it.
+	// ends the subscription, whose Wait returns it, and so does a panic, as a [*PanicError].
+	//
+	// What Wait has let be fetched may come late, where the queue was empty: up to as many messages
+	// as there are workers after the gate has closed.
 	Wait(ctx context.Context) (ahead bool, err error)
 
 	// Fetched is called for each message that was fetched, before it is handled. It must not block.
@@ -28,18 +32,16 @@ type Gate interface {
 // WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
 // message at a time is asked for where a gate wants it so, which takes the broker more work than a
 // subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private
-// subscription, whose messages nobody else can have, keeps what it has fetched. A gate with a
-// method Validate() error is asked whether it makes sense.
+// subscription, whose messages nobody else can have, keeps what it has fetched.
+//
+// A gate with a method Validate(prefetch int) error is asked whether it makes sense, with the number
+// that [Prefetch] was given, or 0: for a gate that lets nothing be fetched ahead it would have no
+// effect. That of a private subscription always has one, so that it is 0 there.
 func WithGate(gates ...Gate) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {
 		for i, gate := range gates {
 			if gate == nil {
 				return invalid("gate %d is nil", i)
-			}
-			if v, ok := gate.(interface{ Validate() error }); ok {
-				if err := v.Validate(); err != nil {
-					return err
-				}
 			}
 		}
 		c.gates = append(c.gates, gates...)
@@ -88,7 +90,7 @@ func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
 				continue // a gate closed
 			}
 			if err == nil {
-				g.fetched()
+				err = g.fetched(&d)
 			}
 		}
 		return d, err
@@ -120,7 +122,7 @@ func (g *gated) receiveOne(ctx context.Context) (d adapters.Delivery, sub adapte
 		d, err = retryUnavailable(ctx, g.fetchOne)
 	}
 	if err == nil {
-		g.fetched()
+		err = g.fetched(&d)
 	}
 	return d, nil, err
 }
@@ -131,7 +133,7 @@ func (g *gated) wait(ctx context.Context) (ahead bool, err error) {
 	defer closed.Stop()
 	ahead = true
 	for _, gate := range g.s.cfg.gates {
-		more, err := gate.Wait(ctx)
+		more, err := ask(ctx, gate)
 		if err != nil {
 			return false, err
 		}
@@ -140,10 +142,27 @@ func (g *gated) wait(ctx context.Context) (ahead bool, err error) {
 	return ahead, nil
 }
 
-func (g *gated) fetched() {
+// ask calls gate.Wait and makes an error of its panic.
+func ask(ctx context.Context, gate Gate) (ahead bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return gate.Wait(ctx)
+}
+
+// fetched tells the gates of d. If one of them panics it returns that as an error, and d goes back.
+func (g *gated) fetched(d *adapters.Delivery) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = errors.Join(&PanicError{Value: v, Stack: debug.Stack()}, d.Settle(g.s.settling, adapters.Requeue))
+		}
+	}()
 	for _, gate := range g.s.cfg.gates {
 		gate.Fetched()
 	}
+	return nil
 }
 
 // open returns the subscription that fetches ahead.

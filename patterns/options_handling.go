@@ -53,7 +53,7 @@ func HandlerTimeout(d time.Duration) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }}
 }
 
-// check refuses options that would have no effect together.
+// check refuses options that would have no effect together, and what its gates refuse.
 func (c *consumeConfig) check(private bool) error {
 	switch {
 	case c.ackOnReceive && c.retry != (RetryPolicy{}):
@@ -62,6 +62,17 @@ func (c *consumeConfig) check(private bool) error {
 		return invalid("LossLimit and AckOnReceive: what is acknowledged does not come back")
 	case private && c.lossLimit > 0:
 		return invalid("LossLimit without Group: what a private subscription loses does not come back")
+	}
+	ahead := c.prefetch
+	if private {
+		ahead = 0
+	}
+	for _, gate := range c.gates {
+		if v, ok := gate.(interface{ Validate(prefetch int) error }); ok {
+			if err := v.Validate(ahead); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
