@@ -39,8 +39,8 @@ type Key struct {
 // note that the message was handled are one transaction.
 //
 // A message without an id, as programs without Motif may send, is handled each time. Give Once
-// last, so that it is next to the handler. It is no option of [patterns.RPC.Serve]: a store does not
-// keep what was answered.
+// last, so that it is next to the handler. It is no option of [patterns.RPC.Serve]: a store does
+// not keep what was answered.
 func Once(store Store) patterns.FailureOption {
 	if store == nil {
 		return patterns.Options(patterns.WithMiddleware(nil))

@@ -34,9 +34,9 @@ type Gate interface {
 // subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private
 // subscription, whose messages nobody else can have, keeps what it has fetched.
 //
-// A gate with a method Validate(prefetch int) error is asked whether it makes sense, with the number
-// that [Prefetch] was given, or 0: for a gate that lets nothing be fetched ahead it would have no
-// effect. That of a private subscription always has one, so that it is 0 there.
+// A gate with a method Validate(prefetch int) error is asked whether it makes sense, with the
+// number that [Prefetch] was given, or 0: for a gate that lets nothing be fetched ahead it would
+// have no effect. That of a private subscription always has one, so that it is 0 there.
 func WithGate(gates ...Gate) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {
 		for i, gate := range gates {

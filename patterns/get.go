@@ -9,9 +9,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Message is one message that the caller took from a queue, with [WorkQueue.Get], TryGet or Waiting,
-// and holds until one of its methods settles it, or the bus is closed: then it is back in the
-// queue. The first that settles counts, later ones do nothing. A method that fails because the
+// Message is one message that the caller took from a queue, with [WorkQueue.Get], TryGet or
+// Waiting, and holds until one of its methods settles it, or the bus is closed: then it is back in
+// the queue. The first that settles counts, later ones do nothing. A method that fails because the
 // session was lost in the meantime returns ErrStaleDelivery; the message is delivered again.
 type Message[T any] struct {
 	Value T
@@ -147,8 +147,8 @@ func (q *WorkQueue[T]) newMessage(d adapters.Delivery) (*Message[T], error) {
 	return m, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &m.Value)
 }
 
-// decodeOrReject returns the message, or why it does not decode: then it is in the dead-letter queue,
-// or back in its place if it came from there or cannot be sent there.
+// decodeOrReject returns the message, or why it does not decode: then it is in the dead-letter
+// queue, or back in its place if it came from there or cannot be sent there.
 func (q *WorkQueue[T]) decodeOrReject(ctx context.Context, d adapters.Delivery) (*Message[T], error) {
 	m, err := q.newMessage(d)
 	if err != nil {

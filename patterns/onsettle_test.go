@@ -219,8 +219,8 @@ func TestOnSettleOfCalls(t *testing.T) {
 		must(t, err)
 		for n := range 4 {
 			_, _ = f.Call(t.Context(), n)
+			synctest.Wait() // for what is told of it, by another goroutine
 		}
-		synctest.Wait()
 		if seen.String() != "1 acknowledged, 1 acknowledged, 1 acknowledged, 1 acknowledged" {
 			t.Fatal(&seen)
 		}
