@@ -86,6 +86,9 @@ type publishHooks struct {
 	log   *slog.Logger
 }
 
+// insideHook is for the ctx that hooks get.
+type insideHook struct{}
+
 // observation is the hooks at one publish, in a goroutine that lives as long as they and the
 // publish do. A nil one is for a publish that no hook is told of.
 type observation struct {
@@ -101,16 +104,21 @@ type observation struct {
 // observe tells the hooks that msgs are about to be published, and puts in their place what hooks
 // made of them.
 func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapters.Publication, msgs []*message.Message) *observation {
+	if ctx.Value(insideHook{}) != nil {
+		return nil // or it would be called for what it publishes for that, too
+	}
 	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
 	select {
 	case h.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil
 	case <-timer.C:
 		h.log.WarnContext(ctx, "motif: publishing without OnPublish's hooks: too many of them have not returned", "to", p.To.Name)
 		return nil
 	}
 	o := &observation{
-		hooks: h, ctx: ctx, published: make([]*Publishing, len(msgs)),
+		hooks: h, ctx: context.WithValue(ctx, insideHook{}, true), published: make([]*Publishing, len(msgs)),
 		began: make(chan struct{}), outcome: make(chan error, 1), ended: make(chan struct{}),
 	}
 	for i, m := range msgs {
@@ -132,6 +140,7 @@ func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapte
 			msgs[i] = o.withHeaders(m, o.published[i].Headers)
 		}
 	case <-o.ended: // a hook called runtime.Goexit
+	case <-ctx.Done():
 	case <-timer.C:
 		h.log.WarnContext(ctx, "motif: publishing without waiting any longer for OnPublish's hooks", "to", p.To.Name, "waited", hookTimeout)
 	}
@@ -197,6 +206,7 @@ func (o *observation) end(err error) {
 	defer timer.Stop()
 	select {
 	case <-o.ended:
+	case <-o.ctx.Done():
 	case <-timer.C:
 	}
 }
