@@ -2,10 +2,10 @@ package patterns_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-	"sync/atomic"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"

@@ -96,6 +96,7 @@ func (r *pendingReply) tryAcknowledge() bool {
 // the caller is told so. One that cannot be delivered is the
 // caller's loss alone: it is counted, and the request is done with.
 func (r *pendingReply) finishInBackground(err error) {
+	defer r.s.countOut() // also if a function of OnSettle calls runtime.Goexit
 	if mayResend(err) {
 		err = r.resend()
 	}
@@ -112,7 +113,6 @@ func (r *pendingReply) finishInBackground(err error) {
 		r.s.log(slog.LevelWarn, &r.request, "reply not delivered", err)
 	}
 	r.settle(err)
-	r.s.countOut()
 }
 
 // settle acknowledges the request and reports it. err is why its reply was not delivered.

@@ -151,7 +151,7 @@ func (c *callServer) handle(w *worker, d adapters.Delivery) {
 			return
 		}
 		switch {
-		case w.sessionLost():
+		case w.sessionLost() && !w.s.cfg.ackOnReceive: // another server runs it
 			w.settled(&d, ResultStale, w.s.noteStale(&d, adapters.ErrStaleDelivery), 0)
 		case err != nil && w.s.isShutdown(err) && !w.s.cfg.ackOnReceive:
 			w.requeue(&d, err) // another server runs it

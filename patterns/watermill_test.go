@@ -39,7 +39,9 @@ func TestWatermillsOwnMiddlewareThatDecides(t *testing.T) {
 		must(t, patterns.NewWorkQueue[int](bus, "poison").Declare(t.Context()))
 		hour := argumentOf(middleware.NewCircuitBreaker)
 		hour.Timeout = time.Hour
-		throttled := func(h message.HandlerFunc) message.HandlerFunc { return middleware.NewThrottle(1, time.Second).Middleware(h) }
+		throttled := func(h message.HandlerFunc) message.HandlerFunc {
+			return middleware.NewThrottle(1, time.Second).Middleware(h)
+		}
 		policy := patterns.Retry(patterns.RetryPolicy{Attempts: 3})
 		for name, c := range map[string]struct {
 			mw   message.HandlerMiddleware
