@@ -26,7 +26,8 @@ func (r remembered) IsDuplicate(_ context.Context, key string) (bool, error) {
 	return was, nil
 }
 
-// argumentOf returns a zero value of what f takes: of a type in a package that go.mod need not name.
+// argumentOf returns a zero value of what f takes: of a type in a package that go.mod need not
+// name.
 func argumentOf[T, R any](func(T) R) (v T) { return v }
 
 // What the other half of watermill's own middleware does here; docs/middleware.md says it.
