@@ -86,7 +86,7 @@ type takeover struct {
 var errMethod = errors.New("neither a confirm nor a heartbeat")
 
 func (t *takeover) dial(network, address string) (net.Conn, error) {
-	conn, err := net.Dial(network, address)
+	conn, err := new(net.Dialer).DialContext(context.Background(), network, address)
 	t.Conn = conn
 	return t, err
 }

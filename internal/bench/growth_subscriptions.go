@@ -196,7 +196,7 @@ func (s *rawSubscriber) watch() error {
 	for {
 		lost := s.conn.NotifyClose(make(chan *amqp091.Error, 1))
 		select {
-		case <-lost:
+		case <-lost: //nolint:errcheck // it is told below, whatever the reason
 		case <-s.closing:
 			return s.conn.Close()
 		}

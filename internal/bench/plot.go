@@ -143,7 +143,7 @@ func bars(title string, machine Machine, rows []*Result) *plot.Plot {
 	p.Y.Tick.Label.Font.Size, p.X.Tick.Label.Font.Size = vg.Points(9), vg.Points(9)
 	p.Y.Tick.Label.YAlign = text.YCenter
 	p.Y.Min, p.Y.Max = -0.6, float64(len(rows))-0.4
-	p.Y.LineStyle.Width, p.Y.Tick.LineStyle.Width = 0, 0
+	p.Y.Width, p.Y.Tick.Width = 0, 0
 	p.Add(&ratioBars{rows, end})
 	return p
 }

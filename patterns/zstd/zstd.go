@@ -35,9 +35,9 @@ var writers, readers sync.Pool
 type writer struct{ *zstd.Encoder }
 
 func newWriter(w io.Writer) (io.WriteCloser, error) {
-	if e, ok := writers.Get().(writer); ok {
+	if e, ok := writers.Get().(*zstd.Encoder); ok {
 		e.Reset(w)
-		return e, nil
+		return writer{e}, nil
 	}
 	e, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 	if err != nil {
@@ -49,7 +49,7 @@ func newWriter(w io.Writer) (io.WriteCloser, error) {
 func (w writer) Close() error {
 	err := w.Encoder.Close()
 	w.Reset(nil)
-	writers.Put(w)
+	writers.Put(w.Encoder)
 	return err
 }
 
@@ -57,8 +57,8 @@ type reader struct{ *zstd.Decoder }
 
 func newReader(r *bytes.Reader, limit int) (io.ReadCloser, error) {
 	maxWindow := zstd.WithDecoderMaxWindow(uint64(max(limit, window))) //nolint:gosec // it is positive
-	if d, ok := readers.Get().(reader); ok {
-		return d, d.ResetWithOptions(r, maxWindow)
+	if d, ok := readers.Get().(*zstd.Decoder); ok {
+		return reader{d}, d.ResetWithOptions(r, maxWindow)
 	}
 	d, err := zstd.NewReader(r, maxWindow, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
@@ -77,6 +77,6 @@ func (r reader) Read(p []byte) (int, error) {
 
 func (r reader) Close() error {
 	err := r.Reset(nil)
-	readers.Put(r)
+	readers.Put(r.Decoder)
 	return err
 }
