@@ -27,9 +27,9 @@ type headerBinding struct {
 func bindHeaders(q *queue, args map[string]string) (headerBinding, error) {
 	b := headerBinding{name: headersName(args), queue: q, want: make(map[string]string)}
 	mode, withX := strings.CutSuffix(args["x-match"], "-with-x")
-	switch mode {
-	case "", "all":
-	case "any":
+	switch {
+	case mode == "all", args["x-match"] == "":
+	case mode == "any":
 		b.any = true
 	default:
 		return b, fmt.Errorf("memory: x-match %q, which is none of all, any, all-with-x, any-with-x: %w", args["x-match"], adapters.ErrInvalid)
@@ -98,6 +98,9 @@ func (b *Broker) DeclareExchange(name, kind string) error {
 	defer b.control.Unlock()
 	if err := b.checkExchange(e); err != nil {
 		return err
+	}
+	if strings.HasPrefix(name, "amq.") && b.routes.exchanges[name] == nil {
+		return fmt.Errorf("memory: exchange %q: names that begin with amq. are the broker's: %w", name, adapters.ErrAccess)
 	}
 	b.routes.mu.Lock()
 	defer b.routes.mu.Unlock()
