@@ -270,3 +270,16 @@ func TestSQLStoreRefusesTables(t *testing.T) {
 		}
 	}
 }
+
+// What a handler did that failed is rolled back at once, and not when its ctx ends.
+func TestSQLStoreRollsBackAtOnce(t *testing.T) {
+	_, db := newFakeDB()
+	defer db.Close()
+	store, err := middleware.NewSQLStore(db, middleware.SQLConfig{})
+	must(t, err)
+	key := middleware.Key{Queue: "q", ID: "m"}
+	wantErr(t, "failing", store.Do(t.Context(), key, func(context.Context) error { return errDown }), errDown)
+	if n := db.Stats().InUse; n != 0 {
+		t.Errorf("%d connections are in use", n)
+	}
+}
