@@ -70,6 +70,8 @@ func (w *worker) next() (adapters.Delivery, error) {
 		switch {
 		case d.Message.Context().Err() != nil: // it is delivered again
 			w.s.knownReturns.note(d.Message.UUID)
+			w.times = times{} // which are those of the message before
+			w.settled(&d, ResultStale, adapters.ErrStaleDelivery, 0)
 		case w.s.fetching.Err() != nil:
 			w.requeue(&d, ErrShutdown)
 		default:
