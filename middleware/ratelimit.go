@@ -17,8 +17,8 @@ import (
 // time that the broker lets a message be held.
 //
 // An option that is given to several subscriptions is one limit for all of them together; they may
-// exceed a burst by one message each, and make up for it. The limit is this process's.
-// It is approximate above some hundreds a second, see [patterns.WithGate].
+// exceed a burst by one message each, and make up for it. The limit is this process's. High rates
+// may not be reached: fetching one message at a time has its cost, see [patterns.WithGate].
 //
 // Messages are fetched one at a time, so that [patterns.Prefetch] is refused beside it, but for
 // private subscriptions.

@@ -31,7 +31,7 @@ type Gate interface {
 
 // WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
 // message at a time is asked for where a gate wants it so, which takes the broker more work than a
-// subscription does: on RabbitMQ hundreds a second are possible, not tens of thousands. A private
+// subscription does: on RabbitMQ a channel and several round trips for each. A private
 // subscription, whose messages nobody else can have, keeps what it has fetched.
 //
 // A gate with a method Validate(prefetch int) error is asked whether it makes sense, with the

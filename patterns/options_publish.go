@@ -69,7 +69,7 @@ func MessageID(id string) PublishOption {
 }
 
 // HoldBack makes a send to a full queue wait for room, as long as ctx allows,
-// where it would fail with ErrNacked. It asks again ever so often, so that
+// where it would fail with ErrNacked. It polls, so that
 // those who are held back get in in no certain order. For a single blocking
 // send to a work queue only: an exchange would copy each try to the queues
 // that have room, and a queue without [MaxLength] never refuses.

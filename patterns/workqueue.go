@@ -33,7 +33,7 @@ const deadSuffix = ".dead"
 //
 // A queue whose name ends in ".dead" is taken for the dead letters of another:
 // it has none of its own, and a message that fails in it stays in it, and is
-// tried again ever so often (see [WorkQueue.Dead]).
+// tried again later (see [WorkQueue.Dead]).
 func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueue[T] {
 	var cfg queueConfig
 	err := apply(opts, func(o WorkQueueOption) error { return o.applyQueue(&cfg) })

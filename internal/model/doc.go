@@ -6,7 +6,7 @@
 // What each operation returned, each message that was received, and how many
 // messages and consumers each queue has afterwards must be the same. A sequence
 // that tells the two apart is made as short as it gets, and printed; put into
-// testdata, it is played for ever after.
+// testdata, it is played in every run from then on.
 //
 // Only what is determined is compared: play_test.go waits for what is due and
 // never guesses from silence, and rules_test.go leaves out, with the
