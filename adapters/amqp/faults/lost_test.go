@@ -128,12 +128,16 @@ func TestHandlerThatExits(t *testing.T) {
 			})
 			letter, err := jobs.Dead().Get(ctx)
 			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
 				t.Fatalf("no dead letter: %v; the handler ran after %v losses", err, losses)
 			}
 			select {
 			case <-allRan:
 			case <-ctx.Done():
+				mu.Lock()
 				t.Errorf("only %d of the others were handled", len(ran))
+				mu.Unlock()
 			}
 			kill()
 			supervisor.Wait()
@@ -222,6 +226,8 @@ func TestConsumerTimeout(t *testing.T) {
 			}
 			letter, err := jobs.Dead().Get(ctx)
 			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
 				t.Fatalf("no dead letter: %v; the handler ran after %v losses\n%s", err, losses, log.tail(50))
 			}
 			if reason := letter.Headers[patterns.HeaderReason]; letter.ID != "slow" || reason != "its worker was lost 5 times" {
