@@ -213,7 +213,7 @@ func (b *Bus) roundTrip(ctx context.Context, p adapters.Publication, m *message.
 	if err != nil {
 		return adapters.Delivery{}, err
 	}
-	// Whoever can guess an id ca reply in the server's place.
+	// Whoever can guess an id can reply in the server's place.
 	p.CorrelationID, p.ReplyTo = rand.Text(), addr.current()
 	p.TTL = min(time.Until(deadline), adapters.MaxTTL)
 	p.Mandatory, p.Transient = true, true

@@ -10,9 +10,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// decide says, from what the handler returned, what becomes of the
-// message. d.Message is as it was received. It reports whether the worker is to
-// run the handler once more instead, and has waited for that.
+// decide decides, from what the handler returned, what becomes of the message: acknowledged,
+// retried (see retry.go), requeued or given up. d.Message is as it was received. It reports
+// whether the worker is to run the handler once more instead, and has waited for that.
 func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	switch {

@@ -7,7 +7,8 @@ import (
 )
 
 // Topic copies each message to the subscribers whose patterns match its key:
-// words between dots, where * stands for one word and # for any number.
+// words between dots, where * stands for one word and # for any number. The rules
+// are those of [adapters.MatchTopic].
 type Topic[T any] struct{ exchange[T] }
 
 // NewTopic names a topic exchange on b. Nothing is declared yet.
