@@ -122,7 +122,7 @@ func rows(text string) map[string][]string {
 func TestOptionsPageIsComplete(t *testing.T) {
 	patterns, rest, _ := strings.Cut(read(t, optionsPage), "\n## RabbitMQ\n")
 	patterns, queue := cutSection(patterns, "### RetryPolicy\n")
-	amqp, memory, ok := strings.Cut(rest, "\n## The broker in the process\n")
+	amqp, memory, ok := strings.Cut(rest, "\n## The in-process broker\n")
 	if !ok {
 		t.Fatalf("%s has other sections than the test looks for", optionsPage)
 	}
