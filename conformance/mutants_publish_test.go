@@ -73,7 +73,7 @@ var publishMutants = []mutant{
 		}
 	}},
 	{"has a full queue drop the oldest message where it should refuse", "publish/nacked", specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.DropHead })},
-	{"refuses for ever once a queue was full", "publish/nacked", func(m *mutated) {
+	{"refuses everything once a queue was full", "publish/nacked", func(m *mutated) {
 		publish := m.publish
 		var full atomic.Bool
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {

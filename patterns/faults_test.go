@@ -211,7 +211,7 @@ func TestSettleIsTriedAgainWithinSecondsOfTheRepair(t *testing.T) {
 	})
 }
 
-// A broker that does not answer holds a worker for a while, not for ever.
+// A broker that does not answer holds a worker for a while, not indefinitely.
 func TestDeadLetterThatIsNotAnswered(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
 		q := patterns.NewWorkQueue[order](bus, "orders")

@@ -39,13 +39,13 @@ func TestHandlerResultDecides(t *testing.T) {
 			tries: []time.Duration{0, time.Minute},
 		},
 		{
-			name: "error for ever", opts: []patterns.WorkOption{policy},
+			name: "always an error", opts: []patterns.WorkOption{policy},
 			handler: func(context.Context, int) error { return errKitchen },
 			tries:   []time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute},
 			dead:    errKitchen.Error(),
 		},
 		{
-			name:    "error for ever, default policy",
+			name:    "always an error, default policy",
 			handler: func(context.Context, int) error { return errKitchen },
 			tries:   []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second},
 			dead:    errKitchen.Error(),

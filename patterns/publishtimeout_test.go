@@ -101,7 +101,7 @@ func (d *forgetfulDriver) PublishAsync(context.Context, adapters.Publication, *m
 	return nil
 }
 
-// Nobody waits for ever for a receipt either.
+// No receipt is waited for without end, either.
 func TestWaitingForAReceiptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := memory.New()

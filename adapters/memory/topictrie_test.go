@@ -240,7 +240,7 @@ func FuzzTrie(f *testing.F) {
 		var trie topicTrie[string]
 		var bound []string
 		if len(script) > 1000 {
-			return // asking each pattern for each key takes for ever
+			return // matching each pattern with each key takes too long
 		}
 		for line := range strings.SplitSeq(script, "\n") {
 			if pattern, ok := strings.CutPrefix(line, "+"); ok {

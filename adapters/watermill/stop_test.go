@@ -80,7 +80,7 @@ func TestStopLetsThePairAck(t *testing.T) {
 				if name == "Stop" {
 					close(pair.dealtWith)
 					synctest.Wait()
-				} else { // and not for ever
+				} else { // and not forever
 					time.Sleep(time.Second)
 				}
 				<-stopped

@@ -303,8 +303,8 @@ func TestTheirOrdersInAWorkQueue(t *testing.T) {
 }
 
 // What waited at the broker, for a delay or a retry, has been dead-lettered by
-// RabbitMQ, which says so in a header that their marshaler refuses, for ever.
-// It offers a hook for that.
+// RabbitMQ, which says so in a header that their marshaler refuses, each time the message is
+// delivered. It offers a hook for that.
 func TestTheirMarshalerOnWhatWaited(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	cfg := wmamqp.NewDurableQueueConfig(url)

@@ -25,7 +25,7 @@ var rows = []row{
 	{21, "partition", "one node of three cut off from the others", "unconfirmed there, goes on at the others", partition},
 	{22, "alarms-come-and-go", "memory and disk alarms, three times under load", "consumers go on, nothing is lost or given up", alarmsComeAndGo},
 	{26, "panics", "handlers panic", "workers live, tried so often, then a dead letter", panics},
-	{27, "endless-errors", "handler fails for ever", "tried so often, then a dead letter", endlessErrors},
+	{27, "endless-errors", "handler always fails", "tried so often, then a dead letter", endlessErrors},
 	{28, "consumer-timeout", "messages held past the consumer timeout under load", "told, handled again or dead; no ghost consumer", consumerTimeout},
 	{29, "killed-worker", "process killed -9 while handling", "redelivered to another", killedWorker},
 	{30, "poison", "bad JSON, bad UTF-8, wrong type", "a dead letter at once, the queue goes on", poison},

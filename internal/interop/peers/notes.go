@@ -21,7 +21,7 @@ const watermillAMQPOne = "watermill-amqp hands over one message at a time and wa
 
 var watermillAMQPNotes = map[string]string{
 	"durable/clients-go-on":       "watermill-amqp tells nobody who has a message in hand that its session is lost: it waits for the ack first, and the handler may work on what somebody else has got by then.",
-	"durable/messages":            "Closed while it reconnects, watermill-amqp leaves something behind: the connection, if the attempt succeeds, and else a goroutine that waits for one for ever.",
+	"durable/messages":            "Closed while it reconnects, watermill-amqp leaves something behind: the connection, if the attempt succeeds, and else a goroutine that waits for one forever.",
 	"input/metadata-does-nothing": "watermill-amqp makes metadata AMQP headers as they are named. With CC and BCC, which RabbitMQ takes for further addresses, it closes the channel; _watermill_message_uuid is its own, and is lost.",
 	"pubsub/bound-on-return":      "RabbitMQ 4.3 nacks what is published to an exchange in the moment in which another subscriber's queue goes, and watermill-amqp does not send it again. It shows in some runs only.",
 	"pubsub/address":              "A watermill publisher can publish to a topic, that is to all groups, so that the door has no address for one of them.",

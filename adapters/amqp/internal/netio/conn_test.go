@@ -47,8 +47,7 @@ func TestConnCoalesces(t *testing.T) {
 }
 
 // TestConnDeadline: a write that the other side does not take ends after the timeout,
-// and the connection with it. amqp091 sets no deadline, and whoever publishes, and Close,
-// would wait for ever.
+// and the connection with it. amqp091 sets no deadline: publishers, and Close, would wait forever.
 func TestConnDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := netiotest.NewSocket()
