@@ -35,6 +35,7 @@ type Bus struct {
 
 	mu            sync.Mutex
 	closed        bool
+	onClosed      []func() // of OnNew, until they are called
 	subscriptions map[*Subscription]struct{}
 	declared      map[declared]error // queues that this bus declared to send to, or may not declare
 
@@ -61,8 +62,8 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	}
 	b.timeout.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
-	if len(cfg.onPublish) > 0 {
-		b.hooks = &publishHooks{hooks: cfg.onPublish, slots: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
+	if len(cfg.onPublish)+len(cfg.tracers) > 0 {
+		b.hooks = &publishHooks{hooks: cfg.onPublish, tracers: cfg.tracers, slots: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
 	}
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
@@ -78,7 +79,13 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	}
 	var codecErr error
 	b.codecs, codecErr = newCodecs(cfg.encoding, cfg.maxPayload, maxBody)
-	b.err = errors.Join(err, codecErr)
+	if b.err = errors.Join(err, codecErr); b.err == nil {
+		for _, f := range cfg.onNew {
+			if closed := f(b); closed != nil {
+				b.onClosed = append(b.onClosed, closed)
+			}
+		}
+	}
 	return b
 }
 
@@ -130,6 +137,13 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.replies.wait()
 	if b.hooks != nil {
 		b.hooks.wait()
+	}
+	b.mu.Lock()
+	onClosed := b.onClosed
+	b.onClosed = nil
+	b.mu.Unlock()
+	for _, f := range onClosed {
+		f()
 	}
 	return errors.Join(errs...)
 }

@@ -79,48 +79,63 @@ func OnPublish(hooks ...PublishHook) BusOption {
 // hookTimeout is how long a publish waits for its hooks, before and after.
 const hookTimeout = time.Second
 
-// publishHooks are the hooks of a bus. There is none without [OnPublish].
+// publishHooks are the hooks and tracers of a bus. There is none without [OnPublish] and
+// [TracePublish].
 type publishHooks struct {
-	hooks []PublishHook
-	slots chan struct{} // one for each publish that hooks are told of
-	log   *slog.Logger
+	hooks   []PublishHook
+	tracers []PublishTracer
+	slots   chan struct{} // one for each publish that hooks are told of
+	log     *slog.Logger
 }
 
 // insideHook is for the ctx that hooks get.
 type insideHook struct{}
 
-// observation is the hooks at one publish, in a goroutine that lives as long as they and the
-// publish do. A nil one is for a publish that no hook is told of.
+// observation is the tracers at one publish, and the hooks, in a goroutine that lives as long as
+// they and the publish do. A nil one is for a publish that nobody is told of.
 type observation struct {
-	hooks     *publishHooks
-	ctx       context.Context
+	hooks  *publishHooks
+	ctx    context.Context
+	traced traced
+
 	published []*Publishing
 	done      []func(error) // what hooks returned, of each message in turn, with nils
 	began     chan struct{} // closed when all hooks were called
-	outcome   chan error    // has room
+	outcome   chan error    // has room; nil where no hook is told
 	ended     chan struct{} // closed when all is done
 }
 
-// observe tells the hooks that msgs are about to be published, and puts in their place what hooks
-// made of them.
+// observe tells tracers and hooks that msgs are about to be published, and puts in their place what
+// those made of them.
 func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapters.Publication, msgs []*message.Message) *observation {
 	if ctx.Value(insideHook{}) != nil {
 		return nil // or it would be called for what it publishes for that, too
 	}
+	o := &observation{hooks: h, ctx: ctx}
+	if len(h.tracers) > 0 {
+		o.trace(ctx, cause, &p, msgs)
+	}
+	if len(h.hooks) > 0 {
+		o.begin(ctx, cause, &p, msgs)
+	}
+	return o
+}
+
+// begin calls the hooks.
+func (o *observation) begin(ctx context.Context, cause PublishCause, p *adapters.Publication, msgs []*message.Message) {
+	h := o.hooks
 	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
 	select {
 	case h.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil
+		return
 	case <-timer.C:
 		h.log.WarnContext(ctx, "motif: publishing without OnPublish's hooks: too many of them have not returned", "to", p.To.Name)
-		return nil
+		return
 	}
-	o := &observation{
-		hooks: h, ctx: context.WithValue(ctx, insideHook{}, true), published: make([]*Publishing, len(msgs)),
-		began: make(chan struct{}), outcome: make(chan error, 1), ended: make(chan struct{}),
-	}
+	o.ctx, o.published = context.WithValue(ctx, insideHook{}, true), make([]*Publishing, len(msgs))
+	o.began, o.outcome, o.ended = make(chan struct{}), make(chan error, 1), make(chan struct{})
 	for i, m := range msgs {
 		o.published[i] = &Publishing{
 			Cause: cause, To: p.To, Key: p.Key, ID: m.UUID, Delay: p.Delay, Size: len(m.Payload), Batch: len(msgs),
@@ -144,7 +159,6 @@ func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapte
 	case <-timer.C:
 		h.log.WarnContext(ctx, "motif: publishing without waiting any longer for OnPublish's hooks", "to", p.To.Name, "waited", hookTimeout)
 	}
-	return o
 }
 
 // run calls the hooks, waits for the outcome, and calls what they returned.
@@ -170,7 +184,7 @@ func (o *observation) run() {
 func (o *observation) protect(f func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			o.hooks.log.ErrorContext(o.ctx, "motif: a hook of OnPublish panicked", "panic", v, "stack", string(debug.Stack()))
+			o.hooks.log.ErrorContext(o.ctx, "motif: a hook of OnPublish or TracePublish panicked", "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
@@ -196,12 +210,16 @@ func (o *observation) withHeaders(m *message.Message, headers map[string]string)
 	return changed
 }
 
-// end tells the hooks the outcome of the publish and gives them time to hear it.
+// end tells tracers and hooks the outcome of the publish and gives the hooks time to hear it.
 func (o *observation) end(err error) {
 	if o == nil {
 		return
 	}
-	o.endLater(err)
+	o.traceEnd(err)
+	if o.outcome == nil {
+		return
+	}
+	o.outcome <- err
 	timer := time.NewTimer(hookTimeout)
 	defer timer.Stop()
 	select {
@@ -211,9 +229,15 @@ func (o *observation) end(err error) {
 	}
 }
 
-// endLater is end that does not wait.
+// endLater is end that waits for nobody: it is called by the goroutine that reads.
 func (o *observation) endLater(err error) {
-	if o != nil {
+	if o == nil {
+		return
+	}
+	if o.traced.end != nil {
+		go o.traceEnd(err)
+	}
+	if o.outcome != nil {
 		o.outcome <- err
 	}
 }

@@ -75,6 +75,8 @@ type busConfig struct {
 	logger      *slog.Logger
 	middleware  []message.HandlerMiddleware
 	onPublish   []PublishHook
+	tracers     []PublishTracer
+	onNew       []func(*Bus) func()
 	onSettle    []func(context.Context, Settlement)
 	maxInFlight int
 	maxCalls    int
@@ -248,6 +250,25 @@ func WithLogger(l *slog.Logger) BusOption {
 // a middleware returns have no destination and are an error, but for the
 // reply in [RPC.Serve].
 func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return MiddlewareOption{mw} }
+
+// BusOptions makes one option of several, as for a package that watches a bus in more than one way.
+func BusOptions(opts ...BusOption) BusOption {
+	return busOption(func(c *busConfig) error {
+		return apply(opts, func(o BusOption) error { return o.applyBus(c) })
+	})
+}
+
+// OnNew has f called with the bus that [New] made, before it is used: for what reads [Bus.Stats]
+// for a page of metrics. What f returns is called once the bus is closed, if it is not nil.
+func OnNew(f func(*Bus) (closed func())) BusOption {
+	return busOption(func(c *busConfig) error {
+		if f == nil {
+			return invalid("OnNew of nil")
+		}
+		c.onNew = append(c.onNew, f)
+		return nil
+	})
+}
 
 // MaxInFlight bounds how many asynchronous publishes of the bus are under way
 // (1024 without it); the next one waits.
