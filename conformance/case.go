@@ -47,7 +47,7 @@ func Cases() []Case {
 		exchangeCases,
 		topicCases,
 		rpcCases,
-		answerCases,
+		replyCases,
 		failureCases,
 		policyCases,
 		lostCases,

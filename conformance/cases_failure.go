@@ -28,7 +28,7 @@ var failureCases = []Case{
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.Attempt < 4 {
 					return errBroken
 				}
@@ -36,11 +36,11 @@ var failureCases = []Case{
 			})
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 4, Min: 100 * time.Millisecond}))
 			t.must(q.Send(t.soon(), "x"), "sending")
-			last := wait(t, tries, "the first try")
+			last := wait(t, attempts, "the first attempt")
 			for i, least := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
-				next := wait(t, tries, "the next try")
+				next := wait(t, attempts, "the next attempt")
 				if waited := next.at.Sub(last.at); waited < least {
-					t.errorf("try %d came after %v, at least %v are to pass", i+2, waited, least)
+					t.errorf("attempt %d came after %v, at least %v are to pass", i+2, waited, least)
 				}
 				last = next
 			}
@@ -48,11 +48,11 @@ var failureCases = []Case{
 	},
 	{
 		ID:    "failure/attempts-counted",
-		Rule:  "The handler is told which try it is: 1, then 2, then 3.",
+		Rule:  "The handler is told which attempt it is: 1, then 2, then 3.",
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.value == "x" {
 					return errAgain
 				}
@@ -60,20 +60,20 @@ var failureCases = []Case{
 			})
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 3}))
 			t.must(q.Send(t.soon(), "x"), "sending")
-			same(t, t.tried(tries, 3), []string{"x 1", "x 2", "x 3"}, "the tries")
+			same(t, t.tried(attempts, 3), []string{"x 1", "x 2", "x 3"}, "the attempts")
 			t.mustDie(q, "3", errBroken.Error())
 			t.must(q.Send(t.soon(), "y"), "sending")
-			same(t, t.tried(tries, 1), []string{"y 1"}, "another's tries")
+			same(t, t.tried(attempts, 1), []string{"y 1"}, "another's attempts")
 		},
 	},
 	{
 		ID:    "failure/retry-after",
-		Rule:  "With RetryAfter the handler itself says when its message is tried again, and it counts as a try.",
+		Rule:  "With RetryAfter the handler itself says when its message is tried again, and it counts as an attempt.",
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
 			const after = 300 * time.Millisecond
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.Attempt == 1 {
 					return patterns.RetryAfter(after, errBroken)
 				}
@@ -81,8 +81,8 @@ var failureCases = []Case{
 			})
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Min: 3 * patience})) // far too late
 			t.must(q.Send(t.soon(), "x"), "sending")
-			first := wait(t, tries, "the first try")
-			second := wait(t, tries, "the second try")
+			first := wait(t, attempts, "the first attempt")
+			second := wait(t, attempts, "the second attempt")
 			if waited := second.at.Sub(first.at); waited < after {
 				t.errorf("it was tried again after %v, not %v", waited, after)
 			}
@@ -95,7 +95,7 @@ var failureCases = []Case{
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.value == "bad" {
 					panic("out of basil")
 				}
@@ -103,17 +103,17 @@ var failureCases = []Case{
 			})
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: 100 * time.Millisecond}))
 			t.must(q.SendBatch(t.soon(), []string{"bad", "good"}), "sending")
-			same(t, t.tried(tries, 3), []string{"bad 1", "good 1", "bad 2"}, "the tries")
+			same(t, t.tried(attempts, 3), []string{"bad 1", "good 1", "bad 2"}, "the attempts")
 			t.mustDie(q, "2", "out of basil")
 		},
 	},
 	{
 		ID:    "failure/rejected",
-		Rule:  "A message that its handler rejects is a dead letter at once, and says why, after how many tries, where and when it died.",
+		Rule:  "A message that its handler rejects is a dead letter at once, and says why, after how many attempts, where and when it died.",
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				switch {
 				case d.value != "bad":
 					return nil
@@ -132,7 +132,7 @@ var failureCases = []Case{
 				t.errorf("the letter says that it died at %q", letter.Headers[patterns.HeaderDiedAt])
 			}
 			t.must(q.Send(t.soon(), "good"), "sending")
-			same(t, t.tried(tries, 3), []string{"bad 1", "bad 2", "good 1"}, "the tries")
+			same(t, t.tried(attempts, 3), []string{"bad 1", "bad 2", "good 1"}, "the attempts")
 		},
 	},
 	{
@@ -142,7 +142,7 @@ var failureCases = []Case{
 		run: func(t *trial) {
 			b := t.bus()
 			q := patterns.NewWorkQueue[string](b, t.name("orders"))
-			h, tries := handler(func(context.Context, try) error { return nil })
+			h, attempts := handler(func(context.Context, attempt) error { return nil })
 			work(t, q, h)
 			for payload, contentType := range map[string]string{
 				`{"no": "string"}`: patterns.JSON{}.ContentType(),
@@ -161,7 +161,7 @@ var failureCases = []Case{
 				t.must(letter.Ack(t.soon()), "acknowledging the letter")
 			}
 			t.must(q.Send(t.soon(), "good"), "sending")
-			same(t, t.tried(tries, 1), []string{"good 1"}, "what the handler saw")
+			same(t, t.tried(attempts, 1), []string{"good 1"}, "what the handler saw")
 		},
 	},
 	{
@@ -170,17 +170,17 @@ var failureCases = []Case{
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.value == "bad" {
-					return fmt.Errorf("try %d failed", d.Attempt)
+					return fmt.Errorf("attempt %d failed", d.Attempt)
 				}
 				return nil
 			})
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: 100 * time.Millisecond, Max: 100 * time.Millisecond}))
 			t.must(q.Send(t.soon(), "bad"), "sending")
-			t.mustDie(q, "3", "try 3 failed")
+			t.mustDie(q, "3", "attempt 3 failed")
 			t.must(q.Send(t.soon(), "good"), "sending")
-			same(t, t.tried(tries, 4), []string{"bad 1", "bad 2", "bad 3", "good 1"}, "the tries")
+			same(t, t.tried(attempts, 4), []string{"bad 1", "bad 2", "bad 3", "good 1"}, "the attempts")
 		},
 	},
 	{
@@ -189,7 +189,7 @@ var failureCases = []Case{
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				switch {
 				case d.Attempt > 1 || d.value == "new":
 					return nil
@@ -200,20 +200,20 @@ var failureCases = []Case{
 			})
 			work(t, q, h)
 			t.must(q.Send(t.soon(), "long"), "sending")
-			same(t, t.tried(tries, 1), []string{"long 1"}, "the first try")
+			same(t, t.tried(attempts, 1), []string{"long 1"}, "the first attempt")
 			t.must(q.SendBatch(t.soon(), []string{"short", "new"}), "sending")
-			same(t, t.tried(tries, 4), []string{"short 1", "new 1", "short 2", "long 2"}, "the tries that followed")
+			same(t, t.tried(attempts, 4), []string{"short 1", "new 1", "short 2", "long 2"}, "the attempts that followed")
 		},
 	},
 	{
 		ID:    "failure/shutdown",
-		Rule:  "A message whose handler a shutdown interrupts is back in the queue, and this was no try.",
+		Rule:  "A message whose handler a shutdown interrupts is back in the queue, and this was no attempt.",
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			b := t.bus()
 			q := patterns.NewWorkQueue[string](b, t.name("orders"))
 			interrupted, causes := make(chan struct{}), make(chan error, 1)
-			h, tries := handler(func(ctx context.Context, d try) error {
+			h, attempts := handler(func(ctx context.Context, d attempt) error {
 				if d.Attempt == 1 {
 					return errAgain
 				}
@@ -224,26 +224,26 @@ var failureCases = []Case{
 			})
 			sub := work(t, q, h, patterns.DrainTimeout(50*time.Millisecond))
 			t.must(q.Send(t.soon(), "x"), "sending")
-			wait(t, interrupted, "the second try")
+			wait(t, interrupted, "the second attempt")
 			t.must(sub.Stop(t.soon()), "stopping the subscription")
 			t.is(wait(t, causes, "the handler's ctx ends"), patterns.ErrShutdown, "the cause with which the handler's ctx ended")
-			next, later := handler(func(context.Context, try) error { return nil })
+			next, later := handler(func(context.Context, attempt) error { return nil })
 			work(t, patterns.NewWorkQueue[string](t.bus(), q.Name()), next)
 			same(t, t.tried(later, 1), []string{"x 2"}, "what another worker got")
-			same(t, t.tried(tries, 2), []string{"x 1", "x 2"}, "what the first worker had got")
+			same(t, t.tried(attempts, 2), []string{"x 1", "x 2"}, "what the first worker had got")
 			same(t, []uint64{b.Stats().DeadLettered}, []uint64{0}, "dead letters")
 		},
 	},
 	{
 		ID:    "failure/session-lost",
-		Rule:  "When a session is lost the ctx of the handlers that it delivered to ends, and their messages come again, with no try counted and none forgotten.",
+		Rule:  "When a session is lost the ctx of the handlers that it delivered to ends, and their messages come again, with no attempt counted and none forgotten.",
 		Needs: failureNeeds,
 		Hooks: WithCut,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
 			inHand, causes := make(chan struct{}), make(chan error, 1)
 			cut := false
-			h, tries := handler(func(ctx context.Context, d try) error {
+			h, attempts := handler(func(ctx context.Context, d attempt) error {
 				switch {
 				case d.Attempt == 1:
 					return errAgain
@@ -258,21 +258,21 @@ var failureCases = []Case{
 			})
 			work(t, q, h)
 			t.must(q.Send(t.soon(), "x"), "sending")
-			wait(t, inHand, "the second try")
+			wait(t, inHand, "the second attempt")
 			t.must(t.h.Cut(t.soon()), "cutting the connections")
 			t.is(wait(t, causes, "the handler's ctx ends"), adapters.ErrSessionLost, "the cause with which the handler's ctx ended")
-			same(t, t.tried(tries, 3), []string{"x 1", "x 2", "x 2"}, "the tries")
+			same(t, t.tried(attempts, 3), []string{"x 1", "x 2", "x 2"}, "the attempts")
 		},
 	},
 	{
 		ID:    "failure/restart",
-		Rule:  "A message that waits to be tried again survives a restart of the broker with its number of tries, and so do dead letters with their reasons.",
+		Rule:  "A message that waits to be tried again survives a restart of the broker with its number of attempts, and so do dead letters with their reasons.",
 		Needs: failureNeeds | adapters.CanPersist | adapters.CanConfirm,
 		Hooks: WithRestart,
 		run: func(t *trial) {
 			b := t.bus()
 			q := patterns.NewWorkQueue[string](b, t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				switch {
 				case d.value == "bad":
 					return patterns.Reject(errBroken)
@@ -285,41 +285,41 @@ var failureCases = []Case{
 			})
 			sub := work(t, q, h)
 			t.must(q.SendBatch(t.soon(), []string{"bad", "good"}), "sending")
-			same(t, t.tried(tries, 3), []string{"bad 1", "good 1", "good 2"}, "the tries before the restart")
-			t.await("the message waits for its third try", func() bool { return b.Stats().Retried == 2 })
+			same(t, t.tried(attempts, 3), []string{"bad 1", "good 1", "good 2"}, "the attempts before the restart")
+			t.await("the message waits for its third attempt", func() bool { return b.Stats().Retried == 2 })
 			t.must(sub.Stop(t.soon()), "stopping the worker")
 			t.must(t.h.Restart(t.ctx), "restarting the broker")
 			b = t.bus()
 			q = patterns.NewWorkQueue[string](b, q.Name())
 			work(t, q, h)
-			same(t, t.tried(tries, 1), []string{"good 3"}, "the try after the restart")
+			same(t, t.tried(attempts, 1), []string{"good 3"}, "the attempt after the restart")
 			letter := t.mustDie(q, "1", errBroken.Error())
 			same(t, []string{letter.Value}, []string{"bad"}, "the dead letter")
 		},
 	},
 }
 
-// try is one call of a handler.
-type try struct {
+// attempt is one call of a handler.
+type attempt struct {
 	patterns.Delivery
 	value string
 	at    time.Time
 }
 
-// handler returns one that tells of each try when it comes, and then does as
+// handler returns one that tells of each attempt when it comes, and then does as
 // result does.
-func handler(result func(context.Context, try) error) (patterns.Handler[string], <-chan try) {
-	tries := make(chan try, 100)
+func handler(result func(context.Context, attempt) error) (patterns.Handler[string], <-chan attempt) {
+	attempts := make(chan attempt, 100)
 	return func(ctx context.Context, value string) error {
 		d, _ := patterns.DeliveryFrom(ctx)
-		this := try{d, value, time.Now()}
+		this := attempt{d, value, time.Now()}
 		select {
-		case tries <- this:
+		case attempts <- this:
 		case <-ctx.Done(): // nobody expected so many
 			return ctx.Err()
 		}
 		return result(ctx, this)
-	}, tries
+	}, attempts
 }
 
 // tell sends v to who waits for it, until the case is over.
@@ -330,10 +330,10 @@ func tell[T any](t *trial, to chan<- T, v T) {
 	}
 }
 
-// tried returns the next n tries as value and attempt.
-func (t *trial) tried(tries <-chan try, n int) (list []string) {
+// tried returns the next n attempts as value and attempt.
+func (t *trial) tried(attempts <-chan attempt, n int) (list []string) {
 	for range n {
-		d := wait(t, tries, "the next try")
+		d := wait(t, attempts, "the next attempt")
 		list = append(list, fmt.Sprint(d.value, " ", d.Attempt))
 	}
 	return list
@@ -352,7 +352,7 @@ func (t *trial) mustDie(q *patterns.WorkQueue[string], attempts, reason string) 
 	letter, err := q.Dead().Get(t.soon())
 	t.must(err, "taking a dead letter")
 	t.must(letter.Ack(t.soon()), "acknowledging a dead letter")
-	same(t, []string{letter.Headers[patterns.HeaderAttempts]}, []string{attempts}, "the letter's number of tries")
+	same(t, []string{letter.Headers[patterns.HeaderAttempts]}, []string{attempts}, "the letter's number of attempts")
 	if got := letter.Headers[patterns.HeaderReason]; !strings.Contains(got, reason) {
 		t.errorf("the letter died of %q, not of %q", got, reason)
 	}

@@ -25,7 +25,7 @@ var policyCases = []Case{
 			first := t.bus()
 			q := patterns.NewWorkQueue[string](first, t.name("orders"))
 			began := make(chan struct{})
-			h, tries := handler(func(ctx context.Context, _ try) error {
+			h, attempts := handler(func(ctx context.Context, _ attempt) error {
 				close(began)
 				<-ctx.Done()
 				return ctx.Err()
@@ -39,13 +39,13 @@ var policyCases = []Case{
 			second := t.bus()
 			q = patterns.NewWorkQueue[string](second, q.Name())
 			dropped := make(chan string, 10)
-			h, later := handler(func(context.Context, try) error { return errBroken })
+			h, later := handler(func(context.Context, attempt) error { return errBroken })
 			work(t, q, h, patterns.AckOnReceive(), patterns.OnDrop(func(d patterns.Delivery, err error) {
 				tell(t, dropped, fmt.Sprintf("%s: %v", d.Payload, err))
 			}))
 			t.must(q.SendBatch(t.soon(), []string{"fails", "fails too"}), "sending")
 			same(t, t.tried(later, 2), []string{"fails 1", "fails too 1"}, "what the second worker handled")
-			same(t, t.tried(tries, 1), []string{"lost 1"}, "what the first worker handled")
+			same(t, t.tried(attempts, 1), []string{"lost 1"}, "what the first worker handled")
 			for _, want := range []string{`"fails": ` + errBroken.Error(), `"fails too": ` + errBroken.Error()} {
 				same(t, []string{wait(t, dropped, "OnDrop is called")}, []string{want}, "what OnDrop got")
 			}
@@ -84,7 +84,7 @@ var policyCases = []Case{
 	},
 	{
 		ID:    "failure/retry-intact",
-		Rule:  "In each of its tries a message has the id, key, headers and other properties with which it was published.",
+		Rule:  "In each of its attempts a message has the id, key, headers and other properties with which it was published.",
 		Needs: failureNeeds | adapters.CanRoute | adapters.CanGroup,
 		run: func(t *trial) {
 			d, s := t.connect(), group(adapters.Direct, t.name("logs"), "keep", "disk.full")
@@ -111,7 +111,7 @@ var policyCases = []Case{
 			t.must(err, "subscribing")
 			t.must(d.Publish(t.soon(), p, msg), "publishing")
 			for i := range 3 {
-				same(t, []string{wait(t, saw, "the next try")}, []string{want}, fmt.Sprintf("what the handler saw in try %d", i+1))
+				same(t, []string{wait(t, saw, "the next attempt")}, []string{want}, fmt.Sprintf("what the handler saw in attempt %d", i+1))
 			}
 			letter := t.receive(t.subscribe(d, queue(s.QueueName()+".dead", 1)))
 			t.settle(letter, adapters.Ack)
@@ -125,8 +125,8 @@ var policyCases = []Case{
 		Needs: failureNeeds | adapters.CanFanout | adapters.CanGroup,
 		run: func(t *trial) {
 			news := patterns.NewPubSub[string](t.bus(), t.name("news"))
-			subscribe := func(group string, result error) <-chan try {
-				h, tries := handler(func(_ context.Context, d try) error {
+			subscribe := func(group string, result error) <-chan attempt {
+				h, attempts := handler(func(_ context.Context, d attempt) error {
 					if d.Attempt < 3 && d.value == "a" {
 						return result
 					}
@@ -134,19 +134,19 @@ var policyCases = []Case{
 				})
 				_, err := news.Subscribe(context.WithoutCancel(t.ctx), h, patterns.Group(group))
 				t.must(err, "subscribing")
-				return tries
+				return attempts
 			}
 			fails, works := subscribe("fails", errAgain), subscribe("works", nil)
 			t.must(news.Publish(t.soon(), "a"), "publishing")
-			same(t, t.tried(fails, 3), []string{"a 1", "a 2", "a 3"}, "the tries of the group that fails")
+			same(t, t.tried(fails, 3), []string{"a 1", "a 2", "a 3"}, "the attempts of the group that fails")
 			t.must(news.Publish(t.soon(), "b"), "publishing")
-			same(t, t.tried(works, 2), []string{"a 1", "b 1"}, "the tries of the other group")
-			same(t, t.tried(fails, 1), []string{"b 1"}, "the next try of the group that failed")
+			same(t, t.tried(works, 2), []string{"a 1", "b 1"}, "the attempts of the other group")
+			same(t, t.tried(fails, 1), []string{"b 1"}, "the next attempt of the group that failed")
 		},
 	},
 	{
 		ID:    "failure/middleware",
-		Rule:  "Middleware wraps every try, the bus's outside the subscription's, and what it writes into a message is not in what is tried again.",
+		Rule:  "Middleware wraps every attempt, the bus's outside the subscription's, and what it writes into a message is not in what is tried again.",
 		Needs: failureNeeds,
 		run: func(t *trial) {
 			var order []string // only the one worker writes
@@ -166,8 +166,8 @@ var policyCases = []Case{
 			}
 			b := t.bus(wrap("bus"))
 			q := patterns.NewWorkQueue[string](b, t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error {
-				order = append(order, fmt.Sprint("try ", d.Attempt))
+			h, attempts := handler(func(_ context.Context, d attempt) error {
+				order = append(order, fmt.Sprint("attempt ", d.Attempt))
 				if d.Attempt == 1 {
 					return errAgain
 				}
@@ -175,22 +175,22 @@ var policyCases = []Case{
 			})
 			sub := work(t, q, h, wrap("outer"), wrap("inner"))
 			t.must(q.Send(t.soon(), "x"), "sending")
-			same(t, t.tried(tries, 2), []string{"x 1", "x 2"}, "the tries")
+			same(t, t.tried(attempts, 2), []string{"x 1", "x 2"}, "the attempts")
 			t.must(sub.Stop(t.soon()), "stopping")
 			same(t, order, []string{
-				"bus", "outer", "inner", "try 1", "inner", "outer", "bus",
-				"bus", "outer", "inner", "try 2", "inner", "outer", "bus",
+				"bus", "outer", "inner", "attempt 1", "inner", "outer", "bus",
+				"bus", "outer", "inner", "attempt 2", "inner", "outer", "bus",
 			}, "what was called")
 		},
 	},
 	{
 		ID:    "failure/private",
-		Rule:  "A private subscription tries again on its own, unnoticed by others, gives up when the policy says, and goes on.",
+		Rule:  "A private subscription retries by itself, unnoticed by others, gives up when the policy says, and goes on.",
 		Needs: adapters.CanFanout,
 		run: func(t *trial) {
 			news := patterns.NewPubSub[string](t.bus(), t.name("news"))
 			dropped := make(chan string, 10)
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.value == "bad" {
 					return errBroken
 				}
@@ -200,15 +200,15 @@ var policyCases = []Case{
 				patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: time.Millisecond}),
 				patterns.OnDrop(func(d patterns.Delivery, _ error) { tell(t, dropped, fmt.Sprintf("%s %d", d.Payload, d.Attempt)) }))
 			t.must(err, "subscribing")
-			fine, others := handler(func(context.Context, try) error { return nil })
+			fine, others := handler(func(context.Context, attempt) error { return nil })
 			_, err = news.Subscribe(context.WithoutCancel(t.ctx), fine)
 			t.must(err, "subscribing")
 			t.must(news.PublishBatch(t.soon(), []string{"bad", "good"}), "publishing")
-			same(t, t.tried(tries, 4), []string{"bad 1", "bad 2", "bad 3", "good 1"}, "its tries")
+			same(t, t.tried(attempts, 4), []string{"bad 1", "bad 2", "bad 3", "good 1"}, "its attempts")
 			same(t, []string{wait(t, dropped, "OnDrop is called")}, []string{`"bad" 3`}, "what OnDrop got")
 			t.must(news.Publish(t.soon(), "last"), "publishing")
-			same(t, t.tried(tries, 1), []string{"last 1"}, "its next try")
-			same(t, t.tried(others, 3), []string{"bad 1", "good 1", "last 1"}, "the tries of another subscription")
+			same(t, t.tried(attempts, 1), []string{"last 1"}, "its next attempt")
+			same(t, t.tried(others, 3), []string{"bad 1", "good 1", "last 1"}, "the attempts of another subscription")
 		},
 	},
 	{
@@ -218,12 +218,12 @@ var policyCases = []Case{
 		run: func(t *trial) {
 			b := t.bus()
 			q := patterns.NewWorkQueue[string](b, t.name("orders"))
-			h, _ := handler(func(context.Context, try) error { return patterns.Reject(errBroken) })
+			h, _ := handler(func(context.Context, attempt) error { return patterns.Reject(errBroken) })
 			work(t, q, h)
 			t.must(q.Send(t.soon(), "x"), "sending")
 			repaired := false
 			headers := make(chan string)
-			repair, _ := handler(func(_ context.Context, d try) error {
+			repair, _ := handler(func(_ context.Context, d attempt) error {
 				tell(t, headers, d.Headers[patterns.HeaderReason]+"; "+d.Headers[patterns.HeaderRepair])
 				if !repaired {
 					repaired = true
@@ -238,11 +238,11 @@ var policyCases = []Case{
 	},
 	{
 		ID:    "failure/sent-back",
-		Rule:  "A dead letter that is sent back as it was received is the message that it was, with all its tries before it.",
+		Rule:  "A dead letter that is sent back as it was received is the message that it was, with all its attempts before it.",
 		Needs: failureNeeds | adapters.CanExpire,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(_ context.Context, d try) error { return errBroken })
+			h, attempts := handler(func(_ context.Context, d attempt) error { return errBroken })
 			work(t, q, h, patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond}))
 			t.must(q.Send(t.soon(), "x", patterns.MessageID("the-id"), patterns.Header("name", "value"), patterns.Type("an-order"),
 				patterns.AppID("till"), patterns.TTL(time.Hour)), "sending")
@@ -250,13 +250,13 @@ var policyCases = []Case{
 			for range 2 {
 				letter, err := sends.Dead().Get(t.soon())
 				t.must(err, "taking the dead letter")
-				same(t, []string{letter.Headers[patterns.HeaderAttempts]}, []string{"2"}, "the letter's number of tries")
+				same(t, []string{letter.Headers[patterns.HeaderAttempts]}, []string{"2"}, "the letter's number of attempts")
 				t.must(sends.Send(t.soon(), letter.Value, patterns.AsReceived(letter.Delivery)), "sending it back")
 				t.must(letter.Ack(t.soon()), "acknowledging the dead letter")
 			}
-			first := wait(t, tries, "the first try")
+			first := wait(t, attempts, "the first attempt")
 			for _, attempt := range []int{2, 1, 2, 1, 2} {
-				d := wait(t, tries, "the next try")
+				d := wait(t, attempts, "the next attempt")
 				if d.Attempt != attempt || d.value != "x" || d.ID != "the-id" || d.Type != "an-order" || d.AppID != "till" || d.ContentType != first.ContentType ||
 					!d.PublishedAt.Equal(first.PublishedAt) || !maps.Equal(d.Headers, map[string]string{"name": "value"}) {
 					t.errorf("attempt %d came as %q %+v, after %+v", attempt, d.value, d.Delivery, first.Delivery)
@@ -266,17 +266,17 @@ var policyCases = []Case{
 	},
 	{
 		ID:    "failure/dead-at-the-broker",
-		Rule:  "A message that the broker itself made a dead letter of has all its tries before it, wherever it is handled next.",
+		Rule:  "A message that the broker itself made a dead letter of has all its attempts before it, wherever it is handled next.",
 		Needs: failureNeeds | adapters.CanPassive,
 		run: func(t *trial) {
 			b, s := t.bus(), queue(t.name("orders"), 1)
 			s.Queue.DeadLetter = t.name("parked")
 			t.must(b.Driver().Declare(t.soon(), s), "declaring a queue with dead letters of the broker's")
 			policy := patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond})
-			h, tries := handler(func(context.Context, try) error { return errBroken })
+			h, attempts := handler(func(context.Context, attempt) error { return errBroken })
 			q := patterns.NewWorkQueue[string](b, s.Name, patterns.Passive())
 			work(t, q, h, policy)
-			next, later := handler(func(_ context.Context, d try) error {
+			next, later := handler(func(_ context.Context, d attempt) error {
 				if d.Attempt == 1 {
 					return errBroken
 				}
@@ -284,7 +284,7 @@ var policyCases = []Case{
 			})
 			work(t, patterns.NewWorkQueue[string](b, s.Queue.DeadLetter, patterns.Passive()), next, policy)
 			t.must(q.Send(t.soon(), "x"), "sending")
-			same(t, t.tried(tries, 2), []string{"x 1", "x 2"}, "its tries")
+			same(t, t.tried(attempts, 2), []string{"x 1", "x 2"}, "its attempts")
 			same(t, t.tried(later, 2), []string{"x 1", "x 2"}, "those of the dead letter")
 		},
 	},
@@ -294,7 +294,7 @@ var policyCases = []Case{
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"), patterns.NoDeadLetter())
 			dropped := make(chan string, 10)
-			h, tries := handler(func(_ context.Context, d try) error {
+			h, attempts := handler(func(_ context.Context, d attempt) error {
 				if d.value == "bad" {
 					return errBroken
 				}
@@ -302,7 +302,7 @@ var policyCases = []Case{
 			})
 			work(t, q, h, patterns.NoRetry(), patterns.OnDrop(func(d patterns.Delivery, err error) { tell(t, dropped, fmt.Sprintf("%s: %v", d.Payload, err)) }))
 			t.must(q.SendBatch(t.soon(), []string{"bad", "good"}), "sending")
-			same(t, t.tried(tries, 2), []string{"bad 1", "good 1"}, "the tries")
+			same(t, t.tried(attempts, 2), []string{"bad 1", "good 1"}, "the attempts")
 			same(t, []string{wait(t, dropped, "OnDrop is called")}, []string{`"bad": ` + errBroken.Error()}, "what OnDrop got")
 		},
 	},

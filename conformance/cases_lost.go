@@ -153,12 +153,12 @@ var lostCases = []Case{
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
 			t.must(q.Send(t.soon(), "x"), "sending")
 			for range 6 {
-				h, tries := handler(func(ctx context.Context, _ try) error {
+				h, attempts := handler(func(ctx context.Context, _ attempt) error {
 					<-ctx.Done()
 					return ctx.Err()
 				})
 				sub := work(t, patterns.NewWorkQueue[string](t.bus(), q.Name()), h, patterns.LossLimit(3), patterns.DrainTimeout(0), quickly)
-				wait(t, tries, "the message")
+				wait(t, attempts, "the message")
 				t.must(sub.Stop(t.soon()), "stopping")
 			}
 			t.mustBeHandled(q)
@@ -171,17 +171,17 @@ var lostCases = []Case{
 		Hooks: WithCut,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
-			h, tries := handler(func(ctx context.Context, d try) error {
+			h, attempts := handler(func(ctx context.Context, d attempt) error {
 				<-ctx.Done()
 				return ctx.Err()
 			})
 			sub := work(t, q, h, patterns.LossLimit(3), patterns.DrainTimeout(0), quickly)
 			t.must(q.Send(t.soon(), "x"), "sending")
 			for range 6 {
-				wait(t, tries, "the message")
+				wait(t, attempts, "the message")
 				t.must(t.h.Cut(t.soon()), "cutting the sessions")
 			}
-			wait(t, tries, "the message")
+			wait(t, attempts, "the message")
 			t.must(sub.Stop(t.soon()), "stopping")
 			t.mustBeHandled(q)
 		},
@@ -230,9 +230,9 @@ func (t *trial) lostWorker(name string, handled chan<- string) (lost bool) {
 
 // mustBeHandled checks that the one message of q is handled now, and no dead letter.
 func (t *trial) mustBeHandled(q *patterns.WorkQueue[string]) {
-	h, tries := handler(func(context.Context, try) error { return nil })
+	h, attempts := handler(func(context.Context, attempt) error { return nil })
 	work(t, q, h, quickly)
-	got := wait(t, tries, "the message")
+	got := wait(t, attempts, "the message")
 	if got.Lost > 2 {
 		t.errorf("it says that its worker was lost %d times", got.Lost)
 	}

@@ -21,7 +21,7 @@ const rpcNeeds = adapters.CanReply | adapters.CanReturn | adapters.CanExpire | a
 var rpcCases = []Case{
 	{
 		ID:    "rpc/correlated",
-		Rule:  "However many calls are under way at once, each is run once and its caller gets its own answer.",
+		Rule:  "However many calls are under way at once, each is run once and its caller gets its own reply.",
 		Needs: rpcNeeds,
 		run: func(t *trial) {
 			name, ran := t.name("square"), atomic.Int64{}
@@ -42,7 +42,7 @@ var rpcCases = []Case{
 					if err != nil || got != i*i {
 						mu.Lock()
 						defer mu.Unlock()
-						wrong = append(wrong, fmt.Sprintf("call %d was answered with %d, %v", i, got, err))
+						wrong = append(wrong, fmt.Sprintf("call %d returned %d, %v", i, got, err))
 					}
 				})
 			}
@@ -52,7 +52,7 @@ var rpcCases = []Case{
 			}
 			same(t, []int64{ran.Load()}, []int64{calls}, "how often the function ran")
 			for _, b := range callers {
-				same(t, []uint64{b.Stats().LateReplies}, []uint64{0}, "answers that nobody waited for")
+				same(t, []uint64{b.Stats().LateReplies}, []uint64{0}, "replies that nobody waited for")
 			}
 		},
 	},
@@ -121,8 +121,8 @@ var rpcCases = []Case{
 			t.must(t.connect().Publish(t.soon(), p, message.NewMessage("expired", []byte(`"expired"`))), "publishing a request")
 			t.pass(300 * time.Millisecond)
 			close(release)
-			same(t, []answer{wait(t, first, "the first answer")}, []answer{{"first", nil}}, "the first answer")
-			same(t, []answer{wait(t, call(t, t.ctx, b, name, "last"), "the last answer")}, []answer{{"last", nil}}, "the last answer")
+			same(t, []reply{wait(t, first, "the first reply")}, []reply{{"first", nil}}, "the first reply")
+			same(t, []reply{wait(t, call(t, t.ctx, b, name, "last"), "the last reply")}, []reply{{"last", nil}}, "the last reply")
 			same(t, []string{wait(t, began, "the last call runs")}, []string{"last"}, "what ran next")
 		},
 	},
@@ -152,7 +152,7 @@ var rpcCases = []Case{
 			t.is(wait(t, leaving, "the caller gets an error").err, context.Canceled, "the call that was given up")
 			same(t, []string{wait(t, ended, "the ctx of the function ends")}, []string{"leaving"}, "whose ctx ended")
 			close(release)
-			same(t, []answer{wait(t, staying, "the other's answer")}, []answer{{"staying", nil}}, "the other call")
+			same(t, []reply{wait(t, staying, "the other's reply")}, []reply{{"staying", nil}}, "the other call")
 		},
 	},
 	{
@@ -177,7 +177,7 @@ var rpcCases = []Case{
 				"rejected": {Code: patterns.CodeRejected, Message: "not this one"},
 				"unknown":  {Code: patterns.CodeInternal, Message: "the kitchen is on fire"},
 			} {
-				err := wait(t, call(t, t.ctx, b, name, request), "an answer").err
+				err := wait(t, call(t, t.ctx, b, name, request), "a reply").err
 				got, ok := errors.AsType[*patterns.RemoteError](err)
 				if !ok || got.Code != want.Code || got.Message != want.Message {
 					t.errorf("the error is %v, not a remote one with the code %q and the text %q", err, want.Code, want.Message)
@@ -188,7 +188,7 @@ var rpcCases = []Case{
 			}
 			_, err := patterns.NewRPC[int, string](b, name).Call(t.soon(), 7) // which is no string
 			if got, ok := errors.AsType[*patterns.RemoteError](err); !ok || got.Code != patterns.CodeBadRequest {
-				t.errorf("a request that does not decode was answered with %v", err)
+				t.errorf("a request that does not decode returned %v", err)
 			}
 		},
 	},
@@ -205,11 +205,11 @@ var rpcCases = []Case{
 				return s, nil
 			}, patterns.ExposeErrors())
 			b := t.bus()
-			err := wait(t, call(t, t.ctx, b, name, "panic"), "an answer").err
+			err := wait(t, call(t, t.ctx, b, name, "panic"), "a reply").err
 			if got, ok := errors.AsType[*patterns.RemoteError](err); !ok || got.Code != patterns.CodePanic || !strings.Contains(got.Message, "out of basil") {
 				t.errorf("the error is %v", err)
 			}
-			same(t, []answer{wait(t, call(t, t.ctx, b, name, "fine"), "an answer")}, []answer{{"fine", nil}}, "the next call")
+			same(t, []reply{wait(t, call(t, t.ctx, b, name, "fine"), "a reply")}, []reply{{"fine", nil}}, "the next call")
 		},
 	},
 	{
@@ -222,7 +222,7 @@ var rpcCases = []Case{
 			err := t.promptly(func(ctx context.Context) error { _, err := rpc.Call(ctx, "x"); return err })
 			t.is(err, patterns.ErrNoServer, "calling before there is a server")
 			sub := serve(t, t.bus(), name, func(_ context.Context, s string) (string, error) { return s, nil })
-			same(t, []answer{wait(t, call(t, t.ctx, b, name, "x"), "an answer")}, []answer{{"x", nil}}, "the answer of a server")
+			same(t, []reply{wait(t, call(t, t.ctx, b, name, "x"), "a reply")}, []reply{{"x", nil}}, "the reply of a server")
 			t.must(sub.Stop(t.soon()), "stopping the server")
 			t.await("calls fail with ErrNoServer after the last server has gone", func() bool {
 				ctx, cancel := context.WithTimeout(t.ctx, time.Second)
@@ -234,7 +234,7 @@ var rpcCases = []Case{
 	},
 	{
 		ID:    "rpc/server-dies",
-		Rule:  "When a server dies in the middle of a call another one answers it, and where there is none the caller gets an error by its deadline.",
+		Rule:  "When a server dies in the middle of a call another one handles it, and where there is none the caller gets an error by its deadline.",
 		Needs: rpcNeeds,
 		run: func(t *trial) {
 			name, b := t.name("deadly"), t.bus()
@@ -257,7 +257,7 @@ var rpcCases = []Case{
 			other := t.bus()
 			sub := serve(t, other, name, func(_ context.Context, s string) (string, error) { return s, nil })
 			die()
-			same(t, []answer{wait(t, saved, "the other server's answer")}, []answer{{"saved", nil}}, "the call whose server died")
+			same(t, []reply{wait(t, saved, "the other server's reply")}, []reply{{"saved", nil}}, "the call whose server died")
 
 			die, began = dying()
 			t.must(sub.Stop(t.soon()), "stopping the other server")
@@ -267,7 +267,7 @@ var rpcCases = []Case{
 			wait(t, began, "the last server runs the call")
 			die()
 			if got := wait(t, lost, "the caller hears of it"); got.err == nil {
-				t.errorf("a call whose only server died was answered with %q", got.value)
+				t.errorf("a call whose only server died returned %q", got.value)
 			}
 		},
 	},
@@ -280,18 +280,18 @@ func serve[Req, Resp any](t *trial, b *patterns.Bus, name string, f func(context
 	return sub
 }
 
-// answer is what a call returned.
-type answer struct {
+// reply is what a call returned.
+type reply struct {
 	value string
 	err   error
 }
 
-// call makes a call, and returns where its answer comes.
-func call(t *trial, ctx context.Context, b *patterns.Bus, name, request string) <-chan answer {
-	got := make(chan answer, 1)
+// call makes a call, and returns where its reply comes.
+func call(t *trial, ctx context.Context, b *patterns.Bus, name, request string) <-chan reply {
+	got := make(chan reply, 1)
 	t.spawn(func() {
 		value, err := patterns.NewRPC[string, string](b, name).Call(ctx, request)
-		got <- answer{value, err}
+		got <- reply{value, err}
 	})
 	return got
 }

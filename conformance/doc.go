@@ -235,7 +235,7 @@
 // rpc:
 //
 //   - rpc/correlated: However many calls are under way at once, each is run once and its caller
-//     gets its own answer.
+//     gets its own reply.
 //   - rpc/deadline: The function's ctx has the time that its caller has left, and ends with it.
 //   - rpc/expired: A request whose caller's time is up before a server is free is not run.
 //   - rpc/cancelled: When a caller gives up, the ctx of the function ends at its server, and that
@@ -247,30 +247,30 @@
 //     server goes on.
 //   - rpc/no-server: A call that nobody serves fails with ErrNoServer at once, before the first
 //     server has come and after the last one has gone.
-//   - rpc/server-dies: When a server dies in the middle of a call another one answers it, and where
+//   - rpc/server-dies: When a server dies in the middle of a call another one handles it, and where
 //     there is none the caller gets an error by its deadline.
-//   - rpc/duplicate-reply: A second answer to a call is dropped and counted.
-//   - rpc/late-reply: An answer to a call that was given up is dropped and counted.
-//   - rpc/foreign-reply: An answer to a call that was never made reaches no caller: it is dropped
-//     and counted.
+//   - rpc/duplicate-reply: A second reply to a call is dropped and counted.
+//   - rpc/late-reply: A reply to a call that was given up is dropped and counted.
+//   - rpc/foreign-reply: A reply to a call that was never made reaches no caller: it is dropped and
+//     counted.
 //   - rpc/address: Each reply subscription has an address of its own, and gets what is sent to it,
 //     with correlation id and headers, and nothing else.
 //   - rpc/caller-gone: A caller that goes away is no trouble for the server: its call runs once,
-//     its answer is lost, and other calls go on.
-//   - rpc/too-large: A request or an answer that is too large is an error for the caller, and no
+//     its reply is lost, and other calls go on.
+//   - rpc/too-large: A request or a reply that is too large is an error for the caller, and no
 //     trouble for the server.
 //
 // failure:
 //
 //   - failure/retried-later: A message whose handler fails is tried again, each time after a longer
 //     wait, and never before its time.
-//   - failure/attempts-counted: The handler is told which try it is: 1, then 2, then 3.
+//   - failure/attempts-counted: The handler is told which attempt it is: 1, then 2, then 3.
 //   - failure/retry-after: With RetryAfter the handler itself says when its message is tried again,
-//     and it counts as a try.
+//     and it counts as an attempt.
 //   - failure/panic: A message whose handler panics is tried again like any other that failed, and
 //     the worker goes on.
 //   - failure/rejected: A message that its handler rejects is a dead letter at once, and says why,
-//     after how many tries, where and when it died.
+//     after how many attempts, where and when it died.
 //   - failure/undecodable: A payload that does not decode, or is of a type that nobody knows, is a
 //     dead letter at once, as it came; the handler does not see it, and the queue goes on.
 //   - failure/limit: A message that fails every time is tried as often as the policy says, not once
@@ -278,29 +278,29 @@
 //   - failure/short-behind-long: A message that waits long to be tried again is not in the way of
 //     one that waits a short time, nor of new ones.
 //   - failure/shutdown: A message whose handler a shutdown interrupts is back in the queue, and
-//     this was no try.
+//     this was no attempt.
 //   - failure/session-lost: When a session is lost the ctx of the handlers that it delivered to
-//     ends, and their messages come again, with no try counted and none forgotten.
+//     ends, and their messages come again, with no attempt counted and none forgotten.
 //   - failure/restart: A message that waits to be tried again survives a restart of the broker with
-//     its number of tries, and so do dead letters with their reasons.
+//     its number of attempts, and so do dead letters with their reasons.
 //   - failure/on-receive: With AckOnReceive a message is never handled twice: it is lost with the
 //     worker that dies, and given up when the handler fails.
 //   - failure/letter-intact: A dead letter has the value, id, key, headers, content type and time
 //     of the message that died.
-//   - failure/retry-intact: In each of its tries a message has the id, key, headers and other
+//   - failure/retry-intact: In each of its attempts a message has the id, key, headers and other
 //     properties with which it was published.
 //   - failure/group-alone: A message that one group failed to handle is tried again by that group
 //     alone.
-//   - failure/middleware: Middleware wraps every try, the bus's outside the subscription's, and
+//   - failure/middleware: Middleware wraps every attempt, the bus's outside the subscription's, and
 //     what it writes into a message is not in what is tried again.
-//   - failure/private: A private subscription tries again on its own, unnoticed by others, gives up
-//     when the policy says, and goes on.
+//   - failure/private: A private subscription retries by itself, unnoticed by others, gives up when
+//     the policy says, and goes on.
 //   - failure/parked: A dead letter whose handler fails stays among the dead letters, with what it
 //     died of, and comes again later.
 //   - failure/sent-back: A dead letter that is sent back as it was received is the message that it
-//     was, with all its tries before it.
+//     was, with all its attempts before it.
 //   - failure/dead-at-the-broker: A message that the broker itself made a dead letter of has all
-//     its tries before it, wherever it is handled next.
+//     its attempts before it, wherever it is handled next.
 //   - failure/no-letters: What is given up in a queue without dead letters is told to OnDrop and
 //     gone, and the queue goes on.
 //

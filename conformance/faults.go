@@ -70,7 +70,7 @@ func (t *trial) publishAgain(d adapters.Driver, p adapters.Publication, id strin
 			return last
 		}
 		if i == 20 || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
-			t.fatalf("publishing after the fault, try %d: %v", i, err)
+			t.fatalf("publishing after the fault, attempt %d: %v", i, err)
 		}
 		t.pass(100 * time.Millisecond)
 	}

@@ -13,8 +13,8 @@ import (
 func isReply(p adapters.Publication) bool { return p.To.Kind == adapters.Reply }
 
 var rpcMutants = []mutant{
-	{"sends all answers to the one who asked first", "rpc/correlated", answersToTheFirst()},
-	{"sends every answer twice", "rpc/correlated", func(m *mutated) {
+	{"sends all replies to the one who asked first", "rpc/correlated", repliesToTheFirst()},
+	{"sends every reply twice", "rpc/correlated", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 			if isReply(p) {
@@ -44,7 +44,7 @@ var rpcMutants = []mutant{
 			return d, err
 		}
 	}},
-	{"loses the headers of answers", "rpc/remote-error", rewriting(func(p adapters.Publication, m *message.Message) {
+	{"loses the headers of replies", "rpc/remote-error", rewriting(func(p adapters.Publication, m *message.Message) {
 		if isReply(p) {
 			m.Metadata = nil
 		}
@@ -59,7 +59,7 @@ var rpcMutants = []mutant{
 	{"acknowledges what it delivers", "rpc/server-dies", receiving(func(d *adapters.Delivery) {
 		_ = d.Settle(context.Background(), adapters.Ack)
 	})},
-	{"takes a second answer to a call for one that it has sent", "rpc/duplicate-reply", func(m *mutated) {
+	{"takes a second reply to a call for one that it has sent", "rpc/duplicate-reply", func(m *mutated) {
 		var mu sync.Mutex
 		sent := map[string]bool{}
 		dropping(func(p adapters.Publication) bool {
@@ -93,7 +93,7 @@ var rpcMutants = []mutant{
 			return publish(ctx, p, msgs...)
 		}
 	}},
-	{"gives every answer the id of the request that came last", "rpc/foreign-reply", func(m *mutated) {
+	{"gives every reply the id of the request that came last", "rpc/foreign-reply", func(m *mutated) {
 		var mu sync.Mutex
 		last := ""
 		receiving(func(d *adapters.Delivery) {
@@ -124,7 +124,7 @@ var rpcMutants = []mutant{
 			return first
 		}
 	}},
-	{"loses its session over an answer that nobody takes", "rpc/caller-gone", func(m *mutated) {
+	{"loses its session over a reply that nobody takes", "rpc/caller-gone", func(m *mutated) {
 		publish := m.publish
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 			p.Mandatory = p.Mandatory || isReply(p)
@@ -146,9 +146,9 @@ var rpcMutants = []mutant{
 	}},
 }
 
-// answersToTheFirst counts who asked over all clients of a broker: each of two
+// repliesToTheFirst counts who asked over all clients of a broker: each of two
 // servers may by chance be asked by one caller only.
-func answersToTheFirst() func(*mutated) {
+func repliesToTheFirst() func(*mutated) {
 	var first sync.Map // reply addresses, by broker
 	return func(m *mutated) {
 		changing(func(p *adapters.Publication) {
