@@ -17,6 +17,7 @@ type Delivery struct {
 	Source      adapters.Endpoint // what was subscribed: the work queue, exchange or RPC
 	Group       string            // the group, of a subscription that has one
 	Queue       string            // the queue it came from; "" for a private one
+	Call        bool              // it is the request of a call, for [RPC.Serve]
 	Key         string            // routing key, of Routed and Topic
 	Attempt     int               // 1 for the first try
 	Redelivered bool              // it may have been delivered before, to a worker that was lost or shut down
@@ -47,21 +48,34 @@ func DeliveryFrom(ctx context.Context) (Delivery, bool) {
 
 type deliveryKey struct{}
 
-// origin is where a message was received.
-type origin struct {
-	source adapters.Endpoint
-	group  string
-	queue  string // "" for a private one
+// Origin is where a message was received.
+type Origin struct {
+	Source adapters.Endpoint // what was subscribed: the work queue, exchange or RPC
+	Group  string            // the group, of a subscription that has one
+	Queue  string            // the queue it came from; "" for a private one
+	Call   bool              // it is the request of a call, for [RPC.Serve]
 }
 
-func originOf(src adapters.Source) origin { return origin{src.Endpoint, src.Group, src.QueueName()} }
+func originOf(src adapters.Source) Origin {
+	return Origin{Source: src.Endpoint, Group: src.Group, Queue: src.QueueName()}
+}
+
+// OriginFrom is [DeliveryFrom] for middleware that need not know more of each message: it copies
+// nothing.
+func OriginFrom(ctx context.Context) (Origin, bool) {
+	c, ok := ctx.Value(deliveryKey{}).(*deliveryContext)
+	if !ok {
+		return Origin{}, false
+	}
+	return *c.origin, true
+}
 
 // deliveryContext is a handler's ctx. It lives on its own, never reused, for
 // a handler may keep its ctx.
 type deliveryContext struct {
 	context.Context
 	d      adapters.Delivery
-	origin *origin
+	origin *Origin
 }
 
 func (c *deliveryContext) Value(key any) any {
@@ -72,10 +86,10 @@ func (c *deliveryContext) Value(key any) any {
 }
 
 // public returns what users see of a delivery.
-func public(d *adapters.Delivery, o *origin) Delivery {
+func public(d *adapters.Delivery, o *Origin) Delivery {
 	m := d.Message
 	return Delivery{
-		ID: m.UUID, Source: o.source, Group: o.group, Queue: o.queue, Key: d.Key,
+		ID: m.UUID, Source: o.Source, Group: o.Group, Queue: o.Queue, Call: o.Call, Key: d.Key,
 		Attempt: d.Attempt, Redelivered: d.Redelivered, Lost: d.Lost, Priority: d.Priority,
 		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, Type: d.Type, AppID: d.AppID, PublishedAt: d.Timestamp,
 		Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload, from: d,

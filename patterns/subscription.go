@@ -33,7 +33,7 @@ type Subscription struct {
 	wrapped       bool                // there is middleware
 	prefetch      int
 	processor     processor
-	origin        origin
+	origin        Origin
 	onSettle      []func(context.Context, Settlement)
 	reports       chan struct{} // a place for each call that onSettle is being told of
 	opError       func(error) error
@@ -113,6 +113,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 		done:     make(chan struct{}),
 	}
 	s.processor, s.origin, s.onSettle = spec.processor, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
+	_, s.origin.Call = spec.processor.(*callServer)
 	if len(s.onSettle) > 0 {
 		s.reports = make(chan struct{}, src.Prefetch)
 	}

@@ -33,6 +33,9 @@ func (o *Outgoing) ID(i int) string { return o.messages[i].UUID }
 // Size returns the bytes of the i-th message's payload, as it travels.
 func (o *Outgoing) Size(i int) int { return len(o.messages[i].Payload) }
 
+// HasHeaders reports whether the i-th message has any.
+func (o *Outgoing) HasHeaders(i int) bool { return len(o.messages[i].Metadata) > 0 }
+
 // Header returns a header of the i-th message, "" for one that it does not have.
 func (o *Outgoing) Header(i int, key string) string { return o.messages[i].Metadata[key] }
 
