@@ -37,6 +37,7 @@ const (
 	CanList         // list queues
 	CanBrowse       // look at messages that wait
 	CanListBindings // say what a queue is bound to
+	CanCompare      // say in what a queue or an exchange differs from a declaration
 	CanPurge        // drop what waits in a queue
 	CanDelete       // delete a queue
 
@@ -49,7 +50,7 @@ const (
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
 	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
-	"inspection", "listing queues", "browsing", "listing bindings", "purging", "deleting queues",
+	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues",
 }
 
 // Abilities returns all that this version knows, which grow with it, for who looks at each: a

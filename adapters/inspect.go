@@ -58,6 +58,25 @@ type Inspector interface {
 	//
 	// With an error that wraps ErrUnavailable or ctx.Err() it is not known whether it was deleted.
 	Delete(ctx context.Context, queue string, only Condition) error
+
+	// Compare says in what a queue or an exchange, as it stands, differs from what Declare would
+	// make (CanCompare), and changes nothing: no difference means that Declare would accept it.
+	// An exchange has its kind only, and spec is then zero. Bindings are not looked at. What does
+	// not exist is ErrNotFound.
+	Compare(ctx context.Context, e Endpoint, spec QueueSpec) ([]Difference, error)
+}
+
+// Difference is one property of a queue or an exchange that is not as declared, in the words of the
+// broker, for people.
+type Difference struct {
+	Property string
+	Declared string // "none" for a property that is not declared
+	Actual   string
+}
+
+// String returns all three in a line.
+func (d Difference) String() string {
+	return fmt.Sprintf("%s is %s, not %s", d.Property, d.Actual, d.Declared)
 }
 
 // QueueInfo is what a queue holds at one moment. A number is -1 where the broker does not tell.
@@ -100,6 +119,21 @@ func ValidateBrowse(queue string, limit int) error {
 		return fmt.Errorf("%w: browsing %d messages, which is not in 1..%d", ErrInvalid, limit, MaxBrowse)
 	}
 	return Endpoint{Queue, queue}.validate()
+}
+
+// ValidateCompare returns an error that wraps [ErrInvalid] where the arguments of a Compare break a
+// rule that holds for every adapter, else nil.
+func ValidateCompare(e Endpoint, spec QueueSpec) error {
+	switch {
+	case e.Kind == Reply || e.Kind == Exchange:
+		return fmt.Errorf("%w: a %s is declared by others, and compared with nothing", ErrInvalid, e.Kind)
+	case e.Kind != Queue && spec != (QueueSpec{}):
+		return fmt.Errorf("%w: the properties of a queue, given to %s", ErrInvalid, e)
+	}
+	if err := e.validate(); err != nil {
+		return err
+	}
+	return spec.validate(e.Name)
 }
 
 // Unmet returns an error that wraps [ErrPrecondition] if q does not meet the condition, else nil.

@@ -39,6 +39,10 @@ var inspections = map[adapters.Ability]func(context.Context, adapters.Inspector,
 	adapters.CanDelete: func(ctx context.Context, d adapters.Inspector, queue string) error {
 		return d.Delete(ctx, queue, 0)
 	},
+	adapters.CanCompare: func(ctx context.Context, d adapters.Inspector, queue string) error {
+		_, err := d.Compare(ctx, adapters.Endpoint{Kind: adapters.Queue, Name: queue}, adapters.QueueSpec{})
+		return err
+	},
 }
 
 var inspectCases = []Case{
@@ -194,6 +198,44 @@ var inspectCases = []Case{
 			s.Keys = []string{"a.*"}
 			t.must(d.Unbind(t.soon(), s), "unbinding")
 			same(t, bound(), []adapters.Binding{{Exchange: s.Name, Key: "b.#"}}, "the bindings after one was removed")
+		},
+	},
+	{
+		ID:    "inspect/compare",
+		Rule:  "Compare finds no difference in what was declared, one in what was declared otherwise, and nothing where nothing is; and it changes nothing.",
+		Needs: adapters.CanCompare | adapters.CanExpire | adapters.CanFanout | adapters.CanRoute | adapters.CanPassive,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 1)
+			s.Queue.MessageTTL = time.Hour
+			_, err := d.Compare(t.soon(), s.Endpoint, s.Queue)
+			t.is(err, adapters.ErrNotFound, "comparing a queue that does not exist")
+			passive := queue(s.Name, 1)
+			passive.Passive = true
+			t.is(d.Declare(t.soon(), passive), adapters.ErrNotFound, "looking for it after that")
+			t.declare(d, s)
+			for _, x := range []struct {
+				declared adapters.QueueSpec
+				same     bool
+			}{{s.Queue, true}, {adapters.QueueSpec{MessageTTL: time.Minute}, false}, {adapters.QueueSpec{}, false}, {s.Queue, true}} {
+				found, err := d.Compare(t.soon(), s.Endpoint, x.declared)
+				t.must(err, "comparing")
+				if x.same != (len(found) == 0) {
+					t.errorf("a queue of %+v, compared with %+v, differs in %v", s.Queue, x.declared, found)
+				}
+			}
+			t.declare(d, s)
+
+			exchange := group(adapters.Fanout, t.name("exchange"), "")
+			_, err = d.Compare(t.soon(), exchange.Endpoint, adapters.QueueSpec{})
+			t.is(err, adapters.ErrNotFound, "comparing an exchange that does not exist")
+			t.declare(d, exchange)
+			for kind, same := range map[adapters.Kind]bool{adapters.Fanout: true, adapters.Direct: false} {
+				found, err := d.Compare(t.soon(), adapters.Endpoint{Kind: kind, Name: exchange.Name}, adapters.QueueSpec{})
+				t.must(err, "comparing an exchange")
+				if same != (len(found) == 0) {
+					t.errorf("%s, compared with one that is %s, differs in %v", exchange.Endpoint, kind, found)
+				}
+			}
 		},
 	},
 	{

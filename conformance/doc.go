@@ -368,6 +368,8 @@
 //   - inspect/list: Queues lists every queue once.
 //   - inspect/bindings: Bindings tells what a group is bound to: each exchange and key, as long as
 //     it is bound.
+//   - inspect/compare: Compare finds no difference in what was declared, one in what was declared
+//     otherwise, and nothing where nothing is; and it changes nothing.
 //   - inspect/purge: Purge drops what waits in a queue and returns how many messages that were;
 //     none becomes a dead letter, and those in hand stay.
 //   - inspect/delete: Delete deletes a queue with what is in it.

@@ -70,6 +70,20 @@ var inspectMutants = []mutant{
 			return slices.Clone(known), err
 		}
 	}},
+	{"finds everything the same", "inspect/compare", comparing(func([]adapters.Difference) []adapters.Difference { return nil })},
+	{"finds everything different", "inspect/compare", comparing(func(found []adapters.Difference) []adapters.Difference {
+		return append(found, adapters.Difference{Property: "durable"})
+	})},
+	{"makes the queue that it is to compare", "inspect/compare", func(m *mutated) {
+		compare := m.compare
+		m.compare = func(ctx context.Context, e adapters.Endpoint, spec adapters.QueueSpec) ([]adapters.Difference, error) {
+			found, err := compare(ctx, e, spec)
+			if err != nil && e.Kind == adapters.Queue {
+				_ = m.Client.Declare(ctx, adapters.Source{Endpoint: e, Queue: spec})
+			}
+			return found, err
+		}
+	}},
 	{"does not say what it has purged", "inspect/purge", purging(func(_ *mutated, purge func() (int, error)) (int, error) {
 		_, err := purge()
 		return 0, err
@@ -160,6 +174,17 @@ var inspectMutants = []mutant{
 	}},
 }
 
+// comparing finds other differences.
+func comparing(change func([]adapters.Difference) []adapters.Difference) func(*mutated) {
+	return func(m *mutated) {
+		compare := m.compare
+		m.compare = func(ctx context.Context, e adapters.Endpoint, spec adapters.QueueSpec) ([]adapters.Difference, error) {
+			found, err := compare(ctx, e, spec)
+			return change(found), err
+		}
+	}
+}
+
 // telling says something else of queues.
 func telling(change func(*adapters.QueueInfo)) func(*mutated) {
 	return func(m *mutated) {
@@ -234,7 +259,7 @@ func (m *mutated) taken(ctx context.Context, name string, limit int, o adapters.
 
 // limitInspector refuses what takes an ability that is not claimed.
 func limitInspector(m *mutated, require func(adapters.Ability) error) {
-	inspect, list, browse, bindings, purge, remove := m.inspect, m.list, m.browse, m.bindings, m.purge, m.remove
+	inspect, list, browse, bindings, compare, purge, remove := m.inspect, m.list, m.browse, m.bindings, m.compare, m.purge, m.remove
 	m.inspect = func(ctx context.Context, name string) (adapters.QueueInfo, error) {
 		if err := require(adapters.CanInspect); err != nil {
 			return adapters.QueueInfo{}, err
@@ -258,6 +283,12 @@ func limitInspector(m *mutated, require func(adapters.Ability) error) {
 			return nil, err
 		}
 		return bindings(ctx, name)
+	}
+	m.compare = func(ctx context.Context, e adapters.Endpoint, spec adapters.QueueSpec) ([]adapters.Difference, error) {
+		if err := require(adapters.CanCompare); err != nil {
+			return nil, err
+		}
+		return compare(ctx, e, spec)
 	}
 	m.purge = func(ctx context.Context, name string) (int, error) {
 		if err := require(adapters.CanPurge); err != nil {

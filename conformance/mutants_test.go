@@ -72,6 +72,7 @@ type mutated struct {
 	list     func(context.Context) iter.Seq2[adapters.QueueInfo, error]
 	browse   func(context.Context, string, int) ([]adapters.Delivery, error)
 	bindings func(context.Context, string) ([]adapters.Binding, error)
+	compare  func(context.Context, adapters.Endpoint, adapters.QueueSpec) ([]adapters.Difference, error)
 	purge    func(context.Context, string) (int, error)
 	remove   func(context.Context, string, adapters.Condition) error // Delete
 
@@ -87,7 +88,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		Client: c, harness: h, broker: b,
 		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
 		features: c.Features, close: c.Close,
-		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, purge: c.Purge, remove: c.Delete,
+		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, compare: c.Compare, purge: c.Purge, remove: c.Delete,
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
 		stop:    adapters.Subscription.Stop,
 		address: adapters.Subscription.Address,
@@ -148,6 +149,10 @@ func (m *mutated) Browse(ctx context.Context, queue string, limit int) ([]adapte
 
 func (m *mutated) Bindings(ctx context.Context, queue string) ([]adapters.Binding, error) {
 	return m.bindings(ctx, queue)
+}
+
+func (m *mutated) Compare(ctx context.Context, e adapters.Endpoint, spec adapters.QueueSpec) ([]adapters.Difference, error) {
+	return m.compare(ctx, e, spec)
 }
 
 func (m *mutated) Purge(ctx context.Context, queue string) (int, error) { return m.purge(ctx, queue) }

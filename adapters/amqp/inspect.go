@@ -198,7 +198,12 @@ func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Conditi
 
 // ask runs f, on another connection if the first one is lost.
 func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error, f func(*connection) (T, error)) (answer T, err error) {
-	if err := d.checkCall(ctx, verb, cmp.Or(valid, validateSource(passive(queue)))); err != nil {
+	return askAbout(ctx, d, verb, passive(queue).Endpoint, cmp.Or(valid, validateSource(passive(queue))), f)
+}
+
+// askAbout is ask for a queue or an exchange.
+func askAbout[T any](ctx context.Context, d *Driver, verb string, about adapters.Endpoint, valid error, f func(*connection) (T, error)) (answer T, err error) {
+	if err := d.checkCall(ctx, verb, valid); err != nil {
 		return answer, err
 	}
 	sup, err := d.reserveChannel()
@@ -206,12 +211,12 @@ func ask[T any](ctx context.Context, d *Driver, verb, queue string, valid error,
 		return answer, err
 	}
 	defer func() { d.releaseChannel(sup) }()
-	err = d.withConnection(ctx, &sup, queue, func(conn *connection) (err error) {
+	err = d.withConnection(ctx, &sup, about.Name, func(conn *connection) (err error) {
 		answer, err = kit.Call(ctx, d.tasks, func() (T, error) { return f(conn) }, func(T) {})
 		return err
 	})
 	if err != nil {
-		return answer, fmt.Errorf("amqp: %s queue %q: %w", verb, queue, err)
+		return answer, fmt.Errorf("amqp: %s %s: %w", verb, about, err)
 	}
 	return answer, nil
 }

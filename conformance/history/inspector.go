@@ -57,6 +57,17 @@ func (r *Driver) Bindings(ctx context.Context, queue string) (_ []adapters.Bindi
 	return i.Bindings(ctx, queue)
 }
 
+// Compare implements [adapters.Inspector].
+func (r *Driver) Compare(ctx context.Context, e adapters.Endpoint, spec adapters.QueueSpec) (_ []adapters.Difference, err error) {
+	i, err := r.inspector(adapters.CanCompare)
+	if err != nil {
+		return nil, err
+	}
+	back := r.l.Call(ctx, r.client, "Compare")
+	defer func() { back(err) }()
+	return i.Compare(ctx, e, spec)
+}
+
 // Purge implements [adapters.Inspector].
 func (r *Driver) Purge(ctx context.Context, queue string) (_ int, err error) {
 	i, err := r.inspector(adapters.CanPurge)
