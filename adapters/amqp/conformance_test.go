@@ -10,9 +10,11 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true}) // which is restarted and frozen
+	t.Parallel() // most of it waits
 	for _, queueType := range []amqp.QueueType{amqp.Classic, amqp.Quorum} {
 		t.Run(string(queueType), func(t *testing.T) {
+			t.Parallel()
+			node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true}) // which is restarted and frozen
 			a := conformancetest.RabbitMQ(node, queueType)
 			conformance.Run(t, a.Open, a.Features)
 		})

@@ -57,8 +57,8 @@ func closedPort(t *testing.T) string {
 
 // TestFirstContact: what is wrong with an address, and what to do, is said in one line.
 func TestFirstContact(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	broker, err := url.Parse(n.URL)
+	t.Parallel() // it waits for the silent, and for RabbitMQ to refuse a login
+	broker, err := url.Parse(rabbitmqtest.Shared(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +124,7 @@ func TestFirstContact(t *testing.T) {
 
 // TestConnectWaitsForTheBroker: with retry_connect, until ctx ends or the broker refuses the login.
 func TestConnectWaitsForTheBroker(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	u, err := url.Parse(n.URL)
 	if err != nil {

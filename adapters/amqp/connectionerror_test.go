@@ -159,17 +159,18 @@ func TestCostlyOperation(t *testing.T) {
 // TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
 // needs one more; publishes share those that there are, and what works goes on.
 func TestCostlyChannels(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	if err := n.AddUser(ctx, "limited", password); err != nil {
+	v, user := rabbitmqtest.Shared(t), t.Name()
+	if err := v.AddUser(ctx, user, password); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.SetPermissions(ctx, "limited", ".*", ".*", ".*"); err != nil {
+	defer v.DeleteUser(ctx, user)
+	if err := v.SetPermissions(ctx, user, ".*", ".*", ".*"); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.LimitUser(ctx, "limited", "max-channels", 4); err != nil {
+	if err := v.LimitUser(ctx, user, "max-channels", 4); err != nil {
 		t.Fatal(err)
 	}
-	d := connectTo(t, n.URLFor("limited", password))
+	d := connectTo(t, v.URLFor(user, password))
 	bystander := subscribe(t, d, fromQueue("q", 1))
 	var err error
 	var subs int
@@ -177,7 +178,7 @@ func TestCostlyChannels(t *testing.T) {
 		_, err = d.Subscribe(soon(t), fromQueue(fmt.Sprint("q", subs), 1))
 	}
 	wantErr(t, "Subscribe", err, ErrLimit)
-	if err := n.LimitUser(ctx, "limited", "max-channels", subs+3); err != nil {
+	if err := v.LimitUser(ctx, user, "max-channels", subs+3); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 10 {

@@ -113,6 +113,7 @@ func TestDelayWithEitherQueueType(t *testing.T) {
 // A retry is a delayed message: it must not be lost to a queue that is full
 // when it is due.
 func TestDelayedMessageWaitsForRoom(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
@@ -157,6 +158,7 @@ func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
 // What waits for room in a queue that is full holds up nothing that goes
 // elsewhere: RabbitMQ tries no more than 32 of it at once.
 func TestDelayedToFullHoldsUpNothing(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	const count = 40
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
@@ -198,6 +200,7 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 // TestDelayedSurviveRestart: those too that are due while the broker stops, is
 // stopped, and starts. They may come twice.
 func TestDelayedSurviveRestart(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	const count, step = 300, 10 * time.Millisecond
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	for _, kind := range []QueueType{Quorum, Classic} {

@@ -18,7 +18,6 @@ import (
 // TestPolicies: a policy for all queues, as an operator sets one who knows of no delays, loses
 // nothing that is delayed and leads nothing astray, or the delay is refused.
 func TestPolicies(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	for name, c := range map[string]struct {
 		definition string
 		operator   bool
@@ -36,7 +35,8 @@ func TestPolicies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := policed(t, n, c.definition, c.operator)
+			v := rabbitmqtest.Shared(t)
+			setPolicy(t, v, c.definition, c.operator)
 			theirs := subscribe(t, connectTo(t, v.URL, func(c *Config) { c.QueueType = Classic }), adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "theirs"}, Prefetch: 100})
 			bus := patterns.New(connectTo(t, v.URL))
 			defer bus.Close(ctx)
@@ -100,7 +100,8 @@ func TestPolicies(t *testing.T) {
 
 // TestPolicyThatLeadsAstray: where nothing that is delayed would arrive, a delay is refused.
 func TestPolicyThatLeadsAstray(t *testing.T) {
-	v := policed(t, rabbitmqtest.Private(t, rabbitmqtest.Options{}), `{"dead-letter-exchange": "", "dead-letter-routing-key": "letters"}`, false)
+	v := rabbitmqtest.Shared(t)
+	setPolicy(t, v, `{"dead-letter-exchange": "", "dead-letter-routing-key": "letters"}`, false)
 	d := connectTo(t, v.URL)
 	q := fromQueue("q", 1)
 	declare(t, d, q)
@@ -116,7 +117,8 @@ func TestPolicyThatLeadsAstray(t *testing.T) {
 // TestQueuesOfDelaysThatExpire: what a policy deletes while it is empty is passed, and made again;
 // that it is gone is logged.
 func TestQueuesOfDelaysThatExpire(t *testing.T) {
-	v := policed(t, rabbitmqtest.Private(t, rabbitmqtest.Options{}), `{"expires": 1000}`, false)
+	v := rabbitmqtest.Shared(t)
+	setPolicy(t, v, `{"expires": 1000}`, false)
 	var log strings.Builder
 	d := connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	x := adapters.Endpoint{Kind: adapters.Topic, Name: "x"}
@@ -150,9 +152,10 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 // TestPolicyThatExpiresDelays: where the management API tells of a policy that would delete what
 // is delayed, a delay is refused, for as long as there is one.
 func TestPolicyThatExpiresDelays(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
-	v := policed(t, node, `{"expires": 3600000}`, false)
-	d := connectTo(t, v.URL, func(c *Config) { c.Management = node.ManagementURL() })
+	setPolicy(t, node.VHost, `{"expires": 3600000}`, false)
+	d := connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() })
 	q := fromQueue("q", 1)
 	declare(t, d, q)
 	send := func() error {
@@ -168,9 +171,7 @@ func TestPolicyThatExpiresDelays(t *testing.T) {
 		t.Error(err)
 	}
 	publish(t, d, toQueue("q"), "b") // which is not delayed
-	if err := v.SetPolicy(ctx, ".*", `{"max-length": 100000}`, false); err != nil {
-		t.Fatal(err)
-	}
+	setPolicy(t, node.VHost, `{"max-length": 100000}`, false)
 	eventually(t, "the policy is gone", func() bool { return send() == nil })
 }
 
@@ -193,14 +194,10 @@ func gone(t *testing.T, d *Driver, names ...string) {
 	}
 }
 
-func policed(t *testing.T, n *rabbitmqtest.Node, definition string, operator bool) *rabbitmqtest.VHost {
+// setPolicy sets the policy of a virtual host for all that is in it.
+func setPolicy(t *testing.T, v *rabbitmqtest.VHost, definition string, operator bool) {
 	t.Helper()
-	v, err := n.AddVHost(ctx, t.Name())
-	if err == nil {
-		err = v.SetPolicy(ctx, ".*", definition, operator)
-	}
-	if err != nil {
+	if err := v.SetPolicy(ctx, ".*", definition, operator); err != nil {
 		t.Fatal(err)
 	}
-	return v
 }

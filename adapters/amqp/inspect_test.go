@@ -260,6 +260,7 @@ func TestDeletedQueueStaysDeleted(t *testing.T) {
 // TestInspectWithManagement: what AMQP does not tell comes from the management API, some seconds
 // later.
 func TestInspectWithManagement(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	for _, kind := range []QueueType{Classic, Quorum} {

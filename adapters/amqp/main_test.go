@@ -6,4 +6,7 @@ import (
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
-func TestMain(m *testing.M) { rabbitmqtest.Main(m) }
+func TestMain(m *testing.M) {
+	rabbitmqtest.Parallel(5)
+	rabbitmqtest.Main(m)
+}

@@ -383,25 +383,29 @@ func TestFewChannels(t *testing.T) {
 
 // TestFewestChannels: everything works where a connection may have one or two channels.
 func TestFewestChannels(t *testing.T) {
-	t.Parallel() // it has nodes of its own, and waits for them
+	t.Parallel() // it has a node of its own, and waits for it
+	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	for _, channels := range []string{"1", "2", "3"} {
 		t.Run(channels, func(t *testing.T) {
-			n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"channel_max": channels}})
+			if err := n.Eval(ctx, nil, `ok = application:set_env(rabbit, channel_max, %s)`, channels); err != nil {
+				t.Fatal(err)
+			}
 			d := connectTo(t, n.URL)
-			q := subscribe(t, d, fromQueue("q", 10))
-			x, y := adapters.Endpoint{Kind: adapters.Fanout, Name: "x"}, adapters.Endpoint{Kind: adapters.Topic, Name: "y"}
+			name := unique(t)
+			q := subscribe(t, d, fromQueue(name, 10))
+			x, y := adapters.Endpoint{Kind: adapters.Fanout, Name: name + ".x"}, adapters.Endpoint{Kind: adapters.Topic, Name: name + ".y"}
 			group := subscribe(t, d, adapters.Source{Endpoint: x, Group: "g", Prefetch: 10})
 			private := subscribe(t, d, adapters.Source{Endpoint: y, Keys: []string{"#"}, Prefetch: 10})
 			replies := subscribe(t, d, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 1})
 			var all sync.WaitGroup
 			for i := range 5 {
 				id := fmt.Sprint(i)
-				all.Go(func() { publish(t, d, mandatory("q"), id) })
+				all.Go(func() { publish(t, d, mandatory(name), id) })
 				all.Go(func() { publish(t, d, adapters.Publication{To: x}, id) })
 				all.Go(func() { publish(t, d, adapters.Publication{To: y, Key: "key"}, id) })
-				all.Go(func() { declare(t, d, fromQueue("other."+id, 1)) })
+				all.Go(func() { declare(t, d, fromQueue(name+".other."+id, 1)) })
 				all.Go(func() {
-					publish(t, d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: "x." + id}}, id)
+					publish(t, d, adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: x.Name + id}}, id)
 				})
 			}
 			all.Wait()
@@ -410,7 +414,7 @@ func TestFewestChannels(t *testing.T) {
 					settle(t, m, adapters.Ack)
 				}
 			}
-			delayed := toQueue("q")
+			delayed := toQueue(name)
 			delayed.Delay = 100 * time.Millisecond
 			publish(t, d, delayed, "delayed")
 			receiveAll(t, q, "delayed")
@@ -420,8 +424,8 @@ func TestFewestChannels(t *testing.T) {
 			publish(t, d, replyTo(replies.Address()), "reply")
 			receiveAll(t, replies, "reply")
 			wantErr(t, "Publish", d.Publish(soon(t), mandatory("missing"), msg("a")), adapters.ErrUnroutable)
-			publish(t, d, mandatory("other.1"), "a")
-			got, err := d.Get(soon(t), fromQueue("other.1", 1))
+			publish(t, d, mandatory(name+".other.1"), "a")
+			got, err := d.Get(soon(t), fromQueue(name+".other.1", 1))
 			if err != nil || got.Message.UUID != "a" {
 				t.Fatalf("%+v, %v", got, err)
 			}

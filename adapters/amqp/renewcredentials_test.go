@@ -17,6 +17,7 @@ import (
 // TestCredentialsAreRenewed: before a password expires each connection is told the next one, and
 // goes on.
 func TestCredentialsAreRenewed(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
 	var asked atomic.Int32
 	var log strings.Builder

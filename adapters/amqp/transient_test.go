@@ -88,17 +88,18 @@ func TestPassingExclusiveUse(t *testing.T) {
 // TestPassingLimits: a limit that an operator has set is no refused login: it is said, and tried
 // again.
 func TestPassingLimits(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	if err := n.AddUser(ctx, "limited", password); err != nil {
+	v, user := rabbitmqtest.Shared(t), t.Name()
+	if err := v.AddUser(ctx, user, password); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.SetPermissions(ctx, "limited", ".*", ".*", ".*"); err != nil {
+	defer v.DeleteUser(ctx, user)
+	if err := v.SetPermissions(ctx, user, ".*", ".*", ".*"); err != nil {
 		t.Fatal(err)
 	}
-	url := n.URLFor("limited", password)
+	url := v.URLFor(user, password)
 	for name, set := range map[string]func(most int) error{
-		"of a user":  func(most int) error { return n.LimitUser(ctx, "limited", "max-connections", most) },
-		"of a vhost": func(most int) error { return n.Limit(ctx, "max-connections", most) },
+		"of a user":  func(most int) error { return v.LimitUser(ctx, user, "max-connections", most) },
+		"of a vhost": func(most int) error { return v.Limit(ctx, "max-connections", most) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := set(0); err != nil {
@@ -134,9 +135,9 @@ func TestPassingLimits(t *testing.T) {
 			}
 		})
 	}
-	if err := n.Limit(ctx, "max-queues", 0); err != nil {
+	if err := v.Limit(ctx, "max-queues", 0); err != nil {
 		t.Fatal(err)
 	}
-	d := connectTo(t, n.URL)
+	d := connectTo(t, v.URL)
 	wantErr(t, "Declare", d.Declare(soon(t), fromQueue("one too many", 1)), ErrLimit)
 }

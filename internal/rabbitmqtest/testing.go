@@ -3,8 +3,11 @@ package rabbitmqtest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,6 +140,17 @@ func orSkip(t testing.TB, err error) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Parallel lets count tests of a program run at a time, unless -parallel says how many: tests that
+// wait for a broker leave the CPU to others. It is for TestMain, before [Main].
+func Parallel(count int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", strconv.Itoa(max(count, runtime.GOMAXPROCS(0))))
 	}
 }
 

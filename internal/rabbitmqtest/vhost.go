@@ -91,8 +91,8 @@ func (v *VHost) SetTopicPermissions(ctx context.Context, user, exchange, write, 
 
 // LimitUser sets a limit of a user: "max-connections" or "max-channels". Those who are there may
 // stay.
-func (n *Node) LimitUser(ctx context.Context, user, limit string, most int) error {
-	return n.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_user_limits(%s, %s, <<"test">>)`,
+func (v *VHost) LimitUser(ctx context.Context, user, limit string, most int) error {
+	return v.node.Eval(ctx, nil, `ok = rabbit_auth_backend_internal:set_user_limits(%s, %s, <<"test">>)`,
 		bin(user), bin(fmt.Sprintf("{%q:%d}", limit, most)))
 }
 
