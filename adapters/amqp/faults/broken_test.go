@@ -18,6 +18,7 @@ import (
 // A row is worth what it finds. These drivers are each broken in one way, and
 // the row that is there for it must say so.
 func TestBrokenDriversAreFound(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		broken func(full) full
 		row    func(*trial)
@@ -35,6 +36,8 @@ func TestBrokenDriversAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			x := newTrial(t, "broken: "+name)
 			x.wrap, x.patience = c.broken, 10*time.Second
 			v := x.run(c.row)

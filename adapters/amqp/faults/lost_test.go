@@ -84,6 +84,7 @@ func bothPipes(cmd *exec.Cmd) (in io.Writer, out io.Reader, err error) {
 // TestHandlerThatExits: a message whose handler ends the process goes to the dead letters after
 // the default limit, and what was in the same hands does not.
 func TestHandlerThatExits(t *testing.T) {
+	t.Parallel()
 	const good, queue = 40, "jobs"
 	for _, kind := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -183,17 +184,22 @@ func tick(ctx context.Context, t *testing.T, jobs *patterns.WorkQueue[string]) (
 // handler is told why its ctx ends, and it goes to the dead letters in the end. Others that were
 // in hand at the same time do not.
 func TestConsumerTimeout(t *testing.T) {
+	t.Parallel() // it waits for the timeout, time and again
 	const timeout, queue = 10 * time.Second, "jobs"
+	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{
+		"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500",
+	}})
 	for name, heed := range map[string]bool{"heeds its ctx": true, "does not": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			node := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{
-				"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500",
-			}})
+			v, err := node.AddVHost(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			log := &journal{}
-			cfg, err := amqp.ParseURL(node.URL)
+			cfg, err := amqp.ParseURL(v.URL)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -16,10 +15,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
 		beChild(role) // does not return
 	}
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = flag.Set("test.parallel", "64") // turns says how many at a time
-	}
+	rabbitmqtest.Parallel(64) // turns says how many at a time
 	rabbitmqtest.Main(m)
 }
 
@@ -34,18 +30,20 @@ type row struct {
 	run     func(*trial)
 }
 
-// alone are the rows with so many publishers at work that others, beside them, would be late.
+// alone are the rows with so many publishers at work that others, beside them, would be late: they
+// take all turns.
 var alone = []int{6, 43}
 
 // inRing are the rows that have the cluster of three in turn.
 var inRing = []int{8, 9, 10, 21, 55}
 
-// turns are for the rows that run at a time: they wait most of it.
-var turns = make(chan struct{}, 5)
+// turns are for the other rows that run at a time, beside the one in the ring: they wait most of it.
+var turns = make(chan struct{}, 4)
 
 func (r row) String() string { return fmt.Sprintf("%02d-%s", r.number, r.name) }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	results := &table{}
 	t.Cleanup(func() {
 		closeRing(t)
@@ -59,9 +57,16 @@ func TestFaults(t *testing.T) {
 			if slices.Contains(inRing, r.number) {
 				three.Lock()
 				t.Cleanup(three.Unlock) // after all that the row cleans up
+			} else {
+				count := 1
+				if slices.Contains(alone, r.number) {
+					count = cap(turns)
+				}
+				for range count {
+					turns <- struct{}{}
+					defer func() { <-turns }()
+				}
 			}
-			turns <- struct{}{}
-			defer func() { <-turns }()
 			x := newTrial(t, r.String())
 			begin, state := time.Now(), skipped
 			var v history.Verdict
