@@ -53,11 +53,13 @@ each = @failed=; for version in $(1); do \
 		echo "== RabbitMQ $$version"; $(2) || failed=1; \
 	done; test -z "$$failed"
 
-# What runs on RabbitMQ: private nodes of it are started and ended by the tests.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/rabbitmqtest/... ./internal/model/... ./internal/interop ./examples/internal/onrabbitmq/...
+# What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
+# is first, since go test begins in this order.
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./internal/rabbitmqtest/... ./internal/model/...
 
-# Two packages at a time: those on RabbitMQ wait for it, most of the time.
-RACE = $(GO) test -race -shuffle=on -p 2 -timeout 15m
+# Three packages at a time: those on RabbitMQ wait for it, most of the time. No vet, which has had
+# them all before.
+RACE = $(GO) test -race -vet=off -shuffle=on -p 3 -timeout 15m
 
 # What is tested on older versions, too: where they differ.
 VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestAnswersGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestExisting|TestConsistentHash
@@ -65,9 +67,9 @@ VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTr
 .PHONY: test
 test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet $(ALL)
-	$(call each,$(NEWEST),$(RACE) $(ALL))
+	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
 	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model)
-	@out=$$($(GO) test -count=1 -run TestMutants -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
+	@out=$$($(RACE) -run '^TestMutants$$' -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
 .PHONY: test-memory
