@@ -37,7 +37,8 @@ var alone = []int{6, 43}
 // inRing are the rows that have the cluster of three in turn.
 var inRing = []int{8, 9, 10, 21, 55}
 
-// turns are for the other rows that run at a time, beside the one in the ring: they wait most of it.
+// turns are for the other rows that run at a time, beside the one in the ring: they wait most of
+// it.
 var turns = make(chan struct{}, 4)
 
 func (r row) String() string { return fmt.Sprintf("%02d-%s", r.number, r.name) }
