@@ -21,7 +21,7 @@
 //   - a reply address (Reply) is private to one subscription, or made by a
 //     [ReplyReceiver], and is where the replies to calls arrive.
 //
-// Whoever needs a thing declares it: Subscribe and Declare do so from a
+// Each side declares what it needs: Subscribe and Declare do so from a
 // Source, and Publish does so for an exchange that it publishes to. Publish
 // never declares a queue, because it does not know the queue's properties.
 //

@@ -98,7 +98,7 @@ type LogSetter interface {
 	SetLogger(l *slog.Logger)
 }
 
-// Getter is implemented by drivers that can tell that a queue is empty
+// Getter is implemented by drivers that can report that a queue is empty
 // (CanGet).
 type Getter interface {
 	// Get takes the next message of s, which is declared as Subscribe does, or

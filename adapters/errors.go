@@ -35,7 +35,7 @@ var (
 	ErrNacked = errors.New("motif: refused by the broker")
 
 	// ErrUnconfirmed: it is unknown whether the broker has the message, because the
-	// connection was lost or ctx ended before the answer. Sending it again may
+	// connection was lost or ctx ended before the confirm. Sending it again may
 	// make a second copy.
 	ErrUnconfirmed = errors.New("motif: unconfirmed, may be stored")
 

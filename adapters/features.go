@@ -53,7 +53,7 @@ var abilityNames = [...]string{
 	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues",
 }
 
-// Abilities returns all that this version knows, which grow with it, for who looks at each: a
+// Abilities returns all that this version knows, which grow with it, for code that looks at each: a
 // suite, a table.
 func Abilities() []Ability {
 	all := make([]Ability, len(abilityNames))

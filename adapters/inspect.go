@@ -79,7 +79,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s is %s, not %s", d.Property, d.Actual, d.Declared)
 }
 
-// QueueInfo is what a queue holds at one moment. A number is -1 where the broker does not tell.
+// QueueInfo is what a queue holds at one moment. A number is -1 if the broker does not report it.
 type QueueInfo struct {
 	Name      string
 	Ready     int // messages that wait for a consumer with room: the depth of the queue
@@ -88,7 +88,7 @@ type QueueInfo struct {
 
 	// Oldest is the Timestamp of the message that would be delivered next: when its publisher says
 	// that it was published. It is zero where none waits, where that one has no Timestamp, and
-	// where the broker does not tell.
+	// if the broker does not report it.
 	Oldest time.Time
 }
 

@@ -14,14 +14,14 @@ type Properties struct {
 	Type  string // what kind of message it is, in its publisher's words
 	AppID string // the program that published it, by its own account
 
-	CorrelationID string // ties an answer to its call; at most 255 bytes
-	ReplyTo       string // where to answer: the Address of a Reply subscription, or from a ReplyReceiver
+	CorrelationID string // ties a reply to its call; at most 255 bytes
+	ReplyTo       string // where to send the reply: the Address of a Reply subscription, or from a ReplyReceiver
 
 	// Timestamp is when the message was published. On Publish, zero means
 	// now. An adapter keeps it to the second at least.
 	Timestamp time.Time
 
-	// Attempt counts the tries to handle this message, this one included.
+	// Attempt counts the attempts to handle this message, this one included.
 	// Only a publisher sets it, when it sends a message again: an adapter
 	// carries it unchanged and never counts by itself. 0 is delivered as 1.
 	Attempt int

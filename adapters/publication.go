@@ -19,7 +19,7 @@ type Publication struct {
 	// Delay keeps the message from being routed before; 0 = at once. Needs
 	// CanDelay. A queue that is full by then, and refuses, must get it later, because
 	// no publisher is left to be told. An adapter may be unable to enforce the TTL of a
-	// message that waited, and then only tells it to the receiver; and it may refuse to
+	// message that waited, and then only passes it to the receiver; and it may refuse to
 	// delay a reply.
 	Delay time.Duration
 

@@ -103,7 +103,7 @@ func NormalPattern(pattern string) string {
 	return strings.Join(kept, ".")
 }
 
-// words is what is left of a key or pattern: more tells the empty last word
+// words is what is left of a key or pattern: more distinguishes an empty last word
 // from the end.
 type words struct {
 	rest string

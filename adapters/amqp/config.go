@@ -96,7 +96,7 @@ type Config struct {
 
 	// AllowReplyTo reports whether a message may be published to Endpoint{Reply, address}, besides
 	// direct reply addresses and server-named queues. An address is the name of a queue, or an
-	// existing exchange and a routing key, as in "answers/orders". It is the caller's choice:
+	// existing exchange and a routing key, as in "replies/orders". It is the caller's choice:
 	// whoever may send a request could otherwise have the reply published to any queue.
 	AllowReplyTo func(address string) bool
 
@@ -137,9 +137,9 @@ func (c *Config) validate() error {
 	case c.QueueType != "" && c.QueueType != Quorum && c.QueueType != Classic:
 		return invalid("queue type %q", string(c.QueueType))
 	case c.Heartbeat < time.Second:
-		return invalid("heartbeat of %v, at least 1s makes sense", c.Heartbeat)
+		return invalid("heartbeat of %v, must be at least 1s", c.Heartbeat)
 	case c.MaxBody < 0 || c.MaxInFlight < 1 || c.WriteTimeout < 0 || c.DialTimeout < 0:
-		return invalid("a negative limit")
+		return invalid("a negative limit or timeout")
 	case c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin:
 		return invalid("backoff from %v to %v", c.BackoffMin, c.BackoffMax)
 	case len(c.VHost) > adapters.MaxNameBytes || len(c.Name) > 4096:

@@ -21,7 +21,7 @@ type pendingPublish struct {
 	returned  bool
 }
 
-// resolvedPublish is a publish whose result is known, but not yet told.
+// resolvedPublish is a publish whose result is known; its done has not been called yet.
 type resolvedPublish struct {
 	done func(error)
 	err  error
@@ -63,7 +63,7 @@ func (pc *publishChannel) HandleFrame(raw []byte) bool {
 		}
 		pc.confirm(binary.BigEndian.Uint64(raw[at:]), raw[at+8]&1 != 0, m == frame.MethodAck)
 		return true
-	case frame.MethodCancelOK: // the answer to a probe: nobody else cancels on this channel
+	case frame.MethodCancelOK: // the response to a probe: nobody else cancels on this channel
 		pc.probeAnswered()
 		return true
 	}
@@ -82,7 +82,8 @@ func (pc *publishChannel) markReturned(t returnKey) {
 	}
 }
 
-// confirm resolves the publish with this tag, or all up to it.
+// confirm matches a confirm to its publish: to the one with this delivery tag or, with multiple, to
+// all up to it.
 func (pc *publishChannel) confirm(tag uint64, multiple, ack bool) {
 	pc.mu.Lock()
 	if pc.closeErr != nil {
@@ -97,7 +98,7 @@ func (pc *publishChannel) confirm(tag uint64, multiple, ack bool) {
 	if multiple {
 		from = pc.oldest
 	}
-	if tag >= pc.next { // never sent, so there is no telling what is meant
+	if tag >= pc.next { // never sent: it is unknown what is meant
 		tag = pc.next - 1
 	}
 	for ; from >= pc.oldest && from <= tag; from++ {
@@ -163,7 +164,7 @@ func (pc *publishChannel) Closed(why error) {
 		case pub.returned:
 			landed = append(landed, resolvedPublish{pub.done, adapters.ErrUnroutable})
 		default:
-			landed = append(landed, resolvedPublish{pub.done, refused.answer(tag, why)})
+			landed = append(landed, resolvedPublish{pub.done, refused.errorOf(tag, why)})
 		}
 	}
 	pc.pending, pc.pendingIDs = nil, nil

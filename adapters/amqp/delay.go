@@ -47,7 +47,7 @@ func (r *route) toLadder() error {
 	case p.Delay > maxDelay:
 		return invalid("delay of %v, at most %v is possible", p.Delay, maxDelay)
 	case p.To.Kind == adapters.Reply:
-		return invalid("delay of an answer: direct reply addresses cannot be reached later")
+		return invalid("delay of a reply: direct reply addresses cannot be reached later")
 	}
 	r.delayUnits = uint64((p.Delay + delayUnit - 1) / delayUnit)
 	r.exchange = rungName(bits.Len64(r.delayUnits) - 1)

@@ -104,7 +104,7 @@ func (r *replyConsumer) open() error {
 		return amqp091.ErrClosed
 	}
 	if !strings.HasPrefix(returned.ReplyTo, directReplyTo+".") {
-		return fmt.Errorf("amqp: %w: the broker does not tell the address of direct replies", adapters.ErrUnsupported)
+		return fmt.Errorf("amqp: %w: the broker does not reveal the address for direct replies", adapters.ErrUnsupported)
 	}
 	r.address = returned.ReplyTo
 	return nil

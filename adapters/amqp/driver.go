@@ -118,7 +118,7 @@ func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 			return nil, err
 		}
 		wait := pause.Next()
-		d.cfg.Logger.Warn("motif: cannot connect yet", "error", err, "next_try", wait)
+		d.cfg.Logger.Warn("motif: cannot connect yet", "error", err, "retry_in", wait)
 		if !sleep(ctx, wait) {
 			return nil, fmt.Errorf("%w (%w)", err, ctx.Err())
 		}

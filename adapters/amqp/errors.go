@@ -10,10 +10,10 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Transient errors. What nobody waits for is tried again.
+// Transient errors. An operation that no call waits for is tried again.
 var (
-	// ErrInUse: somebody else owns the queue, or consumes from it exclusively.
-	ErrInUse = fmt.Errorf("%w: in use by another", adapters.ErrUnavailable)
+	// ErrInUse: another client owns the queue, or consumes from it exclusively.
+	ErrInUse = fmt.Errorf("%w: in use by another client", adapters.ErrUnavailable)
 
 	// ErrLimit: an operator's limit on connections, channels or queues of a user, a vhost or a node
 	// is reached.

@@ -149,7 +149,7 @@ func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	case !ok || e.Code != amqp091.PreconditionFailed:
 		return err
 	case strings.Contains(unquoted(e.Reason), "of queue type"):
-		return fmt.Errorf("it gives no single messages, as streams do not: %w", err)
+		return fmt.Errorf("single messages cannot be taken from it, as from a stream: %w", err)
 	}
 	conn.mu.Lock()
 	defer conn.mu.Unlock()

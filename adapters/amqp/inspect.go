@@ -240,7 +240,7 @@ func passive(queue string) adapters.Source {
 func (conn *connection) passive(ch *amqp091.Channel, queue string) (amqp091.Queue, error) {
 	q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 	if err != nil && conn.version.passiveNeedsConfigure() && errors.Is(sentinel(err), adapters.ErrAccess) {
-		err = fmt.Errorf("RabbitMQ %s wants the right to configure what is used as it stands, as no other version does: %w", conn.version, err)
+		err = fmt.Errorf("RabbitMQ %s demands the right to configure for a passive declare, as no other version does: %w", conn.version, err)
 	}
 	return q, err
 }

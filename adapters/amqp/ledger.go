@@ -196,7 +196,7 @@ func (l *ledger) requeue(tag uint64) {
 	}
 }
 
-// close lets nothing be settled any more. why is the error for whoever tries.
+// close ends settling: from now on settle returns why.
 func (l *ledger) close(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	managementTime = 30 * time.Second // for one answer
+	managementTime = 30 * time.Second // for one response
 	managementMost = 16 << 20         // bytes of it
 	managementPage = 100              // queues in it
 )
@@ -70,7 +70,7 @@ func (c *Config) checkManagement() error {
 	return nil
 }
 
-// stats is what the API tells of a queue.
+// stats is what the API reports of a queue.
 type stats struct {
 	Name      string   `json:"name"`
 	Ready     *int     `json:"messages_ready"`
@@ -96,13 +96,13 @@ func (s *stats) info() adapters.QueueInfo {
 	return q
 }
 
-// complete adds what AMQP does not tell. That the API does not answer is logged, the first time.
+// complete adds what AMQP does not report. If the API does not answer, that is logged, once.
 func (m *management) complete(ctx context.Context, q *adapters.QueueInfo) {
 	var s stats
 	err := m.get(ctx, m.queue(q.Name)+"?"+columns, &s)
 	if err != nil {
 		if !errors.Is(err, adapters.ErrClosed) && ctx.Err() == nil && !m.silent.Swap(true) {
-			m.d.cfg.Logger.Warn("motif: no answer from the management API: what only that knows of queues is unknown", "error", err)
+			m.d.cfg.Logger.Warn("motif: no answer from the management API: what AMQP does not report of queues is unknown", "error", err)
 		}
 		return
 	}
@@ -157,7 +157,7 @@ func (m *management) bindings(ctx context.Context, queue string) (list []adapter
 }
 
 // expires returns after how long without a consumer a policy has a queue deleted, or 0 if none does
-// or the API does not tell, now or soon.
+// or the API does not say so, now or soon.
 func (m *management) expires(ctx context.Context, queue string) time.Duration {
 	const patience = 2 * time.Second // a publish waits for it
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -177,7 +177,7 @@ func (m *management) queue(name string) string {
 	return "/queues/" + m.vhost + "/" + url.PathEscape(name)
 }
 
-// get asks the API, and reads its answer into result.
+// get sends a request to the API, and reads the response into result.
 func (m *management) get(ctx context.Context, path string, result any) error {
 	limited, cancel := context.WithTimeout(ctx, managementTime)
 	defer cancel()
@@ -194,7 +194,7 @@ func (m *management) get(ctx context.Context, path string, result any) error {
 	return fmt.Errorf("management API: %w: %w", adapters.ErrUnavailable, err)
 }
 
-// errBadRequest is the API's answer to a page that there is not.
+// errBadRequest is the API's response if a page does not exist.
 var errBadRequest = errors.New("bad request")
 
 func (m *management) ask(ctx context.Context, path string, result any) error {
@@ -223,7 +223,7 @@ func (m *management) ask(ctx context.Context, path string, result any) error {
 	}
 	body := &io.LimitedReader{R: response.Body, N: managementMost}
 	if err = json.NewDecoder(body).Decode(result); err != nil && body.N == 0 {
-		return fmt.Errorf("an answer of more than %d bytes", managementMost)
+		return fmt.Errorf("a response of more than %d bytes", managementMost)
 	}
 	return err
 }

@@ -20,7 +20,7 @@ import (
 // declarations with different MaxPriority to differ, the delivery limit encodes it, whose exact
 // value does not matter.
 
-// headerPriority is the priority for the receiver, where the broker is told another.
+// headerPriority is the priority for the receiver, if the broker is sent another.
 const headerPriority = "motif-priority"
 
 // topLevel is the highest level of a quorum queue.
@@ -36,7 +36,7 @@ func (d *Driver) rememberSpec(queue string, q adapters.QueueSpec) {
 	d.specs[queue] = q
 }
 
-// brokerPriority returns the priority that the broker is told. A delayed message has none: in the
+// brokerPriority returns the priority that the broker is sent. A delayed message has none: in the
 // broker's queues on its way others would have to wait behind it.
 func (d *Driver) brokerPriority(p *adapters.Publication) uint8 {
 	switch {

@@ -76,22 +76,22 @@ func (d *Driver) publishOnce(ctx context.Context, o *outgoing) error {
 
 // waiter waits for the confirm of one publish.
 type waiter struct {
-	answer chan error
+	result chan error
 	done   func(error)
 }
 
 var waiterPool = sync.Pool{New: func() any {
-	w := &waiter{answer: make(chan error, 1)}
-	w.done = func(err error) { w.answer <- err }
+	w := &waiter{result: make(chan error, 1)}
+	w.done = func(err error) { w.result <- err }
 	return w
 }}
 
 func (w *waiter) wait(ctx context.Context) (err error) {
 	select {
-	case err = <-w.answer:
+	case err = <-w.result:
 	case <-ctx.Done():
 		select {
-		case err = <-w.answer: // it came as well, and says more
+		case err = <-w.result: // it came as well, and says more
 		default:
 			return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, ctx.Err()) // w still awaits its confirm
 		}

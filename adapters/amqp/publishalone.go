@@ -102,7 +102,7 @@ func appendProbe(b []byte, channel uint16) []byte {
 	return frame.End(append(frame.AppendShort(b, probeTag), 0), at)
 }
 
-// probeAnswered handles the answer to a probe: the broker has accepted what went alone.
+// probeAnswered handles the response to a probe: the broker has accepted what went alone.
 func (pc *publishChannel) probeAnswered() {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()

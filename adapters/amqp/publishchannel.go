@@ -94,7 +94,7 @@ func (pc *publishChannel) drain() {
 }
 
 // awaitDrained waits until everything on a channel that sends no more has its confirm, so that what
-// is sent on the next channel comes after it. The answer to a probe must have come, too, for
+// is sent on the next channel comes after it. The response to a probe must have come, too, for
 // amqp091 would not understand it.
 func (pc *publishChannel) awaitDrained(ctx context.Context) error {
 	for {

@@ -64,8 +64,8 @@ func (pc *publishChannel) candidates(is func(*pendingPublish) bool) (r *refusal)
 	return r
 }
 
-// answer returns the error of the publish with this tag.
-func (r *refusal) answer(tag uint64, why error) error {
+// errorOf returns the error of the publish with this tag.
+func (r *refusal) errorOf(tag uint64, why error) error {
 	switch {
 	case r != nil && tag > r.last:
 		return fmt.Errorf("amqp: %w: %w: the channel was closed for another message: %w", adapters.ErrUnavailable, errNotStored, why)

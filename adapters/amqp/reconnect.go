@@ -125,7 +125,7 @@ func (sup *supervisor) run(conn *connection) {
 					wait = 6 * sup.driver.cfg.BackoffMax
 				}
 				if ctx.Err() == nil {
-					sup.driver.cfg.Logger.Warn("motif: cannot connect", "role", sup.role, "error", err, "next_try", wait)
+					sup.driver.cfg.Logger.Warn("motif: cannot connect", "role", sup.role, "error", err, "retry_in", wait)
 				}
 				sleep(ctx, wait)
 				continue

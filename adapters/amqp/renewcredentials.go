@@ -23,7 +23,7 @@ func (conn *connection) keepCredentialsFresh() {
 			return
 		case err != nil:
 			wait = pause.Next()
-			cfg.Logger.Warn("motif: the password that expires cannot be renewed", "role", conn.supervisor.role, "error", err, "next_try", wait)
+			cfg.Logger.Warn("motif: cannot renew a password that expires", "role", conn.supervisor.role, "error", err, "retry_in", wait)
 		case cred.Expires.IsZero():
 			return
 		default:

@@ -19,7 +19,7 @@ type route struct {
 	exchange   string
 	key        string
 	delayUnits uint64 // the delay, in units; 0 if there is none
-	priority   uint8  // the priority that the broker is told
+	priority   uint8  // the priority that the broker is sent
 }
 
 // newRoute validates p and returns its route.
@@ -107,7 +107,7 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 			return conn.declareExchange(ch, r.p.To)
 		})
 		if err != nil && conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess) {
-			withheld, err = err, nil // it may exist: whoever may write to it need not be allowed to declare it
+			withheld, err = err, nil // it may exist: a user with the right to write need not have the right to configure
 		}
 	}
 	if err == nil && r.delayUnits > 0 {

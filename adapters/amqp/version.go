@@ -83,7 +83,7 @@ func (d *Driver) warnUnknownBroker(conn *connection) {
 	if met {
 		return
 	}
-	err := fmt.Errorf("amqp: %s at %s: promises are for RabbitMQ %s and later: %w", conn.brokerName, conn.address, oldest, adapters.ErrUnsupported)
+	err := fmt.Errorf("amqp: %s at %s: the guarantees are for RabbitMQ %s and later: %w", conn.brokerName, conn.address, oldest, adapters.ErrUnsupported)
 	d.emit(Event{Kind: Unknown, Role: conn.supervisor.role, Address: conn.address, Generation: conn.generation, Err: err})
-	d.cfg.Logger.Warn("motif: a broker that is not known to keep the promises", "broker", conn.brokerName, "address", conn.address, "known", "RabbitMQ "+oldest.String()+" and later")
+	d.cfg.Logger.Warn("motif: the guarantees may not hold with this broker, which is not tested", "broker", conn.brokerName, "address", conn.address, "known", "RabbitMQ "+oldest.String()+" and later")
 }

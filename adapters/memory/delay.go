@@ -69,7 +69,7 @@ func (d *delays) routeDue() {
 	for len(d.waiting) > 0 && d.waiting[0].due <= d.broker.clock.now() {
 		first := d.waiting.pop()
 		d.mu.Unlock()
-		// Nobody is left to be told of an error: the publisher was told that the message is stored.
+		// Its publisher was told long ago that the message is stored.
 		refused, _ := d.broker.route(first.to, &first.record)
 		for _, q := range refused {
 			d.add(adapters.Endpoint{Kind: adapters.Queue, Name: q.name}, first.record, fullPause)

@@ -1,4 +1,4 @@
-// Package memory is a message broker in the process: a model of RabbitMQ's semantics rather than a
+// Package memory is an in-process message broker: a model of RabbitMQ's semantics rather than a
 // bag of channels, for tests and for programs that need no broker of their own.
 //
 //	broker := memory.New()
