@@ -7,7 +7,7 @@ import (
 
 // MatchTopic reports whether a message with this key reaches a queue bound to a
 // Topic exchange with this pattern. The rules are RabbitMQ's, as a 3.10.8
-// broker answered for each pair of the matrix in testdata:
+// broker applied them to each pair of the matrix in testdata:
 //
 //   - Key and pattern are words separated by dots. The empty string is no
 //     words at all; any other empty piece is a word, so "a." is two.

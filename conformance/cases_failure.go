@@ -306,7 +306,7 @@ type attempt struct {
 	at    time.Time
 }
 
-// handler returns one that tells of each attempt when it comes, and then does as
+// handler returns one that reports each attempt when it comes, and then does as
 // result does.
 func handler(result func(context.Context, attempt) error) (patterns.Handler[string], <-chan attempt) {
 	attempts := make(chan attempt, 100)

@@ -290,7 +290,7 @@ var policyCases = []Case{
 	},
 	{
 		ID:   "failure/no-letters",
-		Rule: "What is given up in a queue without dead letters is told to OnDrop and gone, and the queue goes on.",
+		Rule: "What is given up in a queue without dead letters is given to OnDrop and gone, and the queue goes on.",
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"), patterns.NoDeadLetter())
 			dropped := make(chan string, 10)

@@ -48,7 +48,7 @@ var inspections = map[adapters.Ability]func(context.Context, adapters.Inspector,
 var inspectCases = []Case{
 	{
 		ID:    "inspect/depth",
-		Rule:  "Inspect tells how many messages wait in a queue, without those that consumers hold, and how many consumers there are.",
+		Rule:  "Inspect reports how many messages wait in a queue, without those that consumers hold, and how many consumers there are.",
 		Needs: adapters.CanInspect | adapters.CanBalance,
 		run: func(t *trial) {
 			d, s := t.connect(), queue(t.name("queue"), 2)
@@ -178,7 +178,7 @@ var inspectCases = []Case{
 	},
 	{
 		ID:    "inspect/bindings",
-		Rule:  "Bindings tells what a group is bound to: each exchange and key, as long as it is bound.",
+		Rule:  "Bindings reports what a group is bound to: each exchange and key, as long as it is bound.",
 		Needs: adapters.CanListBindings | adapters.CanGroup | adapters.CanTopic | adapters.CanUnbind,
 		run: func(t *trial) {
 			d := t.connect()

@@ -69,7 +69,7 @@ var secretCases = []Case{
 	},
 	{
 		ID:    "secret/lost-session",
-		Rule:  "The password shows in no error that tells of a lost session.",
+		Rule:  "The password shows in no error about a lost session.",
 		Hooks: WithSecret | WithCut,
 		run: func(t *trial) {
 			t.judged = false // what becomes of the messages is another rule

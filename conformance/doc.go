@@ -301,7 +301,7 @@
 //     was, with all its attempts before it.
 //   - failure/dead-at-the-broker: A message that the broker itself made a dead letter of has all
 //     its attempts before it, wherever it is handled next.
-//   - failure/no-letters: What is given up in a queue without dead letters is told to OnDrop and
+//   - failure/no-letters: What is given up in a queue without dead letters is given to OnDrop and
 //     gone, and the queue goes on.
 //
 // lost:
@@ -358,16 +358,16 @@
 //
 // inspect:
 //
-//   - inspect/depth: Inspect tells how many messages wait in a queue, without those that consumers
-//     hold, and how many consumers there are.
+//   - inspect/depth: Inspect reports how many messages wait in a queue, without those that
+//     consumers hold, and how many consumers there are.
 //   - inspect/browse: Browse returns copies of what waits, as it was published and in its order, at
 //     most as many as asked for, and how many more there are.
 //   - inspect/browse-takes-nothing: Browse leaves all messages in their queue, in their order, with
 //     their attempts, and does not touch those behind what it looked at.
 //   - inspect/browse-bounds: Browse refuses a limit that is not in 1..MaxBrowse as invalid.
 //   - inspect/list: Queues lists every queue once.
-//   - inspect/bindings: Bindings tells what a group is bound to: each exchange and key, as long as
-//     it is bound.
+//   - inspect/bindings: Bindings reports what a group is bound to: each exchange and key, as long
+//     as it is bound.
 //   - inspect/compare: Compare finds no difference in what was declared, one in what was declared
 //     otherwise, and nothing where nothing is; and it changes nothing.
 //   - inspect/purge: Purge drops what waits in a queue and returns how many messages that were;
@@ -429,5 +429,5 @@
 //
 //   - secret/never-shown: The password shows in no error, and not when a driver or what it returns
 //     is printed, whatever the verb.
-//   - secret/lost-session: The password shows in no error that tells of a lost session.
+//   - secret/lost-session: The password shows in no error about a lost session.
 package conformance

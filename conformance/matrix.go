@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// matrixText is what a RabbitMQ 3.10.8 broker answered: each line is a
+// matrixText is what a RabbitMQ 3.10.8 broker matched: each line is a
 // topic pattern, and the keys that it matched.
 //
 //go:embed testdata/topic_matrix_3.10.8.txt

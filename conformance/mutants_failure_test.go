@@ -11,10 +11,10 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// isAgain tells of a message that is published to be tried once more.
+// isAgain reports whether a message is published for its next attempt.
 func isAgain(p adapters.Publication) bool { return p.To.Kind == adapters.Queue && p.Attempt > 1 }
 
-// isLetter tells of a dead letter.
+// isLetter reports whether a message is a dead letter.
 func isLetter(p adapters.Publication) bool {
 	return p.To.Kind == adapters.Queue && strings.HasSuffix(p.To.Name, ".dead")
 }

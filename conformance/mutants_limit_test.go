@@ -24,7 +24,7 @@ var limitMutants = []mutant{
 			p.TTL = brief
 		}
 	})},
-	{"does not tell the time to live", "limit/ttl", receiving(func(d *adapters.Delivery) { d.TTL = 0 })},
+	{"does not report the time to live", "limit/ttl", receiving(func(d *adapters.Delivery) { d.TTL = 0 })},
 	{"has a message live for its own time where its queue's is shorter", "limit/ttl-of-a-queue", specifying(func(q *adapters.QueueSpec) { q.MessageTTL = 0 })},
 	{"has a message live for its queue's time where its own is shorter", "limit/ttl-of-a-queue", changing(func(p *adapters.Publication) { p.TTL = 0 })},
 	{"drops what expires where there are dead letters", "limit/expired-to-dead-letters", specifying(func(q *adapters.QueueSpec) { q.DeadLetter = "" })},
@@ -84,7 +84,7 @@ var limitMutants = []mutant{
 			s.Queue.MaxPriority = max(s.Queue.MaxPriority, 10)
 		}
 	})},
-	{"tells only the priority that counts", "limit/max-priority", receiving(func(d *adapters.Delivery) { d.Priority = min(d.Priority, 3) })},
+	{"reports only the priority that counts", "limit/max-priority", receiving(func(d *adapters.Delivery) { d.Priority = min(d.Priority, 3) })},
 	{"drops the newest message of a full queue", "limit/drop-head", func(m *mutated) {
 		specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.RejectPublish })(m)
 		publish := m.publish

@@ -86,7 +86,7 @@ func keyed(change func(string) string) func(*mutated) {
 	)
 }
 
-// bindings returns what tells the keys that a client has given to a queue.
+// bindings returns a function that reports the keys that a client has given to a queue.
 func bindings(m *mutated) func(queue string) []string {
 	var mu sync.Mutex
 	keys := map[string][]string{}

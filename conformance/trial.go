@@ -282,7 +282,7 @@ func (t *trial) soon() context.Context {
 	return ctx
 }
 
-// await waits until cond is true. It is for what nothing tells of.
+// await waits until cond is true. It polls, for conditions that nothing signals.
 func (t *trial) await(what string, cond func() bool) {
 	ctx := t.soon()
 	for pause := 5 * time.Millisecond; !cond(); pause = min(2*pause, silence) {

@@ -32,7 +32,7 @@ func openInbox(t *testing.T, d *Driver) *inbox {
 
 func (in *inbox) take(t *testing.T) adapters.Delivery {
 	t.Helper()
-	return next(t, in.got, "an answer")
+	return next(t, in.got, "a reply")
 }
 
 func (in *inbox) why(t *testing.T) error {

@@ -3,8 +3,8 @@
 //	driver, err := adapters.Open(ctx, "amqps://user:password@broker.example.com/shop")
 //
 // A [Driver] has every ability. It reconnects by itself until it is closed, and then declares and
-// subscribes again. What was in hand when a connection was lost can no longer be settled, and
-// settling it says so.
+// subscribes again. A message that was in hand when its connection was lost can no longer be
+// settled: Settle returns ErrStaleDelivery.
 //
 // # URLs
 //
@@ -17,7 +17,7 @@
 //
 //	address=host:port    another node of the same broker; any number of them
 //	management=https://host:15671   the management API, see Config.Management
-//	name=...             what the broker's tools call the connection (motif)
+//	name=...             the connection's name in the broker's tools (motif)
 //	heartbeat=30s        see Config.Heartbeat
 //	queue_type=classic   see Config.QueueType
 //	watermill_uuid=true  see Config.WatermillUUID
@@ -32,7 +32,7 @@
 //
 // # Delivery semantics
 //
-// At least once: Publish returns nil when RabbitMQ has confirmed the message. Some things are
+// At least once: Publish returns nil when RabbitMQ has confirmed the message. What follows is
 // particular to RabbitMQ.
 //
 // Queues and exchanges:
@@ -51,7 +51,7 @@
 //   - RabbitMQ knows a quorum queue before it works, and closes the connection of a client that
 //     consumes from it then. This driver declares a queue once at a time, and gives one that may be
 //     new to another process 50 ms (before 4.3, 150 ms, and more where declarations take long). A
-//     connection that is lost all the same, which is rare, comes back.
+//     connection that is lost nevertheless, which is rare, is made again.
 //   - Dead letters of quorum queues are moved at least once: a letter leaves its queue when the
 //     next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues, nor
 //     together with DropHead: there a node that is lost in between loses the letter.
@@ -65,7 +65,7 @@
 //     ErrUnconfirmed. One that waits for a connection, for room, or for a broker that blocks
 //     publishers is ErrUnavailable: it was not sent.
 //   - The first publish to a queue on a connection goes alone: the next ones wait for its confirm.
-//   - Publishing takes the right to write only. An exchange, or the queues of a delay, that may not
+//   - Publishing needs the right to write only. An exchange, or the queues of a delay, that may not
 //     be declared are used as they stand. If they are missing, that is ErrAccess.
 //   - A publish for which RabbitMQ would close the channel or the connection is refused with
 //     ErrInvalid: a TTL over 49 days, metadata larger than a frame.
@@ -88,17 +88,17 @@
 //     PublishAsync is not sent again.
 //   - A reply goes to direct reply addresses and server-named queues only, unless
 //     [Config].AllowReplyTo allows more: the address is the caller's choice.
-//   - What is sent to a direct reply address that is gone is dropped, even if it is Mandatory, for
-//     RabbitMQ does not tell. An address that cannot be parsed is ErrInvalid, because RabbitMQ (up
-//     to 4.0) closes the connection for it. Before 3.12 it also does so for the address of a caller
-//     whose node is down, and for one that was forged with care. Replies to such addresses have no
-//     TTL: they wait in no queue.
+//   - What is sent to a direct reply address that is gone is dropped, even if it is Mandatory:
+//     RabbitMQ does not return it. An address that cannot be parsed is ErrInvalid, because RabbitMQ
+//     (up to 4.0) closes the connection for it. Before 3.12 it also does so for the address of a
+//     caller whose node is down, and for some forged ones. Replies to such addresses have no TTL:
+//     they wait in no queue.
 //
 // Delays and TTL:
 //
-//   - A delay is rounded up to a tenth of a second, and each step of the way adds a few hundredths.
-//     TTL does not count while the message is delayed, nor afterwards, because RabbitMQ cannot
-//     restore it: only the receiver is told. A reply cannot be delayed.
+//   - A delay is rounded up to a tenth of a second, and each queue on the way adds a few
+//     hundredths. TTL does not count while the message is delayed, nor afterwards, because RabbitMQ
+//     cannot restore it: only the receiver is told. A reply cannot be delayed.
 //   - If a queue is full when a delayed message is due, the message arrives within 3 minutes of
 //     there being room, or, if the queue's node is starting just then, of its being up. Meanwhile
 //     other messages delayed to the same queue or exchange may wait, too, and nothing else. A
@@ -118,9 +118,8 @@
 //     stays, with two exceptions in quorum queues: where more messages than are looked at have come
 //     back before, those go behind the rest of them; and if the connection is lost meanwhile, or
 //     the process dies, more than 32 come back in any order.
-//   - Inspect tells of Oldest for classic queues only: RabbitMQ knows no timestamps of quorum
-//     queues.
-//   - Delete looks at the conditions first, and then deletes: quorum queues know none.
+//   - Inspect has Oldest for classic queues only: RabbitMQ does not report it for quorum queues.
+//   - Delete looks at the conditions first, and then deletes: RabbitMQ has none for quorum queues.
 //   - A message that is held for longer than RabbitMQ's consumer timeout (30 minutes unless an
 //     operator says otherwise) is taken back, and with it all that its subscription holds: that is
 //     [adapters.ErrConsumerTimeout] and an [Event] of kind TimedOut. The subscription goes on, on
@@ -130,10 +129,10 @@
 //     (consumer_disconnected_timeout, a setting, policy or queue argument of the operator's), and
 //     earlier versions return it at once.
 //   - Stop and Close unbind private subscriptions from their exchange first.
-//   - Subscriptions to a queue that is deleted are told, and begin again 50 ms later. Where
-//     somebody declares the queue again at once, RabbitMQ (3.10) may not tell one that is Passive,
-//     or one to a quorum queue, and drop what it delivers to it: those messages come after a
-//     reconnect.
+//   - RabbitMQ cancels the consumers of a queue that is deleted, and subscriptions begin again
+//     50 ms later. If somebody declares the queue again at once, RabbitMQ (3.10) may not cancel a
+//     consumer that is Passive, or one of a quorum queue, and drop what it delivers to it: those
+//     messages come after a reconnect.
 //
 // Errors:
 //
@@ -147,7 +146,7 @@
 //   - What the broker refuses this user is [adapters.ErrAccess]. A subscription that may not be
 //     declared again after a reconnect ends with it; a login is tried again.
 //   - A broker that is older than RabbitMQ 3.10, or not RabbitMQ, is reported once, in the log and
-//     as an Event. On 4.2.6 and 4.3.0 Passive takes the right to configure. What a broker has
+//     as an Event. On 4.2.6 and 4.3.0 Passive needs the right to configure. What a broker has
 //     turned off, such as a type of queue, is ErrUnsupported.
 //
 // # Wire format
@@ -161,14 +160,14 @@
 //
 //	_watermill_message_uuid   the UUID again, where watermill-amqp has it: see Config.WatermillUUID
 //	motif-attempt             Properties.Attempt, from 2 on
-//	motif-priority            Properties.Priority, where the broker is told another
+//	motif-priority            Properties.Priority, if the broker is sent another
 //	motif-key                 Publication.Key of a message that is sent to a queue
 //	motif-again               of a message that may be in the queue already
 //	motif-seq                 of a mandatory message, while another of its id is in flight
 //	motif-delay-...           of a message that was delayed
 //	motif-ttl                 Properties.TTL of one that was delayed, or is Lasting
 //	motif-user-id             the user_id of a message of another user's that is sent on
-//	motif-metadata-...        metadata whose own name would mean something: x-..., CC, BCC, and the names above
+//	motif-metadata-...        metadata whose name means something to the broker or to Motif: x-..., CC, BCC, those above
 //
 // Other programs' messages are taken as they are: without a message-id the UUID is that of
 // watermill-amqp, or "", and headers of other types are formatted as strings, tables and arrays as

@@ -16,7 +16,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// TestPublishOutcomes: each message gets the answer that is its own. RabbitMQ confirms
+// TestPublishOutcomes: each message gets its own result. RabbitMQ confirms
 // also what it could not route: that it was returned before makes the difference.
 func TestPublishOutcomes(t *testing.T) {
 	d := connect(t, func(c *Config) { c.MaxBody = 1000 })
@@ -227,7 +227,7 @@ func TestManyExchanges(t *testing.T) {
 	}
 }
 
-// TestReply: an answer reaches the subscription whose address it is for.
+// TestReply: a reply reaches the subscription whose address it is for.
 func TestReply(t *testing.T) {
 	d, server := connect(t), connect(t)
 	sub := subscribe(t, d, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Reply}, Prefetch: 10})
@@ -241,7 +241,7 @@ func TestReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	to.Mandatory = true
-	wantErr(t, "answer to nobody", server.Publish(ctx, to, msg("late")), adapters.ErrUnroutable)
+	wantErr(t, "reply to nobody", server.Publish(ctx, to, msg("late")), adapters.ErrUnroutable)
 }
 
 func TestTTL(t *testing.T) {
@@ -306,9 +306,9 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestWaitTakesTheAnswer: an answer that is there counts, also for a caller
+// TestWaitTakesTheResult: a result that is there counts, also for a caller
 // whose ctx has ended.
-func TestWaitTakesTheAnswer(t *testing.T) {
+func TestWaitTakesTheResult(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	for range 20 { // select would take either

@@ -12,9 +12,9 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestRefusedAnswer: an answer that is larger than the broker takes is the error of its caller, and
+// TestRefusedReply: a reply that is larger than the broker takes is the error of its caller, and
 // no other call's business.
-func TestRefusedAnswer(t *testing.T) {
+func TestRefusedReply(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"max_message_size": "10000"}})
 	server, client := busAt(t, n.URL), busAt(t, n.URL)
@@ -38,7 +38,7 @@ func TestRefusedAnswer(t *testing.T) {
 	for range 5 {
 		_, err := rpc.Call(t.Context(), 20_000)
 		if got, ok := errors.AsType[*patterns.RemoteError](err); !ok || got.Code != patterns.CodeTooLarge || !errors.Is(err, adapters.ErrTooLarge) {
-			t.Errorf("the call whose answer is too large: %v", err)
+			t.Errorf("the call whose reply is too large: %v", err)
 		}
 	}
 	all.Wait()

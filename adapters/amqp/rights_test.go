@@ -23,8 +23,8 @@ import (
 type rights struct{ name, configure, write, read string }
 
 // TestRightsLoseNothing: whatever rights a handler's user has, and whatever becomes of a message
-// that it cannot send on, it is in its queue, or where its policy has it put after as many tries as
-// the policy says.
+// that it cannot send on, it is in its queue, or where its policy has it put after as many attempts
+// as the policy says.
 func TestRightsLoseNothing(t *testing.T) {
 	table := []rights{
 		{"all", ".*", ".*", ".*"},
@@ -134,8 +134,8 @@ func (k *kitchen) work(t *testing.T, fail func() error, opts ...patterns.WorkOpt
 	}, opts...)
 }
 
-// settles waits until the message is given up after so many tries, or has come back time and again,
-// and looks where it is.
+// settles waits until the message is given up after so many attempts, or has come back time and
+// again, and looks where it is.
 func (k *kitchen) settles(t *testing.T, tries int) {
 	t.Helper()
 	if k.refused != nil {
@@ -150,7 +150,7 @@ func (k *kitchen) settles(t *testing.T, tries int) {
 	})
 	if k.waiting(k.queue+".dead") == 1 {
 		if n := int(k.tries.Load()); n < tries {
-			t.Errorf("given up after %d tries of %d\n%s", n, tries, k.log.String())
+			t.Errorf("given up after %d attempts of %d\n%s", n, tries, k.log.String())
 		}
 		return
 	}

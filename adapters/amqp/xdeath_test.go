@@ -93,7 +93,7 @@ func TestFirstDeathIsTheFirst(t *testing.T) {
 }
 
 // TestTriesBeginAnewAfterTheBrokersDeath: where the broker itself makes the dead letters, one that
-// comes back has all its tries again, whoever brought it back: an operator who moved it with all
+// comes back has all its attempts again, whoever brought it back: an operator who moved it with all
 // its headers, or the broker. Those in between, which wait in queues of the broker, count.
 func TestTriesBeginAnewAfterTheBrokersDeath(t *testing.T) {
 	for _, queueType := range []QueueType{Quorum, Classic} {
@@ -118,10 +118,10 @@ func TestTriesBeginAnewAfterTheBrokersDeath(t *testing.T) {
 					select {
 					case got := <-tries:
 						if got.Attempt != try || got.ID != "m" {
-							t.Errorf("life %d: try %d came as attempt %d", life, try, got.Attempt)
+							t.Errorf("life %d: attempt %d came as attempt %d", life, try, got.Attempt)
 						}
 					case <-soon(t).Done():
-						t.Fatalf("life %d: no try %d", life, try)
+						t.Fatalf("life %d: no attempt %d", life, try)
 					}
 				}
 				letter := look(t, ch, dead)
@@ -137,7 +137,7 @@ func TestTriesBeginAnewAfterTheBrokersDeath(t *testing.T) {
 				}
 			}
 			if len(tries) > 0 {
-				t.Errorf("one try more: %+v", <-tries)
+				t.Errorf("one attempt more: %+v", <-tries)
 			}
 		})
 	}

@@ -127,7 +127,7 @@ func BenchmarkFanout100(b *testing.B) {
 	}
 }
 
-// BenchmarkWaiting tells what a message costs that waits among a million.
+// BenchmarkWaiting measures what a message costs that waits among a million.
 func BenchmarkWaiting(b *testing.B) {
 	for b.Loop() {
 		broker, c := connect(b)
@@ -148,7 +148,7 @@ func BenchmarkWaiting(b *testing.B) {
 	}
 }
 
-// BenchmarkSubscription tells what an idle subscription costs.
+// BenchmarkSubscription measures what an idle subscription costs.
 func BenchmarkSubscription(b *testing.B) {
 	_, c := connect(b)
 	before, goroutines := heapInUse(), runtime.NumGoroutine()

@@ -172,7 +172,7 @@ func (c *consumer) drop(e *entry) {
 	e.consumer = nil
 }
 
-// end tells those who wait that nothing more will come.
+// end wakes those who wait: nothing more will come.
 func (c *consumer) end() {
 	c.stopped = true
 	for _, w := range c.waiting {

@@ -24,7 +24,7 @@
 // # A watermill pair in a Motif program
 //
 // [NewDriver] makes any watermill Publisher and Subscriber an adapter for package patterns.
-// watermill's interfaces do not tell what is behind them, so the driver claims the least, and
+// watermill's interfaces do not reveal what is behind them, so the driver claims the least, and
 // [Config] is where you state more. Work queues work on every pair, with retries in process and no
 // dead letters:
 //

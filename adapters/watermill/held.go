@@ -20,7 +20,7 @@ type held struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	unhook func() bool
-	tells  bool // the pair's context is the message's own, so that its end tells something
+	tells  bool // the pair's context is the message's own, so that its end means something
 
 	// Under the subscription's lock:
 	settled bool // by the receiver, or by Close
@@ -74,7 +74,7 @@ func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 	// What a pair is told after it lost the session has no effect, because it is bound to the
 	// message. But the pair may be waiting for it.
 	stale := h.m.Context().Err() != nil
-	h.answer(o)
+	h.report(o)
 	switch {
 	case stale:
 		return d.wrap("settle", adapters.ErrStaleDelivery)
@@ -87,11 +87,11 @@ func (h *held) Settle(_ context.Context, o adapters.Outcome) error {
 // abandon gives the message back because the driver is closed.
 func (h *held) abandon() {
 	h.cancel(adapters.ErrClosed)
-	h.answer(adapters.Requeue)
+	h.report(adapters.Requeue)
 }
 
-// answer tells the pair the outcome.
-func (h *held) answer(o adapters.Outcome) {
+// report acks or nacks the pair's message.
+func (h *held) report(o adapters.Outcome) {
 	if !h.tells {
 		h.unhook()
 	}

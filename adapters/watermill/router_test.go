@@ -62,7 +62,7 @@ func TestRouter(t *testing.T) {
 		}
 	}
 	if n := len(tries); n != 1+2+5 {
-		t.Errorf("%d tries, want 8", n)
+		t.Errorf("%d attempts, want 8", n)
 	}
 	if err := router.Close(); err != nil {
 		t.Error(err)

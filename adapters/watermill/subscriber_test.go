@@ -104,7 +104,7 @@ func TestNackedComesAgainFirst(t *testing.T) {
 		for i := range 3 {
 			m := b.next(msgs, "a")
 			if d, ok := watermill.DeliveryFrom(m.Context()); !ok || d.Redelivered != (i > 0) || d.Attempt != 1 {
-				t.Errorf("try %d: %+v, %t", i, d, ok)
+				t.Errorf("attempt %d: %+v, %t", i, d, ok)
 			}
 			b.nothing(msgs)
 			m.Nack()

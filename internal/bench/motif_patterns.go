@@ -13,7 +13,7 @@ import (
 
 const window = 256 // messages under way, and in a consumer's hand
 
-// counter tells when so many messages were handled.
+// counter signals when so many messages were handled.
 type counter struct {
 	left atomic.Int64
 	done chan struct{}

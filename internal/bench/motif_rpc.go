@@ -7,7 +7,7 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// motifCall has a server that answers at once, and callers in several
+// motifCall has a server that replies at once, and callers in several
 // goroutines, each on its own bus.
 func motifCall(callers int) Side {
 	return func(ctx context.Context, r *Run) error {

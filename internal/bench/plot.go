@@ -87,7 +87,7 @@ var groupTitles = map[string]string{
 	"typed":      "Typed values from sender to handler; quorum queue",
 	"fanout":     "Copies for many groups, each with a quorum queue; 256 B",
 	"topic":      "Confirmed publishes to a topic exchange; 256 B",
-	"rpc":        "Calls and their answers; 256 B",
+	"rpc":        "Calls and their replies; 256 B",
 	"memory":     "The broker in the same process; 256 B",
 	"middleware": "Consuming through middleware; quorum queue, 256 B",
 }

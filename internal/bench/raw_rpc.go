@@ -8,14 +8,14 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 )
 
-// rawCall calls over direct reply-to, with one consumer for all answers. The
-// server answers in the goroutine that receives; nothing is confirmed, for the
-// answer is what the caller waits for. A request that the broker does not take
-// is found out at the caller's deadline, and so is an answer that gets lost.
+// rawCall calls over direct reply-to, with one consumer for all replies. The
+// server replies in the goroutine that receives; nothing is confirmed, for the
+// reply is what the caller waits for. A request that the broker does not take
+// is found out at the caller's deadline, and so is a reply that gets lost.
 func rawCall(callers int) Side { return rawRPC(callers, false) }
 
 // rawConfirmedCall promises what Motif does: a request that the broker refuses is
-// an error at once, and a request is not acknowledged before its answer is confirmed.
+// an error at once, and a request is not acknowledged before its reply is confirmed.
 func rawConfirmedCall(callers int) Side { return rawRPC(callers, true) }
 
 func rawRPC(callers int, confirm bool) Side {
@@ -98,7 +98,7 @@ func rawAnswer(m *amqp091.Delivery) amqp091.Publishing {
 	return amqp091.Publishing{CorrelationId: m.CorrelationId, ContentType: m.ContentType, Body: m.Body}
 }
 
-// rawCaller knows who waits for which answer.
+// rawCaller knows who waits for which reply.
 type rawCaller struct {
 	conn  *amqp091.Connection
 	ch    *amqp091.Channel

@@ -37,7 +37,7 @@ func topics() []Workload {
 	return all
 }
 
-// calling is about calls and their answers.
+// calling is about calls and their replies.
 func calling() []Workload {
 	var all []Workload
 	for _, callers := range []int{1, 8, 64, 512} {

@@ -156,7 +156,7 @@ type seen struct {
 	Exchange, Key string
 	Redelivered   bool
 	Body          []byte
-	Mine          bool // the answer to a call has its correlation id
+	Mine          bool // the reply to a call has its correlation id
 	Properties    properties
 }
 

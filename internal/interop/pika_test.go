@@ -243,7 +243,7 @@ func TestOddHeaders(t *testing.T) {
 				select {
 				case d := <-got:
 					if d.Attempt != attempt+1 || !maps.Equal(d.Headers, want) {
-						t.Errorf("try %d came with headers\n%q, want\n%q", d.Attempt, d.Headers, want)
+						t.Errorf("attempt %d came with headers\n%q, want\n%q", d.Attempt, d.Headers, want)
 					}
 				case <-soon(t).Done():
 					t.Fatal("nothing came")

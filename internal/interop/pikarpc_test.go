@@ -69,14 +69,14 @@ func TestPikaCallsUs(t *testing.T) {
 	if h := answer.Properties.Headers; h["motif-error-code"] != "bad-request" {
 		t.Errorf("what is no number is answered with %+v", answer)
 	}
-	// Nobody to answer to: it is done once.
+	// Nobody to reply to: it is done once.
 	p.publish(t, "", name, "21", nil)
 	<-lasting
 }
 
-// An answer goes to an address that the broker made up, and to no other queue
+// A reply goes to an address that the broker made up, and to no other queue
 // unless its owner is trusted: the caller says where it is sent.
-func TestAnswersGoToTrustedQueuesOnly(t *testing.T) {
+func TestRepliesGoToTrustedQueuesOnly(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	p := newPeer(t, url)
 	trusted, other := unique(t)+".answers", unique(t)+".payroll"
@@ -139,7 +139,7 @@ func TestWeCallPika(t *testing.T) {
 				}
 			}
 			if _, err := rpc.Call(soon(t), "a"); !errors.Is(err, patterns.ErrCodec) {
-				t.Errorf("an answer that is no JSON: %v", err)
+				t.Errorf("a reply that is no JSON: %v", err)
 			}
 			var requests []seen
 			if err := served(&requests); err != nil || len(requests) != 3 {
@@ -147,7 +147,7 @@ func TestWeCallPika(t *testing.T) {
 			}
 			r := requests[0]
 			if !strings.HasPrefix(r.Properties.ReplyTo, "amq.rabbitmq.reply-to.") {
-				t.Errorf("the answer is to go to %q", r.Properties.ReplyTo)
+				t.Errorf("the reply is to go to %q", r.Properties.ReplyTo)
 			}
 			if q := r.Properties; string(r.Body) != "21" || q.CorrelationID == "" || q.ContentType != contentType ||
 				q.Expiration == "" || q.MessageID == "" || q.DeliveryMode != 1 || q.Headers["tenant"] != "blue" {

@@ -281,7 +281,7 @@ func TestTheirOrdersInAWorkQueue(t *testing.T) {
 		select {
 		case d := <-seen:
 			if d.ID != m.UUID || d.Attempt != attempt || d.Headers["tenant"] != "blue" {
-				t.Errorf("try %d came with %+v", attempt, d)
+				t.Errorf("attempt %d came with %+v", attempt, d)
 			}
 		case <-soon(t).Done():
 			t.Fatal("nothing came")

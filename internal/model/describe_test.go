@@ -10,7 +10,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// describe tells all about a message that a program could see, but for the time
+// describe returns all of a message that a program could see, but for the time
 // of day.
 func describe(d adapters.Delivery) string {
 	var b strings.Builder

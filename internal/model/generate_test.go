@@ -150,7 +150,7 @@ func (g *generator) odd(s adapters.Source) adapters.Source {
 	return s
 }
 
-// op makes up the next operation. late tells that the sequence is half over.
+// op makes up the next operation. late is set once the sequence is half over.
 func (g *generator) op(late bool) op {
 	if g.restart && late && g.often(30) {
 		return op{verb: "restart"}

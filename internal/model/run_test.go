@@ -138,7 +138,7 @@ func (f *field) restart(ctx context.Context) error {
 }
 
 // shrink makes the script of a trial as short as it gets and still shows a
-// difference: delta debugging, with the first half of the tries for big pieces.
+// difference: delta debugging, with the first half of the attempts for big pieces.
 func shrink(s script, differs func(script) bool) script {
 	for size := (len(s.ops) + 1) / 2; size > 0; {
 		smaller := false

@@ -17,7 +17,7 @@ import (
 
 func double(_ context.Context, n int) (int, error) { return 2 * n, nil }
 
-// calls makes calls that must be answered.
+// calls makes calls that must have a reply.
 func (x *trial) calls(fn *patterns.RPC[int, int], from, to int) {
 	for i := from; i < to; i++ {
 		got, err := fn.Call(x.soon(), i)
@@ -27,7 +27,7 @@ func (x *trial) calls(fn *patterns.RPC[int, int], from, to int) {
 	}
 }
 
-// callerGone: 37. The caller is gone when its answer comes.
+// callerGone: 37. The caller is gone when its reply comes.
 func callerGone(x *trial) {
 	const callers = 5
 	site := x.shared()
@@ -48,7 +48,7 @@ func callerGone(x *trial) {
 		n := begun.Load()
 		calling.Go(func() {
 			if _, err := patterns.NewRPC[int, int](caller, "slow").Call(ctx, 1); err == nil {
-				x.errorf("a caller that hung up got an answer")
+				x.errorf("a caller that hung up got a reply")
 			}
 		})
 		x.await("the call is being served", func() bool { return begun.Load() > n })
@@ -64,7 +64,7 @@ func callerGone(x *trial) {
 	}
 }
 
-// serveMore checks that a server answers, and that nothing is left of the
+// serveMore checks that a server replies, and that nothing is left of the
 // calls before.
 func (x *trial) serveMore(site *site, server *patterns.Bus) error {
 	fn := patterns.NewRPC[int, int](server, "double")
@@ -76,7 +76,7 @@ func (x *trial) serveMore(site *site, server *patterns.Bus) error {
 }
 
 // serverKilled: 38. The server is killed -9 in the middle of a call: another
-// one answers, or the caller's time is up.
+// one replies, or the caller's time is up.
 func serverKilled(x *trial) {
 	site := x.shared()
 	caller, second := x.bus(site.connect("caller"), "caller"), x.bus(site.connect("second"), "second")
@@ -109,7 +109,7 @@ func serverKilled(x *trial) {
 	x.calls(fn, 0, 10)
 }
 
-// oddReplies: 39. Answers that come late, twice, from strangers, to calls that
+// oddReplies: 39. Replies that come late, twice, from strangers, to calls that
 // there are none of, and in no known form.
 func oddReplies(x *trial) {
 	site := x.shared()
@@ -130,7 +130,7 @@ func oddReplies(x *trial) {
 		}
 	}
 	reply := func(r amqp091.Delivery, id, body, contentType string) {
-		// From another client, whose answers the row knows of.
+		// From another client, whose replies the row knows of.
 		e := history.Event{Op: history.PublishInvoke, Client: "raw", ID: "reply-" + x.number(), Attempt: 1, To: adapters.Endpoint{Kind: adapters.Reply, Name: r.ReplyTo}, Publish: x.h.Number()}
 		x.h.Add(e)
 		x.must(ch.PublishWithContext(x.soon(), "", r.ReplyTo, false, false, amqp091.Publishing{
@@ -144,7 +144,7 @@ func oddReplies(x *trial) {
 			answer <- x.within(timeout, "Call", func(ctx context.Context) error {
 				n, err := fn.Call(ctx, 1)
 				if err == nil && n != 2 {
-					err = errors.New("a wrong answer")
+					err = errors.New("a wrong reply")
 				}
 				return err
 			})
@@ -158,19 +158,19 @@ func oddReplies(x *trial) {
 	reply(r, "", "666", "application/json")
 	reply(r, r.CorrelationId, "2", "application/json")
 	reply(r, r.CorrelationId, "666", "application/json")
-	x.must(<-answer, "a call among odd answers")
+	x.must(<-answer, "a call among odd replies")
 	x.await("the odd ones are counted", func() bool { return late() == 3 })
 
 	for _, bad := range [][2]string{{"{", "application/json"}, {"\x00", "application/zip"}, {"", ""}} {
 		answer = call(x.patience)
 		r = request()
 		reply(r, r.CorrelationId, bad[0], bad[1])
-		x.want(<-answer, patterns.ErrCodec, "an answer in no known form")
+		x.want(<-answer, patterns.ErrCodec, "a reply in no known form")
 	}
 
 	answer = call(300 * time.Millisecond)
 	r = request()
-	x.want(<-answer, context.DeadlineExceeded, "a call without an answer")
+	x.want(<-answer, context.DeadlineExceeded, "a call without a reply")
 	reply(r, r.CorrelationId, "2", "application/json")
 	x.await("the late one is counted", func() bool { return late() == 4 })
 
@@ -179,7 +179,7 @@ func oddReplies(x *trial) {
 	reply(r, r.CorrelationId, "2", "application/json")
 	x.must(<-answer, "a call after that")
 
-	// A request that asks for its answer to be put into somebody's queue, or where the
+	// A request that asks for its reply to be put into somebody's queue, or where the
 	// broker breaks off the connection.
 	driver, links := site.driver("server")
 	server := x.bus(driver, "server")
@@ -199,7 +199,7 @@ func oddReplies(x *trial) {
 	}
 
 	// One that looks like an address at a node that is down, for which RabbitMQ 3.10 does
-	// break it off: the request must go, and others get their answers.
+	// break it off: the request must go, and others get their replies.
 	gone := append([]byte{131, 88, 118, 0, 7}, "reply@1\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"...)
 	for i := range 3 {
 		site.send(ch, "double", "request-"+x.number(), amqp091.Publishing{
@@ -207,7 +207,7 @@ func oddReplies(x *trial) {
 		})
 		x.calls(calling, 5*i, 5*i+5)
 	}
-	x.await("answers that cannot be sent are given up", func() bool { return server.Stats().LostReplies >= 5 })
+	x.await("replies that cannot be sent are given up", func() bool { return server.Stats().LostReplies >= 5 })
 	site.depth("double", 0)
 }
 

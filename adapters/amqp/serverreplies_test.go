@@ -12,9 +12,9 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestAnswersGoWhereTheyAreAsked: to a queue, to an exchange with a key, and those that reach
+// TestRepliesGoWhereTheyAreAsked: to a queue, to an exchange with a key, and those that reach
 // nobody are counted.
-func TestAnswersGoWhereTheyAreAsked(t *testing.T) {
+func TestRepliesGoWhereTheyAreAsked(t *testing.T) {
 	url := rabbitmqtest.URL(t)
 	d := connectTo(t, url, func(c *Config) { c.AllowReplyTo = func(string) bool { return true } })
 	bus := patterns.New(d)
@@ -48,20 +48,20 @@ func TestAnswersGoWhereTheyAreAsked(t *testing.T) {
 		ask(address)
 		answer, err := answers.Receive(soon(t))
 		if err != nil || answer.CorrelationID != address {
-			t.Fatalf("answer to %s: %+v, %v", address, answer.Properties, err)
+			t.Fatalf("reply to %s: %+v, %v", address, answer.Properties, err)
 		}
 		settle(t, answer, adapters.Ack)
 	}
 	if n := bus.Stats().LostReplies; n != 0 {
-		t.Errorf("%d answers are said to be lost", n)
+		t.Errorf("%d replies are said to be lost", n)
 	}
 	for i, address := range []string{"amq.gen-gone", exchange + "/questions", "missing-exchange/key"} {
 		ask(address)
-		eventually(t, "the answer to "+address+" is counted as lost", func() bool { return bus.Stats().LostReplies == uint64(i+1) })
+		eventually(t, "the reply to "+address+" is counted as lost", func() bool { return bus.Stats().LostReplies == uint64(i+1) })
 	}
 }
 
-// TestServePassiveWithFewRights: who may only read a queue that somebody else declared, and answer,
+// TestServePassiveWithFewRights: who may only read a queue that somebody else declared, and reply,
 // can serve.
 func TestServePassiveWithFewRights(t *testing.T) {
 	v := rabbitmqtest.Shared(t)
