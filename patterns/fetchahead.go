@@ -50,7 +50,10 @@ func (w *worker) fetchAhead(ctx context.Context) error {
 		return err
 	}
 	if w.s.countsLosses(&d) {
-		if now, _ := w.checkLosses(&d); !now { // nor alone, for w is
+		beside := &worker{s: w.s, ctx: w.ctx, session: w.session} // the times of w are those of what it has in hand
+		now := false
+		apart(func() { now, _ = beside.checkLosses(&d) }) // nor alone, for w is
+		if !now {
 			return nil
 		}
 	}
@@ -71,9 +74,10 @@ func (w *worker) next() (adapters.Delivery, error) {
 		case d.Message.Context().Err() != nil: // it is delivered again
 			w.s.knownReturns.note(d.Message.UUID)
 			w.times = times{} // which are those of the message before
-			w.settled(&d, ResultStale, adapters.ErrStaleDelivery, 0)
+			apart(func() { w.settled(&d, ResultStale, adapters.ErrStaleDelivery, 0) })
 		case w.s.fetching.Err() != nil:
-			w.requeue(&d, ErrShutdown)
+			w.times = times{}
+			apart(func() { w.requeue(&d, ErrShutdown) })
 		default:
 			return d, nil
 		}

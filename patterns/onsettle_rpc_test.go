@@ -2,10 +2,9 @@ package patterns_test
 
 import (
 	"context"
-	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -19,7 +18,7 @@ func TestOnSettleOfACallInALostSession(t *testing.T) {
 		want string
 		runs int
 	}{
-		"acknowledged after it": {want: "1 stale, 1 acknowledged", runs: 2},
+		"acknowledged after it": {want: "1 acknowledged, 1 stale", runs: 2},
 		"AckOnReceive":          {opts: []patterns.ServeOption{patterns.AckOnReceive()}, want: "1 acknowledged", runs: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,6 +38,7 @@ func TestOnSettleOfACallInALostSession(t *testing.T) {
 				must(t, err)
 				must(t, second(patterns.NewRPC[int, int](bus, "f").Call(t.Context(), 1)))
 				synctest.Wait()
+				slices.Sort(seen.lines) // each server has a goroutine of its own
 				if seen.String() != c.want || runs != c.runs {
 					t.Errorf("%s, in %d runs", &seen, runs)
 				}
@@ -46,19 +46,4 @@ func TestOnSettleOfACallInALostSession(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A function of OnSettle that ends its goroutine, as t.FailNow does, keeps no server from ending.
-func TestOnSettleThatEndsItsGoroutine(t *testing.T) {
-	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
-		f := patterns.NewRPC[int, int](bus, "f")
-		sub, err := f.Serve(t.Context(), func(_ context.Context, n int) (int, error) { return n, nil })
-		must(t, err)
-		must(t, second(f.Call(t.Context(), 1)))
-		start := time.Now()
-		must(t, sub.Stop(t.Context()))
-		if d := time.Since(start); d > 0 {
-			t.Errorf("stopping took %v", d)
-		}
-	}, patterns.OnSettle(func(context.Context, patterns.Settlement) { runtime.Goexit() }))
 }

@@ -170,7 +170,7 @@ func (w *worker) retryInProcess(d *adapters.Delivery, err error, wait time.Durat
 		return w.decide(d, stopped)
 	}
 	if mine {
-		w.settled(d, ResultRetried, err, wait)
+		apart(func() { w.settled(d, ResultRetried, err, wait) })
 	}
 	return mine
 }

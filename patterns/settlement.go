@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -62,7 +63,8 @@ type SettleOption struct {
 // ctx is the message's, as middleware left it, and may have ended: a middleware that begins a span
 // leaves it there, and the function ends it. Functions are called by the worker, after it has
 // settled the message and before it takes the next, or for a call by a goroutine of its own;
-// several at a time. One that panics is logged.
+// several at a time. One that panics is logged, and for one that calls [runtime.Goexit], as
+// t.FailNow does, everything goes on as if it had returned.
 func OnSettle(functions ...func(context.Context, Settlement)) SettleOption {
 	return SettleOption{functions}
 }
@@ -112,15 +114,32 @@ func (s *Subscription) settlement(d *adapters.Delivery, t times, r Result, err e
 }
 
 func (s *Subscription) report(ctx context.Context, v Settlement) {
-	for _, f := range s.onSettle {
+	s.reportTo(ctx, v, s.onSettle)
+}
+
+func (s *Subscription) reportTo(ctx context.Context, v Settlement, functions []func(context.Context, Settlement)) {
+	for i, f := range functions {
 		func() {
+			returned := false
 			defer func() {
-				if p := recover(); p != nil {
+				switch p := recover(); {
+				case p != nil:
 					s.bus.log.LogAttrs(ctx, slog.LevelError, "motif: a function of OnSettle panicked",
 						slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				case !returned: // it called runtime.Goexit, after which only what is deferred runs
+					s.reportTo(ctx, v, functions[i+1:])
 				}
 			}()
 			f(ctx, v)
+			returned = true
 		}()
 	}
+}
+
+// apart runs f in a goroutine of its own and waits for it: a function of [OnSettle] that f calls
+// may end the goroutine, by [runtime.Goexit], and there is more to be done in this one.
+func apart(f func()) {
+	var wg sync.WaitGroup
+	wg.Go(f)
+	wg.Wait()
 }

@@ -235,11 +235,17 @@ func (w *worker) track(d *adapters.Delivery) {
 		copied := *d
 		w.suspect = &copied
 	}
-	if len(w.s.onSettle) > 0 {
-		copied := *d
-		received := public(&copied, &w.s.origin)
-		w.received = &received
+	w.received = w.s.received(d)
+}
+
+// received returns d as it was received, for [OnSettle], or nil where nobody asks.
+func (s *Subscription) received(d *adapters.Delivery) *Delivery {
+	if len(s.onSettle) == 0 {
+		return nil
 	}
+	copied := *d // d itself goes on
+	received := public(&copied, &s.origin)
+	return &received
 }
 
 // untrack ends that, and reports whether the message is still the worker's to settle.
@@ -250,26 +256,35 @@ func (w *worker) untrack() bool {
 	return !w.abandoned
 }
 
-// abandon requeues what is in hand, and reports it.
+// abandon requeues what is in hand and what was fetched ahead, and reports it.
 func (w *worker) abandon(ctx context.Context) {
-	if received, result := w.requeueInHand(ctx); received != nil {
-		w.s.report(w.s.settling, Settlement{Delivery: *received, Result: result, Err: ErrAbandoned})
+	for _, v := range w.requeueInHand(ctx) {
+		apart(func() { w.s.report(w.s.settling, v) })
 	}
 }
 
 // requeueInHand requeues what is in hand and what was fetched ahead. It returns what [OnSettle] is
-// to be told of it, or nil.
-func (w *worker) requeueInHand(ctx context.Context) (*Delivery, Result) {
+// to be told of it.
+func (w *worker) requeueInHand(ctx context.Context) (settled []Settlement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, d := range w.fetchedAhead {
-		if err := d.Settle(ctx, adapters.Requeue); err != nil {
+	requeue := func(held adapters.Settler, o adapters.Outcome, received *Delivery) {
+		v := Settlement{Result: ResultRequeued, Err: ErrAbandoned}
+		if err := held.Settle(ctx, o); err != nil {
 			w.s.bus.counters.stale.Add(1)
+			v.Result = ResultStale
 		}
+		if received != nil {
+			v.Delivery = *received
+			settled = append(settled, v)
+		}
+	}
+	for _, d := range w.fetchedAhead {
+		requeue(d.Settler, adapters.Requeue, w.s.received(&d))
 	}
 	w.fetchedAhead = nil
 	if w.inHand == nil || w.s.cfg.ackOnReceive {
-		return nil, ""
+		return settled
 	}
 	w.abandoned = true
 	w.s.bus.counters.requeued.Add(1)
@@ -277,9 +292,6 @@ func (w *worker) requeueInHand(ctx context.Context) (*Delivery, Result) {
 	if w.suspect != nil && w.s.resendToQueue(ctx, w.suspect, 0) == nil {
 		outcome = adapters.Ack // see requeue
 	}
-	if err := w.inHand.Settle(ctx, outcome); err != nil {
-		w.s.bus.counters.stale.Add(1)
-		return w.received, ResultStale
-	}
-	return w.received, ResultRequeued
+	requeue(w.inHand, outcome, w.received)
+	return settled
 }
