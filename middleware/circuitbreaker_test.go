@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -124,6 +125,8 @@ func TestCircuitBreakerCounts(t *testing.T) {
 		opts    []patterns.WorkOption
 		ids     []string // without one each message has its own
 		calls   int
+
+		payloads int // that do not decode, ahead of the messages
 	}{
 		"failures": {handler: down, opts: []patterns.WorkOption{breaker()}, calls: 2},
 		"time limits of middleware around it": {
@@ -145,6 +148,16 @@ func TestCircuitBreakerCounts(t *testing.T) {
 			handler: func(_ context.Context, call int) error { return []error{errDown, nil}[call%2] },
 			opts:    []patterns.WorkOption{breaker()}, calls: 10,
 		},
+		"payloads that do not decode, and a handler that cannot decode": {
+			handler: func(context.Context, int) error { return fmt.Errorf("the card: %w", patterns.ErrCodec) },
+			opts:    []patterns.WorkOption{breaker()}, payloads: 3, calls: 5,
+		},
+		"middleware that rejects what does not decode": {
+			handler: func(_ context.Context, call int) error {
+				return []error{errDown, patterns.Reject(patterns.ErrCodec), errDown, nil, nil}[call-1]
+			},
+			opts: []patterns.WorkOption{breaker()}, calls: 3,
+		},
 		"what IsFailure says is none": {
 			handler: down,
 			opts: []patterns.WorkOption{middleware.CircuitBreaker(middleware.BreakerConfig{
@@ -159,6 +172,9 @@ func TestCircuitBreakerCounts(t *testing.T) {
 				_, err := q.Work(t.Context(), func(ctx context.Context, _ int) error { calls++; return c.handler(ctx, calls) },
 					append(c.opts, patterns.Retry(patterns.RetryPolicy{Min: time.Hour, Attempts: 2}))...)
 				must(t, err)
+				for range c.payloads {
+					must(t, patterns.NewWorkQueue[string](bus, "q").Send(t.Context(), "no number"))
+				}
 				if c.ids == nil {
 					must(t, q.SendBatch(t.Context(), make([]int, 5)))
 				}
