@@ -50,6 +50,33 @@ func TestBrowseForetells(t *testing.T) {
 	}
 }
 
+// TestBrowseTakesNoTurn: of two levels every third message is an old one of the lower, and what was
+// only looked at does not count.
+func TestBrowseTakesNoTurn(t *testing.T) {
+	_, c := imitating(t, RabbitMQ40)
+	s := from(adapters.Fanout, "g")
+	declare(t, c, s)
+	publishEach(t, c, to(adapters.Fanout, ""), "0a", "0b", "0c", "9a", "9b", "9c", "9d", "9e", "9f")
+	want := []string{"9a", "9b", "0a", "9c", "9d", "0b", "9e", "9f", "0c"}
+	for len(want) > 0 {
+		for _, limit := range []int{1, 2, 100} { // after which the turn would be another
+			var shown []string
+			for _, d := range browse(t, c, s.QueueName(), limit) {
+				shown = append(shown, d.Message.UUID)
+			}
+			if limit = min(limit, len(want)); !slices.Equal(shown, want[:limit]) {
+				t.Fatalf("shown %q, want %q", shown, want[:limit])
+			}
+		}
+		got, err := c.Get(ctx, s)
+		if err != nil || got.Message.UUID != want[0] {
+			t.Fatalf("got %+v, %v, want %s", got.Message, err, want[0])
+		}
+		settle(t, got, adapters.Ack)
+		want = want[1:]
+	}
+}
+
 func bare(m *message.Message) *message.Message {
 	return &message.Message{UUID: m.UUID, Metadata: m.Metadata, Payload: m.Payload}
 }
