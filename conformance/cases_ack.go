@@ -13,8 +13,7 @@ var ackCases = []Case{
 		ID:   "ack/settled-is-gone",
 		Rule: "A message that was acknowledged is not delivered again, also when its client is gone.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			ids := numbered("m", 5)
 			t.publish(d, to(s), ids...)
 			t.sameSet(t.take(sub, len(ids)), ids, "what was received")
@@ -30,8 +29,7 @@ var ackCases = []Case{
 		Rule:  "Messages are settled in any order, and each settling is about its own message only.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 6)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(6)
 			t.publish(d, to(s), numbered("m", 6)...)
 			held := t.hold(sub, 6)
 			settled := make(chan struct{}, 3)
@@ -52,8 +50,7 @@ var ackCases = []Case{
 		ID:   "ack/twice",
 		Rule: "Settling a message again does nothing and is no error, whatever the outcome; the first one counts.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			for _, id := range []string{"a", "b", "c"} {
 				t.publish(d, to(s), id)
 				got := t.receive(sub)
@@ -74,8 +71,7 @@ var ackCases = []Case{
 		Rule:  "A message that is requeued comes again as it was, and says that it was delivered before.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			want := text("m")[0]
 			want.Metadata.Set("name", "value")
 			p := to(s)
@@ -100,8 +96,7 @@ var ackCases = []Case{
 		Rule:  "A message that is requeued goes back to its place, before those that came after it.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			t.publish(d, to(s), numbered("m", 6)...)
 			held := t.hold(sub, 3)
 			t.settle(held[1], adapters.Requeue)
@@ -118,8 +113,7 @@ var ackCases = []Case{
 		Rule:  "Messages that are requeued in the order in which they came keep it.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			t.publish(d, to(s), numbered("m", 4)...)
 			held := t.hold(sub, 3)
 			t.must(sub.Stop(), "Stop") // or they would be delivered again one by one
@@ -133,8 +127,7 @@ var ackCases = []Case{
 		ID:   "ack/reject",
 		Rule: "A message that is rejected where there are no dead letters is gone.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.publish(d, to(s), "a", "b", "marker")
 			t.settle(t.receive(sub), adapters.Reject)
 			t.settle(t.receive(sub), adapters.Reject)
@@ -184,8 +177,7 @@ var ackCases = []Case{
 		Needs: adapters.CanRequeue,
 		Hooks: WithCut,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			want := numbered("m", 3)
 			t.publish(d, to(s), want...)
 			held := t.hold(sub, 3)
@@ -208,8 +200,7 @@ var ackCases = []Case{
 		Rule:  "What a client holds when it is closed comes to another one, in order and marked redelivered; what it had acknowledged does not.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 5)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(5)
 			t.publish(d, to(s), numbered("m", 8)...)
 			held := t.hold(sub, 5)
 			t.settle(held[1], adapters.Ack)
@@ -224,8 +215,7 @@ var ackCases = []Case{
 		Needs: adapters.CanRequeue,
 		Hooks: WithCut,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			t.publish(d, to(s), numbered("m", 6)...)
 			held := t.hold(sub, 3)
 			t.must(t.h.Cut(t.soon()), "cutting the sessions")
@@ -241,8 +231,7 @@ var ackCases = []Case{
 		ID:   "ack/first-delivery",
 		Rule: "A message that is delivered for the first time is not marked redelivered.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			t.publish(d, to(s), numbered("m", 10)...)
 			for range 10 {
 				got := t.receive(sub)
@@ -258,8 +247,7 @@ var ackCases = []Case{
 		Rule:  "What is in hand when its subscription is stopped can still be settled, and is nobody else's until then.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			t.publish(d, to(s), "a", "b", "c")
 			held := t.hold(sub, 3)
 			t.must(sub.Stop(), "stopping")
@@ -279,8 +267,7 @@ var ackCases = []Case{
 		ID:   "ack/after-close",
 		Rule: "When the driver is closed the contexts of messages end with the cause ErrClosed, and settling them is ErrClosed.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			t.publish(d, to(s), "a")
 			held := t.hold(sub, 1)
 			t.settle(held[0], adapters.Ack)
@@ -299,8 +286,7 @@ var ackCases = []Case{
 		ID:   "ack/unknown-outcome",
 		Rule: "To settle by an outcome that there is not is ErrInvalid, and the message stays in hand.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 2)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(2)
 			t.publish(d, to(s), "a")
 			got := t.receive(sub)
 			for _, o := range []adapters.Outcome{adapters.Reject + 1, 255} {

@@ -66,8 +66,7 @@ var claimsCases = []Case{
 		Rule:  "A delay longer than the adapter says it can is refused as invalid, and nothing is sent.",
 		Needs: adapters.CanDelay,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			if most := d.Features().MaxDelay; most > 0 {
 				p := to(s)
 				p.Delay = most + 1

@@ -14,8 +14,7 @@ var durableCases = []Case{
 		Needs: adapters.CanPersist,
 		Hooks: WithRestart,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			want := numbered("m", 5)
 			t.publish(d, to(s), want...)
 			transient := to(s)
@@ -94,8 +93,7 @@ var durableCases = []Case{
 		Needs: adapters.CanPersist | adapters.CanDelay,
 		Hooks: WithRestart,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			p := to(s)
 			p.Delay = long
 			start := time.Now()

@@ -76,8 +76,7 @@ var inputCases = []Case{
 		ID:   "input/keys",
 		Rule: "The key, content type and encoding, type, app id, correlation id and reply address of a message arrive as they are, or are refused as ErrInvalid, and the client lives on.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 100)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(100)
 			for i, text := range slices.Concat(odd, lengths()) {
 				p := to(s)
 				p.Key, p.ContentType, p.CorrelationID, p.ReplyTo = text, text, text, text
@@ -105,8 +104,7 @@ var inputCases = []Case{
 		ID:   "input/ids-and-metadata",
 		Rule: "Ids and metadata arrive byte by byte as they are, or the message is refused as ErrInvalid, and the client lives on.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 100)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(100)
 			try := func(m *message.Message) {
 				want := m.Copy()
 				err := d.Publish(t.soon(), to(s), m)
@@ -137,8 +135,7 @@ var inputCases = []Case{
 		ID:   "input/payloads",
 		Rule: "A payload arrives byte by byte as it was, whatever is in it; none at all arrives as an empty one.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			every := make([]byte, 256)
 			for i := range every {
 				every[i] = byte(i)
@@ -160,8 +157,7 @@ var inputCases = []Case{
 		ID:   "input/much-metadata",
 		Rule: "Metadata of 64 KiB, keys and values together, arrives whole; with a byte more the message is refused as ErrInvalid, and the client lives on.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			for _, names := range []int{1, 2_000} {
 				m := message.NewMessage(fmt.Sprintf("most-%d", names), nil)
 				left := adapters.MaxMetadataBytes

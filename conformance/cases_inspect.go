@@ -51,8 +51,7 @@ var inspectCases = []Case{
 		Rule:  "Inspect reports how many messages wait in a queue, without those that consumers hold, and how many consumers there are.",
 		Needs: adapters.CanInspect | adapters.CanBalance,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 2)
-			t.declare(d, s)
+			d, s := t.declared(2)
 			t.inspected(d, s.Name, adapters.QueueInfo{})
 			t.publish(d, to(s), numbered("m", 5)...)
 			t.inspected(d, s.Name, adapters.QueueInfo{Ready: 5})
@@ -74,8 +73,7 @@ var inspectCases = []Case{
 		Rule:  "Browse returns copies of what waits, as it was published and in its order, at most as many as asked for, and how many more there are.",
 		Needs: adapters.CanBrowse,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			same(t, t.browse(d, s.Name, 10), nil, "what waits in an empty queue")
 			want := text("m-1")[0]
 			want.Metadata.Set("name", "value")
@@ -107,8 +105,7 @@ var inspectCases = []Case{
 		Rule:  "Browse leaves all messages in their queue, in their order, with their attempts, and does not touch those behind what it looked at.",
 		Needs: adapters.CanBrowse | adapters.CanBalance,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			p := to(s)
 			p.Attempt = 3
 			t.publish(d, p, numbered("m", 5)...)
@@ -136,8 +133,7 @@ var inspectCases = []Case{
 		Rule:  "Browse refuses a limit that is not in 1..MaxBrowse as invalid.",
 		Needs: adapters.CanBrowse,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			for _, limit := range []int{-1, 0, adapters.MaxBrowse + 1} {
 				_, err := d.Browse(t.soon(), s.Name, limit)
 				t.is(err, adapters.ErrInvalid, fmt.Sprintf("browsing %d messages", limit))
@@ -269,8 +265,7 @@ var inspectCases = []Case{
 		Rule:  "Delete deletes a queue with what is in it.",
 		Needs: adapters.CanDelete | adapters.CanPassive,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.publish(d, to(s), "a")
 			t.must(d.Delete(t.soon(), s.Name, 0), "deleting")
 			passive := s
@@ -286,8 +281,7 @@ var inspectCases = []Case{
 		Rule:  "Delete leaves a queue alone that has consumers or messages and is to be deleted only without: that is ErrPrecondition.",
 		Needs: adapters.CanDelete | adapters.CanPassive,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.publish(d, to(s), "a")
 			both := adapters.IfUnused | adapters.IfEmpty
 			for _, only := range []adapters.Condition{adapters.IfEmpty, both} {
@@ -318,8 +312,7 @@ var inspectCases = []Case{
 		Rule:  "A subscription whose queue is deleted in use declares it again and goes on.",
 		Needs: adapters.CanDelete | adapters.CanReturn,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.publish(d, to(s), "before")
 			same(t, t.take(sub, 1), []string{"before"}, "what came before")
 			t.must(t.connect().Delete(t.soon(), s.Name, 0), "deleting")
@@ -334,8 +327,7 @@ var inspectCases = []Case{
 		Rule:  "What is asked of a queue that does not exist is ErrNotFound, makes no queue, and disturbs nobody.",
 		Needs: adapters.CanInspect | adapters.CanBrowse | adapters.CanPurge | adapters.CanDelete,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 2)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(2)
 			t.publish(d, to(s), "a", "b")
 			held := t.receive(sub)
 			for _, ability := range t.inspections() {
@@ -363,8 +355,7 @@ var inspectCases = []Case{
 		Needs: adapters.CanInspect | adapters.CanBrowse | adapters.CanPurge | adapters.CanDelete,
 		Hooks: WithFreeze,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.freeze()
 			for _, ability := range t.inspections() {
 				err := t.within(500*time.Millisecond, ability.String(), func(ctx context.Context) error { return inspections[ability](ctx, d, s.Name) })
@@ -378,8 +369,7 @@ var inspectCases = []Case{
 		Needs: adapters.CanInspect | adapters.CanBrowse | adapters.CanPurge | adapters.CanDelete,
 		Hooks: WithCut,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.inspected(d, s.Name, adapters.QueueInfo{})
 			for _, ability := range t.inspections() {
 				t.must(t.h.Cut(t.soon()), "cutting")
@@ -393,8 +383,7 @@ var inspectCases = []Case{
 		Needs: adapters.CanInspect | adapters.CanBrowse | adapters.CanPurge | adapters.CanDelete,
 		Hooks: WithBlock,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.publish(d, to(s), "a")
 			t.block()
 			_ = t.within(silence, "Publish", func(ctx context.Context) error { return d.Publish(ctx, to(s), text("b")...) }) // what a broker notices

@@ -34,8 +34,7 @@ var lifecycleCases = []Case{
 		ID:   "lifecycle/after-close",
 		Rule: "After Close every method returns ErrClosed, and nothing is sent or declared.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.must(d.Close(t.soon()), "closing")
 			ctx := t.soon()
 			closed := func(err error, method string) { t.is(err, adapters.ErrClosed, method+" after Close") }
@@ -69,8 +68,7 @@ var lifecycleCases = []Case{
 		ID:   "lifecycle/close-ends-receive",
 		Rule: "Close ends every Receive that waits, with ErrClosed.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, _, sub := t.subscribed(1)
 			errs := t.receivers(sub, 3)
 			t.must(d.Close(t.soon()), "closing")
 			for range 3 {
@@ -82,8 +80,7 @@ var lifecycleCases = []Case{
 		ID:   "lifecycle/stop-ends-receive",
 		Rule: "Stop ends every Receive that waits, and those that come later, with ErrStopped; to stop twice is harmless.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			errs := t.receivers(sub, 3)
 			stopped := make(chan error, 2)
 			for range 2 {
@@ -108,8 +105,7 @@ var lifecycleCases = []Case{
 		Rule:  "What was not received when a subscription is stopped goes back at once, in order; what was in hand does not.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			t.publish(d, to(s), numbered("m", 6)...)
 			held := t.receive(sub)
 			t.must(sub.Stop(), "stopping")
@@ -149,8 +145,7 @@ var lifecycleCases = []Case{
 		ID:   "lifecycle/receive-gives-up",
 		Rule: "A Receive that waits comes back when its ctx ends, and takes no message with it.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			for i := range 20 {
 				ctx, cancel := context.WithCancel(t.ctx)
 				type result struct {
@@ -220,8 +215,7 @@ var lifecycleCases = []Case{
 		Hooks: WithFreeze,
 		run: func(t *trial) {
 			const soon = 500 * time.Millisecond
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			other := queue(t.name("other"), 1)
 			t.freeze()
 			t.is(t.within(soon, "Declare", func(ctx context.Context) error { return d.Declare(ctx, other) }), context.DeadlineExceeded, "Declare")

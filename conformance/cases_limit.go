@@ -20,8 +20,7 @@ var limitCases = []Case{
 		Rule:  "A message is not delivered after its time to live, and those without one are not affected.",
 		Needs: adapters.CanExpire,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			short, hour := to(s), to(s)
 			short.TTL, hour.TTL = brief, time.Hour
 			t.publish(d, short, "short-1")
@@ -70,8 +69,7 @@ var limitCases = []Case{
 		Rule:  "A lasting message does not expire, and its time to live counts again when it is sent on as it was received.",
 		Needs: adapters.CanExpire,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			other := queue(t.name("other"), 10)
 			t.declare(d, other)
 			p := to(other)
@@ -109,8 +107,7 @@ var limitCases = []Case{
 		Rule:  "A delayed message is not delivered before its time.",
 		Needs: adapters.CanDelay,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			want := text("delayed")[0]
 			want.Metadata.Set("name", "value")
 			p := to(s)
@@ -133,8 +130,7 @@ var limitCases = []Case{
 		Rule:  "Delayed messages come in the order of their times: none waits behind one that is due later.",
 		Needs: adapters.CanDelay,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			start := time.Now()
 			delays := map[string]time.Duration{"late": long, "soon": brief, "between": 3 * brief}
 			for _, id := range []string{"late", "soon", "between"} {

@@ -19,8 +19,7 @@ var lostCases = []Case{
 		Rule:  "A message that comes back says how often it has, or that nobody counts; one that is new says 0, and how many losses its publisher counted.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			p := to(s)
 			p.Lost = 3
 			t.must(d.Publish(t.soon(), p, text("m")[0]), "publishing")
@@ -51,8 +50,7 @@ var lostCases = []Case{
 		Needs: adapters.CanRequeue,
 		Hooks: WithCut,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.publish(d, to(s), "m")
 			for range 2 {
 				held := t.hold(sub, 1)

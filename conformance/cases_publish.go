@@ -19,8 +19,7 @@ var publishCases = []Case{
 		Rule:  "A message whose Publish returned nil is in its queue, even if its publisher is gone right after.",
 		Needs: adapters.CanConfirm,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			ids := numbered("m", 10)
 			t.publish(d, to(s), ids[:5]...)
 			for _, id := range ids[5:] {
@@ -84,8 +83,7 @@ var publishCases = []Case{
 		Needs: adapters.CanReturn,
 		run: func(t *trial) {
 			const publishers, each = 8, 30
-			d, s := t.connect(), queue(t.name("queue"), 100)
-			t.declare(d, s)
+			d, s := t.declared(100)
 			there, nowhere := to(s), to(queue(t.name("missing"), 1))
 			there.Mandatory, nowhere.Mandatory = true, true
 			done := make(chan struct{}, publishers)
@@ -154,8 +152,7 @@ var publishCases = []Case{
 		ID:   "publish/too-large",
 		Rule: "A message larger than the adapter says it takes is ErrTooLarge; it is not stored, and the client goes on.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			if most := d.Features().MaxBody; most > 0 {
 				msgs := text("before", "too-large", "after")
 				msgs[1].Payload = make([]byte, most+1)
@@ -170,8 +167,7 @@ var publishCases = []Case{
 		ID:   "publish/invalid",
 		Rule: "A publication that breaks a rule is ErrInvalid, and nothing is sent.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			for what, change := range map[string]func(*adapters.Publication){
 				"no name":               func(p *adapters.Publication) { p.To.Name = "" },
 				"a name of the broker":  func(p *adapters.Publication) { p.To.Name = "amq." + p.To.Name },
@@ -201,8 +197,7 @@ var publishCases = []Case{
 		ID:   "publish/batch-with-a-bad-one",
 		Rule: "One bad message does not stop the others of its call, and the error says which it was.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			msgs := text("a", strings.Repeat("x", adapters.MaxNameBytes+1), "c", "d", "e")
 			msgs[3].Metadata.Set(strings.Repeat("n", adapters.MaxNameBytes+1), "")
 			t.blames(d.Publish(t.soon(), to(s), msgs...), adapters.ErrInvalid, msgs, 1, 3)
@@ -213,8 +208,7 @@ var publishCases = []Case{
 		ID:   "publish/no-messages",
 		Rule: "To publish no messages is no error.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.publish(d, to(s))
 			t.publish(d, to(s), "marker")
 			same(t, t.take(sub, 1), []string{"marker"}, "what was published")
@@ -224,8 +218,7 @@ var publishCases = []Case{
 		ID:   "publish/ended-ctx",
 		Rule: "With a ctx that has ended Publish sends nothing, and its error wraps that of the ctx.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			ended, cancel := context.WithCancel(t.ctx)
 			cancel()
 			t.is(d.Publish(ended, to(s), text("a", "b")...), context.Canceled, "publishing")
@@ -241,8 +234,7 @@ var publishCases = []Case{
 		Rule:  "A publish that waits for a broker that stands still comes back when its ctx ends, and says that the message may be stored.",
 		Hooks: WithFreeze,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			t.publish(d, to(s), "before")
 			thaw := t.freeze()
 			for i := range 3 {
@@ -260,8 +252,7 @@ var publishCases = []Case{
 		Rule:  "While the broker takes no messages a publish waits as long as its ctx allows, and consumers go on.",
 		Hooks: WithBlock,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			ids := numbered("before", 5)
 			t.publish(d, to(s), ids...)
 			unblock := t.block()
@@ -320,8 +311,7 @@ var publishCases = []Case{
 		Rule:  "PublishAsync calls back with what became of the message, as Publish would have returned it.",
 		Needs: adapters.CanReturn,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(10)
 			there, nowhere := to(s), to(queue(t.name("missing"), 1))
 			there.Mandatory, nowhere.Mandatory = true, true
 			type outcome struct {

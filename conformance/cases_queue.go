@@ -48,8 +48,7 @@ var queueCases = []Case{
 		Rule:  "A subscription can hold as many unsettled messages as its prefetch, and never holds more.",
 		Needs: adapters.CanBalance,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 3)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(3)
 			ids := numbered("m", 10)
 			t.publish(d, to(s), ids...)
 			held := t.hold(sub, 3)
@@ -67,8 +66,7 @@ var queueCases = []Case{
 		ID:   "queue/keeps",
 		Rule: "A queue keeps what is sent to it until somebody consumes it.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 10)
-			t.declare(d, s)
+			d, s := t.declared(10)
 			t.publish(d, to(s), "a", "b")
 			sub := t.subscribe(d, s)
 			t.sameSet(t.take(sub, 2), []string{"a", "b"}, "what was sent before there was a consumer")
@@ -133,8 +131,7 @@ var queueCases = []Case{
 		Rule: "What one goroutine publishes to a queue arrives in that order, however many others publish there.",
 		run: func(t *trial) {
 			const publishers, calls = 4, 15
-			d, s := t.connect(), queue(t.name("queue"), 20)
-			sub := t.subscribe(d, s)
+			_, s, sub := t.subscribed(20)
 			want, done := make([][]string, publishers), make(chan struct{}, publishers)
 			for n := range publishers {
 				list := numbered(fmt.Sprintf("%d", n), 3*calls)
@@ -257,8 +254,7 @@ var queueCases = []Case{
 		ID:   "queue/redeclare",
 		Rule: "Declaring a queue again with the same properties changes nothing, and is no error.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			t.declare(d, s)
+			d, s := t.declared(1)
 			t.declare(d, s)
 			other := t.connect()
 			t.declare(other, s)
@@ -330,8 +326,7 @@ var queueCases = []Case{
 		ID:   "queue/isolated-from-publisher",
 		Rule: "What a publisher does to its message after Publish changes nothing for those who receive it.",
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			m, want := text("m")[0], text("m")[0]
 			m.Metadata.Set("name", "value")
 			want.Metadata.Set("name", "value")
@@ -350,8 +345,7 @@ var queueCases = []Case{
 		Rule:  "What a receiver does to its message changes nothing for those who receive it after it was requeued.",
 		Needs: adapters.CanRequeue,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			m, want := text("m")[0], text("m")[0]
 			m.Metadata.Set("name", "value")
 			want.Metadata.Set("name", "value")
@@ -372,8 +366,7 @@ var queueCases = []Case{
 		Hooks: WithDelete,
 		Needs: adapters.CanReturn,
 		run: func(t *trial) {
-			d, s := t.connect(), queue(t.name("queue"), 2)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(2)
 			t.publish(d, to(s), "before")
 			held := t.receive(sub)
 			same(t, []string{held.Message.UUID}, []string{"before"}, "what was received")

@@ -73,8 +73,7 @@ var secretCases = []Case{
 		Hooks: WithSecret | WithCut,
 		run: func(t *trial) {
 			t.judged = false // what becomes of the messages is another rule
-			d, s := t.connect(), queue(t.name("queue"), 1)
-			sub := t.subscribe(d, s)
+			d, s, sub := t.subscribed(1)
 			t.publish(d, to(s), "m")
 			held := t.receive(sub)
 			t.must(t.h.Cut(t.soon()), "cutting the sessions")

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // queue returns a source and an address of a queue of that name.
@@ -52,6 +53,19 @@ func numbered(prefix string, n int) []string {
 // declare declares s, which must work.
 func (t *trial) declare(d adapters.Driver, s adapters.Source) {
 	t.must(d.Declare(t.soon(), s), "declaring "+s.String())
+}
+
+// declared returns a client, and a queue of the case's own that it has declared.
+func (t *trial) declared(prefetch int) (*history.Driver, adapters.Source) {
+	d, s := t.connect(), queue(t.name("queue"), prefetch)
+	t.declare(d, s)
+	return d, s
+}
+
+// subscribed returns a client, and a queue of the case's own that it has subscribed to.
+func (t *trial) subscribed(prefetch int) (*history.Driver, adapters.Source, adapters.Subscription) {
+	d, s := t.connect(), queue(t.name("queue"), prefetch)
+	return d, s, t.subscribe(d, s)
 }
 
 // publish publishes messages with these ids in one call, which must work.
