@@ -41,6 +41,8 @@ const (
 	CanPurge        // drop what waits in a queue
 	CanDelete       // delete a queue
 
+	CanReportHealth // the driver is a HealthReporter
+
 	// AllV1 is all abilities of version 1, as the in-process broker has them, and RabbitMQ with its
 	// management API. What a later version adds is not in it: an adapter that claims it does not
 	// claim what it has never heard of.
@@ -50,7 +52,7 @@ const (
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
 	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
-	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues",
+	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues", "reporting health",
 }
 
 // Abilities returns all that this version knows, which grow with it, for code that looks at each: a

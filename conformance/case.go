@@ -54,6 +54,7 @@ func Cases() []Case {
 		limitCases,
 		durableCases,
 		inspectCases,
+		healthCases,
 		lifecycleCases,
 		inputCases,
 		secretCases,

@@ -384,6 +384,14 @@
 //   - inspect/while-blocked: A broker that takes no messages still answers what is asked of it, and
 //     can be purged.
 //
+// health:
+//
+//   - health/reporter: An adapter that claims to report health is an adapters.HealthReporter, and
+//     says that each connection is up and not blocked while all is well.
+//   - health/closed: After Close no connection is up.
+//   - health/lost: A connection that was lost and made again is up, is counted, and says why the
+//     one before was lost.
+//
 // lifecycle:
 //
 //   - lifecycle/close-twice: To close a driver twice is harmless, also at the same time.

@@ -44,6 +44,7 @@ var mutants = slices.Concat(
 	limitMutants,
 	durableMutants,
 	inspectMutants,
+	healthMutants,
 	lifecycleMutants,
 	inputMutants,
 	secretMutants,
@@ -75,6 +76,7 @@ type mutated struct {
 	compare  func(context.Context, adapters.Endpoint, adapters.QueueSpec) ([]adapters.Difference, error)
 	purge    func(context.Context, string) (int, error)
 	remove   func(context.Context, string, adapters.Condition) error // Delete
+	health   func() adapters.Health
 
 	receive func(context.Context, adapters.Subscription) (adapters.Delivery, error) // of subscriptions
 	stop    func(adapters.Subscription) error
@@ -88,7 +90,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		Client: c, harness: h, broker: b,
 		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
 		features: c.Features, close: c.Close,
-		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, compare: c.Compare, purge: c.Purge, remove: c.Delete,
+		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, compare: c.Compare, purge: c.Purge, remove: c.Delete, health: c.Health,
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
 		stop:    adapters.Subscription.Stop,
 		address: adapters.Subscription.Address,
@@ -160,6 +162,8 @@ func (m *mutated) Purge(ctx context.Context, queue string) (int, error) { return
 func (m *mutated) Delete(ctx context.Context, queue string, only adapters.Condition) error {
 	return m.remove(ctx, queue, only)
 }
+
+func (m *mutated) Health() adapters.Health { return m.health() }
 
 func (m *mutated) settled(d adapters.Delivery) adapters.Delivery {
 	if d.Settler != nil {

@@ -9,7 +9,7 @@ import (
 
 // refusable are the abilities that a program asks for by what it declares,
 // subscribes or publishes. The others are promises only.
-const refusable = ^(adapters.CanPersist | adapters.CanConfirm | adapters.CanRequeue | adapters.CanBalance)
+const refusable = ^(adapters.CanPersist | adapters.CanConfirm | adapters.CanRequeue | adapters.CanBalance | adapters.CanReportHealth)
 
 // refuses checks that what takes one of these abilities is refused in the
 // adapter's name, by every method that could be asked for it.

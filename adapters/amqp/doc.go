@@ -83,7 +83,7 @@
 //   - Sending again to a queue makes no second copy. An exchange may have put the message into
 //     other queues before; RabbitMQ (4.3) nacks it for the moment in which a subscriber is cut off.
 //     The second copy is marked as Redelivered, may come later than messages published after it,
-//     and is counted in [Health].Resent. In a batch, or with PublishAsync, a nack of a queue that
+//     and is counted in [Driver.Resent]. In a batch, or with PublishAsync, a nack of a queue that
 //     worked before is final at once, to keep the order, and what is beyond 64 MiB in flight with
 //     PublishAsync is not sent again.
 //   - A reply goes to direct reply addresses and server-named queues only, unless

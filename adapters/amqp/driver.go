@@ -56,6 +56,7 @@ var (
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
 	_ adapters.Inspector      = (*Driver)(nil)
+	_ adapters.HealthReporter = (*Driver)(nil)
 )
 
 // managed are the abilities that take the management API.

@@ -1,6 +1,10 @@
 package amqp
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/motifmq/motif/adapters"
+)
 
 // EventKind is the kind of an Event.
 type EventKind uint8
@@ -37,49 +41,26 @@ type Event struct {
 
 func (d *Driver) emit(e Event) { d.cfg.OnEvent(e) }
 
-// Health is how the driver's connections are doing.
-type Health struct {
-	Resent      uint64             // how often a publish to an exchange was sent again: a queue may have it twice, the copy marked
-	Connections []ConnectionHealth // the first is for publishing, the others, made as needed, for consuming
-}
-
-// OK reports whether every connection is up and not blocked.
-func (h Health) OK() bool {
-	for _, l := range h.Connections {
-		if !l.Up || l.Blocked {
-			return false
-		}
-	}
-	return true
-}
-
-// ConnectionHealth is how one connection is doing.
-type ConnectionHealth struct {
-	Role          string
-	Up            bool
-	Address       string // of the node, while it is up
-	Broker        string // what it says it is, as in "RabbitMQ 4.3.6"
-	Generation    uint64 // how many connections there have been
-	Blocked       bool   // by the broker; publishes wait
-	BlockedReason string
-	LastError     error // why the last attempt or connection failed; kept while it is up again
-}
-
-// Health returns how the driver's connections are doing. It does not block.
-func (d *Driver) Health() Health {
+// Health implements [adapters.HealthReporter]. The first connection is for publishing, with the
+// role "publish", the others, made as needed, for consuming, with the role "consume".
+func (d *Driver) Health() adapters.Health {
 	d.mu.Lock()
 	supervisors := append([]*supervisor{d.publisher}, d.consumers...)
 	d.mu.Unlock()
-	h := Health{Resent: d.nackRetries.resent.Load()}
+	var h adapters.Health
 	for _, sup := range supervisors {
 		h.Connections = append(h.Connections, sup.health())
 	}
 	return h
 }
 
-func (sup *supervisor) health() ConnectionHealth {
+// Resent returns how often a publish to an exchange was sent again, since the driver was made: a
+// queue may have it twice, the copy marked.
+func (d *Driver) Resent() uint64 { return d.nackRetries.resent.Load() }
+
+func (sup *supervisor) health() adapters.Connection {
 	sup.mu.Lock()
-	h := ConnectionHealth{Role: sup.role, Generation: sup.gen, LastError: sup.err}
+	h := adapters.Connection{Role: sup.role, Generation: sup.gen, LastError: sup.err}
 	conn := sup.conn
 	sup.mu.Unlock()
 	if conn != nil && conn.ctx.Err() == nil {

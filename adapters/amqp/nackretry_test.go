@@ -73,7 +73,7 @@ func TestFullQueueIsToldSoon(t *testing.T) {
 	if m := receiveN(t, subscribe(t, d, src), 1)[0]; m.Message.UUID != "a" {
 		t.Errorf("got %q", m.Message.UUID)
 	}
-	if n := other.Health().Resent; n != 0 {
+	if n := other.Resent(); n != 0 {
 		t.Errorf("%d copies are counted of what was for a queue", n)
 	}
 }
@@ -98,7 +98,7 @@ func TestFullGroup(t *testing.T) {
 		})
 	}
 	all.Wait()
-	again := d.Health().Resent
+	again := d.Resent()
 	if again > uint64(len(nackRetryDelays)) {
 		t.Errorf("%d copies, to find out that one queue is full", again)
 	}

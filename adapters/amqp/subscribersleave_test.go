@@ -93,7 +93,7 @@ func TestSubscribersComeAndGo(t *testing.T) {
 		seen[m.Message.UUID] = true
 		settle(t, m, adapters.Ack)
 	}
-	again := d.Health().Resent
+	again := d.Resent()
 	if doubles > again {
 		t.Errorf("%d came twice, and %d are counted", doubles, again)
 	}

@@ -128,6 +128,7 @@ func (b *Broker) cut(meanwhile func(), clients ...*Client) {
 	for _, c := range clients {
 		ended = append(ended, c.session)
 		c.session = newSession(c)
+		c.cuts++
 	}
 	b.endSessions(adapters.ErrSessionLost, ended...)
 	meanwhile()

@@ -12,7 +12,7 @@ import (
 )
 
 // Client is one client of a [Broker]: an [adapters.Driver] with every ability,
-// and an AsyncPublisher, Getter, Unbinder and Inspector.
+// and an AsyncPublisher, Getter, Unbinder, Inspector and HealthReporter.
 type Client struct {
 	broker  *Broker
 	closed  atomic.Bool
@@ -22,6 +22,7 @@ type Client struct {
 
 	// Under the broker's control lock:
 	session *session
+	cuts    uint64 // sessions before this one
 	subs    map[*subscription]struct{}
 
 	maxPriorities maxPriorities
@@ -33,10 +34,26 @@ var (
 	_ adapters.Getter         = (*Client)(nil)
 	_ adapters.Unbinder       = (*Client)(nil)
 	_ adapters.Inspector      = (*Client)(nil)
+	_ adapters.HealthReporter = (*Client)(nil)
 )
 
 // Broker returns the client's broker, for a client that was opened by URL.
 func (c *Client) Broker() *Broker { return c.broker }
+
+// Health implements [adapters.HealthReporter]. The one connection, to this process, is up until the
+// client is closed. It is never blocked.
+func (c *Client) Health() adapters.Health {
+	c.broker.control.Lock()
+	defer c.broker.control.Unlock()
+	h := adapters.Connection{Role: "all", Up: !c.closed.Load(), Generation: 1 + c.cuts}
+	if h.Up {
+		h.Address, h.Broker = "memory", fmt.Sprintf("the process, as RabbitMQ %s", c.broker.version)
+	}
+	if c.cuts > 0 {
+		h.LastError = adapters.ErrSessionLost
+	}
+	return adapters.Health{Connections: []adapters.Connection{h}}
+}
 
 // Features implements [adapters.Driver].
 func (c *Client) Features() adapters.Features {

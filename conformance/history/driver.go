@@ -10,8 +10,9 @@ import (
 )
 
 // Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver,
-// Getter, Unbinder and Inspector whatever that one is: what it cannot do is ErrUnsupported, but for
-// PublishAsync, which then does what Publish does.
+// Getter, Unbinder, Inspector and HealthReporter whatever that one is: what it cannot do is
+// ErrUnsupported, but for PublishAsync, which then does what Publish does, and Health, which then
+// has no connections.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
@@ -25,6 +26,7 @@ var (
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
 	_ adapters.Inspector      = (*Driver)(nil)
+	_ adapters.HealthReporter = (*Driver)(nil)
 )
 
 // Record returns a driver that does what d does and writes it into l, under
@@ -38,6 +40,14 @@ func (r *Driver) Unwrap() adapters.Driver { return r.driver }
 func (r *Driver) Features() adapters.Features { return r.driver.Features() }
 
 func (r *Driver) claims(a adapters.Ability) bool { return r.driver.Features().Ability.Has(a) }
+
+// Health is that of the driver that is recorded.
+func (r *Driver) Health() adapters.Health {
+	if h, ok := r.driver.(adapters.HealthReporter); ok {
+		return h.Health()
+	}
+	return adapters.Health{}
+}
 
 // Close implements [adapters.Driver].
 func (r *Driver) Close(ctx context.Context) (err error) {
