@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -25,6 +26,7 @@ type Bus struct {
 	onSettle   []func(context.Context, Settlement)
 	errorCodes []errorCode
 	err        error // of its options
+	made       time.Time
 
 	inFlight   chan struct{} // one for each asynchronous publish
 	lastResend chan struct{} // held while a reply is sent for the last time
@@ -32,12 +34,14 @@ type Bus struct {
 	timeout    publishTimeout
 	replies    replies
 	counters   counters
+	watched    atomic.Bool // somebody has asked for its health
 
 	mu            sync.Mutex
 	closed        bool
 	onClosed      []func() // of OnNew, until they are called
 	subscriptions map[*Subscription]struct{}
-	declared      map[declared]error // queues that this bus declared to send to, or may not declare
+	failed        []SubscriptionHealth // those that ended with an error, the last ones
+	declared      map[declared]error   // queues that this bus declared to send to, or may not declare
 
 	background sync.WaitGroup // short goroutines: cancels of calls
 }
@@ -56,6 +60,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	b := &Bus{
 		driver: d, log: cfg.logger, middleware: cfg.middleware, onSettle: cfg.onSettle, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
+		made:          time.Now(),
 		lastResend:    make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
 		declared:      map[declared]error{},
@@ -197,13 +202,18 @@ func (b *Bus) add(s *Subscription) error {
 		return adapters.ErrClosed
 	}
 	b.subscriptions[s] = struct{}{}
+	b.forgetFailed(s)
 	return nil
 }
 
-func (b *Bus) remove(s *Subscription) {
+// remove is for a subscription that has ended, for err, if that is not nil.
+func (b *Bus) remove(s *Subscription, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.subscriptions, s)
+	if err != nil {
+		b.noteFailed(s, err)
+	}
 }
 
 // declared is a queue as it was declared: a sender with other options must be

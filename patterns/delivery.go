@@ -76,6 +76,7 @@ type deliveryContext struct {
 	context.Context
 	d      adapters.Delivery
 	origin *Origin
+	worker *worker
 }
 
 func (c *deliveryContext) Value(key any) any {

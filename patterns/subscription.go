@@ -106,7 +106,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(withTimeout(spec.handler, cfg.timeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
+		handler: chain(b.withTimeout(spec.handler, cfg.timeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
@@ -259,7 +259,7 @@ func (s *Subscription) setCause(err error) {
 func (s *Subscription) finish(err error) {
 	s.setCause(err)
 	s.mu.Lock()
-	over, cleanup := s.over, s.cleanup
+	over, cleanup, cause := s.over, s.cleanup, s.cause
 	s.over, s.cleanup = true, nil
 	s.mu.Unlock()
 	if over {
@@ -270,7 +270,7 @@ func (s *Subscription) finish(err error) {
 	}
 	s.halt()
 	s.abort(nil)
-	s.bus.remove(s)
+	s.bus.remove(s, s.opError(cause))
 	s.processor.end()
 	close(s.done)
 }

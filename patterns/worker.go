@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -28,6 +29,8 @@ type worker struct {
 	times    times           // of the message in hand
 	original message.Message // what the one in hand was; see keepOriginal
 
+	due atomic.Int64 // when the handler's time is over, after the bus was made; 0 if it has none, or does not run
+
 	mu           sync.Mutex
 	inHand       adapters.Settler    // of the message the handler is at work on
 	last         lastMessage         // the one that was in hand last, until it is settled
@@ -35,12 +38,15 @@ type worker struct {
 	received     *Delivery           // inHand as it was received, for OnSettle
 	fetchedAhead []adapters.Delivery // ahead of their turn
 	abandoned    bool                // inHand was requeued while its handler ran on
+	since        time.Time           // when what is in hand was received; zero if nobody asked for the bus's health
+	lastReceived time.Time
 }
 
 func (w *worker) run() {
 	handling := false
 	defer func() {
 		if handling { // a handler called runtime.Goexit, as t.FailNow does
+			w.noteHandled()
 			go w.run()
 		}
 	}()
@@ -56,8 +62,10 @@ func (w *worker) run() {
 			w.times = times{received: time.Now()}
 		}
 		handling = true
+		w.noteReceived()
 		w.s.processor.handle(w, d)
 		handling = false
+		w.noteHandled()
 	}
 }
 
@@ -173,7 +181,7 @@ func clone(m *message.Message) *message.Message {
 // on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
 	msg := d.Message
-	msg.SetContext(&deliveryContext{Context: ctx, d: *d, origin: &w.s.origin})
+	msg.SetContext(&deliveryContext{Context: ctx, d: *d, origin: &w.s.origin, worker: w})
 	if len(w.s.onSettle) > 0 {
 		start := time.Now()
 		defer func() { w.times.handled = time.Since(start) }()
@@ -190,14 +198,18 @@ func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*me
 
 // withTimeout has the handler's ctx end after a time. It is inside all middleware, which may
 // wait for its turn first.
-func withTimeout(handler message.HandlerFunc, after time.Duration) message.HandlerFunc {
+func (b *Bus) withTimeout(handler message.HandlerFunc, after time.Duration) message.HandlerFunc {
 	if after == 0 {
 		return handler
 	}
 	return func(m *message.Message) ([]*message.Message, error) {
-		whole := m.Context()
-		ctx, cancel := context.WithTimeout(whole, after)
+		whole, due := m.Context(), time.Now().Add(after)
+		ctx, cancel := context.WithDeadline(whole, due)
 		defer cancel()
+		if c, ok := whole.Value(deliveryKey{}).(*deliveryContext); ok && c.worker != nil {
+			c.worker.due.Store(int64(due.Sub(b.made)))
+			defer c.worker.due.Store(0)
+		}
 		m.SetContext(ctx)
 		defer m.SetContext(whole)
 		return handler(m)
