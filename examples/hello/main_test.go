@@ -1,34 +1,12 @@
 package main
 
 import (
-	"strings"
 	"testing"
-	"testing/synctest"
 
-	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/examples/internal/demotest"
 )
 
 const want = `received: Hello, World!
 `
 
-func TestHello(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const broker = "memory:hello"
-		other, err := adapters.Open(t.Context(), broker) // keeps the broker from one run to the next
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			var out strings.Builder
-			if err := run(t.Context(), []string{"-broker", broker}, &out); err != nil {
-				t.Fatal(err)
-			}
-			if got := out.String(); got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
-		}
-		if err := other.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-}
+func TestHello(t *testing.T) { demotest.Twice(t, run, want) }

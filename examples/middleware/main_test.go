@@ -1,12 +1,12 @@
 package main
 
 import (
-	"strings"
+	"context"
+	"io"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/examples/internal/demotest"
 )
 
 const want = `cooking ramen, in trace t1
@@ -22,27 +22,13 @@ dead letter: fugu, in trace t2
 `
 
 func TestMiddleware(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const broker = "memory:middleware"
-		other, err := adapters.Open(t.Context(), broker) // keeps the broker from one run to the next
-		if err != nil {
-			t.Fatal(err)
+	timed := func(ctx context.Context, args []string, out io.Writer) error {
+		began := time.Now()
+		err := run(ctx, args, out)
+		if took := time.Since(began); took != 150*time.Millisecond {
+			t.Errorf("four messages took %v, want three times 50 ms", took)
 		}
-		for range 2 {
-			began := time.Now()
-			var out strings.Builder
-			if err := run(t.Context(), []string{"-broker", broker}, &out); err != nil {
-				t.Fatal(err)
-			}
-			if got := out.String(); got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
-			if took := time.Since(began); took != 150*time.Millisecond {
-				t.Errorf("four messages took %v, want three times 50 ms", took)
-			}
-		}
-		if err := other.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+		return err
+	}
+	demotest.Twice(t, timed, want)
 }

@@ -33,12 +33,13 @@ var floorOf = []struct {
 	{"patterns", 1},
 	{"middleware", 2},
 	{"conformance", 2},
-	{"internal/conformancetest", 3}, // harnesses for all adapters
-	{"internal/interop", 3},         // meets peers, and runs the suite on them and on all adapters
-	{"internal/bench", 3},           // measures all
-	{"internal/model", 2},           // compares two adapters
-	{"internal/docs", 3},            // compiles the programs of the docs, which use everything
-	{"examples/internal", 2},        // what the examples share, a step below them
+	{"internal/conformancetest", 3},   // harnesses for all adapters
+	{"internal/interop", 3},           // meets peers, and runs the suite on them and on all adapters
+	{"internal/bench", 3},             // measures all
+	{"internal/model", 2},             // compares two adapters
+	{"internal/docs", 3},              // compiles the programs of the docs, which use everything
+	{"examples/internal/demotest", 2}, // what their tests share
+	{"examples/internal", 2},          // what the examples share, a step below them
 	{"examples/*", 3},
 	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf
 }
@@ -209,7 +210,8 @@ func place(pkg string) (room string, floor int) {
 
 // isTestRoom reports whether a room is for tests, or is a module of our own tools.
 func isTestRoom(room string) bool {
-	return within(room, "internal") && (strings.HasSuffix(room, "test") || slices.Contains(nested, room))
+	return (within(room, "internal") || within(room, "examples/internal")) &&
+		(strings.HasSuffix(room, "test") || slices.Contains(nested, room))
 }
 
 // moduleOf returns the nested module that a package below the root is in, or "".
@@ -241,6 +243,8 @@ func TestViolation(t *testing.T) {
 		{"examples/takeout/main.go", module + "/adapters/amqp", allowed},
 		{"examples/takeout/main.go", amqp091, allowed},
 		{"examples/takeout/main.go", module + "/examples/internal/demo", allowed},
+		{"examples/takeout/main_test.go", module + "/examples/internal/demotest", allowed},
+		{"examples/takeout/main.go", module + "/examples/internal/demotest", "is for test files only"},
 
 		{"adapters/kit/batch.go", module + "/adapters", allowed},
 		{"adapters/memory/publish.go", module + "/adapters/kit", allowed},
