@@ -18,11 +18,11 @@ func TestShipIsTriedAgainAfterAnHour(t *testing.T) {
 		bus := patterns.New(memory.New().Connect())
 		defer bus.Close(ctx)
 
-		var tries []time.Duration
+		var attempts []time.Duration
 		start := time.Now()
 		ship := func(context.Context, Order) error {
-			tries = append(tries, time.Since(start))
-			if len(tries) == 1 {
+			attempts = append(attempts, time.Since(start))
+			if len(attempts) == 1 {
 				return patterns.RetryAfter(time.Hour, errors.New("no rider"))
 			}
 			return nil
@@ -36,8 +36,8 @@ func TestShipIsTriedAgainAfterAnHour(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour) // virtual
 		synctest.Wait()
-		if len(tries) != 2 || tries[1] != time.Hour {
-			t.Errorf("tried at %v", tries)
+		if len(attempts) != 2 || attempts[1] != time.Hour {
+			t.Errorf("tried at %v", attempts)
 		}
 	})
 }
