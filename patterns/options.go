@@ -304,14 +304,14 @@ func Group(name string) SubscribeOption {
 
 func atLeast1(what string, n int, to *int) error {
 	if n < 1 {
-		return invalid("%s of %d", what, n)
+		return invalid("%s(%d), at least 1 is needed", what, n)
 	}
 	return setOnce(what, to, n)
 }
 
 func positive(what string, d time.Duration, to *time.Duration) error {
 	if d <= 0 {
-		return invalid("%s of %v", what, d)
+		return invalid("%s(%v), which must be more than 0", what, d)
 	}
 	return setOnce(what, to, d)
 }

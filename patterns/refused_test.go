@@ -15,6 +15,26 @@ import (
 
 func nop(context.Context, order) error { return nil }
 
+// An option that is refused says what it would take.
+func TestRefusedOptionsSayWhatTheyNeed(t *testing.T) {
+	bus, _ := newBus(t)
+	work := func(opts ...patterns.WorkOption) error {
+		return second(patterns.NewWorkQueue[order](bus, "orders").Work(bounded(t), nop, opts...))
+	}
+	policy := func(p patterns.RetryPolicy) error { return work(patterns.Retry(p)) }
+	for says, err := range map[string]error{
+		"Workers(0), at least 1 is needed":              work(patterns.Workers(0)),
+		"HandlerTimeout(0s), which must be more than 0": work(patterns.HandlerTimeout(0)),
+		"at least as many are needed":                   work(patterns.Workers(8), patterns.Prefetch(2)),
+		"Max 1s, which is less than Min 1m0s":           policy(patterns.RetryPolicy{Min: time.Minute, Max: time.Second}),
+		"negative value: Attempts -1, Min 0s, Max 0s":   policy(patterns.RetryPolicy{Attempts: -1}),
+	} {
+		if !errors.Is(err, adapters.ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want an ErrInvalid with %q", err, says)
+		}
+	}
+}
+
 // What would win or be ignored without a word is refused, and named.
 func TestOptionsThatWouldHaveNoEffect(t *testing.T) {
 	bus, _ := newBus(t)

@@ -28,8 +28,11 @@ type RetryPolicy struct {
 // Retry sets the retry policy of a subscription.
 func Retry(p RetryPolicy) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {
-		if p.Attempts < 0 || p.Min < 0 || p.Max < 0 || p.Max > 0 && p.Max < p.Min {
-			return invalid("retry policy %+v", p)
+		switch {
+		case p.Attempts < 0 || p.Min < 0 || p.Max < 0:
+			return invalid("RetryPolicy with a negative value: Attempts %d, Min %v, Max %v", p.Attempts, p.Min, p.Max)
+		case p.Max > 0 && p.Max < p.Min:
+			return invalid("RetryPolicy with Max %v, which is less than Min %v", p.Max, p.Min)
 		}
 		return setOnce("the retry policy (Retry, NoRetry)", &c.retry, p.withDefaults())
 	}}

@@ -88,7 +88,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	}
 	src.HoldTime = cfg.holdTime(src.Prefetch)
 	if src.Prefetch < cfg.workers {
-		return nil, invalid("Prefetch of %d for %d workers, some of whom could never work", src.Prefetch, cfg.workers)
+		return nil, invalid("Prefetch(%d) for %d workers, of whom some could never work: at least as many are needed", src.Prefetch, cfg.workers)
 	}
 	if err := src.ValidateSubscribe(); err != nil {
 		return nil, err

@@ -117,7 +117,7 @@ func (b *Broker) unbind(s adapters.Source) {
 
 func (b *Broker) checkQueue(name string, spec adapters.QueueSpec) error {
 	if q := b.routes.queues[name]; q != nil && q.spec != spec {
-		return fmt.Errorf("memory: queue %q is %+v, not %+v: %w", name, q.spec, spec, adapters.ErrMismatch)
+		return mismatch(name, q.spec, spec)
 	}
 	return nil
 }
