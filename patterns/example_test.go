@@ -269,7 +269,7 @@ func ExampleMaxLength() {
 
 	brief, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	err = orders.Send(brief, Order{2, "ramen"}, patterns.HoldBack())
+	err = orders.Send(brief, Order{2, "ramen"}, patterns.WaitForRoom())
 	fmt.Println("no room in time:", errors.Is(err, context.DeadlineExceeded))
 	// Output:
 	// <nil>

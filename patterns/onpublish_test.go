@@ -98,7 +98,7 @@ func TestOnPublishSeesEveryVerb(t *testing.T) {
 		wantErr(t, "a batch to it", full.SendBatch(ctx, []int{2, 3}), adapters.ErrNacked)
 		short, stop := context.WithTimeout(ctx, time.Second)
 		defer stop()
-		wantErr(t, "held back", full.Send(short, 1, patterns.HoldBack()), context.DeadlineExceeded)
+		wantErr(t, "held back", full.Send(short, 1, patterns.WaitForRoom()), context.DeadlineExceeded)
 		refused := adapters.ErrNacked.Error()
 		seen.want(t, `publish queue "full" batch=1 size=1 ok`, `publish queue "full" batch=1 size=1 `+refused,
 			`publish queue "full" batch=2 size=1 `+refused, `publish queue "full" batch=2 size=1 `+refused,

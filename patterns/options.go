@@ -128,7 +128,7 @@ type publishConfig struct {
 	id          string
 	headers     map[string]string
 	received    *Delivery // what it is to be sent as, or nil
-	holdBack    bool
+	waitForRoom bool
 	prioritized bool
 }
 

@@ -68,11 +68,10 @@ func MessageID(id string) PublishOption {
 	})
 }
 
-// HoldBack makes a send to a full queue wait for room, as long as ctx allows,
-// where it would fail with ErrNacked. It polls, so that
-// those who are held back get in in no certain order. For a single blocking
-// send to a work queue only: an exchange would copy each try to the queues
-// that have room, and a queue without [MaxLength] never refuses.
-func HoldBack() PublishOption {
-	return publishOption(func(c *publishConfig) error { return setOnce("HoldBack", &c.holdBack, true) })
+// WaitForRoom makes a send to a full queue wait for room, as long as ctx allows, instead of failing
+// with ErrNacked. It polls, so senders that wait get in in no particular order. It is for a single
+// blocking send to a work queue: an exchange would copy each attempt to the queues that have room,
+// and a queue without [MaxLength] never refuses.
+func WaitForRoom() PublishOption {
+	return publishOption(func(c *publishConfig) error { return setOnce("WaitForRoom", &c.waitForRoom, true) })
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // MaxLength bounds how many messages wait in the queue. When it is full a
-// publish fails with ErrNacked (see [HoldBack]), unless [DropOldest] is given too.
+// publish fails with ErrNacked (see [WaitForRoom]), unless [DropOldest] is given too.
 // A message whose [Delay] or wait for the next try ends then waits for room.
 func MaxLength(n int) QueueOption {
 	return QueueOption{func(c *queueConfig) error { return atLeast1("MaxLength", n, &c.spec.MaxLength) }}

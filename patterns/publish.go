@@ -161,8 +161,8 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if s.bus.hooks != nil {
 		o = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
 	}
-	if cfg.holdBack {
-		err = s.sendHeldBack(ctx, &cfg, msgs)
+	if cfg.waitForRoom {
+		err = s.sendWithRoom(ctx, &cfg, msgs)
 	} else {
 		parcel.ctx.init(ctx, &s.bus.timeout)
 		defer parcel.ctx.end()
@@ -172,15 +172,15 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	return err
 }
 
-// sendHeldBack sends a message again and again while it is refused.
-func (s *sender) sendHeldBack(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
+// sendWithRoom sends a message again and again until the queue has room for it.
+func (s *sender) sendWithRoom(ctx context.Context, cfg *publishConfig, msgs []*message.Message) error {
 	switch {
 	case len(msgs) > 1:
-		return invalid("HoldBack with a batch")
+		return invalid("WaitForRoom with a batch")
 	case s.neverRefuses():
-		return invalid("HoldBack to queue %q, which has no MaxLength, or DropOldest: it never refuses", clip(s.to.Name, 64))
+		return invalid("WaitForRoom to queue %q, which has no MaxLength, or DropOldest: it never refuses", clip(s.to.Name, 64))
 	case s.to.Kind != adapters.Queue:
-		return invalid("HoldBack with a %s: each try would be another copy for the queues that have room", s.to.Kind)
+		return invalid("WaitForRoom with a %s: each attempt would be another copy for the queues that have room", s.to.Kind)
 	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		var try publishContext

@@ -54,14 +54,14 @@ func TestSendsAfterTheQueueWasDeleted(t *testing.T) {
 	must(t, r.Wait(bounded(t)))
 }
 
-func TestHoldBackIsForQueues(t *testing.T) {
+func TestWaitForRoomIsForQueues(t *testing.T) {
 	bus, _ := newBus(t)
 	ps := patterns.NewPubSub[int](bus, "ticks")
 	must(t, ps.Declare(bounded(t), patterns.Group("full"), patterns.MaxLength(1)))
 	must(t, ps.Declare(bounded(t), patterns.Group("roomy")))
 	must(t, ps.Publish(bounded(t), 1))
-	wantErr(t, "HoldBack of a fanout", ps.Publish(bounded(t), 2, patterns.HoldBack()), adapters.ErrInvalid)
-	wantErr(t, "HoldBack by key", patterns.NewRouted[int](bus, "logs").Publish(bounded(t), "k", 2, patterns.HoldBack()), adapters.ErrInvalid)
+	wantErr(t, "WaitForRoom of a fanout", ps.Publish(bounded(t), 2, patterns.WaitForRoom()), adapters.ErrInvalid)
+	wantErr(t, "WaitForRoom by key", patterns.NewRouted[int](bus, "logs").Publish(bounded(t), "k", 2, patterns.WaitForRoom()), adapters.ErrInvalid)
 }
 
 func TestRefusedAsynchronousPublishLeavesItsPlace(t *testing.T) {

@@ -96,8 +96,8 @@ func TestBadInputIsRefused(t *testing.T) {
 		"TTL of 50 days":            {q.Send(ctx, "", patterns.TTL(50*24*time.Hour)), adapters.ErrInvalid},
 		"empty id":                  {q.Send(ctx, "", patterns.MessageID("")), adapters.ErrInvalid},
 		"one id for a batch":        {q.SendBatch(ctx, []string{"", ""}, patterns.MessageID("x")), adapters.ErrInvalid},
-		"HoldBack of a batch":       {q.SendBatch(ctx, []string{"", ""}, patterns.HoldBack()), adapters.ErrInvalid},
-		"HoldBack, asynchronous":    {second(q.SendAsync(ctx, "", patterns.HoldBack())), adapters.ErrInvalid},
+		"WaitForRoom of a batch":    {q.SendBatch(ctx, []string{"", ""}, patterns.WaitForRoom()), adapters.ErrInvalid},
+		"WaitForRoom, asynchronous": {second(q.SendAsync(ctx, "", patterns.WaitForRoom())), adapters.ErrInvalid},
 		"oversize payload":          {q.Send(ctx, strings.Repeat("x", 1000)), adapters.ErrTooLarge},
 		"oversize request":          {second(rpc.Call(ctx, strings.Repeat("x", 1000))), adapters.ErrTooLarge},
 		"not encodable":             {patterns.NewWorkQueue[chan int](bus, "x").Send(ctx, nil), patterns.ErrCodec},
@@ -173,7 +173,7 @@ func TestBatchSaysWhichFailed(t *testing.T) {
 	}
 }
 
-func TestHoldBackWaitsForRoom(t *testing.T) {
+func TestWaitForRoom(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		q := patterns.NewWorkQueue[order](bus, "orders", patterns.MaxLength(1))
 		must(t, q.Send(t.Context(), order{ID: 1}))
@@ -182,7 +182,7 @@ func TestHoldBackWaitsForRoom(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		err := q.Send(ctx, order{ID: 2}, patterns.HoldBack())
+		err := q.Send(ctx, order{ID: 2}, patterns.WaitForRoom())
 		wantErr(t, "held back until ctx ended", err, context.DeadlineExceeded)
 		wantErr(t, "held back until ctx ended", err, adapters.ErrNacked)
 		if time.Since(start) != time.Second {
@@ -195,7 +195,7 @@ func TestHoldBackWaitsForRoom(t *testing.T) {
 			must(t, got.Ack(t.Context()))
 		}()
 		start = time.Now()
-		must(t, q.Send(t.Context(), order{ID: 3}, patterns.HoldBack()))
+		must(t, q.Send(t.Context(), order{ID: 3}, patterns.WaitForRoom()))
 		if d := time.Since(start); d < time.Minute || d > time.Minute+time.Second {
 			t.Errorf("room after a minute was used after %v", d)
 		}

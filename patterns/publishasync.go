@@ -73,8 +73,8 @@ func (s *sender) sendAsyncNow(ctx context.Context, key string, opts []PublishOpt
 		return nil, err
 	}
 	m, err := s.encode(&cfg, value)
-	if err == nil && cfg.holdBack {
-		err = invalid("HoldBack with an asynchronous publish")
+	if err == nil && cfg.waitForRoom {
+		err = invalid("WaitForRoom with an asynchronous publish")
 	}
 	if err != nil {
 		return nil, err

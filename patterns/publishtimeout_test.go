@@ -32,8 +32,8 @@ func TestPublishesEndWithoutADeadline(t *testing.T) {
 		"Publish": func(ctx context.Context, bus *patterns.Bus) error {
 			return patterns.NewTopic[order](bus, "news").Publish(ctx, "a", order{})
 		},
-		"HoldBack": func(ctx context.Context, bus *patterns.Bus) error {
-			return patterns.NewWorkQueue[order](bus, "orders", patterns.MaxLength(1)).Send(ctx, order{}, patterns.HoldBack())
+		"WaitForRoom": func(ctx context.Context, bus *patterns.Bus) error {
+			return patterns.NewWorkQueue[order](bus, "orders", patterns.MaxLength(1)).Send(ctx, order{}, patterns.WaitForRoom())
 		},
 		"SendAsync": func(ctx context.Context, bus *patterns.Bus) error {
 			return second(patterns.NewWorkQueue[order](bus, "orders").SendAsync(ctx, order{}))

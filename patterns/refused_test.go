@@ -92,7 +92,7 @@ func TestOptionsThatWouldHaveNoEffect(t *testing.T) {
 		"Passive and NoDeadLetter":     queue(patterns.Passive(), patterns.NoDeadLetter()),
 		"Priority is given twice":      send(patterns.Priority(0), patterns.Priority(0)),
 		"which has no MaxPriority":     send(patterns.Priority(1)),
-		"which has no MaxLength":       send(patterns.HoldBack()),
+		"which has no MaxLength":       send(patterns.WaitForRoom()),
 		"Delay is given twice":         send(patterns.Delay(1), patterns.Delay(2)),
 		"TTL is given twice":           send(patterns.TTL(1), patterns.TTL(2)),
 		"MessageID is given twice":     send(patterns.MessageID("a"), patterns.MessageID("b")),

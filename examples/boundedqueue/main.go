@@ -5,8 +5,8 @@
 //
 // Twenty orders come in before the kitchen opens, and the queue takes five. The
 // others are refused with ErrNacked: they are certainly not stored. Their
-// producer may turn the customer away, or send with HoldBack, which waits for
-// room as long as ctx allows, so that producers slow down to the kitchen's pace.
+// producer may turn the customer away, or send with WaitForRoom, which waits as
+// long as ctx allows, so that producers slow down to the kitchen's pace.
 // Either way, nothing that was accepted is lost. At the end TryGet reports,
 // without waiting, that the queue is empty.
 //
@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	held := make(chan error, len(waiting))
 	for _, order := range waiting {
-		go func() { held <- orders.Send(ctx, order, patterns.HoldBack()) }()
+		go func() { held <- orders.Send(ctx, order, patterns.WaitForRoom()) }()
 	}
 	fmt.Fprintf(out, "produced %d: accepted %d, held back %d, refused %d\n", peak, len(accepted), len(waiting), len(refused))
 
