@@ -23,20 +23,20 @@ type BreakerConfig struct {
 	Cooldown time.Duration // how long it is open before each probe; 0 = 30 s
 
 	// IsFailure reports whether an error of the handler says that what it depends on is down.
-	// Without it every error does but those of [patterns.Reject], [patterns.Skip] and
-	// [patterns.Requeue], and of payloads that do not decode. Panics are failures, too.
+	// Without it every error does, except those of [patterns.Reject], [patterns.Skip] and
+	// [patterns.Requeue], and those of payloads that do not decode. Panics are failures, too.
 	IsFailure func(error) bool
 }
 
-// CircuitBreaker pauses a subscription whose handler fails time and again, for what it depends on
-// is down: nothing is fetched, and messages wait at the broker with their tries unspent. After the
-// cooldown one message is fetched and handled as a probe. If that works the subscription goes
-// on, if not it is paused for another cooldown.
+// CircuitBreaker pauses a subscription whose handler fails several times in a row, as it does while
+// something that it depends on is down: nothing is fetched, and messages wait at the broker with
+// their attempts unspent. After the cooldown one message is fetched and handled as a probe. If that
+// works the subscription goes on, if not it is paused for another cooldown.
 //
-// A message that fails and opens the breaker, as a probe or by the number of failures, and those
-// that are in hand then and fail, too, go back to their place, with no attempt counted. Panics go
-// the way of all panics. What fails while [patterns.AckOnReceive] is in force is dropped all the
-// same; the subscription is paused.
+// The message that opens the breaker, as a failed probe or as the last of several failures, goes
+// back to its place with no attempt counted, and so do others in hand that fail. A panic counts as
+// an attempt, as always. With [patterns.AckOnReceive] the subscription is paused as well, but what
+// fails is dropped.
 //
 // Each subscription needs one of its own: an option that is given to several pauses all of them.
 func CircuitBreaker(c BreakerConfig) patterns.FailureOption {

@@ -1,9 +1,9 @@
-// Package middleware has what subscriptions of package patterns are often given besides a handler.
+// Package middleware has what many subscriptions of package patterns need besides a handler.
 //
 //	orders.Work(ctx, ship,
-//		middleware.Log(nil),                       // a line for each try
-//		middleware.RateLimit(100, time.Second, 10), // what is too much waits at the broker
-//		middleware.CircuitBreaker(middleware.BreakerConfig{}), // what fails for a broken dependency does, too
+//		middleware.Log(nil),                       // a line for each attempt
+//		middleware.RateLimit(100, time.Second, 10), // the rest waits at the broker
+//		middleware.CircuitBreaker(middleware.BreakerConfig{}), // while a dependency is down, messages wait there, too
 //		middleware.Once(middleware.NewMemoryStore(10_000)),    // what was handled is not handled again
 //	)
 //
@@ -12,15 +12,15 @@
 // # Place in the chain
 //
 // Log, RateLimit and CircuitBreaker work before a message is fetched or after it is settled; it
-// does not matter where they stand, but that CircuitBreaker sees what middleware that stands after
-// it makes of the handler's error. Once runs the handler, in a transaction if its store has one:
+// does not matter where they stand, except that CircuitBreaker sees the handler's error as the
+// middleware after it returns it. Once runs the handler, in a transaction if its store has one:
 // give it last, so that tracing and the like are around it, and nothing is between the transaction
 // and the handler.
 //
 // # Watermill's own middleware
 //
 // What does not decide what becomes of a message fits as it is, in [patterns.WithMiddleware]:
-// CorrelationID (for the answers of calls), Timeout (or [patterns.HandlerTimeout], which the broker
+// CorrelationID (for the replies of calls), Timeout (or [patterns.HandlerTimeout], which the broker
 // is told of), Recoverer (which is not needed: patterns recovers panics; with it the error is no
 // PanicError), RandomFail, RandomPanic and Duplicator (for tests), and IgnoreErrors (as
 // [patterns.Classify], but it compares texts).

@@ -25,22 +25,22 @@ type Store interface {
 // Key identifies a message for those who handle it: two queues may get the same message, which each
 // of them handles once.
 type Key struct {
-	Queue string // its queue, or of a private subscription a name that no other has
+	Queue string // its queue; for a private subscription, a name that no other one has
 	ID    string // the publisher's
 }
 
-// Once has a message that was handled before skipped: one that the broker delivers again, for
-// instance after its acknowledgement was lost, or that its publisher sent twice with one
+// Once skips a message that was handled before: one that the broker delivers again, for instance
+// after its acknowledgement was lost, or that its publisher sent twice with one
 // [patterns.MessageID]. It is acknowledged, and its result is [patterns.ResultSkipped]. A message
-// that failed was not handled: its next try is no duplicate, nor is a dead letter that is sent
-// back. What a handler skipped itself ([patterns.Skip]) counts as handled.
+// that failed was not handled: neither its next attempt nor a dead letter that is sent back is a
+// duplicate. What a handler skipped itself ([patterns.Skip]) counts as handled.
 //
-// How sure that is depends on the store. With [NewSQLStore] the handler's own writes and the
-// note that the message was handled are one transaction.
+// How reliable that is depends on the store. With [NewSQLStore] the handler's own writes and the
+// record that the message was handled are one transaction.
 //
 // A message without an id, as programs without Motif may send, is handled each time. Give Once
-// last, so that it is next to the handler. It is no option of [patterns.RPC.Serve]: a store does
-// not keep what was answered.
+// last, so that it is next to the handler. It is no option of [patterns.RPC.Serve],
+// because a store does not keep replies.
 func Once(store Store) patterns.FailureOption {
 	if store == nil {
 		return patterns.Options(patterns.WithMiddleware(nil))

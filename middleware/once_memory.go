@@ -6,7 +6,7 @@ import (
 )
 
 // MemoryStore is a [Store] in memory, which remembers the last messages that were handled. It knows
-// nothing of other processes, nor of what was before this one started. It is safe for concurrent
+// nothing of other processes, nor of what happened before this one started. It is safe for concurrent
 // use.
 type MemoryStore struct {
 	mu      sync.Mutex

@@ -37,8 +37,8 @@ type SQLConfig struct {
 // Dollar returns $1, $2 and so on, as PostgreSQL writes parameters.
 func Dollar(n int) string { return fmt.Sprintf("$%d", n) }
 
-// SQLStore is a [Store] in a database. The handler runs in the transaction that notes that the
-// message was handled, and has it from [TxFrom]: what it writes there is committed if and only if
+// SQLStore is a [Store] in a database. The handler runs in the transaction that records that the
+// message was handled, and gets it from [TxFrom]: what it writes there is committed if and only if
 // the message is remembered, so that its effect there happens once. It is safe for concurrent use.
 type SQLStore struct {
 	db                     *sql.DB
@@ -48,7 +48,7 @@ type SQLStore struct {
 
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
-// NewSQLStore returns a store in db. Its table has to be there.
+// NewSQLStore returns a store in db, in which the table must exist.
 func NewSQLStore(db *sql.DB, c SQLConfig) (*SQLStore, error) {
 	c.Table = cmp.Or(c.Table, "motif_once")
 	if db == nil || !tableName.MatchString(c.Table) {
@@ -130,8 +130,8 @@ func (s *SQLStore) look(ctx context.Context, in interface {
 	return nil
 }
 
-// Forget removes what was handled before a time, and returns how much that was. The table grows
-// until somebody calls it; how long a duplicate may come late is for the program to know.
+// Forget removes the messages that were handled before a time, and returns how many they were. The
+// table grows until the program calls it. A duplicate that comes after that is handled again.
 func (s *SQLStore) Forget(ctx context.Context, before time.Time) (int64, error) {
 	result, err := s.db.ExecContext(ctx, s.deleteOf, before.UTC())
 	if err != nil {

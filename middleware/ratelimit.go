@@ -11,17 +11,15 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// RateLimit lets a subscription handle n messages in each per, evenly: one every per/n, and up to
-// burst at once after it had less to do. A message that has to wait does so at the broker,
-// unfetched: another process may have it, and it uses up neither [patterns.HandlerTimeout] nor the
-// time that the broker lets a message be held.
+// RateLimit limits a subscription to n messages in each per, evenly: one every per/n, and up to
+// burst at once after a quiet time. A message that has to wait does so at the broker, where another
+// process can have it, and uses up neither [patterns.HandlerTimeout] nor the time for which the
+// broker lets a message be held.
 //
 // An option that is given to several subscriptions is one limit for all of them together; they may
-// exceed a burst by one message each, and make up for it. The limit is this process's. High rates
-// may not be reached: fetching one message at a time has its cost, see [patterns.WithGate].
-//
-// Messages are fetched one at a time, so that [patterns.Prefetch] is refused beside it, but for
-// private subscriptions.
+// exceed a burst by one message each, and make up for it. The limit is that of this process. High
+// rates may not be reached, because messages are fetched one at a time, see [patterns.WithGate]. For
+// the same reason [patterns.Prefetch] is refused beside it, except in private subscriptions.
 func RateLimit(n int, per time.Duration, burst int) patterns.FailureOption {
 	l := &rateLimit{burst: burst}
 	if n > 0 {

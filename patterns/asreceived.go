@@ -16,10 +16,10 @@ import (
 //	err := orders.Send(ctx, letter.Value, patterns.AsReceived(letter.Delivery))
 //
 // A [Raw] is sent unchanged, with the content type and encoding that it has. Any other value is
-// encoded anew. What is left behind is what belongs to the life of a message in a queue: its
-// tries, and what it died of ([HeaderReason] and the like).
+// encoded anew. What a message gathered in its queue is left behind: its attempts, and why it
+// became a dead letter ([HeaderReason] and the like).
 //
-// What other options say wins, and so does what was changed in d. Not for batches.
+// Other options win over d, and changes to d over what was received. It is not for batches.
 func AsReceived(d Delivery) PublishOption {
 	return publishOption(func(c *publishConfig) error { return setOnce("AsReceived", &c.received, &d) })
 }
@@ -87,7 +87,7 @@ var historyHeaders = []string{
 }
 
 // resetAttempts forgets the attempts and losses that were counted before the broker made a dead
-// letter of the message: who brought it back, or handles it as one, wants it tried anew.
+// letter of the message: whoever brought it back, or handles it as one, wants all attempts again.
 func resetAttempts(d *adapters.Delivery) {
 	if d.Died {
 		d.Attempt, d.Lost = 1, 0

@@ -46,8 +46,8 @@ type Bus struct {
 	background sync.WaitGroup // short goroutines: cancels of calls
 }
 
-// New returns a bus on d. From now on d is the bus's to close. A nil driver
-// or an option that makes no sense is reported by the first verb.
+// New returns a bus on d, which the bus then owns and closes. A nil driver or an
+// option that makes no sense is reported by the first verb.
 func New(d adapters.Driver, opts ...BusOption) *Bus {
 	var cfg busConfig
 	err := apply(opts, func(o BusOption) error { return o.applyBus(&cfg) })
@@ -157,15 +157,15 @@ func (b *Bus) Close(ctx context.Context) error {
 // bus's to close.
 func (b *Bus) Driver() adapters.Driver { return b.driver }
 
-// Stats counts what went otherwise than straight, since the bus was made.
+// Stats counts everything off the happy path since the bus was made.
 type Stats struct {
-	Retried      uint64 // failed and sent to be tried again
+	Retried      uint64 // failed, and waits for another attempt
 	DeadLettered uint64 // given up, to a dead-letter queue
 	Dropped      uint64 // given up, with nowhere to go
 	Requeued     uint64 // given back to the queue unfinished, by a shutdown or for a broker's failure
 	Skipped      uint64 // acknowledged with nothing done, see Skip
 	Lost         uint64 // came back because a worker was lost, and counted for it, see LossLimit
-	TimedOut     uint64 // taken back by the broker, for they were held too long
+	TimedOut     uint64 // taken back by the broker because they were held too long
 	Stale        uint64 // handled, but settled too late: the broker delivers it again
 	LateReplies  uint64 // replies to calls that nobody waits for any more, or never did
 	LostReplies  uint64 // replies that could not be sent to their caller

@@ -11,7 +11,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Delivery is what there is to know about a message beside its value.
+// Delivery is what there is to know about a message besides its value.
 type Delivery struct {
 	ID          string            // the publisher's; the same in every repeat
 	Source      adapters.Endpoint // what was subscribed: the work queue, exchange or RPC
@@ -19,7 +19,7 @@ type Delivery struct {
 	Queue       string            // the queue it came from; "" for a private one
 	Call        bool              // it is the request of a call, for [RPC.Serve]
 	Key         string            // routing key, of Routed and Topic
-	Attempt     int               // 1 for the first try
+	Attempt     int               // 1 for the first
 	Redelivered bool              // it may have been delivered before, to a worker that was lost or shut down
 	Lost        int               // how often its worker was lost before, as far as that was counted; see LossLimit
 	Priority    uint8
@@ -36,8 +36,8 @@ type Delivery struct {
 	from *adapters.Delivery // for AsReceived
 }
 
-// DeliveryFrom returns the delivery that ctx, or the ctx it was derived from,
-// was given to a handler with. It is false outside handlers.
+// DeliveryFrom returns the delivery of the message that a handler was given, from
+// the handler's ctx or one derived from it. It is false outside handlers.
 func DeliveryFrom(ctx context.Context) (Delivery, bool) {
 	c, ok := ctx.Value(deliveryKey{}).(*deliveryContext)
 	if !ok {
@@ -106,15 +106,15 @@ func contentOf(m *message.Message) (contentType, contentEncoding string) {
 	return "", ""
 }
 
-// Headers that Motif itself sets, all with the reserved prefix. A message in a
-// dead-letter queue says with them what it died of.
+// Headers that Motif itself sets, all with the reserved prefix. Those of a dead
+// letter say why it is one.
 const (
 	HeaderReason    = "motif-reason"     // why: the last error, at most 1 KiB of it
 	HeaderAttempts  = "motif-attempts"   // how many times it was tried
 	HeaderLosses    = "motif-losses"     // how many times its worker was lost, where it was
 	HeaderQueue     = "motif-queue"      // the queue it died in
 	HeaderDiedAt    = "motif-died-at"    // when, RFC 3339 in UTC
-	HeaderNotBefore = "motif-not-before" // of a message that waits for longer than the broker can delay it: its next try, RFC 3339
+	HeaderNotBefore = "motif-not-before" // of a message that waits for longer than the broker can delay it: its next attempt, RFC 3339
 	HeaderRepair    = "motif-repair"     // why it could not be repaired: the last error of a handler of dead letters
 
 	HeaderErrorCode = "motif-error-code" // of an RPC reply: the code of a RemoteError

@@ -1,4 +1,4 @@
-// Package patterns calls business functions for messages: five message
+// Package patterns delivers messages to your business functions: five message
 // patterns with typed payloads, over any broker that has an adapter.
 //
 //	bus, err := patterns.Open(ctx, "memory:") // or "amqp://..."
@@ -15,10 +15,10 @@
 //	PubSub     each message to every subscriber      Publish, Subscribe
 //	Routed     to the subscribers of its exact key   Publish, Subscribe
 //	Topic      to the subscribers of a pattern       Publish, Subscribe
-//	RPC        each call answered by one server      Call, Serve
+//	RPC        each call to one server for a reply   Call, Serve
 //
-// A pattern is a value over a [Bus]: cheap, without state of its own, safe for
-// concurrent use, and the same in every process that names it.
+// A pattern is a value over a [Bus]: cheap, without state of its own and safe for
+// concurrent use. Processes that give it the same name share it.
 //
 // # What becomes of a message
 //
@@ -27,24 +27,23 @@
 //	nil                                      acknowledged
 //	Reject(err), or the payload is no T      to the dead-letter queue now, with the reason
 //	RetryAfter(d, err)                       again after d
-//	Requeue(err)                             back to its place after a pause, not counted as a try
+//	Requeue(err)                             back to its place after a pause, not counted as an attempt
 //	Skip(err)                                acknowledged, logged and counted in Stats
 //	any other error, or a panic              again when the RetryPolicy says, then to the dead-letter queue
-//	ctx ended by shutdown, or session lost   back to the queue, not counted as a try
+//	ctx ended by shutdown, or session lost   back to the queue, not counted as an attempt
 //
 // [Classify] says for a whole subscription which errors mean which of these.
 //
-// A message that waits for its next try waits at the broker, in its own time:
-// it holds no worker, and one that waits an hour is in nobody's way. Private
-// subscriptions (without [Group]) have no lasting queue: there the worker
-// itself waits, and a message that is given up is logged and passed to [OnDrop].
-// [AckOnReceive] chooses at most once in place of all this.
+// A message that waits for its next attempt waits at the broker: it holds no worker and delays no
+// other message, even if it waits for an hour. Private subscriptions (without [Group]) have no
+// lasting queue: there the worker itself waits, and a message that is given up is logged and passed
+// to [OnDrop]. [AckOnReceive] chooses at most once instead of all this.
 //
-// A message that cannot be sent on is not lost for it. What passes, as a broker that is away, lets
-// it go back to its queue, after a pause. Where its user may not send, the worker itself waits for
-// the next try, as many as the policy has; a dead letter that cannot be sent is left to the
-// broker's own dead-letter setting where Motif declared it, and stays in its queue otherwise. The
-// log says why.
+// A message is not lost because it cannot be sent on. After a failure that may pass, such as a
+// broker that cannot be reached, it goes back to its queue after a pause. Where the program may not
+// send to the queue, the worker itself waits for each further attempt that the policy allows. A
+// dead letter that may not be sent is left to the broker's own dead-letter setting where Motif
+// declared it, and otherwise stays in its queue. The log says why.
 //
 // # Guarantees
 //
@@ -53,24 +52,25 @@
 // once, until a handler succeeds or the policy parks it in the dead-letter
 // queue. Handlers must therefore be idempotent; [Delivery].ID is the same in
 // each repeat.
-// An error of a publish means not stored, or (ErrUnconfirmed) unknown.
-// Messages of one publisher reach a queue in order, and one worker handles
-// them in order, until one is tried again. Private subscriptions get what is
-// published while they are bound. Of an RPC at most one reply reaches the caller;
-// the function may run more than once.
+//
+// A publish error means not stored, or unknown, which is ErrUnconfirmed. Messages
+// of one publisher reach a queue in order, and one worker handles them in order,
+// until one is tried again. Private subscriptions get what is published while
+// they are bound. A caller receives at most one reply; the function may run more
+// than once.
 //
 // # Errors
 //
-// The sentinels are those of package adapters (ErrUnroutable, ErrNacked,
-// ErrUnconfirmed, ErrTooLarge, ErrInvalid, ErrUnsupported, ErrClosed ...), to be
-// tested for with errors.Is, and those of this package.
+// Test with errors.Is for the sentinels of package adapters (ErrUnroutable, ErrNacked,
+// ErrUnconfirmed, ErrTooLarge, ErrInvalid, ErrUnsupported, ErrClosed and others) and for those of
+// this package.
 //
 // A publish or call whose ctx has no deadline ends after 30 s ([PublishTimeout]); its error says
 // so.
 //
 // # On the wire
 //
-// A work queue is a queue of its name; PubSub, Routed and Topic are exchanges of theirs, with a
-// queue name:group for each group. Dead letters are in the queue's name and ".dead". docs/wire.md
-// in the repository has the rest, for programs without Motif.
+// A WorkQueue is a queue with its name. A PubSub, Routed or Topic is an exchange with its name, and
+// has a queue name:group for each group. The dead letters of a queue are in the queue with its name
+// and ".dead". docs/wire.md in the repository has the rest, for programs that do not use Motif.
 package patterns

@@ -8,12 +8,12 @@ import (
 
 // Exchange publishes to an exchange as it stands: one that somebody else declared, of any type,
 // such as headers or x-consistent-hash, or one of the broker's own, such as amq.headers. Where
-// messages go is the exchange's affair: it may look at their key, their headers ([Header], but for
+// messages go is up to the exchange: it may look at their key, their headers ([Header], except
 // those whose name begins with x-) or neither. Nothing is declared, and one that is missing is
 // adapters.ErrNotFound. Adapters without adapters.CanExchange refuse it.
 //
-// Whoever is to handle what it routes binds a queue to it by hand, and works on that with
-// [Passive]:
+// To handle what it routes, bind a queue to it with the broker's own tools, and work on that queue
+// with [Passive]:
 //
 //	audit := patterns.NewWorkQueue[Event](bus, "audit-eu", patterns.Passive())
 //

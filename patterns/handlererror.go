@@ -11,9 +11,9 @@ var (
 	// not finished by the drain timeout.
 	ErrShutdown = errors.New("motif: shutting down")
 
-	// ErrAbandoned: a subscription ended with handlers (or an OnDrop) still
-	// running that did not heed the end of their ctx, or with replies that the broker
-	// had not confirmed. The handlers' messages went back to the queue.
+	// ErrAbandoned: a subscription ended while handlers (or an OnDrop) were still
+	// running, for they ignored the end of their ctx, or while replies were still to be
+	// confirmed. The handlers' messages went back to the queue.
 	ErrAbandoned = errors.New("motif: handlers still running")
 
 	// ErrRejected, ErrRequeued and ErrSkipped are what [Reject], [Requeue] and [Skip] make of an
@@ -59,14 +59,14 @@ func (e *retryError) Error() string { return e.err.Error() }
 func (e *retryError) Unwrap() error { return e.err }
 
 // Requeue returns an error that puts the message back to its place in the queue, for another worker
-// or another time; it is not counted as a try. The worker holds the message for as long as the
-// retry policy would have it wait first, longer each time it comes back to the same subscription, a
-// minute at most: so it does not spin, but a worker that waits so handles nothing else.
-// [RetryAfter] lets others pass, and is counted.
+// or another time; it is not counted as an attempt. The worker first holds the message for as long
+// as the retry policy would have it wait, longer each time it comes back to the same subscription, a
+// minute at most. Meanwhile the worker handles nothing else. [RetryAfter] lets other messages pass,
+// and is counted.
 func Requeue(err error) error { return requeueAfter(-1, err) }
 
-// RequeueAfter is [Requeue] with a pause of d, a minute at most. Without one the message comes back
-// at once, unless something else sees to it, such as a [Gate].
+// RequeueAfter is [Requeue] with a pause of d, a minute at most. With d <= 0 the message comes back
+// at once, unless something else delays it, such as a [Gate].
 func RequeueAfter(d time.Duration, err error) error { return requeueAfter(max(d, 0), err) }
 
 func requeueAfter(d time.Duration, err error) error {
@@ -86,8 +86,8 @@ func (e *requeueError) Unwrap() error { return e.err }
 
 func (e *requeueError) Is(target error) bool { return target == ErrRequeued }
 
-// Skip returns an error that acknowledges the message though its handler did nothing with it: it
-// is logged with the reason, at level Info, and counted in [Stats].
+// Skip returns an error that acknowledges the message although its handler did nothing with it.
+// The reason is logged at level Info, and the message is counted in [Stats].
 func Skip(reason error) error {
 	if reason == nil {
 		reason = errors.New("skipped")
@@ -105,7 +105,7 @@ func (e *skipError) Is(target error) bool { return target == ErrSkipped }
 // Classify says in one place what errors mean. f is given what the handler (or its middleware, or
 // the decoder, see [ErrCodec]) returned, or a [*PanicError], and what it returns counts instead:
 // the error as it is, or wrapped by [Reject], [RetryAfter], [Requeue] or [Skip], or nil to
-// acknowledge. f sees also the errors that a handler wrapped by these itself, and is called by
+// acknowledge. f also sees the errors that a handler has wrapped by these itself. It is called by
 // several workers at a time.
 //
 // It is not asked about the errors of handlers that a shutdown or a lost session interrupts.

@@ -49,21 +49,21 @@ type Publishing struct {
 // PublishHook is called before a message is published. What it returns is called with the outcome,
 // once: nil if the broker has the message, or the error that the verb returns for it, less its
 // prefix. That of a [RPC.Call] is the outcome of the whole call, an error of the server included;
-// that of an asynchronous publish comes with the broker's confirm. A nil function is fine.
+// that of an asynchronous publish comes with its publish confirm. A hook may return nil.
 //
 // ctx is that of the verb; where the library publishes it has the values of the ctx that the
 // handler had, as middleware left it, so that [DeliveryFrom] works.
 type PublishHook func(ctx context.Context, p *Publishing) (done func(err error))
 
 // OnPublish calls hooks for each message that the bus publishes: what the program sends with
-// any verb, and what the library sends for it, told apart by [Publishing].Cause. Several are
-// called in turn, also if the option is given several times. The notice by which a call is
+// any verb, and what the library sends for it, told apart by [Publishing].Cause. Several hooks are
+// called in turn, even if the option is given several times. The notice by which a call is
 // cancelled is not a message of the program's and is left out.
 //
 // A hook is for tracing headers, metrics and logs: it cannot stop a publish or change its
 // result. It is called by a goroutine of its own, several at a time. One that panics is logged.
-// One that takes longer than a second is logged, and the message published without what it would
-// have added; the verb waits for what it returned no longer than that, either.
+// One that takes longer than a second is logged, and the message is published without what it
+// would have added. The verb waits no longer than that for the function that it returned, either.
 func OnPublish(hooks ...PublishHook) BusOption {
 	return busOption(func(c *busConfig) error {
 		for i, hook := range hooks {

@@ -229,9 +229,9 @@ func apply[O any](opts []O, one func(O) error) error {
 	return errors.Join(errs...)
 }
 
-// WithLogger makes the bus log to l what goes wrong out of sight: retries, dead letters, drops,
-// lost sessions. Without it that goes to [slog.Default]; a logger with [slog.DiscardHandler] keeps
-// it silent. Lines about a message are logged with the handler's ctx, as middleware left it.
+// WithLogger makes the bus log to l what a caller would not see: retries, dead letters, drops,
+// lost sessions. Without it the bus logs to [slog.Default]; a logger with [slog.DiscardHandler]
+// keeps it silent. Lines about a message are logged with the handler's ctx, as middleware left it.
 // Payloads and header values are never logged.
 func WithLogger(l *slog.Logger) BusOption {
 	return busOption(func(cfg *busConfig) error {
@@ -242,12 +242,12 @@ func WithLogger(l *slog.Logger) BusOption {
 	})
 }
 
-// WithMiddleware wraps handlers: of every subscription, given to [New]; of
-// one, given to it. The first is the outermost, and those of the bus are
+// WithMiddleware wraps handlers: given to [New] those of every subscription,
+// given to a subscription its own. The first is the outermost, and those of the bus are
 // outside those of the subscription. Decoding and the handler are inside, so
 // that a middleware sees (and may replace, but not write into) the encoded payload,
 // and the error decides only once the outermost has returned it. Messages that
-// a middleware returns have no destination and are an error, but for the
+// a middleware returns have no destination and are an error, except for the
 // reply in [RPC.Serve].
 func WithMiddleware(mw ...message.HandlerMiddleware) MiddlewareOption { return MiddlewareOption{mw} }
 
@@ -290,9 +290,9 @@ func MaxPayload(n int) BusOption {
 }
 
 // Group makes a subscription a member of a durable group: the group gets a
-// copy of every message, also while none of its members is there, and its
-// members compete for them. Without it the subscription gets its own copy of
-// what is published while it lasts.
+// copy of every message, even while no member is connected, and its members
+// share them. Without it the subscription gets its own copy of what is
+// published while it lasts.
 func Group(name string) SubscribeOption {
 	return subscribeOption(func(c *subscribeConfig) error {
 		if name == "" {
@@ -316,8 +316,8 @@ func positive(what string, d time.Duration, to *time.Duration) error {
 	return setOnce(what, to, d)
 }
 
-// setOnce sets what an option is about, which nothing has set before: of two that were given the
-// last would win without a word.
+// setOnce sets what an option is about, and refuses to do so twice: or the last of two would win
+// silently.
 func setOnce[T comparable](what string, to *T, v T) error {
 	if *to != *new(T) {
 		return givenTwice(what)

@@ -21,10 +21,10 @@ func Prefetch(n int) ConsumeOption {
 }
 
 // AckOnReceive acknowledges a message before its handler runs: at most once,
-// for work that must rather be lost than done twice. A failure is then final: it
-// is logged and given to [OnDrop]. Nothing tells that the broker has heard of the
-// acknowledgement: if the process or its connection dies in the first moments of a
-// handler, the message may be delivered once more, marked Redelivered.
+// for work that is better lost than done twice. A failure is then final: it is
+// logged and passed to [OnDrop]. The broker does not confirm an acknowledgement: if
+// the process or its connection dies in the first moments of a handler, the message
+// may be delivered once more, marked Redelivered.
 func AckOnReceive() ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return setOnce("AckOnReceive", &c.ackOnReceive, true) }}
 }
@@ -43,8 +43,8 @@ func DrainTimeout(d time.Duration) ConsumeOption {
 }
 
 // HandlerTimeout ends a handler's ctx after d; what the handler then
-// returns counts as any other error. The time that middleware takes, as a throttle that waits, is
-// not the handler's. Without it a handler may take as long as the broker lets a
+// returns counts as any other error. The time that middleware takes, such as a throttle, is not
+// included. Without HandlerTimeout a handler may take as long as the broker lets a
 // message be held: on RabbitMQ 30 minutes, unless an operator says otherwise. Then its ctx ends
 // with the cause [adapters.ErrConsumerTimeout], and the message is delivered again, see
 // [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
@@ -110,9 +110,9 @@ func saturated(d time.Duration, n int, more time.Duration) time.Duration {
 	return d*time.Duration(n) + more
 }
 
-// OnDrop is called with a message that is given up and goes nowhere: of a
-// private subscription (also when its session is lost, and its queue with it),
-// of a queue without dead letters, or acknowledged on receipt. It runs in the
+// OnDrop calls f with each message that is given up and goes nowhere: from a
+// private subscription (even when its session is lost, and its queue with it),
+// from a queue without dead letters, or acknowledged on receipt. It runs in the
 // worker, before the message is settled. Every drop is logged too.
 func OnDrop(f func(Delivery, error)) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {

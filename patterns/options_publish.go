@@ -10,23 +10,22 @@ import (
 // reserved.
 func Header(key, value string) HeaderOption { return HeaderOption{key, value} }
 
-// Delay keeps the message waiting at the broker for d.
+// Delay keeps the message waiting at the broker for d, on RabbitMQ at most 30 days.
 func Delay(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("Delay", d, &c.p.Delay) })
 }
 
 // TTL drops the message (to the dead letters, where the queue has them) if
-// it was not delivered within d. It limits each stay in the queue: a retry
-// has it anew.
+// it was not delivered within d. The time begins anew with each retry.
 func TTL(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
 }
 
 // Priority lets the message overtake those of lower priority, in a queue with
-// [MaxPriority]; one that waited for its [Delay] or its next try overtakes none. A work
-// queue that has none refuses it, unless it is [Passive], of which nothing is known. Through
-// an exchange it is for the groups that have one, and others had better get no priorities: what
-// RabbitMQ makes of them there depends on its version.
+// [MaxPriority]; one that waited for its [Delay] or its next attempt overtakes none. A
+// work queue without MaxPriority refuses it, unless the queue is [Passive] and not known. Through an
+// exchange it is for groups with a MaxPriority; what RabbitMQ makes of it in the queues of other
+// groups depends on its version.
 func Priority(p uint8) PublishOption {
 	return publishOption(func(c *publishConfig) error {
 		c.p.Priority = p
@@ -35,7 +34,7 @@ func Priority(p uint8) PublishOption {
 }
 
 // Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's
-// property type, at most 255 bytes. Motif itself goes by the queue.
+// property type, at most 255 bytes. Motif itself does not look at it.
 func Type(name string) PublishOption {
 	return publishOption(func(c *publishConfig) error { return setOnce("Type", &c.p.Type, name) })
 }
@@ -58,7 +57,7 @@ func Mandatory() PublishOption {
 }
 
 // MessageID sets the message's id, for receivers that recognise repeats by it.
-// Without it the id is random. Not for batches.
+// Without it the id is random. It is not for batches.
 func MessageID(id string) PublishOption {
 	return publishOption(func(c *publishConfig) error {
 		if id == "" || len(id) > adapters.MaxNameBytes {

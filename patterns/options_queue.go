@@ -8,7 +8,7 @@ import (
 
 // MaxLength bounds how many messages wait in the queue. When it is full a
 // publish fails with ErrNacked (see [WaitForRoom]), unless [DropOldest] is given too.
-// A message whose [Delay] or wait for the next try ends then waits for room.
+// A message whose [Delay] or wait for the next attempt ends then waits for room.
 func MaxLength(n int) QueueOption {
 	return QueueOption{func(c *queueConfig) error { return atLeast1("MaxLength", n, &c.spec.MaxLength) }}
 }
@@ -19,8 +19,8 @@ func DropOldest() QueueOption {
 	return QueueOption{func(c *queueConfig) error { return setOnce("DropOldest", &c.spec.Overflow, adapters.DropHead) }}
 }
 
-// MessageTTL gives every message of the queue that long to be delivered; then
-// it goes to the dead letters.
+// MessageTTL sends every message that was not delivered within d to the dead
+// letters.
 func MessageTTL(d time.Duration) QueueOption {
 	return QueueOption{func(c *queueConfig) error { return positive("MessageTTL", d, &c.spec.MessageTTL) }}
 }
@@ -47,8 +47,8 @@ func DeadLetter(queue string) QueueOption {
 	}}
 }
 
-// NoDeadLetter lets messages that are given up go: they are logged, and given
-// to [OnDrop].
+// NoDeadLetter drops messages that are given up: they are logged, and passed to
+// [OnDrop].
 func NoDeadLetter() QueueOption {
 	return QueueOption{func(c *queueConfig) error { return setOnce("NoDeadLetter", &c.noDeadLetter, true) }}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // PubSub copies each message to every subscriber: to each group, whose
-// members compete, and to each subscription without a group.
+// members share them, and to each subscription without a group.
 type PubSub[T any] struct{ exchange[T] }
 
 // NewPubSub names a fanout exchange on b. Nothing is declared yet.
@@ -31,7 +31,7 @@ func (p *PubSub[T]) PublishAsync(ctx context.Context, v T, opts ...PublishOption
 	return p.as(adapters.Fanout).sendAsync(ctx, "", opts, v)
 }
 
-// Subscribe has handler called with a copy of each message, until ctx ends.
+// Subscribe calls handler with a copy of each message, until ctx ends.
 func (p *PubSub[T]) Subscribe(ctx context.Context, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
 	return p.as(adapters.Fanout).subscribe(ctx, nil, handler, opts)
 }
@@ -42,8 +42,7 @@ func (p *PubSub[T]) Declare(ctx context.Context, opts ...SubscribeOption) error 
 	return p.as(adapters.Fanout).declare(ctx, nil, opts)
 }
 
-// Unbind ends a group's interest: it gets nothing more. What is in its queue
-// stays.
+// Unbind unbinds a group's queue: it gets no more messages. What is in it stays.
 func (p *PubSub[T]) Unbind(ctx context.Context, group string) error {
 	return p.as(adapters.Fanout).unbind(ctx, nil, group)
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // RetryPolicy says how often a message is tried, and how long it waits in
-// between: Min before the second try, twice as long before each further one,
+// between: Min before the second attempt, twice as long before each further one,
 // Max at most, and up to a tenth more so that what failed together does not
-// return together. The zero value is the default: 5 tries, from 1 s, at most 5 min.
+// return together. The zero value is the default: 5 attempts, from 1 s, at most 5 min.
 type RetryPolicy struct {
-	Attempts int           // most tries, the first one included; 0 = 5, 1 = no retry
+	Attempts int           // most attempts, the first one included; 0 = 5, 1 = no retry
 	Min      time.Duration // 0 = 1 s
 	Max      time.Duration // 0 = 5 min, or 16 times Min if that is longer
 
@@ -98,8 +98,8 @@ func (s *Subscription) retryDelay(attempt int, err error) time.Duration {
 // retry sends the message to its queue again, to wait there, and then
 // acknowledges this delivery of it. If the process dies in between there are two.
 //
-// A message that cannot be sent has not had its last try. What passes lets it go back to its
-// queue; where trying to send it again would not help the worker itself waits for the next try.
+// A message that cannot be sent has not had its last attempt. After a failure that may pass it goes
+// back to its queue; where sending again would not help the worker itself waits for the next attempt.
 func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	wait := s.retryDelay(d.Attempt, err)
@@ -118,7 +118,7 @@ func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 		w.sendFailed(d, sendErr)
 		return false
 	case wait > maxHold:
-		w.warn(d, "its next try could not be sent to the queue: back there after a while", sendErr, "in", maxHold)
+		w.warn(d, "its next attempt could not be sent to the queue: back there after a while", sendErr, "in", maxHold)
 		return w.requeueAfter(d, sendErr, maxHold)
 	}
 	return w.retryInProcess(d, err, wait, "because", sendErr.Error())

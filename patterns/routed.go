@@ -31,7 +31,7 @@ func (r *Routed[T]) PublishAsync(ctx context.Context, key string, v T, opts ...P
 	return r.as(adapters.Direct).sendAsync(ctx, key, opts, v)
 }
 
-// Subscribe has handler called with a copy of each message that has one of
+// Subscribe calls handler with a copy of each message that has one of
 // keys, until ctx ends. The keys of a group add up over time, see Unbind.
 func (r *Routed[T]) Subscribe(ctx context.Context, keys []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
 	return r.as(adapters.Direct).subscribe(ctx, keys, handler, opts)

@@ -12,12 +12,12 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// RPC calls a function that is served elsewhere, over the broker: each call is
-// answered by one of its servers.
+// RPC calls a function that is served elsewhere, over the broker: each call goes to
+// one of its servers, which replies.
 //
-// At most one reply reaches the caller, and it says what the function
-// returned. The function may run more than once, if a server dies in the middle of it, or
-// while nobody waits any more, if the caller's ctx ended too late to tell.
+// A caller receives at most one reply: what the function returned. The function may run
+// more than once, if a server dies in the middle of it, and may run for nobody, if the
+// caller's ctx ended too late for the server to know.
 type RPC[Req, Resp any] struct {
 	bus    *Bus
 	server adapters.Source // of requests
@@ -66,8 +66,8 @@ type errorCode struct {
 var builtinCodes = []errorCode{{CodeDeadline, context.DeadlineExceeded}, {CodeCanceled, context.Canceled}, {CodeTooLarge, adapters.ErrTooLarge}}
 
 // WithErrorCode gives err a code under which it travels in RPC replies: at
-// the server every error that wraps err is answered with code and the text of err, and at the
-// caller the RemoteError with that code wraps err. Both sides need it.
+// the server the reply to a call that fails with an error that wraps err has code and the text of
+// err, and at the caller the RemoteError with that code wraps err. Both sides need it.
 func WithErrorCode(code string, err error) BusOption {
 	return busOption(func(c *busConfig) error {
 		if code == "" || len(code) > adapters.MaxNameBytes || err == nil {
@@ -107,9 +107,9 @@ const (
 )
 
 // ExposeErrors sends callers the whole text of the errors and panics of the handler. Without it
-// they get no more than the code, and of errors with a code of their own (see [WithErrorCode]) the
-// text of the error that has it: what a handler returns may quote what is not for whoever may call,
-// and is in the log.
+// they get only the code, and for a code of your own (see [WithErrorCode]) the text of the error
+// that has it, because a handler's error may contain what not every caller may see. The log has
+// the whole text.
 func ExposeErrors() ServeOption {
 	return serveOption(func(c *consumeConfig) error { return setOnce("ExposeErrors", &c.exposeErrors, true) })
 }
@@ -138,20 +138,20 @@ func (r *RPC[Req, Resp]) ready(ctx context.Context) error {
 }
 
 // Serve answers calls with what handler returns, until ctx ends; see
-// [Subscription]. The handler's ctx ends when the caller's does, as far as is
-// known here: when the caller's time is up, and when it says that it gave up.
+// [Subscription]. The handler's ctx ends when the caller's deadline has passed,
+// and when the caller gives up before that.
 //
-// A request is answered once, also with an error or a panic; there are no retries and no dead
-// letters, for the caller knows better. One that a shutdown interrupts goes to another server. What
-// the caller is told of an error is little, see [ExposeErrors].
+// A request gets one reply, even if the handler fails or panics. There are no retries and no dead
+// letters: whether to call again is the caller's decision. A call that a shutdown interrupts goes
+// to another server. Callers are told only the code of an error, see [ExposeErrors].
 //
 // 16 calls run at a time, or as many as [Workers] says. A handler that calls its own function,
-// itself or by way of others, needs one more for each call within: if all wait for one another none
-// is answered before its deadline. The log warns where all of one server do.
+// directly or through others, needs one more worker for each nested call: if all wait for one
+// another, no call gets a reply before its deadline. The log warns when all workers of a server do.
 //
-// With [Passive] requests come from a queue that somebody else declared. Calls then wait there
-// while there is no server, where they would be ErrNoServer; and if the user may not declare what
-// callers give up on, handlers are not told that they did.
+// With [Passive] requests come from a queue that somebody else declared. Without a server, calls
+// then wait there instead of failing with ErrNoServer. If the program may not declare the exchange
+// on which callers say that they give up, handlers do not learn of it.
 func (r *RPC[Req, Resp]) Serve(ctx context.Context, handler func(context.Context, Req) (Resp, error), opts ...ServeOption) (*Subscription, error) {
 	sub, err := r.serve(ctx, handler, opts)
 	return sub, opError("serve RPC", r.server.Name, err)
@@ -228,10 +228,10 @@ func (e *badRequestError) Unwrap() error { return e.error }
 
 // Call sends req to a server and waits for its reply, until ctx ends; a
 // ctx without a deadline has 30 s. The server's handler is given the time that
-// is left, and is told when ctx ends before. Errors: ErrNoServer, a
-// *RemoteError for what the function returned, ctx's own, those of a publish,
-// and ErrSessionLost if the reply has no way back any more: as with the last
-// two, the function may have run.
+// is left, and its ctx ends when ctx does. Call returns ErrNoServer, a
+// *RemoteError for an error of the function, ctx's own error, the error of a
+// publish, or ErrSessionLost if the reply cannot come back any more. With the
+// last three the function may have run.
 func (r *RPC[Req, Resp]) Call(ctx context.Context, req Req, opts ...CallOption) (Resp, error) {
 	var resp Resp
 	return resp, opError("call RPC", r.server.Name, r.call(ctx, req, &resp, opts))

@@ -12,7 +12,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// reply answers a request.
+// reply sends the reply to a request.
 func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.Message, err error) {
 	if err == nil && (len(produced) != 1 || produced[0] == nil) {
 		err = errors.New("the handler chain returned no reply, or several")
@@ -27,7 +27,7 @@ func (c *callServer) reply(w *worker, d *adapters.Delivery, produced []*message.
 	p := adapters.Publication{
 		To:         adapters.Endpoint{Kind: adapters.Reply, Name: d.ReplyTo},
 		Properties: adapters.Properties{ContentType: c.codecs.contentType, CorrelationID: d.CorrelationID, Transient: true, TTL: d.TTL},
-		Mandatory:  true, // of who is gone the counts tell
+		Mandatory:  true, // a caller that is gone shows in the counts
 	}
 	if err == nil {
 		p.ContentEncoding = string(c.codecs.coding)

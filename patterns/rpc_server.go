@@ -20,7 +20,7 @@ type callServer struct {
 	expose   bool // callers are told what an error says
 	workers  int64
 	nested   atomic.Int64          // handlers that wait for a call of their own function
-	cancels  adapters.Subscription // nil if there is no telling
+	cancels  adapters.Subscription // nil if callers cannot tell
 	halt     context.CancelFunc
 	done     chan struct{}
 
@@ -31,7 +31,7 @@ type callServer struct {
 	next      int
 }
 
-// callServerKey is for the ctx of a handler that answers calls: which server it is part of.
+// callServerKey is for the ctx of a handler of calls: which server it is part of.
 type callServerKey struct{}
 
 // rememberCancelled is how many calls may be cancelled before they come and
@@ -127,7 +127,7 @@ func (c *callServer) begin(parent context.Context, d *adapters.Delivery) (contex
 	}, true
 }
 
-// handle handles one request: run, answer, acknowledge.
+// handle handles one request: run, reply, acknowledge.
 func (c *callServer) handle(w *worker, d adapters.Delivery) {
 	ctx, release, wanted := c.begin(w.ctx, &d)
 	if !wanted {
@@ -155,7 +155,7 @@ func (c *callServer) handle(w *worker, d adapters.Delivery) {
 			w.settled(&d, ResultStale, w.s.noteStale(&d, adapters.ErrStaleDelivery), 0)
 		case err != nil && w.s.isShutdown(err) && !w.s.cfg.ackOnReceive:
 			w.requeue(&d, err) // another server runs it
-		case callerGone, d.ReplyTo == "": // nobody to answer to
+		case callerGone, d.ReplyTo == "": // nobody to reply to
 			w.finish(&d, adapters.Ack, ResultAcknowledged, err)
 		default:
 			c.reply(w, &d, produced, err)

@@ -31,7 +31,7 @@ func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 		w.drop(d, err) // nobody else has it: a private queue is gone with its session
 		return false
 	case w.sessionLost():
-		w.settleLost(d) // it is delivered again: neither a try nor a dead letter
+		w.settleLost(d) // it is delivered again: neither an attempt nor a dead letter
 		return false
 	}
 	decided := isA[*rejectError](err) || isA[*skipError](err)
@@ -85,7 +85,7 @@ func (w *worker) sessionLost() bool {
 	return errors.Is(cause, adapters.ErrSessionLost) || errors.Is(cause, adapters.ErrClosed)
 }
 
-// isShutdown reports whether err is a handler's answer to the end of its ctx, by
+// isShutdown reports whether err is how a handler ended when its ctx did, by
 // shutdown, rather than a failure of its own. An error that came after that is
 // taken for one whatever it says, and none before, or a handler that returns
 // ErrShutdown for reasons of its own would have its message again without end.

@@ -15,7 +15,7 @@ type Result string
 
 // Each try of a message ends with one of these.
 const (
-	ResultAcknowledged Result = "acknowledged"  // done; of a call: answered, maybe with an error, which is Err
+	ResultAcknowledged Result = "acknowledged"  // done; of a call: its reply was sent, maybe an error, which is Err
 	ResultSkipped      Result = "skipped"       // acknowledged with nothing done: see Skip; a call whose caller had given up
 	ResultRetried      Result = "retried"       // failed, and is tried again: at the queue, or in process
 	ResultDeadLettered Result = "dead-lettered" // given up, to the dead-letter queue
@@ -24,7 +24,7 @@ const (
 	ResultStale        Result = "stale"         // settled too late, or not at all: the broker delivers it again
 )
 
-// Settlement is what became of one try of a message, once it is settled.
+// Settlement is what became of one attempt of a message, once it is settled.
 type Settlement struct {
 	Delivery // as it was received
 
@@ -44,7 +44,7 @@ type Settlement struct {
 	// when it was published.
 	TimeInQueue time.Duration
 
-	// RetryIn is how long a message that is retried waits for its next try.
+	// RetryIn is how long a message that is retried waits for its next attempt.
 	RetryIn time.Duration
 }
 
@@ -54,17 +54,17 @@ type SettleOption struct {
 	functions []func(context.Context, Settlement)
 }
 
-// OnSettle has functions called with what became of each message, given to [New] of every
-// subscription, or of one, given to it; those of the bus are called first. There is one call for
-// each try of each message that a worker took from the broker, whatever happened: also if its
-// handler panicked, its payload does not decode, its session was lost, or its handler did not
-// return by the end of a shutdown. What is taken with Get is settled by who took it, and not told.
+// OnSettle calls functions with what became of each message: given to [New] for every subscription,
+// given to a subscription for its own; those of the bus come first. There is one call for each
+// attempt of each message that a worker took from the broker, whatever happened: even if the
+// handler panicked, the payload did not decode, the session was lost, or the handler did not return
+// by the end of a shutdown. What is taken with Get is not reported.
 //
-// ctx is the message's, as middleware left it, and may have ended: a middleware that begins a span
-// leaves it there, and the function ends it. Functions are called by the worker, after it has
-// settled the message and before it takes the next, or for a call by a goroutine of its own;
-// several at a time. One that panics is logged, and for one that calls [runtime.Goexit], as
-// t.FailNow does, everything goes on as if it had returned.
+// ctx is the message's, as middleware left it, and may have ended: a middleware can put a span
+// there, which the function ends. The worker calls the functions after it has settled the message
+// and before it takes the next one; for an RPC a goroutine of its own does. Functions are called
+// several at a time. One that panics is logged; one that calls [runtime.Goexit], as t.FailNow does,
+// is taken to have returned.
 func OnSettle(functions ...func(context.Context, Settlement)) SettleOption {
 	return SettleOption{functions}
 }

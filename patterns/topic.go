@@ -33,7 +33,7 @@ func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...Pu
 	return t.as(adapters.Topic).sendAsync(ctx, key, opts, v)
 }
 
-// Subscribe has handler called with one copy of each message whose key
+// Subscribe calls handler with one copy of each message whose key
 // matches one or more of patterns (see [adapters.MatchTopic]), until ctx ends.
 // The patterns of a group add up over time, see Unbind.
 func (t *Topic[T]) Subscribe(ctx context.Context, patterns []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {

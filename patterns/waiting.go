@@ -13,12 +13,12 @@ import (
 const maxHeld = 1000
 
 // Waiting returns the messages that wait in the queue, for a loop that takes one after another. It
-// ends with the last one that was there when it began: what comes meanwhile, or comes back because
-// it was sent on and failed again, is not looked at.
+// ends with the last one that was there when it began: what comes later, or comes back because it
+// was sent on and failed again, is left out.
 //
-// What the body of the loop settles is settled. The rest is held until the loop ends, and then put
-// back to its place, in its order, so that a loop that only looks changes nothing. (One that is
-// left early does, in a quorum queue: what was put back goes behind what others put back before.)
+// The body of the loop may settle a message. The rest is held until the loop ends, and then put
+// back to its place, in its order, so that a loop that only looks changes nothing. (In a quorum
+// queue a loop that is left early does: what it puts back goes behind what others put back before.)
 // It can hold 1000 messages, and ends with an error when it would take one more.
 //
 //	for letter, err := range orders.Dead().Waiting(ctx) {
@@ -28,8 +28,8 @@ const maxHeld = 1000
 //		fmt.Println(letter.Value, letter.Headers[patterns.HeaderReason])
 //	}
 //
-// An error ends the loop, but for one that is an ErrCodec: that comes with the message, which does
-// not decode. It needs an adapter that can tell that a queue is empty, as TryGet does.
+// An error ends the loop, unless it is an ErrCodec: that comes with the message that does not
+// decode. As TryGet does, Waiting needs an adapter that knows when a queue is empty.
 func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Message[T], error] {
 	return func(yield func(*Message[T], error) bool) {
 		var held []*Message[T]
@@ -76,14 +76,14 @@ func (q *WorkQueue[T]) putBack(ctx context.Context, held []*Message[T]) {
 }
 
 // Redrive sends the dead letters that are in q when it begins back to the queues in which they
-// died, and returns how many. Each goes as it came, with its id and headers but for those that tell
-// of its death, and is tried as if for the first time. One that fails again comes back, and stays.
+// died, and returns how many. Each goes as it came, with its id and its headers except those that
+// say why it died, and has all its attempts again. One that fails again comes back, and stays.
 //
-// q is a queue of dead letters: Dead() of another, or one whose name ends in ".dead", as that of a
-// group does: NewWorkQueue[Raw](bus, "order-placed:merchant.dead").
+// q is a queue of dead letters: the Dead of another queue, or one whose name ends in ".dead", as
+// that of a group does: NewWorkQueue[Raw](bus, "order-placed:merchant.dead").
 //
-// A letter leaves q only when the broker has it in the other queue. At an error Redrive ends, and
-// the letter stays, unless the error is an ErrUnconfirmed, for then it may be in both.
+// A dead letter leaves q only when the broker has it in the other queue. Redrive ends at the first
+// error. The dead letter it was about stays in q; after an ErrUnconfirmed it may be in both queues.
 func (q *WorkQueue[T]) Redrive(ctx context.Context) (sent int, err error) {
 	if q.err == nil && (q.deadLetter == "" || q.deadLetter != q.source.Name) {
 		return 0, q.opError("redrive", invalid("it is no queue of dead letters"))

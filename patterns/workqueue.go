@@ -13,8 +13,8 @@ import (
 // Handler is the user's own function: it is given a value, and its error
 // decides what becomes of the message (see the package's table). Its ctx ends
 // when the session that delivered is lost, when the drain timeout of a
-// shutdown has passed, and at [HandlerTimeout]. [DeliveryFrom] tells from it
-// what else is known of the message.
+// shutdown has passed, and at [HandlerTimeout]. [DeliveryFrom] returns what
+// else is known of the message.
 type Handler[T any] func(ctx context.Context, v T) error
 
 // WorkQueue is a durable queue of work: each message is handled by one of the
@@ -98,8 +98,8 @@ func (c queueConfig) applyTo(src *adapters.Source) (deadLetter string) {
 func (q *WorkQueue[T]) Name() string { return q.source.Name }
 
 // Declare makes the queue and its dead-letter queue exist, and reports what
-// the options, the adapter or the broker have against it. The other verbs do
-// so too.
+// is wrong with the options, or refused by the adapter or the broker. The other
+// verbs do so too.
 func (q *WorkQueue[T]) Declare(ctx context.Context) error {
 	err := q.ready(ctx)
 	if err == nil {
@@ -136,15 +136,14 @@ func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...Publis
 	return q.send(ctx, "", opts, toAny(values)...)
 }
 
-// SendAsync is Send that does not wait for the broker: the receipt tells. It
-// waits only while as many are in flight as [MaxInFlight] allows. Values sent
-// by one goroutine keep their order.
+// SendAsync is Send that does not wait for the publish confirm: the receipt does.
+// It waits only while as many publishes are in flight as [MaxInFlight] allows.
+// Values sent by one goroutine keep their order.
 func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
 	return q.sendAsync(ctx, "", opts, v)
 }
 
-// Work has handler called with each message, until ctx ends; see
-// [Subscription].
+// Work calls handler with each message, until ctx ends; see [Subscription].
 func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...WorkOption) (*Subscription, error) {
 	sub, err := q.work(ctx, handler, opts)
 	return sub, q.opError("work on", err)
@@ -169,8 +168,8 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 
 // Dead returns the work queue that holds the dead letters of q, with their reason in headers (see
 // [HeaderReason]). Waiting goes through them, Redrive sends them back as they are, and Work repairs
-// them as they come; a message whose handler fails there stays there. With [NoDeadLetter] or
-// [Passive] there is none, and its verbs say so.
+// them as they come; a dead letter whose handler fails stays there. With [NoDeadLetter] or
+// [Passive] there is no such queue, and its verbs return an error.
 func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	if q.deadLetter == "" {
 		return newWorkQueue[T](q.bus, "", invalid("queue %q has no dead-letter queue of its own", q.source.Name))

@@ -8,8 +8,8 @@
 // not settle goes back to its place. Then the kitchen opens, and Redrive sends the rest back
 // unchanged. Each of them is handled as if for the first time.
 //
-// A letter leaves the dead letters only when its queue has it: whatever goes wrong in between, it
-// is never lost.
+// A dead letter leaves its queue only when the broker has it in the other one, so it is never lost,
+// whatever goes wrong in between.
 package main
 
 import (

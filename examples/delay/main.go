@@ -2,7 +2,8 @@
 //
 //	go run ./examples/delay
 //
-// Three reminders are sent at once: for in two seconds, for in one, and for now. They arrive in the
+// Three reminders are sent at once: one for two seconds from now, one for a second from now, and
+// one for now. They arrive in the
 // order in which they are due, because none waits behind another. They wait at the broker, so with
 // -broker this program could end in the meantime, and whoever works on the queue when they are due
 // would get them. A delayed message is never early. It may be a little late: RabbitMQ counts in

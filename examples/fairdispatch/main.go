@@ -8,8 +8,8 @@
 // next when it is done with that one: the fast one does nearly everything, and the
 // work is finished as early as possible. That is the default (as many as Workers).
 //
-// A higher prefetch is for handlers so short that the round trip to the broker is
-// what takes the time. The times printed are measured; on a real broker they are
+// A higher prefetch is for handlers so short that most of the time goes into round
+// trips to the broker. The times printed are measured; on a real broker they are
 // a little longer.
 package main
 

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := errors.Join(demo.Clear(ctx, orders), demo.Clear(ctx, orders.Dead())); err != nil {
 		return err
 	}
-	// Whoever sent ramen heard no answer, and sent it again.
+	// Whoever sent ramen saw no publish confirm, and sent it again.
 	sent := []struct{ id, dish string }{{"1", "ramen"}, {"1", "ramen"}, {"2", "fugu"}, {"3", "pho"}}
 	for _, o := range sent {
 		ctx := context.WithValue(ctx, traceKey{}, "t"+o.id)

@@ -17,7 +17,7 @@
 //
 // On a real broker each part can be a process of its own: give -broker
 // amqp://... with -role order, rider, merchant, ledger or coupons. Restart the
-// broker in the middle if you like: customers without an answer ask again, and
+// broker in the middle if you like: customers without a reply ask again, and
 // nothing is lost. Ctrl-C ends the intake and finishes what is in hand.
 package main
 

@@ -6,7 +6,7 @@
 // A handler is a function, so most tests call it (TestCharge). What is not in the function, such as
 // retries, dead letters and shutdown, is tested with the whole service on a broker in the process.
 // In a testing/synctest bubble time is virtual: a retry after minutes takes microseconds, and is
-// exact. The broker can be told what to do wrong, for the failures that are hard to have on a real
+// exact. The broker can be told what to do wrong, for failures that are hard to provoke on a real
 // one.
 //
 // The service is given its bus and its bank. That is all it takes to test it.
