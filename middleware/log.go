@@ -8,11 +8,11 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// Log logs one line for each attempt of each message, once it is settled: to l, or to [slog.Default]
-// if l is nil. It has the message's ctx, as middleware left it. The level is Info for what was
-// handled, skipped or given back, Warn for what is tried again or stale, and Error for what was
-// given up, or got an error for a reply. Payloads and header values are not logged, unless a
-// handler's error quotes them.
+// Log logs one line for each attempt of each message, once it is settled: to l, or to
+// [slog.Default] if l is nil. It has the message's ctx, as middleware left it. The level is Info
+// for what was handled, skipped or given back, Warn for what is tried again or stale, and Error for
+// what was given up, or got an error for a reply. Payloads and header values are not logged, unless
+// a handler's error quotes them.
 //
 // The bus's own logger ([patterns.WithLogger]) has lines of its own for what goes wrong.
 func Log(l *slog.Logger) patterns.SettleOption {

@@ -6,8 +6,8 @@ import (
 )
 
 // MemoryStore is a [Store] in memory, which remembers the last messages that were handled. It knows
-// nothing of other processes, nor of what happened before this one started. It is safe for concurrent
-// use.
+// nothing of other processes, nor of what happened before this one started. It is safe for
+// concurrent use.
 type MemoryStore struct {
 	mu      sync.Mutex
 	keys    map[Key]chan struct{} // nil: handled; else closed when it is not in hand any more

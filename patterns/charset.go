@@ -33,9 +33,9 @@ var (
 // RegisterCharsets makes charsets known to every bus of the program, for text that is received.
 // Find returns the one with a name, in whatever case, or nil; it must be safe for concurrent use.
 // It is asked for what is known neither here (UTF-8, US-ASCII, ISO-8859-1 and UTF-16 are) nor to
-// those that were registered earlier. A package that has charsets calls it from its init function, as
-// github.com/motifmq/motif/patterns/charset does, which has nearly all there are. It panics if find
-// is nil. It is safe for concurrent use.
+// those that were registered earlier. A package that has charsets calls it from its init function,
+// as github.com/motifmq/motif/patterns/charset does, which has nearly all there are. It panics if
+// find is nil. It is safe for concurrent use.
 func RegisterCharsets(find func(name string) Charset) {
 	if find == nil {
 		panic("motif: RegisterCharsets of nil")

@@ -60,9 +60,9 @@ func (e *retryError) Unwrap() error { return e.err }
 
 // Requeue returns an error that puts the message back to its place in the queue, for another worker
 // or another time; it is not counted as an attempt. The worker first holds the message for as long
-// as the retry policy would have it wait, longer each time it comes back to the same subscription, a
-// minute at most. Meanwhile the worker handles nothing else. [RetryAfter] lets other messages pass,
-// and is counted.
+// as the retry policy would have it wait, longer each time it comes back to the same subscription,
+// a minute at most. Meanwhile the worker handles nothing else. [RetryAfter] lets other messages
+// pass, and is counted.
 func Requeue(err error) error { return requeueAfter(-1, err) }
 
 // RequeueAfter is [Requeue] with a pause of d, a minute at most. With d <= 0 the message comes back

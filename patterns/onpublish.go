@@ -60,10 +60,10 @@ type PublishHook func(ctx context.Context, p *Publishing) (done func(err error))
 // called in turn, even if the option is given several times. The notice by which a call is
 // cancelled is not a message of the program's and is left out.
 //
-// A hook is for tracing headers, metrics and logs: it cannot stop a publish or change its
-// result. It is called by a goroutine of its own, several at a time. One that panics is logged.
-// One that takes longer than a second is logged, and the message is published without what it
-// would have added. The verb waits no longer than that for the function that it returned, either.
+// A hook is for tracing headers, metrics and logs: it cannot stop a publish or change its result.
+// It is called by a goroutine of its own, several at a time. One that panics is logged. One that
+// takes longer than a second is logged, and the message is published without what it would have
+// added. The verb waits no longer than that for the function that it returned, either.
 func OnPublish(hooks ...PublishHook) BusOption {
 	return busOption(func(c *busConfig) error {
 		for i, hook := range hooks {

@@ -229,10 +229,10 @@ func apply[O any](opts []O, one func(O) error) error {
 	return errors.Join(errs...)
 }
 
-// WithLogger makes the bus log to l what a caller would not see: retries, dead letters, drops,
-// lost sessions. Without it the bus logs to [slog.Default]; a logger with [slog.DiscardHandler]
-// keeps it silent. Lines about a message are logged with the handler's ctx, as middleware left it.
-// Payloads and header values are never logged.
+// WithLogger makes the bus log to l what a caller would not see: retries, dead letters, drops, lost
+// sessions. Without it the bus logs to [slog.Default]; a logger with [slog.DiscardHandler] keeps it
+// silent. Lines about a message are logged with the handler's ctx, as middleware left it. Payloads
+// and header values are never logged.
 func WithLogger(l *slog.Logger) BusOption {
 	return busOption(func(cfg *busConfig) error {
 		if l == nil {

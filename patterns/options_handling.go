@@ -42,13 +42,13 @@ func DrainTimeout(d time.Duration) ConsumeOption {
 	}}
 }
 
-// HandlerTimeout ends a handler's ctx after d; what the handler then
-// returns counts as any other error. The time that middleware takes, such as a throttle, is not
-// included. Without HandlerTimeout a handler may take as long as the broker lets a
-// message be held: on RabbitMQ 30 minutes, unless an operator says otherwise. Then its ctx ends
-// with the cause [adapters.ErrConsumerTimeout], and the message is delivered again, see
-// [LossLimit]. With it the broker is asked to wait long enough, where it can be asked (RabbitMQ
-// 4.3); elsewhere the log warns of a timeout that is longer than the broker's may be.
+// HandlerTimeout ends a handler's ctx after d; what the handler then returns counts as any other
+// error. The time that middleware takes, such as a throttle, is not included. Without
+// HandlerTimeout a handler may take as long as the broker lets a message be held: on RabbitMQ 30
+// minutes, unless an operator says otherwise. Then its ctx ends with the cause
+// [adapters.ErrConsumerTimeout], and the message is delivered again, see [LossLimit]. With it the
+// broker is asked to wait long enough, where it can be asked (RabbitMQ 4.3); elsewhere the log
+// warns of a timeout that is longer than the broker's may be.
 func HandlerTimeout(d time.Duration) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return positive("HandlerTimeout", d, &c.timeout) }}
 }

@@ -21,11 +21,10 @@ func TTL(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
 }
 
-// Priority lets the message overtake those of lower priority, in a queue with
-// [MaxPriority]; one that waited for its [Delay] or its next attempt overtakes none. A
-// work queue without MaxPriority refuses it, unless the queue is [Passive] and not known. Through an
-// exchange it is for groups with a MaxPriority; what RabbitMQ makes of it in the queues of other
-// groups depends on its version.
+// Priority lets the message overtake those of lower priority, in a queue with [MaxPriority]; one
+// that waited for its [Delay] or its next attempt overtakes none. A work queue without MaxPriority
+// refuses it, unless the queue is [Passive]. Through an exchange it is for groups with a
+// MaxPriority; what RabbitMQ makes of it in the queues of other groups depends on its version.
 func Priority(p uint8) PublishOption {
 	return publishOption(func(c *publishConfig) error {
 		c.p.Priority = p

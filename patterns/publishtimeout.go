@@ -12,8 +12,8 @@ import (
 const defaultPublishTimeout = 30 * time.Second
 
 // PublishTimeout is how long a publish may take whose ctx has no deadline (30 s without it): then
-// it fails, with an error that is context.DeadlineExceeded and says so. It bounds each attempt of
-// a send with [WaitForRoom], and the Wait of a [Receipt].
+// it fails, with an error that is context.DeadlineExceeded and says so. It bounds each attempt of a
+// send with [WaitForRoom], and the Wait of a [Receipt].
 func PublishTimeout(d time.Duration) BusOption {
 	return busOption(func(c *busConfig) error { return positive("PublishTimeout", d, &c.publishTimeout) })
 }

@@ -99,7 +99,8 @@ func (s *Subscription) retryDelay(attempt int, err error) time.Duration {
 // acknowledges this delivery of it. If the process dies in between there are two.
 //
 // A message that cannot be sent has not had its last attempt. After a failure that may pass it goes
-// back to its queue; where sending again would not help the worker itself waits for the next attempt.
+// back to its queue; where sending again would not help the worker itself waits for the next
+// attempt.
 func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	wait := s.retryDelay(d.Attempt, err)

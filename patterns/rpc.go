@@ -65,9 +65,9 @@ type errorCode struct {
 
 var builtinCodes = []errorCode{{CodeDeadline, context.DeadlineExceeded}, {CodeCanceled, context.Canceled}, {CodeTooLarge, adapters.ErrTooLarge}}
 
-// WithErrorCode gives err a code under which it travels in RPC replies: at
-// the server the reply to a call that fails with an error that wraps err has code and the text of
-// err, and at the caller the RemoteError with that code wraps err. Both sides need it.
+// WithErrorCode gives err a code under which it travels in RPC replies: at the server the reply to
+// a call that fails with an error that wraps err has code and the text of err, and at the caller
+// the RemoteError with that code wraps err. Both sides need it.
 func WithErrorCode(code string, err error) BusOption {
 	return busOption(func(c *busConfig) error {
 		if code == "" || len(code) > adapters.MaxNameBytes || err == nil {
