@@ -32,6 +32,7 @@ var floorOf = []struct {
 	{"adapters/*", 1},
 	{"patterns", 1},
 	{"middleware", 2},
+	{"deadletters", 2},
 	{"conformance", 2},
 	{"internal/conformancetest", 3},   // harnesses for all adapters
 	{"internal/interop", 3},           // meets peers, and runs the suite on them and on all adapters
@@ -41,6 +42,7 @@ var floorOf = []struct {
 	{"examples/internal/demotest", 2}, // what their tests share
 	{"examples/internal", 2},          // what the examples share, a step below them
 	{"examples/*", 3},
+	{"cmd/*", 3},
 	{"internal/*", 1}, // it uses the seam at most; who may use it says usersOf
 }
 
