@@ -1,0 +1,171 @@
+package deadletters
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
+)
+
+// HeaderReplay is the header in which a message that was replayed says by which run.
+const HeaderReplay = "motif-replay"
+
+// What brokers say of dead letters, as adapters pass it on.
+const (
+	headerDeaths      = "x-death" // newest first: "orders rejected 2, retry expired 1"
+	headerFirstQueue  = "x-first-death-queue"
+	headerFirstReason = "x-first-death-reason"
+)
+
+const deadSuffix = ".dead"
+
+// A Letter is a dead letter: the message as it was found, and what it says of its death.
+type Letter struct {
+	adapters.Delivery
+	Queue string // the queue of dead letters that it is in
+}
+
+// Ref returns what names the letter on a command line: its message's id, or, if that is empty, a
+// tilde and a digest of its content.
+func (l *Letter) Ref() string {
+	if l.Message.UUID != "" {
+		return l.Message.UUID
+	}
+	return l.digestRef()
+}
+
+const digestDigits = 12
+
+func (l *Letter) digestRef() string {
+	d := l.digest()
+	return "~" + hex.EncodeToString(d[:])[:digestDigits]
+}
+
+// digest is the same for letters that are the same in all that stays when a letter is delivered
+// again.
+type digest [16]byte
+
+func (l *Letter) digest() (d digest) {
+	h := sha256.New()
+	text := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	text(l.Message.UUID)
+	text(l.Key)
+	text(l.ContentType)
+	text(l.CorrelationID)
+	text(strconv.FormatInt(l.Timestamp.UnixNano(), 10))
+	for _, name := range slices.Sorted(maps.Keys(l.Message.Metadata)) {
+		text(name)
+		text(l.Message.Metadata[name])
+	}
+	h.Write(l.Message.Payload)
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// Reason returns what the letter died of: the last error of its handler, or the broker's reason, or
+// "" if neither is known.
+func (l *Letter) Reason() string {
+	if reason := l.Message.Metadata[patterns.HeaderReason]; reason != "" {
+		return reason
+	}
+	if deaths := l.deaths(); len(deaths) > 0 {
+		return deaths[0].reason
+	}
+	return l.Message.Metadata[headerFirstReason]
+}
+
+// From returns the queue that the letter died in, or "" if that is not known. It is the one in which
+// a handler gave it up, or else the first in which the broker made a dead letter of it.
+func (l *Letter) From() string {
+	m := l.Message.Metadata
+	switch {
+	case m[patterns.HeaderQueue] != "":
+		return m[patterns.HeaderQueue]
+	case m[headerFirstQueue] != "":
+		return m[headerFirstQueue]
+	}
+	if of, ok := strings.CutSuffix(l.Queue, deadSuffix); ok {
+		return of
+	}
+	return ""
+}
+
+// DiedAt returns when a handler gave the letter up, or the zero time if the broker did, which does
+// not say.
+func (l *Letter) DiedAt() time.Time {
+	at, err := time.Parse(time.RFC3339Nano, l.Message.Metadata[patterns.HeaderDiedAt])
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// since returns when the letter died, or else when it was published, or the zero time.
+func (l *Letter) since() time.Time {
+	if at := l.DiedAt(); !at.IsZero() {
+		return at
+	}
+	return l.Timestamp
+}
+
+// Age returns for how long the letter has been dead at the time now; or since when it was published,
+// if it does not say when it died; or -1 if it says neither.
+func (l *Letter) Age(now time.Time) time.Duration {
+	since := l.since()
+	if since.IsZero() {
+		return -1
+	}
+	return max(0, now.Sub(since))
+}
+
+// Attempts returns how often the letter was tried before it was given up, or 0 if that is not known.
+func (l *Letter) Attempts() int { return l.count(patterns.HeaderAttempts) }
+
+// Losses returns how often its worker was lost before it was given up.
+func (l *Letter) Losses() int { return l.count(patterns.HeaderLosses) }
+
+func (l *Letter) count(header string) int {
+	n, err := strconv.Atoi(l.Message.Metadata[header])
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// death says how often the broker made a dead letter of the message, in a queue for a reason.
+type death struct {
+	queue, reason string
+	count         int
+}
+
+// deaths returns what x-death says, newest first.
+func (l *Letter) deaths() (all []death) {
+	text := l.Message.Metadata[headerDeaths]
+	if text == "" {
+		return nil
+	}
+	for _, item := range strings.Split(text, ", ") {
+		words := strings.Split(item, " ")
+		if len(words) < 3 {
+			continue
+		}
+		n, err := strconv.Atoi(words[len(words)-1])
+		if err != nil {
+			continue
+		}
+		all = append(all, death{strings.Join(words[:len(words)-2], " "), words[len(words)-2], n})
+	}
+	return all
+}
