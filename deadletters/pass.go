@@ -111,12 +111,13 @@ func (r *run) work(ctx context.Context) error {
 	defer tick.Stop()
 	defer stuck.Stop()
 	for {
-		taking := r.left > 0 && !r.limitReached() && r.again == nil && done != nil && lost != nil
-		if !taking && waiting != nil {
+		sending := !r.limitReached() && r.again == nil && done != nil && lost != nil
+		taking := sending && r.left > 0
+		if !sending && waiting != nil {
 			r.keep(from, waiting)
 			waiting = nil
 		}
-		if !taking && len(r.flights) == 0 {
+		if !taking && waiting == nil && len(r.flights) == 0 {
 			return nil
 		}
 		var in <-chan received

@@ -64,3 +64,6 @@ func (q *Queue) inspector(need adapters.Ability) (adapters.Inspector, error) {
 	}
 	return ops, nil
 }
+
+// CountsLooks reports whether List changes how often letters count as returned, as with RabbitMQ.
+func (q *Queue) CountsLooks() bool { return q.driver.Features().Adapter == "amqp" }

@@ -49,6 +49,7 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(f
 // and completion, which are in it, read it.
 func commands() []command {
 	return slices.Concat(
+		deadCommands(),
 		helpCommands(),
 	)
 }
