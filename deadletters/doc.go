@@ -25,8 +25,8 @@
 // Letters are sent in the order of their queue. Those that are left keep theirs, on the broker in
 // the process and in RabbitMQ's classic queues always. In a quorum queue those that are left go
 // behind letters that had been returned before and were not looked at this time, which can be only
-// if a Limit or a cancelled ctx ends a run early; and if the session is lost, what was in hand comes
-// back in any order.
+// if a Limit or a cancelled ctx ends a run early; and if the session is lost, what was in hand
+// comes back in any order.
 //
 // Replay and Drop consume the queue. RabbitMQ deletes a queue that was declared auto-delete with
 // its last consumer, so they are not for such a queue.

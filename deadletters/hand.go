@@ -38,7 +38,7 @@ type group struct {
 	cancel context.CancelFunc // ends its goroutine, which closes in
 	unhook []func() bool
 
-	unsettled int               // messages that were taken and are neither settled nor held
+	unsettled int                // messages that were taken and are neither settled nor held
 	held      []adapters.Settler // in the order in which they came
 }
 

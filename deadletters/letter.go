@@ -86,8 +86,8 @@ func (l *Letter) Reason() string {
 	return l.Message.Metadata[headerFirstReason]
 }
 
-// From returns the queue that the letter died in, or "" if that is not known. It is the one in which
-// a handler gave it up, or else the first in which the broker made a dead letter of it.
+// From returns the queue that the letter died in, or "" if that is not known. It is the one in
+// which a handler gave it up, or else the first in which the broker made a dead letter of it.
 func (l *Letter) From() string {
 	m := l.Message.Metadata
 	switch {
@@ -120,8 +120,8 @@ func (l *Letter) since() time.Time {
 	return l.Timestamp
 }
 
-// Age returns for how long the letter has been dead at the time now; or since when it was published,
-// if it does not say when it died; or -1 if it says neither.
+// Age returns for how long the letter has been dead at the time now; or since when it was
+// published, if it does not say when it died; or -1 if it says neither.
 func (l *Letter) Age(now time.Time) time.Duration {
 	since := l.since()
 	if since.IsZero() {
@@ -130,7 +130,8 @@ func (l *Letter) Age(now time.Time) time.Duration {
 	return max(0, now.Sub(since))
 }
 
-// Attempts returns how often the letter was tried before it was given up, or 0 if that is not known.
+// Attempts returns how often the letter was tried before it was given up, or 0 if that is not
+// known.
 func (l *Letter) Attempts() int { return l.count(patterns.HeaderAttempts) }
 
 // Losses returns how often its worker was lost before it was given up.

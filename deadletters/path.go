@@ -27,9 +27,9 @@ type pathStep struct {
 	isIndex bool
 }
 
-// ParsePathMatch parses what is asked of a JSON document: PATH, that it has such a value; PATH=VALUE,
-// that it has such a value and it is this; PATH!=VALUE, that it has one that is another. A VALUE is
-// JSON, or else a string without its quotes.
+// ParsePathMatch parses what is asked of a JSON document: PATH, that it has such a value;
+// PATH=VALUE, that it has such a value and it is this; PATH!=VALUE, that it has one that is
+// another. A VALUE is JSON, or else a string without its quotes.
 //
 // A PATH is a small part of JSONPath: names with dots between them, indexes from 0 in brackets,
 // names that are no words in brackets and quotes, and * for any name or index. It may begin with $.

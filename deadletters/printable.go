@@ -10,8 +10,8 @@ import (
 // Printable makes text harmless on a terminal, for what others wrote: each control character, byte
 // that is no UTF-8, and character that is invisible or changes the direction of what follows is
 // replaced by an escape such as \x1b or \u202e. A line feed and a tab become \n and \t. A backslash
-// stays as it is, because most text that has one is JSON. At most limit characters are shown, and an
-// ellipsis behind them; 0 is no limit.
+// stays as it is, because most text that has one is JSON. At most limit characters are shown, and
+// an ellipsis behind them; 0 is no limit.
 func Printable(text string, limit int) string { return printable(text, limit, false) }
 
 // PrintableLines is Printable that leaves line feeds and tabs as they are.
@@ -53,9 +53,9 @@ func printable(text string, limit int, lines bool) string {
 	return b.String()
 }
 
-// isHarmless reports whether a terminal shows r as one visible character, or a space, and goes on as
-// before. Formatting characters, among them those that turn the direction of writing, are not, nor
-// are characters without a meaning and those for private use.
+// isHarmless reports whether a terminal shows r as one visible character, or a space, and goes on
+// as before. Formatting characters, among them those that turn the direction of writing, are not,
+// nor are characters without a meaning and those for private use.
 func isHarmless(r rune) bool {
 	if r == ' ' {
 		return true

@@ -12,8 +12,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// A Record is a letter in a file: a line of JSON that loses nothing. What is UTF-8 is text in it, so
-// that people can read and edit it, and everything else is in base64.
+// A Record is a letter in a file: a line of JSON that loses nothing. What is UTF-8 is text in it,
+// so that people can read and edit it, and everything else is in base64.
 type Record struct {
 	Queue   string            `json:"queue"` // the queue of dead letters that it was in
 	ID      Text              `json:"id"`

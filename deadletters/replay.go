@@ -9,8 +9,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// ReplayOptions says what to replay, and how. The zero value sends every letter to where it died, as
-// fast as the broker takes them.
+// ReplayOptions says what to replay, and how. The zero value sends every letter to where it died,
+// as fast as the broker takes them.
 type ReplayOptions struct {
 	Filter Filter
 	Limit  int           // most letters to send; 0 = all
@@ -21,7 +21,8 @@ type ReplayOptions struct {
 	// Properties. An error leaves the letter where it is, as a Failure.
 	Change func(*Letter) error
 
-	// Progress, unless nil, is called when a letter is done: after each that was sent and taken away.
+	// Progress, unless nil, is called when a letter is done: after each that was sent and taken
+	// away.
 	Progress func(l *Letter, to string)
 
 	Journal *Journal // for a process that may be killed; nil = none
@@ -30,9 +31,10 @@ type ReplayOptions struct {
 // patience is for how long a run goes on without any progress, while its broker is away.
 const patience = 2 * time.Minute
 
-// Replay sends letters to where they died, or where o says, as they came but for what tells of their
-// death: with their id, headers, properties and key, to be tried as if for the first time. It takes
-// the letters that are in the queue when it begins; what comes later may or may not be among them.
+// Replay sends letters to where they died, or where o says, as they came but for what tells of
+// their death: with their id, headers, properties and key, to be tried as if for the first time. It
+// takes the letters that are in the queue when it begins; what comes later may or may not be among
+// them.
 //
 // It goes on if its broker is restarted or the connection lost, until it has made no progress for 2
 // minutes. When ctx ends it finishes what is in flight and puts back the rest. The report is

@@ -15,8 +15,8 @@ import (
 // maxText bounds what a payload may unpack to.
 const maxText = 16 << 20
 
-// Text returns the payload, unpacked if its content encoding is gzip or deflate. An encoding that is
-// unknown here is ErrUnsupported, and more than 16 MiB of text ErrTooLarge.
+// Text returns the payload, unpacked if its content encoding is gzip or deflate. An encoding that
+// is unknown here is ErrUnsupported, and more than 16 MiB of text ErrTooLarge.
 func (l *Letter) Text() ([]byte, error) {
 	payload := []byte(l.Message.Payload)
 	var r io.Reader

@@ -16,8 +16,8 @@ type Health struct {
 	Time   time.Time `json:"time"`
 	Closed bool      `json:"closed"` // Close was called
 
-	// Connections are those of the driver; nil if the adapter does not report them, as it does if it
-	// has the ability [adapters.CanReportHealth].
+	// Connections are those of the driver; nil if the adapter does not report them, as it does if
+	// it has the ability [adapters.CanReportHealth].
 	Connections []adapters.Connection `json:"connections"`
 
 	// Blocked reports whether the broker has blocked a connection: it is short of memory or disk,

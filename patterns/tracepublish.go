@@ -70,8 +70,8 @@ func (o *Outgoing) SetHeader(i int, key, value string) {
 type PublishTracer func(ctx context.Context, o *Outgoing) (end func(err error))
 
 // TracePublish calls tracers for each publish of the bus, those of the library itself included. It
-// is [OnPublish] for what must cost little: a tracer is called by the goroutine that publishes, once
-// for all messages of a batch, and headers are copied only if it sets one.
+// is [OnPublish] for what must cost little: a tracer is called by the goroutine that publishes,
+// once for all messages of a batch, and headers are copied only if it sets one.
 //
 // So a tracer must not block, nor publish on the same bus: the publish waits for it, however long
 // it takes. What it returns is called by the same goroutine, or for an asynchronous publish and a

@@ -1,4 +1,4 @@
-package amqp_test
+package amqp
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/healthhttp"
@@ -17,11 +16,11 @@ import (
 // the time, is not ready and says why, and is ready again by itself.
 func TestProbesThroughAlarmAndRestart(t *testing.T) {
 	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
-	cfg, err := amqp.ParseURL(node.URL)
+	cfg, err := ParseURL(node.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	driver, err := amqp.Connect(t.Context(), cfg)
+	driver, err := Connect(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

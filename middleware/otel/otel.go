@@ -32,8 +32,8 @@
 // queues and exchanges (the first 1000 of a bus; then "_OTHER"), the outcome, and an error.type
 // by [middleware.ErrorType]. Routing keys and message ids are on spans only.
 //
-// What is followed is version 1.44.0 of the semantic conventions, of which those for messaging are not
-// stable: with a later version of this package names may change.
+// What is followed is version 1.44.0 of the semantic conventions, of which those for messaging are
+// not stable: with a later version of this package names may change.
 package otel
 
 import (

@@ -5,10 +5,10 @@
 //
 // The two answer different questions. Live fails where only a restart of the process may help: a
 // subscription has ended with an error, or a handler does not return though its time is over. Ready
-// fails then, too, and while the bus cannot do its work for other reasons: a connection is lost, the
-// broker takes no messages, the bus is closed. It is ready again as soon as the reason has passed. A
-// process must not be killed for these: Motif reconnects by itself, and what was in hand would only
-// come again.
+// fails then, too, and while the bus cannot do its work for other reasons: a connection is lost,
+// the broker takes no messages, the bus is closed. It is ready again as soon as the reason has
+// passed. A process must not be killed for these: Motif reconnects by itself, and what was in hand
+// would only come again.
 //
 // The body is JSON, a [Report], for people: it names what is wrong. It has names of queues and
 // brokers, ids of messages and texts of errors in it, and no payload, header or credential; it is
