@@ -219,15 +219,14 @@ func (s *Subscription) health(now time.Time) SubscriptionHealth {
 func (w *worker) addTo(h *SubscriptionHealth, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lastReceived.After(h.LastMessage) {
-		h.LastMessage = w.lastReceived
+	if w.since.IsZero() && w.inHand != nil { // received when nobody asked yet
+		w.since = now
+	}
+	if w.since.After(h.LastMessage) {
+		h.LastMessage = w.since
 	}
 	if w.inHand == nil {
 		return
-	}
-	if w.since.IsZero() { // received when nobody asked yet
-		w.since, w.lastReceived = now, now
-		h.LastMessage = now
 	}
 	h.InHand++
 	if h.OldestInHand.IsZero() || w.since.Before(h.OldestInHand) {
@@ -240,21 +239,12 @@ func (w *worker) addTo(h *SubscriptionHealth, now time.Time) {
 	}
 }
 
-// noteReceived notes when the worker received the message that it is about to handle, and
-// noteHandled that it has none, once somebody has asked for the bus's health.
+// noteReceived notes when the worker received the message that it is about to handle, once somebody
+// has asked for the bus's health.
 func (w *worker) noteReceived() {
 	if w.s.bus.watched.Load() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.since = time.Now()
-		w.lastReceived = w.since
-	}
-}
-
-func (w *worker) noteHandled() {
-	if w.s.bus.watched.Load() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.since = time.Time{}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -129,6 +131,31 @@ func TestHealthNamesALateHandler(t *testing.T) {
 		if h := bus.Health(); h.Problems() != nil {
 			t.Errorf("once it has returned: %+v", h.Problems())
 		}
+	})
+}
+
+// The time of a handler that has returned is not that of the next, which middleware keeps waiting.
+func TestHealthWhileMiddlewareWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[order](bus, "orders")
+		waits := func(next message.HandlerFunc) message.HandlerFunc {
+			return func(m *message.Message) ([]*message.Message, error) {
+				if m.UUID == "later" {
+					time.Sleep(90 * time.Second)
+				}
+				return next(m)
+			}
+		}
+		_, err := q.Work(t.Context(), func(context.Context, order) error { return nil },
+			patterns.HandlerTimeout(time.Minute), patterns.WithMiddleware(waits))
+		must(t, err)
+		must(t, q.Send(t.Context(), order{}))
+		must(t, q.Send(t.Context(), order{}, patterns.MessageID("later")))
+		time.Sleep(75 * time.Second)
+		if s := only(t, bus); s.InHand != 1 || s.Late != nil {
+			t.Errorf("it is %+v", s)
+		}
+		time.Sleep(time.Minute) // until the middleware has returned
 	})
 }
 

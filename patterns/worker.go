@@ -38,15 +38,13 @@ type worker struct {
 	received     *Delivery           // inHand as it was received, for OnSettle
 	fetchedAhead []adapters.Delivery // ahead of their turn
 	abandoned    bool                // inHand was requeued while its handler ran on
-	since        time.Time           // when what is in hand was received; zero if nobody asked for the bus's health
-	lastReceived time.Time
+	since        time.Time           // when what is in hand was received, or the last one was; zero if nobody asked for the bus's health
 }
 
 func (w *worker) run() {
 	handling := false
 	defer func() {
 		if handling { // a handler called runtime.Goexit, as t.FailNow does
-			w.noteHandled()
 			go w.run()
 		}
 	}()
@@ -65,7 +63,6 @@ func (w *worker) run() {
 		w.noteReceived()
 		w.s.processor.handle(w, d)
 		handling = false
-		w.noteHandled()
 	}
 }
 

@@ -2,7 +2,7 @@
 //
 //	go run ./examples/service
 //	curl -i -d '{"dish": "ramen"}' http://localhost:8080/orders
-//	curl -i http://localhost:8080/ready
+//	curl -i http://localhost:8080/readyz
 //
 // POST /orders answers 202 only once the broker has the order, so the client may rely on it. A 503
 // means that the order was not stored, or that nobody knows: the client sends it again.
@@ -22,10 +22,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
+	"github.com/motifmq/motif/patterns/healthhttp"
 )
 
 // Order is what a client sends and a worker ships.
@@ -42,7 +42,8 @@ type service struct {
 func (s *service) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /orders", s.order)
-	mux.HandleFunc("GET /ready", s.ready)
+	mux.Handle("GET /livez", healthhttp.Live(s.bus))
+	mux.Handle("GET /readyz", healthhttp.Ready(s.bus))
 	return mux
 }
 
@@ -60,13 +61,6 @@ func (s *service) order(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
-}
-
-func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
-	// The broker in the process has no connection to lose.
-	if d, ok := s.bus.Driver().(*amqp.Driver); ok && !d.Health().OK() {
-		http.Error(w, "no connection to the broker", http.StatusServiceUnavailable)
-	}
 }
 
 func (s *service) ship(ctx context.Context, o Order) error {

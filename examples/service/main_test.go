@@ -90,8 +90,10 @@ func TestService(t *testing.T) {
 	}
 	p.until(t, "msg=shipping dish=ramen")
 	p.until(t, `msg="message acknowledged"`)
-	if got := status(t, http.MethodGet, "http://"+p.address+"/ready", nil); got != http.StatusOK {
-		t.Errorf("health is %d", got)
+	for _, path := range []string{"/livez", "/readyz"} {
+		if got := status(t, http.MethodGet, "http://"+p.address+path, nil); got != http.StatusOK {
+			t.Errorf("%s is %d", path, got)
+		}
 	}
 	p.interrupt()
 	p.until(t, `msg="shutting down"`)

@@ -15,6 +15,7 @@ import (
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
+	"github.com/motifmq/motif/patterns/healthhttp"
 )
 
 // The programs of the docs that are in no other file. They are compiled, which is what they are
@@ -143,11 +144,8 @@ func compose(ctx context.Context, user, password string) {
 }
 
 func ready(mux *http.ServeMux, bus *patterns.Bus) {
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if driver, ok := bus.Driver().(*amqp.Driver); ok && !driver.Health().OK() {
-			http.Error(w, "no connection to the broker", http.StatusServiceUnavailable)
-		}
-	})
+	mux.Handle("GET /livez", healthhttp.Live(bus))
+	mux.Handle("GET /readyz", healthhttp.Ready(bus))
 }
 
 func handler(ctx context.Context, t *testing.T, bus *patterns.Bus) {
