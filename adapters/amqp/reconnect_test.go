@@ -390,6 +390,16 @@ func TestFewestChannels(t *testing.T) {
 			if err := n.Eval(ctx, nil, `ok = application:set_env(rabbit, channel_max, %s)`, channels); err != nil {
 				t.Fatal(err)
 			}
+			plain, err := amqp091.Dial(n.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprint(plain.Config.ChannelMax); got != channels {
+				t.Errorf("a connection may have %s channels", got)
+			}
+			if err := plain.Close(); err != nil {
+				t.Error(err)
+			}
 			d := connectTo(t, n.URL)
 			name := unique(t)
 			q := subscribe(t, d, fromQueue(name, 10))
