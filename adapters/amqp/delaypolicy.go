@@ -111,37 +111,52 @@ func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 const probeQueue = ladderPrefix + "probe"
 
 // checkPolicies sends a message the way of delayed ones, to see whether it keeps its routing key.
+//
+// The broker tries a dead letter again every 3 minutes if a queue that it goes to has not taken it.
+// So nobody gets a probe of somebody else, who may be gone by then, and none comes twice; one that
+// nobody waits for any more goes to the queue that drops what comes.
 func (conn *connection) checkPolicies(ctx context.Context) error {
 	const probe = probeQueue
 	key := ""
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-		if err := ch.ExchangeDeclare(probe, "fanout", true, false, false, false, nil); err != nil {
+		if err := ch.ExchangeDeclare(probe, "headers", true, false, false, false, nil); err != nil {
 			return err
 		}
 		if _, err := conn.declareOnce(ch, probe, false, ladderQueueArguments(0, probe)); err != nil {
 			return err
 		}
-		// A probe that comes too late would wait for somebody to bind a queue, and be tried again
-		// every 3 minutes.
 		if err := declareDiscard(ch); err != nil {
 			return err
 		}
-		if err := ch.QueueBind(discardQueue, "", probe, false, nil); err != nil {
+		if err := ch.QueueBind(discardQueue, "", probe, false, amqp091.Table{"x-match": "all"}); err != nil { // see declareOut
 			return err
 		}
 		private, err := ch.QueueDeclare("", false, true, true, false, amqp091.Table{"x-queue-type": string(Classic)})
 		if err != nil {
 			return err
 		}
-		if err := ch.QueueBind(private.Name, "", probe, false, nil); err != nil {
+		id := amqp091.Table{"motif-probe": rand.Text()}
+		match := amqp091.Table{"x-match": "all", "motif-probe": id["motif-probe"]}
+		if err := ch.QueueBind(private.Name, "", probe, false, match); err != nil {
 			return err
 		}
 		came, err := ch.Consume(private.Name, "", true, true, false, false, nil)
 		if err != nil {
 			return err
 		}
-		key, err = probeRoutingKey(ctx, ch, probe, came)
-		return err
+		if err := sendProbe(ctx, ch, id); err != nil {
+			return err
+		}
+		select {
+		case m, ok := <-came:
+			if !ok {
+				return amqp091.ErrClosed
+			}
+			key = m.RoutingKey
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	})
 	if err != nil {
 		return err
@@ -155,37 +170,29 @@ func (conn *connection) checkPolicies(ctx context.Context) error {
 	return nil
 }
 
+// sendProbe publishes a message to the queue probe until the broker has it. A new queue may refuse
+// some.
+func sendProbe(ctx context.Context, ch *amqp091.Channel, headers amqp091.Table) error {
+	if err := ch.Confirm(false); err != nil {
+		return err
+	}
+	for {
+		confirm, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", probeQueue, false, false, amqp091.Publishing{Headers: headers})
+		if err != nil {
+			return err
+		}
+		if acked, err := confirm.WaitContext(ctx); err != nil || acked {
+			return err
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
 // policyError is a policy with which delayed messages would be lost.
 type policyError struct{ does string }
 
 func (e *policyError) Error() string {
 	return fmt.Sprintf("a policy of the broker %s: give it to other queues only", e.does)
-}
-
-// probeRoutingKey sends messages to the queue probe until one comes back, and returns its routing
-// key. A new queue may refuse some.
-func probeRoutingKey(ctx context.Context, ch *amqp091.Channel, probe string, came <-chan amqp091.Delivery) (string, error) {
-	id := rand.Text()
-	again := time.NewTicker(500 * time.Millisecond)
-	defer again.Stop()
-	for {
-		if err := ch.PublishWithContext(ctx, "", probe, false, false, amqp091.Publishing{MessageId: id}); err != nil {
-			return "", err
-		}
-		for waiting := true; waiting; {
-			select {
-			case m, ok := <-came:
-				if !ok {
-					return "", amqp091.ErrClosed
-				}
-				if m.MessageId == id {
-					return m.RoutingKey, nil
-				}
-			case <-again.C:
-				waiting = false
-			case <-ctx.Done():
-				return "", ctx.Err()
-			}
-		}
-	}
 }
