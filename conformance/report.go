@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // Outcome is what came of one case.
@@ -22,33 +24,14 @@ const (
 	NotRun        Outcome = "not run"        // the run ended first
 )
 
-// Counts are a case's messages, by the history checker.
-type Counts struct {
-	Attempted  int `json:"attempted"`
-	Confirmed  int `json:"confirmed"`
-	Unknown    int `json:"unknown"`
-	Delivered  int `json:"delivered"`
-	Duplicated int `json:"duplicated"`
-	Lost       int `json:"lost"`
-}
-
-func (c *Counts) add(o Counts) {
-	c.Attempted += o.Attempted
-	c.Confirmed += o.Confirmed
-	c.Unknown += o.Unknown
-	c.Delivered += o.Delivered
-	c.Duplicated += o.Duplicated
-	c.Lost += o.Lost
-}
-
 // Result is what came of one case.
 type Result struct {
-	ID      string        `json:"id"`
-	Rule    string        `json:"rule"`
-	Outcome Outcome       `json:"outcome"`
-	Why     []string      `json:"why,omitempty"` // of a failure, each a sentence; of others, what is missing
-	Counts  Counts        `json:"counts,omitzero"`
-	Took    time.Duration `json:"took_ns,omitzero"`
+	ID      string         `json:"id"`
+	Rule    string         `json:"rule"`
+	Outcome Outcome        `json:"outcome"`
+	Why     []string       `json:"why,omitempty"` // of a failure, each a sentence; of others, what is missing
+	Counts  history.Counts `json:"counts,omitzero"`
+	Took    time.Duration  `json:"took_ns,omitzero"`
 }
 
 // Report is what came of a run of the suite.
@@ -76,9 +59,9 @@ func (r *Report) Count(o Outcome) (n int) {
 }
 
 // Totals returns the counts of all cases together.
-func (r *Report) Totals() (sum Counts) {
+func (r *Report) Totals() (sum history.Counts) {
 	for _, result := range r.Results {
-		sum.add(result.Counts)
+		sum.Add(result.Counts)
 	}
 	return sum
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // Matrix is the reports of several adapters, to be read beside each other.
@@ -147,14 +149,14 @@ func (m Matrix) figures() (figures []figure) {
 	}
 	for _, c := range []struct {
 		name string
-		of   func(Counts) int
+		of   func(history.Counts) int
 	}{
-		{"attempted", func(c Counts) int { return c.Attempted }},
-		{"confirmed", func(c Counts) int { return c.Confirmed }},
-		{"unknown", func(c Counts) int { return c.Unknown }},
-		{"delivered", func(c Counts) int { return c.Delivered }},
-		{"duplicated", func(c Counts) int { return c.Duplicated }},
-		{"lost", func(c Counts) int { return c.Lost }},
+		{"attempted", func(c history.Counts) int { return c.Attempted }},
+		{"confirmed", func(c history.Counts) int { return c.Confirmed }},
+		{"unknown", func(c history.Counts) int { return c.Unknown }},
+		{"delivered", func(c history.Counts) int { return c.Delivered }},
+		{"duplicated", func(c history.Counts) int { return c.Duplicated }},
+		{"lost", func(c history.Counts) int { return c.Lost }},
 	} {
 		figures = append(figures, figure{"messages", c.name, func(r *Report) string { return fmt.Sprint(c.of(r.Totals())) }})
 	}

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/motifmq/motif/conformance/history"
 )
 
 // sample is a matrix with every outcome, and text that is no HTML.
 func sample() Matrix {
 	result := func(id string, o Outcome, why ...string) Result {
-		return Result{ID: id, Rule: "What " + id + " says <b>must</b> hold.", Outcome: o, Why: why, Counts: Counts{Attempted: 3, Confirmed: 2, Delivered: 4, Duplicated: 1}}
+		return Result{ID: id, Rule: "What " + id + " says <b>must</b> hold.", Outcome: o, Why: why, Counts: history.Counts{Attempted: 3, Confirmed: 2, Delivered: 4, Duplicated: 1}}
 	}
 	return Matrix{
 		{

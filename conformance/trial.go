@@ -32,7 +32,7 @@ type trial struct {
 	wg       sync.WaitGroup                // of spawned goroutines
 	clients  int
 	judged   bool
-	counts   Counts
+	counts   history.Counts
 }
 
 // Times that nothing depends on but how long a failure takes.
@@ -55,12 +55,12 @@ func newTrial(id string, h *Harness, claims adapters.Features) *trial {
 
 // execute runs the case, puts everything away, judges, and returns what is
 // wrong. A case that does not come to an end in its time is left behind.
-func (t *trial) execute(ctx context.Context, do func(*trial)) ([]string, Counts) {
+func (t *trial) execute(ctx context.Context, do func(*trial)) ([]string, history.Counts) {
 	return t.executeWithin(ctx, 2*closing, do)
 }
 
 // executeWithin is execute that waits so long for what does not end with ctx.
-func (t *trial) executeWithin(ctx context.Context, wait time.Duration, do func(*trial)) ([]string, Counts) {
+func (t *trial) executeWithin(ctx context.Context, wait time.Duration, do func(*trial)) ([]string, history.Counts) {
 	var halt context.CancelFunc
 	t.ctx, halt = context.WithCancel(ctx)
 	defer halt()
@@ -152,7 +152,7 @@ func (t *trial) judge() {
 		}
 	}
 	t.mu.Lock()
-	t.counts = Counts{v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Lost}
+	t.counts = v.Counts
 	t.mu.Unlock()
 	for i, violation := range v.Violations {
 		if i == 5 {

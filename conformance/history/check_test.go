@@ -212,7 +212,7 @@ func TestCheckerCounts(t *testing.T) {
 		t.Errorf("found %v", v.Violations)
 	}
 	v.Violations = nil
-	if want := (Verdict{Attempted: 6, Confirmed: 3, Unknown: 2, Recovered: 1, Delivered: 5, Duplicated: 1, Lost: 1}); v.String() != want.String() {
+	if want := (Verdict{Counts: Counts{Attempted: 6, Confirmed: 3, Unknown: 2, Delivered: 5, Duplicated: 1, Lost: 1}, Recovered: 1}); v.String() != want.String() {
 		t.Errorf("got %s, want %s", v, want)
 	}
 }

@@ -44,15 +44,30 @@ func (v Violation) String() string {
 	return strings.TrimSuffix(s+" "+v.Detail, " ")
 }
 
+// Counts are the messages of a history, or of several.
+type Counts struct {
+	Attempted  int `json:"attempted"`  // messages given to a publish
+	Confirmed  int `json:"confirmed"`  // of those, what the broker has for certain
+	Unknown    int `json:"unknown"`    // of those not confirmed, how many may have been stored
+	Delivered  int `json:"delivered"`  // deliveries
+	Duplicated int `json:"duplicated"` // deliveries of what was delivered before
+	Lost       int `json:"lost"`       // confirmed messages that nobody acknowledged and that are not there any more
+}
+
+// Add adds the counts of another history.
+func (c *Counts) Add(o Counts) {
+	c.Attempted += o.Attempted
+	c.Confirmed += o.Confirmed
+	c.Unknown += o.Unknown
+	c.Delivered += o.Delivered
+	c.Duplicated += o.Duplicated
+	c.Lost += o.Lost
+}
+
 // Verdict is what a history amounts to.
 type Verdict struct {
-	Attempted  int           // messages given to a publish
-	Confirmed  int           // of those, what the broker has for certain
-	Unknown    int           // of those not confirmed, how many may have been stored
+	Counts
 	Recovered  int           // messages never confirmed, and there all the same
-	Delivered  int           // deliveries
-	Duplicated int           // deliveries of what was delivered before
-	Lost       int           // confirmed messages that nobody acknowledged and that are not there any more
 	Unexpected int           // deliveries of what nobody sent
 	Gap        time.Duration // longest time between two deliveries
 

@@ -62,13 +62,8 @@ func (t *table) String() string {
 		}
 		v := r.verdict
 		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", row.number, cells(v), r.took.Round(100*time.Millisecond), r.state, " "+row.fault)
-		total.Attempted += v.Attempted
-		total.Confirmed += v.Confirmed
-		total.Unknown += v.Unknown
-		total.Delivered += v.Delivered
-		total.Duplicated += v.Duplicated
+		total.Add(v.Counts)
 		total.Unexpected += v.Unexpected
-		total.Lost += v.Lost
 		total.Gap = max(total.Gap, v.Gap)
 	}
 	_, _ = fmt.Fprintf(w, "all\t%s\t\t\t %d of %d rows run, %d failed\n",
@@ -89,8 +84,8 @@ func cells(v history.Verdict) string {
 
 func TestTableTellsWhatWasNotRun(t *testing.T) {
 	var results table
-	results.set(rows[0].number, result{verdict: history.Verdict{Attempted: 7}, state: passed})
-	results.set(rows[1].number, result{verdict: history.Verdict{Lost: 3}, state: failed})
+	results.set(rows[0].number, result{verdict: history.Verdict{Counts: history.Counts{Attempted: 7}}, state: passed})
+	results.set(rows[1].number, result{verdict: history.Verdict{Counts: history.Counts{Lost: 3}}, state: failed})
 	results.set(rows[2].number, result{state: skipped})
 	text := results.String()
 	lines := strings.Split(text, "\n")
