@@ -54,8 +54,9 @@ func ExampleBatch() {
 // An adapter whose client connects without a context.
 func ExampleCall() {
 	tasks := kit.NewTasks()
+	answer := make(chan struct{}) // of a server that is slow
 	connect := func() (string, error) {
-		time.Sleep(50 * time.Millisecond)
+		<-answer
 		return "connection", nil
 	}
 	hangUp := func(connection string) { fmt.Println("hung up the", connection) }
@@ -64,6 +65,7 @@ func ExampleCall() {
 	defer cancel()
 	_, err := kit.Call(ctx, tasks, connect, hangUp)
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	close(answer)
 
 	tasks.Close() // as the driver's Close does
 	tasks.Wait()

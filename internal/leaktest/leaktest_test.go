@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,10 @@ func TestFind(t *testing.T) {
 			t.Errorf("what was there before: %v", err)
 		}
 		go func() {
-			time.Sleep(50 * time.Millisecond) // while Verify waits
+			waits := func(s stack) bool { return s.has("github.com/motifmq/motif/internal/leaktest.Goroutines.Verify") }
+			for !slices.ContainsFunc(others(), waits) {
+				time.Sleep(time.Millisecond)
+			}
 			close(end)
 		}()
 		before.Verify(t)
