@@ -129,3 +129,30 @@ func TestOnSettleOfWhatWasFetchedAhead(t *testing.T) {
 		t.Errorf("of a handler that ignores a shutdown: %s, want %s", &seen, want)
 	}
 }
+
+// TestOnSettleThatDoesNotReturn keeps no subscription from ending, whatever it is told of.
+func TestOnSettleThatDoesNotReturn(t *testing.T) {
+	for name, deaf := range map[string]bool{"of a message that was handled": false, "of one whose handler does not return": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+				q := patterns.NewWorkQueue[int](bus, "q")
+				must(t, q.Send(t.Context(), 1))
+				block := make(chan struct{})
+				sub, err := q.Work(t.Context(), func(context.Context, int) error {
+					if deaf {
+						<-block
+					}
+					return nil
+				}, patterns.DrainTimeout(time.Second), patterns.OnSettle(func(context.Context, patterns.Settlement) { <-block }))
+				must(t, err)
+				synctest.Wait()
+				start := time.Now()
+				wantErr(t, "Stop", sub.Stop(t.Context()), patterns.ErrAbandoned)
+				if d := time.Since(start); d > 5*time.Second {
+					t.Errorf("stopping took %v", d)
+				}
+				close(block)
+			})
+		})
+	}
+}

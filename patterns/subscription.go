@@ -221,8 +221,20 @@ func (s *Subscription) expire() {
 func (s *Subscription) abandon() {
 	ctx, cancel := context.WithTimeout(s.settling, abandonAfter)
 	defer cancel()
+	var settled []Settlement
 	for _, w := range s.workers {
-		w.abandon(ctx)
+		settled = append(settled, w.requeueInHand(ctx)...)
+	}
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		for _, v := range settled {
+			apart(func() { s.report(s.settling, v) })
+		}
+	}()
+	select {
+	case <-reported:
+	case <-ctx.Done(): // a function of OnSettle does not return
 	}
 	if running := s.live.Load(); running > 0 {
 		s.finish(fmt.Errorf("%w: %d", ErrAbandoned, running))

@@ -265,13 +265,6 @@ func (w *worker) untrack() bool {
 	return !w.abandoned
 }
 
-// abandon requeues what is in hand and what was fetched ahead, and reports it.
-func (w *worker) abandon(ctx context.Context) {
-	for _, v := range w.requeueInHand(ctx) {
-		apart(func() { w.s.report(w.s.settling, v) })
-	}
-}
-
 // requeueInHand requeues what is in hand and what was fetched ahead. It returns what [OnSettle] is
 // to be told of it.
 func (w *worker) requeueInHand(ctx context.Context) (settled []Settlement) {
