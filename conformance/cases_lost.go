@@ -157,7 +157,8 @@ var lostCases = []Case{
 				})
 				sub := work(t, patterns.NewWorkQueue[string](t.bus(), q.Name()), h, patterns.LossLimit(3), patterns.DrainTimeout(0), quickly)
 				wait(t, attempts, "the message")
-				// A handler that is slow to come back is abandoned, and its message given back as well.
+				// A handler that is slow to come back is abandoned, and its message given back as
+				// well.
 				if err := sub.Stop(t.soon()); !errors.Is(err, patterns.ErrAbandoned) {
 					t.must(err, "stopping")
 				}
