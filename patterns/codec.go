@@ -141,6 +141,16 @@ func (Bytes) Decode(data []byte, v any) error {
 // [AsReceived] only, which says what it is.
 type Raw []byte
 
+// Decode decodes a payload into what v points to as a subscription of the bus would: by its content
+// type and encoding, as a [Delivery] has them. It is for what was received as a [Raw], or without
+// the bus. An error wraps [ErrCodec] or ErrTooLarge.
+func (b *Bus) Decode(contentType, contentEncoding string, payload []byte, v any) error {
+	if b.err != nil {
+		return b.err
+	}
+	return b.codecs.unmarshal(contentType, contentEncoding, payload, v)
+}
+
 // codecs makes payloads and reads them, for a bus or a part of it.
 type codecs struct {
 	encode      format

@@ -70,6 +70,23 @@ func OriginFrom(ctx context.Context) (Origin, bool) {
 	return *c.origin, true
 }
 
+// ContextWithDelivery returns a ctx from which [DeliveryFrom] returns d, as if d had been delivered
+// with it: for tests that call a handler, and for programs that call one with what they have from
+// elsewhere. An Attempt of 0 becomes 1.
+func ContextWithDelivery(ctx context.Context, d Delivery) context.Context {
+	c := &deliveryContext{Context: ctx, origin: &Origin{Source: d.Source, Group: d.Group, Queue: d.Queue, Call: d.Call}}
+	if d.from != nil {
+		c.d = *d.from
+	}
+	c.d.Message = &message.Message{UUID: d.ID, Payload: d.Payload, Metadata: maps.Clone(d.Headers)}
+	c.d.Message.SetContext(ctx)
+	c.d.Key, c.d.Redelivered = d.Key, d.Redelivered
+	c.d.Attempt, c.d.Lost, c.d.Priority = max(d.Attempt, 1), d.Lost, d.Priority
+	c.d.ContentType, c.d.ContentEncoding = d.ContentType, d.ContentEncoding
+	c.d.Type, c.d.AppID, c.d.Timestamp = d.Type, d.AppID, d.PublishedAt
+	return c
+}
+
 // deliveryContext is a handler's ctx. It lives on its own, never reused, for
 // a handler may keep its ctx.
 type deliveryContext struct {

@@ -20,6 +20,8 @@ type Outgoing struct {
 	Attempt int               // of a CauseRetry: the attempt that it is sent for
 	Delay   time.Duration     // how long it is to wait at the broker
 
+	publication *adapters.Publication
+
 	messages []*message.Message
 	copied   []*message.Message // of the messages, as they were: nil where no header was set
 }
@@ -32,6 +34,19 @@ func (o *Outgoing) ID(i int) string { return o.messages[i].UUID }
 
 // Size returns the bytes of the i-th message's payload, as it travels.
 func (o *Outgoing) Size(i int) int { return len(o.messages[i].Payload) }
+
+// Headers returns a copy of the headers of the i-th message, as they are so far.
+func (o *Outgoing) Headers(i int) map[string]string { return maps.Clone(o.messages[i].Metadata) }
+
+// Payload returns the payload of the i-th message, as it travels: encoded, and compressed if it is.
+// It must not be changed.
+func (o *Outgoing) Payload(i int) []byte { return o.messages[i].Payload }
+
+// Content returns what the payloads are: their content type, and how they are compressed or "".
+// [Bus.Decode] takes it.
+func (o *Outgoing) Content() (contentType, contentEncoding string) {
+	return o.publication.ContentType, o.publication.ContentEncoding
+}
 
 // HasHeaders reports whether the i-th message has any.
 func (o *Outgoing) HasHeaders(i int) bool { return len(o.messages[i].Metadata) > 0 }
@@ -97,7 +112,7 @@ type traced struct {
 // trace tells the tracers of a publish, and puts in the place of msgs what they made of them.
 func (o *observation) trace(ctx context.Context, cause PublishCause, p *adapters.Publication, msgs []*message.Message) {
 	t := &o.traced
-	t.outgoing = Outgoing{Cause: cause, To: p.To, Key: p.Key, Delay: p.Delay, messages: msgs}
+	t.outgoing = Outgoing{Cause: cause, To: p.To, Key: p.Key, Delay: p.Delay, publication: p, messages: msgs}
 	if cause == CauseRetry {
 		t.outgoing.Attempt = p.Attempt
 	}

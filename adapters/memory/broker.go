@@ -24,6 +24,7 @@ type Broker struct {
 	delays  delays
 	entries entries
 	faults  faults
+	idle    idle
 
 	// control is held by whatever changes exchanges, queues, clients, sessions or subscriptions;
 	// publishing, receiving and settling do not take it.

@@ -35,6 +35,7 @@ func (d *delayed) before(o *delayed) bool { //nolint:unused // heap does
 }
 
 func (d *delays) add(to adapters.Endpoint, r record, wait time.Duration) {
+	defer d.broker.idle.note()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
@@ -78,6 +79,7 @@ func (d *delays) routeDue() {
 	}
 	d.routing = false
 	d.armTimer()
+	d.broker.idle.note()
 }
 
 // filter removes the messages that are not to be kept.
@@ -86,6 +88,7 @@ func (d *delays) filter(keep func(*delayed) bool) {
 	defer d.mu.Unlock()
 	old := d.waiting
 	d.waiting = nil
+	d.broker.idle.note()
 	for _, x := range old {
 		if keep(x) {
 			d.waiting.push(x)
@@ -98,6 +101,7 @@ func (d *delays) stop() {
 	defer d.mu.Unlock()
 	d.stopped = true
 	d.waiting = nil
+	d.broker.idle.note()
 	if d.timer != nil {
 		d.timer.Stop()
 	}

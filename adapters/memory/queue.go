@@ -41,12 +41,19 @@ type queue struct {
 // unlock releases the lock, and then sends off what died meanwhile: two queues are never locked at
 // once.
 func (q *queue) unlock() {
-	dead := q.dead
+	dead, idle := q.dead, &q.broker.idle
 	q.dead = nil
+	if len(dead) > 0 {
+		idle.moving.Add(1)
+	}
 	q.mu.Unlock()
 	for _, d := range dead {
 		q.broker.deadLetter(d, q)
 	}
+	if len(dead) > 0 {
+		idle.moving.Add(-1)
+	}
+	idle.note()
 }
 
 // put adds a new entry at the tail. It returns ErrNacked if there is no room for it, and

@@ -139,6 +139,7 @@ func (s *subscription) restored() {
 	if s.restoring != nil {
 		s.endRestoring()
 		s.restoring = nil
+		s.client.broker.idle.note()
 	}
 }
 

@@ -30,6 +30,7 @@ var floorOf = []struct {
 }{
 	{"adapters/kit", 0}, // what every adapter writes, on the seam alone
 	{"adapters/*", 1},
+	{"patterns/patternstest", 2}, // for users' tests, on the in-process broker where none is given
 	{"patterns", 1},
 	{"middleware", 2},
 	{"deadletters", 2},
@@ -68,6 +69,10 @@ var forTests = []string{
 // testOnly are the imports, with all below them, that would bring test flags
 // or test code into a user's program.
 var testOnly = []string{"testing", "github.com/stretchr/testify", watermill + "/pubsub/tests"}
+
+// kits are the rooms that are for users' tests, as net/http/httptest is. They may import what tests
+// do, and only tests import them.
+var kits = []string{"patterns/patternstest"}
 
 // An edge is one import of one file.
 type edge struct {
@@ -149,6 +154,8 @@ func violation(e edge) string {
 		return says + "which a stranger could not: a module of its own proves that what is public is enough."
 	case to == from:
 		return ""
+	case slices.Contains(kits, to) && !e.test():
+		return says + "which is for test files only."
 	case isTestRoom(to):
 		if e.test() || isTestRoom(from) {
 			return ""
@@ -184,7 +191,7 @@ func foreignViolation(e edge, from string) string {
 			return ""
 		}
 		return says + "but the suite should cost a stranger's adapter nothing besides watermill, for its messages."
-	case isTestOnly:
+	case isTestOnly && !slices.Contains(kits, from):
 		return says + "which belongs into test files, conformance and internal/...test only."
 	case e.imports == amqp091 && from != "adapters/amqp" && !within(from, "examples"):
 		return says + "but only adapters/amqp speaks AMQP."
@@ -281,6 +288,12 @@ func TestViolation(t *testing.T) {
 		{"adapters/amqp/driver.go", module + "/adapters/watermill", "goes sideways on floor 1"},
 		{"adapters/amqp/driver_test.go", module + "/internal/rabbitmqtest", allowed},
 		{"patterns/bus_test.go", "testing", allowed},
+		{"patterns/patternstest/run.go", "testing", allowed},
+		{"patterns/patternstest/run.go", module + "/adapters/memory", allowed},
+		{"patterns/patternstest/run.go", module + "/adapters/amqp", allowed},
+		{"patterns/bus.go", module + "/patterns/patternstest", "is for test files only"},
+		{"examples/takeout/main.go", module + "/patterns/patternstest", "is for test files only"},
+		{"examples/takeout/main_test.go", module + "/patterns/patternstest", allowed},
 		{"patterns/bus_test.go", amqp091, allowed},
 
 		// internal.
