@@ -61,8 +61,11 @@ func receiptQueue(bus *patterns.Bus) *patterns.WorkQueue[Receipt] {
 	return patterns.NewWorkQueue[Receipt](bus, "testing.receipts")
 }
 
+// retries are the options of the service's subscription.
+var retries = patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: time.Minute})
+
 // start is the service.
 func start(ctx context.Context, bus *patterns.Bus, bank Bank) (*patterns.Subscription, error) {
 	b := &billing{bank: bank, receipts: receiptQueue(bus)}
-	return orderQueue(bus).Work(ctx, b.charge, patterns.Retry(patterns.RetryPolicy{Attempts: 3, Min: time.Minute}))
+	return orderQueue(bus).Work(ctx, b.charge, retries)
 }

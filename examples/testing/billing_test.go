@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -12,6 +11,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
+	"github.com/motifmq/motif/patterns/patternstest"
 )
 
 var errDown = errors.New("bank does not answer")
@@ -73,10 +73,32 @@ func TestCharge(t *testing.T) {
 	}
 }
 
+// The handler with its options, and one message.
+func TestFirstAttempt(t *testing.T) {
+	for name, c := range map[string]struct {
+		bank error
+		want patterns.Result
+	}{
+		"paid":     {nil, patterns.ResultAcknowledged},
+		"declined": {errDeclined, patterns.ResultDeadLettered},
+		"down":     {errDown, patterns.ResultRetried},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bus, _ := patternstest.NewBus(t, nil)
+			b := &billing{bank: &fakeBank{errs: []error{c.bank}}, receipts: receiptQueue(bus)}
+			order := patternstest.Message[Order]{Value: Order{"ramen", 1450}}
+			if got := patternstest.Run(t, bus, order, b.charge, retries); got.Result != c.want {
+				t.Errorf("it was %s, want %s: %v", got.Result, c.want, got.Err)
+			}
+		})
+	}
+}
+
 // service is the whole of it, on a broker of its own.
 type service struct {
 	broker *memory.Broker
 	bus    *patterns.Bus
+	rec    *patternstest.Recorder
 	sub    *patterns.Subscription
 }
 
@@ -84,18 +106,12 @@ type service struct {
 func newService(t *testing.T, bank Bank) service {
 	t.Helper()
 	broker := memory.New()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil)) // shown if the test fails
-	bus := patterns.New(broker.Connect(), patterns.WithLogger(log))
-	t.Cleanup(func() {
-		if err := bus.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	bus, rec := patternstest.NewBus(t, broker.Connect()) // its log is shown if the test fails
 	sub, err := start(t.Context(), bus, bank)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return service{broker, bus, sub}
+	return service{broker, bus, rec, sub}
 }
 
 func (s service) order(t *testing.T) {
@@ -111,13 +127,10 @@ func TestChargesOnceTheBankAnswers(t *testing.T) {
 		bank := &fakeBank{errs: []error{errDown, errDown}}
 		s := newService(t, bank)
 		s.order(t)
-		receipt, err := receiptQueue(s.bus).Get(t.Context()) // waits for it
-		if err != nil {
+		if err := patternstest.WaitIdle(t.Context(), s.bus); err != nil { // minutes, by the clock of the bubble
 			t.Fatal(err)
 		}
-		if want := (Receipt{"7", 1450}); receipt.Value != want {
-			t.Errorf("receipt %+v, want %+v", receipt.Value, want)
-		}
+		patternstest.Expect(t, s.rec, "testing.receipts", Receipt{"7", 1450})
 		for i, nominal := range []time.Duration{time.Minute, 2 * time.Minute} {
 			wait := bank.calls[i+1].Sub(bank.calls[i])
 			if wait < nominal || wait > nominal*11/10 { // the policy adds up to a tenth

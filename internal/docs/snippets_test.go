@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -16,6 +17,7 @@ import (
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/healthhttp"
+	"github.com/motifmq/motif/patterns/patternstest"
 )
 
 // The programs of the docs that are in no other file. They are compiled, which is what they are
@@ -30,11 +32,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, members, counting)
-}
-
-var shipper interface {
-	Ship(ctx context.Context, o Order) error
+	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, members, counting)
 }
 
 var vault interface {
@@ -148,23 +146,43 @@ func ready(mux *http.ServeMux, bus *patterns.Bus) {
 	mux.Handle("GET /readyz", healthhttp.Ready(bus))
 }
 
-func handler(ctx context.Context, t *testing.T, bus *patterns.Bus) {
-	orders := patterns.NewWorkQueue[Order](bus, "orders")
-	handled := make(chan error, 1)
-	_, err := orders.Work(ctx, func(ctx context.Context, o Order) error {
-		err := shipper.Ship(ctx, o)
-		handled <- err
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := orders.Send(ctx, Order{Dish: "ramen"}, patterns.Header("source", "test")); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-handled; err != nil {
+type Receipt struct {
+	Order string
+	Cents int
+}
+
+func start(*testing.T, *patterns.Bus) {}
+
+var errNoStreet = errors.New("no such street")
+
+func handler(t *testing.T) {
+	ctx := patterns.ContextWithDelivery(t.Context(), patterns.Delivery{ID: "7", Attempt: 2, Headers: map[string]string{"source": "test"}})
+	if err := ship(ctx, Order{Dish: "ramen"}); err != nil {
 		t.Error(err)
 	}
+}
+
+func run(t *testing.T) {
+	bus, _ := patternstest.NewBus(t, nil)
+	order := patternstest.Message[Order]{Value: Order{Dish: "ramen"}, Options: []patterns.PublishOption{patterns.MessageID("7")}}
+	got := patternstest.Run(t, bus, order, ship, patterns.NoRetry(), patterns.HandlerTimeout(time.Second))
+	if got.Result != patterns.ResultDeadLettered || !errors.Is(got.Err, errNoStreet) {
+		t.Errorf("the message was %s: %v", got.Result, got.Err)
+	}
+}
+
+func service(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, rec := patternstest.NewBus(t, nil)
+		start(t, bus)
+		if err := patterns.NewWorkQueue[Order](bus, "orders").Send(t.Context(), Order{Dish: "ramen"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := patternstest.WaitIdle(t.Context(), bus); err != nil { // an hour of retries takes no time in a bubble
+			t.Fatal(err)
+		}
+		patternstest.Expect(t, rec, "receipts", Receipt{Order: "7", Cents: 1450})
+	})
 }
 
 func members(ctx context.Context, orders *patterns.WorkQueue[Order]) {
