@@ -105,12 +105,19 @@ func (c *deliveryContext) Value(key any) any {
 
 // public returns what users see of a delivery.
 func public(d *adapters.Delivery, o *Origin) Delivery {
+	v := uncloned(d, o)
+	v.Headers = maps.Clone(v.Headers)
+	return v
+}
+
+// uncloned is public with headers that are not a copy.
+func uncloned(d *adapters.Delivery, o *Origin) Delivery {
 	m := d.Message
 	return Delivery{
 		ID: m.UUID, Source: o.Source, Group: o.Group, Queue: o.Queue, Call: o.Call, Key: d.Key,
 		Attempt: d.Attempt, Redelivered: d.Redelivered, Lost: d.Lost, Priority: d.Priority,
 		ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, Type: d.Type, AppID: d.AppID, PublishedAt: d.Timestamp,
-		Headers: maps.Clone(map[string]string(m.Metadata)), Payload: m.Payload, from: d,
+		Headers: m.Metadata, Payload: m.Payload, from: d,
 	}
 }
 

@@ -182,12 +182,14 @@ func (o *observation) run() {
 }
 
 func (o *observation) protect(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			o.hooks.log.ErrorContext(o.ctx, "motif: a hook of OnPublish or TracePublish panicked", "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer o.recoverHook()
 	f()
+}
+
+func (o *observation) recoverHook() {
+	if v := recover(); v != nil {
+		o.hooks.log.ErrorContext(o.ctx, "motif: a hook of OnPublish or TracePublish panicked", "panic", v, "stack", string(debug.Stack()))
+	}
 }
 
 // withHeaders returns a copy of m that has the headers that hooks gave it.

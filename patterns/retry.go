@@ -182,7 +182,7 @@ func (w *worker) retryInProcess(d *adapters.Delivery, err error, wait time.Durat
 // hold keeps the message in hand for a time. It returns why that was cut short, and whether the
 // message is still the worker's to settle.
 func (w *worker) hold(d *adapters.Delivery, wait time.Duration) (stopped error, mine bool) {
-	w.track(d)
+	w.track(d, d.Message)
 	stopped = w.pause(wait)
 	return stopped, w.untrack()
 }

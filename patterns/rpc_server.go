@@ -141,7 +141,11 @@ func (c *callServer) handle(w *worker, d adapters.Delivery) {
 			return
 		}
 	}
-	w.track(&d)
+	original := d.Message
+	if len(w.s.onSettle) > 0 && w.s.wrapped {
+		original = clone(original)
+	}
+	w.track(&d, original)
 	var produced []*message.Message
 	err := errGoexit
 	defer func() {

@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -106,7 +107,10 @@ func (w *worker) settled(d *adapters.Delivery, r Result, err error, retryIn time
 
 func (s *Subscription) settlement(d *adapters.Delivery, t times, r Result, err error, retryIn time.Duration) Settlement {
 	copied := *d // d itself goes on
-	v := Settlement{Delivery: public(&copied, &s.origin), Result: r, Err: err, Duration: t.handled, RetryIn: retryIn}
+	v := Settlement{Delivery: uncloned(&copied, &s.origin), Result: r, Err: err, Duration: t.handled, RetryIn: retryIn}
+	if !s.wrapped || s.origin.Call || r == ResultRetried { // else the headers are keepOriginal's, and done with
+		v.Headers = maps.Clone(v.Headers)
+	}
 	if d.Attempt <= 1 && !d.Redelivered && d.Lost == 0 && !d.Timestamp.IsZero() {
 		v.TimeInQueue = max(0, t.received.Sub(d.Timestamp))
 	}

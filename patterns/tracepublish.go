@@ -23,7 +23,8 @@ type Outgoing struct {
 	publication *adapters.Publication
 
 	messages []*message.Message
-	copied   []*message.Message // of the messages, as they were: nil where no header was set
+	were     []*message.Message  // before a header was set, else nil; none if none was
+	one      [1]*message.Message // room for it
 }
 
 // Len returns how many messages are published together.
@@ -61,11 +62,13 @@ func (o *Outgoing) SetHeader(i int, key, value string) {
 	if strings.HasPrefix(key, reservedPrefix) {
 		return
 	}
-	if o.copied == nil {
-		o.copied = make([]*message.Message, len(o.messages))
+	if o.were == nil {
+		if o.were = o.one[:]; len(o.messages) > 1 {
+			o.were = make([]*message.Message, len(o.messages))
+		}
 	}
-	if m := o.messages[i]; o.copied[i] == nil {
-		o.copied[i] = m
+	if m := o.messages[i]; o.were[i] == nil {
+		o.were[i] = m
 		metadata := maps.Clone(m.Metadata)
 		if metadata == nil {
 			metadata = make(message.Metadata, 2)
@@ -117,15 +120,17 @@ func (o *observation) trace(ctx context.Context, cause PublishCause, p *adapters
 		t.outgoing.Attempt = p.Attempt
 	}
 	for _, tracer := range o.hooks.tracers {
-		var end func(error)
-		o.protect(func() { end = tracer(ctx, &t.outgoing) })
+		end := o.call(ctx, tracer)
 		if first := t.end; first != nil && end != nil {
-			t.end = func(err error) { o.protect(func() { first(err) }); end(err) }
+			t.end = func(err error) {
+				defer end(err)
+				first(err)
+			}
 		} else if end != nil {
 			t.end = end
 		}
 	}
-	for i, was := range t.outgoing.copied {
+	for i, was := range t.outgoing.were {
 		if was == nil {
 			continue
 		}
@@ -136,9 +141,15 @@ func (o *observation) trace(ctx context.Context, cause PublishCause, p *adapters
 	}
 }
 
+func (o *observation) call(ctx context.Context, tracer PublishTracer) (end func(error)) {
+	defer o.recoverHook()
+	return tracer(ctx, &o.traced.outgoing)
+}
+
 // traceEnd tells the tracers the outcome.
 func (o *observation) traceEnd(err error) {
 	if o.traced.end != nil {
-		o.protect(func() { o.traced.end(err) })
+		defer o.recoverHook()
+		o.traced.end(err)
 	}
 }

@@ -35,7 +35,7 @@ type worker struct {
 	inHand       adapters.Settler    // of the message the handler is at work on
 	last         lastMessage         // the one that was in hand last, until it is settled
 	suspect      *adapters.Delivery  // it, if it is handled alone
-	received     *Delivery           // inHand as it was received, for OnSettle
+	received     adapters.Delivery   // inHand as it was received, for OnSettle; without a Message, if there is none
 	fetchedAhead []adapters.Delivery // ahead of their turn
 	abandoned    bool                // inHand was requeued while its handler ran on
 	since        time.Time           // when what is in hand was received, or the last one was; zero if nobody asked for the bus's health
@@ -132,7 +132,7 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 // try runs the handler once and settles the message. It reports whether the worker is to run it
 // once more instead, after a wait that is over.
 func (w *worker) try(d *adapters.Delivery, original *message.Message) (again bool) {
-	w.track(d)
+	w.track(d, original)
 	err := errGoexit
 	defer func() {
 		if w.untrack() {
@@ -235,8 +235,9 @@ type ackedError struct{ error }
 
 func (e *ackedError) Unwrap() error { return e.error }
 
-// track notes what is in hand, so that it can be requeued if the handler ignores a shutdown.
-func (w *worker) track(d *adapters.Delivery) {
+// track notes what is in hand, so that it can be requeued if the handler ignores a shutdown. original
+// is its message, which middleware does not change.
+func (w *worker) track(d *adapters.Delivery, original *message.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.inHand, w.last = d.Settler, lastMessage{d.Message.UUID, d.Settler, w.session}
@@ -244,24 +245,17 @@ func (w *worker) track(d *adapters.Delivery) {
 		copied := *d
 		w.suspect = &copied
 	}
-	w.received = w.s.received(d)
-}
-
-// received returns d as it was received, for [OnSettle], or nil where nobody asks.
-func (s *Subscription) received(d *adapters.Delivery) *Delivery {
-	if len(s.onSettle) == 0 {
-		return nil
+	if len(w.s.onSettle) > 0 {
+		w.received = *d
+		w.received.Message = original
 	}
-	copied := *d // d itself goes on
-	received := public(&copied, &s.origin)
-	return &received
 }
 
 // untrack ends that, and reports whether the message is still the worker's to settle.
 func (w *worker) untrack() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inHand, w.suspect, w.received = nil, nil, nil
+	w.inHand, w.suspect, w.received.Message = nil, nil, nil
 	return !w.abandoned
 }
 
@@ -270,19 +264,19 @@ func (w *worker) untrack() bool {
 func (w *worker) requeueInHand(ctx context.Context) (settled []Settlement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	requeue := func(held adapters.Settler, o adapters.Outcome, received *Delivery) {
+	requeue := func(held adapters.Settler, o adapters.Outcome, received adapters.Delivery) {
 		v := Settlement{Result: ResultRequeued, Err: ErrAbandoned}
 		if err := held.Settle(ctx, o); err != nil {
 			w.s.bus.counters.stale.Add(1)
 			v.Result = ResultStale
 		}
-		if received != nil {
-			v.Delivery = *received
+		if len(w.s.onSettle) > 0 {
+			v.Delivery = public(&received, &w.s.origin)
 			settled = append(settled, v)
 		}
 	}
 	for _, d := range w.fetchedAhead {
-		requeue(d.Settler, adapters.Requeue, w.s.received(&d))
+		requeue(d.Settler, adapters.Requeue, d)
 	}
 	w.fetchedAhead = nil
 	if w.inHand == nil || w.s.cfg.ackOnReceive {

@@ -10,7 +10,7 @@ import (
 )
 
 // openBus opens a driver and a bus on it.
-func openBus(ctx context.Context, url string, kind amqp.QueueType, codec patterns.Codec) (*amqp.Driver, *patterns.Bus, error) {
+func openBus(ctx context.Context, url string, kind amqp.QueueType, codec patterns.Codec, opts ...patterns.BusOption) (*amqp.Driver, *patterns.Bus, error) {
 	cfg, err := amqp.ParseURL(url)
 	if err != nil {
 		return nil, nil, err
@@ -21,7 +21,8 @@ func openBus(ctx context.Context, url string, kind amqp.QueueType, codec pattern
 	if err != nil {
 		return nil, nil, err
 	}
-	return driver, patterns.New(driver, patterns.WithCodec(codec), patterns.MaxInFlight(most)), nil
+	opts = append([]patterns.BusOption{patterns.WithCodec(codec), patterns.MaxInFlight(most)}, opts...)
+	return driver, patterns.New(driver, opts...), nil
 }
 
 // deleteQueues cleans up.

@@ -40,8 +40,21 @@ func (c *counter) wait(ctx context.Context) error {
 	}
 }
 
-func motifTyped(ctx context.Context, r *Run) error {
-	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.JSON{})
+func motifTyped(ctx context.Context, r *Run) error { return motifTypedWith()(ctx, r) }
+
+// motifTypedWith is motifTyped on a bus with options, which options makes in each run.
+func motifTypedWith(options ...func() patterns.BusOption) Side {
+	return func(ctx context.Context, r *Run) error {
+		var opts []patterns.BusOption
+		for _, o := range options {
+			opts = append(opts, o())
+		}
+		return passTyped(ctx, r, opts)
+	}
+}
+
+func passTyped(ctx context.Context, r *Run, opts []patterns.BusOption) error {
+	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.JSON{}, opts...)
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ var groupTitles = map[string]string{
 	"topic":      "Confirmed publishes to a topic exchange; 256 B",
 	"rpc":        "Calls and their replies; 256 B",
 	"memory":     "The broker in the same process; 256 B",
+	"observed":   "Typed values from sender to handler, observed; quorum queue, 1 KiB",
 	"middleware": "Consuming through middleware; quorum queue, 256 B",
 }
 

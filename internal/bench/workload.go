@@ -69,7 +69,7 @@ func (t Target) Met(r *Result) bool {
 func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
-		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), inProcess(), chains(),
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), inProcess(), chains(), observed(),
 	} {
 		all = append(all, group...)
 	}

@@ -24,10 +24,10 @@ func (in *instrument) process(next message.HandlerFunc) message.HandlerFunc {
 		from, _ := patterns.OriginFrom(ctx)
 		op := in.destinations.operation(operationAt(from))
 		headers := received(m.Metadata)
-		ctx = in.propagator.Extract(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), headers)
+		ctx = in.propagator.Extract(withoutSpan(ctx), headers)
 		creation := trace.SpanContextFromContext(ctx)
 		if in.newTraces && !from.Call {
-			ctx = trace.ContextWithSpanContext(ctx, trace.SpanContext{})
+			ctx = withoutSpan(ctx)
 		}
 		ctx, span := in.tracer.Start(ctx, op.spanName, op.start...)
 		var p *processed
@@ -61,6 +61,14 @@ func (in *instrument) process(next message.HandlerFunc) message.HandlerFunc {
 		panicked = false
 		return produced, err
 	}
+}
+
+// withoutSpan returns ctx for what is no part of the span in it: where a subscription was begun.
+func withoutSpan(ctx context.Context) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return trace.ContextWithSpanContext(ctx, trace.SpanContext{})
 }
 
 func operationAt(from patterns.Origin) operation {
