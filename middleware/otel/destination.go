@@ -1,7 +1,6 @@
 package otel
 
 import (
-	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // maxPoints bounds the combinations of attributes, for programs that make up names of queues.
-const maxPoints = 4096
+const maxPoints = 2000
 
 // otherDestination stands for the names that come after that.
 const otherDestination = "_OTHER"
@@ -47,38 +46,33 @@ type attributes struct {
 	record []metric.RecordOption
 }
 
-// destinations remembers what is prepared. To look it up takes no lock and allocates nothing.
+// destinations remembers what is prepared. To look it up allocates nothing.
 type destinations struct {
 	system string
 
-	mu         sync.Mutex // held to add
-	operations atomic.Pointer[map[operation]*prepared]
-	points     atomic.Pointer[map[point]*attributes]
+	operations memo[operation, *prepared]
+	points     memo[point, *attributes]
 }
 
 func (d *destinations) operation(op operation) *prepared {
-	if known := d.operations.Load(); known != nil {
-		if p := (*known)[op]; p != nil {
-			return p
-		}
+	if p, ok := d.operations.get(op); ok {
+		return p
 	}
 	p := &prepared{operation: op, spanName: op.name + " " + op.destination}
 	if op.method {
 		p.spanName = op.destination
 	}
 	p.start = []trace.SpanStartOption{trace.WithSpanKind(op.span), trace.WithAttributes(d.describe(op)...)}
-	p, _ = add(&d.mu, &d.operations, op, p)
+	p, _ = d.operations.add(op, p)
 	return p
 }
 
 // at returns the attributes of a measurement.
 func (d *destinations) at(p point) *attributes {
-	if known := d.points.Load(); known != nil {
-		if a := (*known)[p]; a != nil {
-			return a
-		}
+	if a, ok := d.points.get(p); ok {
+		return a
 	}
-	a, ok := add(&d.mu, &d.points, p, d.measurement(p))
+	a, ok := d.points.add(p, d.measurement(p))
 	if !ok {
 		p.destination, p.group = otherDestination, ""
 		a = d.measurement(p)
@@ -112,24 +106,42 @@ func (d *destinations) describe(op operation) []attribute.KeyValue {
 	return all
 }
 
+// memo is a map that grows to maxPoints.
+type memo[K comparable, V any] struct {
+	mu    sync.RWMutex
+	known map[K]V
+}
+
+func (m *memo[K, V]) get(key K) (V, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	v, ok := m.known[key]
+	return v, ok
+}
+
 // add remembers a value, and returns it or the one that is there already. It reports false, and
 // does not, when there are too many.
-func add[K comparable, V any](mu *sync.Mutex, to *atomic.Pointer[map[K]V], key K, v V) (V, bool) {
-	mu.Lock()
-	defer mu.Unlock()
-	var known map[K]V
-	if p := to.Load(); p != nil {
-		known = *p
-	}
-	if there, ok := known[key]; ok {
+func (m *memo[K, V]) add(key K, v V) (V, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if there, ok := m.known[key]; ok {
 		return there, true
 	}
-	if len(known) >= maxPoints {
+	if len(m.known) >= maxPoints {
 		return v, false
 	}
-	grown := make(map[K]V, len(known)+1)
-	maps.Copy(grown, known)
-	grown[key] = v
-	to.Store(&grown)
+	if m.known == nil {
+		m.known = map[K]V{}
+	}
+	m.known[key] = v
 	return v, true
+}
+
+// each calls f with every value.
+func (m *memo[K, V]) each(f func(V)) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, v := range m.known {
+		f(v)
+	}
 }

@@ -151,13 +151,11 @@ func (m *metrics) register(d *destinations) error {
 		o.ObserveInt64(timedOut, int64(s.TimedOut))
 		o.ObserveInt64(late, int64(s.LateReplies))
 		o.ObserveInt64(unsent, int64(s.LostReplies))
-		if known := d.operations.Load(); known != nil {
-			for op, p := range *known {
-				if op.span == trace.SpanKindConsumer || op.span == trace.SpanKindServer {
-					o.ObserveInt64(busy, p.busy.Load(), metric.WithAttributeSet(d.at(point{operation: op}).set))
-				}
+		d.operations.each(func(p *prepared) {
+			if p.span == trace.SpanKindConsumer || p.span == trace.SpanKindServer {
+				o.ObserveInt64(busy, p.busy.Load(), metric.WithAttributeSet(d.at(point{operation: p.operation}).set))
 			}
-		}
+		})
 		return nil
 	}, append(all, busy)...)
 	return err

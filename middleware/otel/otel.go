@@ -29,7 +29,7 @@
 // # Metrics
 //
 // They are listed at docs/observability.md. Their attributes have few values: names of
-// queues and exchanges (the first 1000 of a bus; then "_OTHER"), the outcome, and an error.type
+// queues and exchanges (2000 combinations; after them all are "_OTHER"), the outcome, and an error.type
 // by [middleware.ErrorType]. Routing keys and message ids are on spans only.
 //
 // What is followed is version 1.44.0 of the semantic conventions, of which those for messaging are
