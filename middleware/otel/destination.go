@@ -2,7 +2,6 @@ package otel
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -29,7 +28,6 @@ type prepared struct {
 	operation
 	spanName string
 	start    []trace.SpanStartOption
-	busy     atomic.Int64 // handlers at work
 }
 
 // point is what a measurement is about: an operation and how it ended.
@@ -135,13 +133,4 @@ func (m *memo[K, V]) add(key K, v V) (V, bool) {
 	}
 	m.known[key] = v
 	return v, true
-}
-
-// each calls f with every value.
-func (m *memo[K, V]) each(f func(V)) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for _, v := range m.known {
-		f(v)
-	}
 }

@@ -114,6 +114,9 @@ func TestMetrics(t *testing.T) {
 			"motif.settled.messages{orders process retried} 1",
 			"motif.settled.messages{orders process skipped} 1",
 			"motif.settled.messages{acknowledged price} 1",
+			"motif.workers{orders process} 1",
+			"motif.workers{price process} 16",
+			"motif.connections.up{all} 1",
 			"rpc.client.call.duration{price} 1 in 1s",
 			"rpc.server.call.duration{price} 1 in 1s",
 		}

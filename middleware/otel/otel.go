@@ -113,7 +113,7 @@ type instrument struct {
 // attach begins to observe what the bus counts itself.
 func (in *instrument) attach(b *patterns.Bus) (closed func()) {
 	in.destinations.system = systemOf(b.Driver().Features().Adapter)
-	return in.metrics.observe(b, &in.destinations)
+	return in.metrics.buses.observe(b, &in.destinations)
 }
 
 // spanContextOf returns the span that a carrier names, if it names one.

@@ -37,10 +37,8 @@ func (in *instrument) process(next message.HandlerFunc) message.HandlerFunc {
 			in.describeReceived(ctx, span, m, creation)
 		}
 		m.SetContext(ctx) // and left there, for settled
-		op.busy.Add(1)
 		panicked := true
 		defer func() {
-			op.busy.Add(-1)
 			if p == nil {
 				span.End()
 				return

@@ -53,16 +53,22 @@ const (
 const (
 	keyResult  = attribute.Key("motif.result")  // a patterns.Result
 	keyAttempt = attribute.Key("motif.attempt") // of a message: 1 for the first try
+	keyRole    = attribute.Key("motif.connection.role")
 	keyRetryIn = attribute.Key("motif.retry_in")
 
-	metricSettled     = "motif.settled.messages"
-	metricRedelivered = "motif.redelivered.messages"
-	metricInQueue     = "motif.message.time_in_queue"
-	metricBusy        = "motif.workers.busy"
-	metricLost        = "motif.lost.messages"
-	metricTimedOut    = "motif.timed_out.messages"
-	metricLateReplies = "motif.late_replies"
-	metricLostReplies = "motif.lost_replies"
+	metricSettled         = "motif.settled.messages"
+	metricRedelivered     = "motif.redelivered.messages"
+	metricInQueue         = "motif.message.time_in_queue"
+	metricBusy            = "motif.workers.busy"
+	metricWorkers         = "motif.workers"
+	metricReconnects      = "motif.reconnects"
+	metricBlocked         = "motif.connections.blocked"
+	metricLost            = "motif.lost.messages"
+	metricTimedOut        = "motif.timed_out.messages"
+	metricLateReplies     = "motif.late_replies"
+	metricConnections     = "motif.connections.up"
+	metricConnectionsDown = "motif.connections.down"
+	metricLostReplies     = "motif.lost_replies"
 )
 
 // The boundaries in seconds that the conventions recommend for all their durations.

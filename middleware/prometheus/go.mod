@@ -6,12 +6,10 @@ require github.com/motifmq/motif v0.0.0
 
 replace github.com/motifmq/motif => ../..
 
-require (
-	github.com/ThreeDotsLabs/watermill v1.5.1
-	github.com/prometheus/client_golang v1.25.0
-)
+require github.com/prometheus/client_golang v1.25.0
 
 require (
+	github.com/ThreeDotsLabs/watermill v1.5.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
