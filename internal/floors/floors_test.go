@@ -51,8 +51,8 @@ var floorOf = []struct {
 const seam, seamFloor = "adapters", 0
 
 // nested are the modules below the root's. Those below internal are our own tests and tools, and
-// may use all; the others are for users.
-var nested = []string{"internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "patterns/charset", "patterns/protobuf", "patterns/zstd"}
+// may use all; so may examples, which are users; the others are for users.
+var nested = []string{"examples/observability", "internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "patterns/charset", "patterns/protobuf", "patterns/zstd"}
 
 // usersOf says for each room below internal which rooms may import it. Those
 // called internal/...test need no entry: test files may, and each other.
@@ -148,7 +148,7 @@ func violation(e edge) string {
 	switch {
 	case to == "":
 		return says + "which is on no floor: give it one in internal/floors."
-	case fromModule != toModule && toModule != "" && !within(fromModule, "internal"):
+	case fromModule != toModule && toModule != "" && !within(fromModule, "internal") && !within(fromModule, "examples"):
 		return says + "which is a module of its own, so that only users depend on it."
 	case fromModule != "" && toModule == "" && !within(fromModule, "internal") && within(to, "internal"):
 		return says + "which a stranger could not: a module of its own proves that what is public is enough."
@@ -337,6 +337,10 @@ func TestViolation(t *testing.T) {
 		{"patterns/zstd/zstd_test.go", module + "/patterns/charset", "which is a module of its own"},
 		{"patterns/bus_test.go", module + "/patterns/protobuf", "which is a module of its own"},
 		{"examples/takeout/main.go", module + "/patterns/protobuf", "which is a module of its own"},
+		{"examples/observability/main.go", module + "/middleware/otel", allowed},
+		{"middleware/otel/otel.go", module + "/middleware", allowed},
+		{"middleware/otel/otel.go", module + "/middleware/prometheus", "which is a module of its own"},
+		{"middleware/log.go", "go.opentelemetry.io/otel", "it takes a module of its own"},
 		{"internal/interop/peers/peers.go", module + "/internal/conformancetest", allowed},
 		{"internal/interop/peers/peers.go", "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp", allowed},
 		{"internal/bench/main.go", module + "/patterns/zstd", allowed},

@@ -103,11 +103,12 @@ func TestModules(t *testing.T) {
 			}
 		}
 		up := strings.Repeat("../", strings.Count(dir, "/")) + ".."
+		usesAll := within(dir, "internal") || within(dir, "examples")
 		for i, r := range m.Replace {
 			of := strings.TrimPrefix(r.Old.Path, module+"/")
 			switch {
 			case i == 0 && r.Old.Path == module && r.New.Path == up:
-			case within(dir, "internal") && slices.Contains(nested, of) && r.New.Path == up+"/"+of: // our own tools use all
+			case usesAll && slices.Contains(nested, of) && r.New.Path == up+"/"+of:
 			default:
 				t.Errorf("%s replaces %+v, and not the root alone by %s", dir, m.Replace, up)
 			}

@@ -28,12 +28,12 @@
 //
 // # Metrics
 //
-// They are listed at docs/observability.md. Their attributes have few values: names of
-// queues and exchanges (2000 combinations; after them all are "_OTHER"), the outcome, and an error.type
-// by [middleware.ErrorType]. Routing keys and message ids are on spans only.
+// They are listed in docs/observability.md. Their attributes have few values: names of queues,
+// exchanges and groups (2000 combinations of attributes; then the name is "_OTHER"), the outcome,
+// and an error.type by [middleware.ErrorType]. Routing keys and message ids are on spans only.
 //
-// What is followed is version 1.44.0 of the semantic conventions, of which those for messaging are
-// not stable: with a later version of this package names may change.
+// What is followed is version 1.44.0 of the semantic conventions. Those for messaging are not
+// stable: with a later version of this package names may change.
 package otel
 
 import (
