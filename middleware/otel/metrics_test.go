@@ -3,6 +3,8 @@ package otel_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -176,5 +178,22 @@ func TestBoundedAttributes(t *testing.T) {
 	others := slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "_OTHER publish") })
 	if len(lines) > 4100 || !others {
 		t.Errorf("%d combinations; others: %v", len(lines), others)
+	}
+}
+
+// The docs list every metric, and say which version of the conventions is followed.
+func TestMetricsAreDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/observability.md")
+	must(t, err)
+	names, err := os.ReadFile("semconv.go")
+	must(t, err)
+	found := regexp.MustCompile(`(metric\w+|semconvVersion)\s+= "([^"]+)"`).FindAllSubmatch(names, -1)
+	if len(found) < 18 {
+		t.Fatalf("%d names found: the search is broken", len(found))
+	}
+	for _, m := range found {
+		if !strings.Contains(string(docs), string(m[2])) {
+			t.Errorf("docs/observability.md does not say %s", m[2])
+		}
 	}
 }

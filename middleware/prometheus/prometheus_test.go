@@ -240,3 +240,15 @@ func TestBoundedLabels(t *testing.T) {
 		t.Errorf("%d destinations", n)
 	}
 }
+
+// The docs list every metric.
+func TestMetricsAreDocumented(t *testing.T) {
+	page := day(t, func(*patterns.Bus) {})
+	docs, err := os.ReadFile("../../docs/observability.md")
+	must(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(string(docs), "`"+m[1]+"`") {
+			t.Errorf("docs/observability.md does not list %s", m[1])
+		}
+	}
+}

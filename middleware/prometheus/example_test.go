@@ -1,0 +1,35 @@
+package prometheus_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/middleware/prometheus"
+	"github.com/motifmq/motif/patterns"
+)
+
+func ExampleCollector() {
+	metrics := prometheus.New()
+	registry := prom.NewRegistry()
+	registry.MustRegister(metrics)
+
+	bus := patterns.New(memory.New().Connect(), metrics.Instrument())
+	defer bus.Close(context.Background())
+	_ = patterns.NewWorkQueue[string](bus, "orders").Send(context.Background(), "pad thai")
+
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	for line := range strings.Lines(page.Body.String()) {
+		if strings.HasPrefix(line, "motif_messages_sent_total") {
+			fmt.Print(line)
+		}
+	}
+	// Output:
+	// motif_messages_sent_total{destination="orders",error="",operation="publish"} 1
+}
