@@ -251,3 +251,24 @@ func TestCloseWhileSubscribing(t *testing.T) {
 	<-closed
 	all.Wait()
 }
+
+// TestCloseAtOnce: a driver that is closed as soon as it is connected leaves no connection.
+func TestCloseAtOnce(t *testing.T) {
+	v := rabbitmqtest.Shared(t)
+	for range 50 {
+		d, err := Connect(soon(t), configFor(t, v.URL))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(soon(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the broker has no connection", func() bool {
+		open, err := v.Connections(soon(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(open) == 0
+	})
+}

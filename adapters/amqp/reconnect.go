@@ -110,7 +110,7 @@ func (sup *supervisor) run(conn *connection) {
 	ctx := sup.ctx
 	pause := kit.Backoff{Min: sup.driver.cfg.BackoffMin, Max: sup.driver.cfg.BackoffMax}
 	refused := 0 // logins, in a row
-	for ctx.Err() == nil {
+	for conn != nil || ctx.Err() == nil { // conn is closed by watch, though the driver is closed already
 		if conn == nil {
 			var err error
 			if conn, err = sup.connect(ctx); err != nil {
