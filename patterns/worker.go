@@ -235,8 +235,8 @@ type ackedError struct{ error }
 
 func (e *ackedError) Unwrap() error { return e.error }
 
-// track notes what is in hand, so that it can be requeued if the handler ignores a shutdown. original
-// is its message, which middleware does not change.
+// track notes what is in hand, so that it can be requeued if the handler ignores a shutdown.
+// original is its message, which middleware does not change.
 func (w *worker) track(d *adapters.Delivery, original *message.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

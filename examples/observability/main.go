@@ -88,22 +88,22 @@ func run(ctx context.Context, broker string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	request(service, "POST", "/orders")
+	request(ctx, service, "POST", "/orders")
 	for result := patterns.ResultRetried; result == patterns.ResultRetried; result = <-outcomes { // to its death
 	}
 	burning.Store(false)
-	request(service, "POST", "/redrive")
+	request(ctx, service, "POST", "/redrive")
 	<-outcomes
 	show(out, spans.GetSpans(), trace.SpanID{}, "")
-	for _, line := range regexp.MustCompile(`(?m)^motif_messages_se.*`).FindAllString(request(service, "GET", "/metrics"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^motif_messages_se.*`).FindAllString(request(ctx, service, "GET", "/metrics"), -1) {
 		fmt.Fprintln(out, line)
 	}
 	return nil
 }
 
-func request(h http.Handler, method, path string) (body string) {
+func request(ctx context.Context, h http.Handler, method, path string) (body string) {
 	answer := httptest.NewRecorder()
-	h.ServeHTTP(answer, httptest.NewRequest(method, path, nil))
+	h.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, method, path, nil))
 	return answer.Body.String()
 }
 

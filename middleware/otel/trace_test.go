@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
 )
@@ -97,7 +99,8 @@ func TestCalls(t *testing.T) {
 				return 0, errKitchen
 			case "slow":
 				<-ctx.Done()
-				return 0, context.DeadlineExceeded // its ctx may have heard of the caller first
+				time.Sleep(time.Second) // or the caller may hear of it before its own time is up
+				return 0, context.DeadlineExceeded
 			case "deaf": // to a caller that gave up
 				time.Sleep(time.Minute)
 			}
@@ -218,5 +221,23 @@ func TestForeignContext(t *testing.T) {
 				t.Errorf("%d tries", tries)
 			}
 		})
+	}
+}
+
+// What a span says is named as the conventions have it.
+func TestAttributes(t *testing.T) {
+	s := newSpans()
+	s.in(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		must(t, patterns.NewTopic[int](bus, "events").Publish(t.Context(), "order.new", 1, patterns.MessageID("m1")))
+	})
+	got := s.attributes(t, "publish events")
+	for key, want := range map[string]string{
+		"messaging.system": "memory", "messaging.operation.name": "publish", "messaging.operation.type": "send",
+		"messaging.destination.name": "events:order.new", "messaging.destination.template": "events",
+		"messaging.rabbitmq.destination.routing_key": "order.new", "messaging.message.id": "m1", "messaging.message.body.size": "1",
+	} {
+		if v, _ := got.Value(attribute.Key(key)); v.Emit() != want {
+			t.Errorf("%s is %q, want %q", key, v.Emit(), want)
+		}
 	}
 }

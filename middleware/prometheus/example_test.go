@@ -24,7 +24,7 @@ func ExampleCollector() {
 	_ = patterns.NewWorkQueue[string](bus, "orders").Send(context.Background(), "pad thai")
 
 	page := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(context.Background(), "GET", "/metrics", nil))
 	for line := range strings.Lines(page.Body.String()) {
 		if strings.HasPrefix(line, "motif_messages_sent_total") {
 			fmt.Print(line)

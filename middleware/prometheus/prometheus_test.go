@@ -78,7 +78,7 @@ func day(t *testing.T, during func(bus *patterns.Bus)) (page string) {
 		synctest.Wait()
 		during(bus)
 		answer := httptest.NewRecorder()
-		promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.PanicOnError}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.PanicOnError}).ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 		page = answer.Body.String()
 		must(t, bus.Close(context.Background()))
 	})
