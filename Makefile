@@ -55,7 +55,7 @@ each = @failed=; for version in $(1); do \
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
 # is first, since go test begins in this order.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./internal/rabbitmqtest/... ./internal/model/...
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./internal/model/...
 
 # Three packages at a time: those on RabbitMQ wait for it, most of the time. No vet, which has had
 # them all before.
@@ -78,11 +78,11 @@ test-memory: ## the tests that need no RabbitMQ (a minute)
 
 .PHONY: rabbitmq
 rabbitmq: ## install RabbitMQ where it is missing, or say how: MOTIF_RABBITMQ=4.3 one version, else all
-	$(GO) run ./internal/rabbitmqtest/cmd/broker -install
+	$(GO) run ./adapters/amqp/amqptest/cmd/broker -install
 
 .PHONY: broker
 broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints its URLs, ends with Ctrl-C
-	$(GO) run ./internal/rabbitmqtest/cmd/broker
+	$(GO) run ./adapters/amqp/amqptest/cmd/broker
 
 .PHONY: faults
 faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table for each version with what was lost

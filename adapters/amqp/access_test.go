@@ -11,12 +11,12 @@ import (
 	"testing"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // TestAccess: what a user may not do fails, alone and at once, and says so.
 func TestAccess(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, "limited", password); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestAccess(t *testing.T) {
 
 // TestCredentialsAreAskedAgain at every connect.
 func TestCredentialsAreAskedAgain(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, "rotating", "first"); err != nil {
 		t.Fatal(err)
 	}

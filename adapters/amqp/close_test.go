@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/internal/leaktest"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // TestClose: everything ends, what is in hand is back in its queue, and every
 // later call says so.
 func TestClose(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	other := connectTo(t, v.URL)
 	q := unique(t)
 	declare(t, other, fromQueue(q, 1))
@@ -95,7 +95,7 @@ func TestClose(t *testing.T) {
 // TestCloseWhilePublishing: each publish has its answer, and nothing that was
 // confirmed is missing.
 func TestCloseWhilePublishing(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	other := connectTo(t, v.URL)
 	q := unique(t)
 	declare(t, other, fromQueue(q, 1))
@@ -154,7 +154,7 @@ func TestCloseWhilePublishing(t *testing.T) {
 
 // TestCloseWithoutBroker: there is nobody to say goodbye to.
 func TestCloseWithoutBroker(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	before := leaktest.Current()
 	d, err := Connect(soon(t), configFor(t, n.URL))
 	if err != nil {
@@ -185,7 +185,7 @@ func TestCloseWithoutBroker(t *testing.T) {
 
 // TestCloseFrozen: ctx bounds Close, whatever the broker does.
 func TestCloseFrozen(t *testing.T) {
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	before := leaktest.Current()
 	d, err := Connect(soon(t), configFor(t, n.URL))
 	if err != nil {
@@ -216,7 +216,7 @@ func TestCloseFrozen(t *testing.T) {
 // TestCloseWhileSubscribing: a subscription that begins while the driver is
 // being closed ends as well.
 func TestCloseWhileSubscribing(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d, err := Connect(soon(t), configFor(t, v.URL))
 	if err != nil {
 		t.Fatal(err)

@@ -4,9 +4,9 @@ import (
 	"testing"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance"
 	"github.com/motifmq/motif/internal/conformancetest"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 func TestConformance(t *testing.T) {
@@ -14,7 +14,7 @@ func TestConformance(t *testing.T) {
 	for _, queueType := range []amqp.QueueType{amqp.Classic, amqp.Quorum} {
 		t.Run(string(queueType), func(t *testing.T) {
 			t.Parallel()
-			node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true}) // which is restarted and frozen
+			node := amqptest.Private(t, amqptest.Options{Management: true}) // which is restarted and frozen
 			a := conformancetest.RabbitMQ(node, queueType)
 			conformance.Run(t, a.Open, a.Features)
 		})

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // standIn is a server that is no broker: it hears what the client says first, and answers with say.
@@ -58,7 +58,7 @@ func closedPort(t *testing.T) string {
 // TestFirstContact: what is wrong with an address, and what to do, is said in one line.
 func TestFirstContact(t *testing.T) {
 	t.Parallel() // it waits for the silent, and for RabbitMQ to refuse a login
-	broker, err := url.Parse(rabbitmqtest.Shared(t).URL)
+	broker, err := url.Parse(amqptest.Shared(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestFirstContact(t *testing.T) {
 // TestConnectWaitsForTheBroker: with retry_connect, until ctx ends or the broker refuses the login.
 func TestConnectWaitsForTheBroker(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	u, err := url.Parse(n.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // undisturbed checks that no connection of d was lost.
@@ -25,7 +25,7 @@ func undisturbed(t *testing.T, d *Driver) {
 // TestCostlyStream: a stream is refused when it is subscribed, or asked for a message, and no other
 // use of the connection suffers.
 func TestCostlyStream(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	ch := foreignChannel(t, v.URL)
 	if _, err := ch.QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestCostlyHeaders(t *testing.T) {
 // with a connection of its own, and ends with the broker's reason. What was under way beside it
 // goes on.
 func TestCostlyOperation(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if _, err := foreignChannel(t, v.URL).QueueDeclare("stream", true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestCostlyOperation(t *testing.T) {
 // TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
 // needs one more; publishes share those that there are, and what works goes on.
 func TestCostlyChannels(t *testing.T) {
-	v, user := rabbitmqtest.Shared(t), t.Name()
+	v, user := amqptest.Shared(t), t.Name()
 	if err := v.AddUser(ctx, user, password); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func delayed(p adapters.Publication, d time.Duration) adapters.Publication {
@@ -114,7 +114,7 @@ func TestDelayWithEitherQueueType(t *testing.T) {
 // when it is due.
 func TestDelayedMessageWaitsForRoom(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
+	n := amqptest.Private(t, amqptest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
 	for _, kind := range []QueueType{"", Classic} {
@@ -160,7 +160,7 @@ func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
 func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	const count = 40
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
+	n := amqptest.Private(t, amqptest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
 	d := connectTo(t, n.URL)
@@ -202,7 +202,7 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 func TestDelayedSurviveRestart(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	const count, step = 300, 10 * time.Millisecond
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	for _, kind := range []QueueType{Quorum, Classic} {
 		t.Run(string(kind), func(t *testing.T) {
 			d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })

@@ -11,7 +11,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -35,7 +35,7 @@ func TestPolicies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := rabbitmqtest.Shared(t)
+			v := amqptest.Shared(t)
 			setPolicy(t, v, c.definition, c.operator)
 			theirs := subscribe(t, connectTo(t, v.URL, func(c *Config) { c.QueueType = Classic }), adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "theirs"}, Prefetch: 100})
 			bus := patterns.New(connectTo(t, v.URL))
@@ -100,7 +100,7 @@ func TestPolicies(t *testing.T) {
 
 // TestPolicyThatLeadsAstray: where nothing that is delayed would arrive, a delay is refused.
 func TestPolicyThatLeadsAstray(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	setPolicy(t, v, `{"dead-letter-exchange": "", "dead-letter-routing-key": "letters"}`, false)
 	d := connectTo(t, v.URL)
 	q := fromQueue("q", 1)
@@ -117,7 +117,7 @@ func TestPolicyThatLeadsAstray(t *testing.T) {
 // TestQueuesOfDelaysThatExpire: what a policy deletes while it is empty is passed, and made again;
 // that it is gone is logged.
 func TestQueuesOfDelaysThatExpire(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	setPolicy(t, v, `{"expires": 1000}`, false)
 	var log strings.Builder
 	d := connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -153,7 +153,7 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 // is delayed, a delay is refused, for as long as there is one.
 func TestPolicyThatExpiresDelays(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
+	node := amqptest.Private(t, amqptest.Options{Management: true})
 	setPolicy(t, node.VHost, `{"expires": 3600000}`, false)
 	d := connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() })
 	q := fromQueue("q", 1)
@@ -195,7 +195,7 @@ func gone(t *testing.T, d *Driver, names ...string) {
 }
 
 // setPolicy sets the policy of a virtual host for all that is in it.
-func setPolicy(t *testing.T, v *rabbitmqtest.VHost, definition string, operator bool) {
+func setPolicy(t *testing.T, v *amqptest.VHost, definition string, operator bool) {
 	t.Helper()
 	if err := v.SetPolicy(ctx, ".*", definition, operator); err != nil {
 		t.Fatal(err)

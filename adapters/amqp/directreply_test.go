@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // inbox is a reply address made with ReceiveReplies.
@@ -156,7 +156,7 @@ func TestRepliesTakeChannels(t *testing.T) {
 
 // TestRepliesAreRefused: the broker's reason is the error.
 func TestRepliesAreRefused(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, "mute", password); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestRepliesAreRefused(t *testing.T) {
 // nothing behind.
 func TestRepliesUnderAlarm(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	d := connectTo(t, n.URL)
 	if err := n.MemoryAlarm(ctx); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // What most tests need, in few words.
@@ -25,7 +25,7 @@ func brokerURL(t testing.TB) string {
 	if url, ok := brokerURLs.Load(t); ok {
 		return url.(string)
 	}
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	brokerURLs.Store(t, url)
 	t.Cleanup(func() { brokerURLs.Delete(t) })
 	return url

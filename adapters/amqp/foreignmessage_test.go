@@ -15,8 +15,8 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -371,7 +371,7 @@ func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
 // TestForeignMessagesGoOnWhereTheBrokerWouldAct: what would be copied again, refused, or end at
 // once if it went on as it came, keeps that in headers of ours.
 func TestForeignMessagesGoOnWhereTheBrokerWouldAct(t *testing.T) {
-	vhost := rabbitmqtest.Shared(t)
+	vhost := amqptest.Shared(t)
 	brokerURLs.Store(t, vhost.URL)
 	defer brokerURLs.Delete(t)
 	p := newPassage(t, Quorum)

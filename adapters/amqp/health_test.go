@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/healthhttp"
 )
@@ -15,7 +15,7 @@ import (
 // A broker that is short of something, or that restarts, does not kill the process: it is live all
 // the time, is not ready and says why, and is ready again by itself.
 func TestProbesThroughAlarmAndRestart(t *testing.T) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	node := amqptest.Private(t, amqptest.Options{})
 	cfg, err := ParseURL(node.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func publishMany(t testing.TB, d *Driver, queue string, size int, ids ...string) {
@@ -99,7 +99,7 @@ func TestBrowseAndDeliveryLimit(t *testing.T) {
 
 // TestBrowseIsTriedAgain when its connection is lost, and finds all messages again.
 func TestBrowseIsTriedAgain(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q, want := unique(t), ids("m", 1000)
 	declare(t, d, fromQueue(q, 1))
@@ -134,8 +134,8 @@ func TestBrowseIsTriedAgain(t *testing.T) {
 
 // TestBrowseGivesBackAtTheEndOfItsCtx: what it had taken by then is in the queue again.
 func TestBrowseGivesBackAtTheEndOfItsCtx(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
-	proxy := rabbitmqtest.ProxyTo(t, v.URL)
+	v := amqptest.Shared(t)
+	proxy := amqptest.ProxyTo(t, v.URL)
 	d := connectTo(t, proxy.URL(v.URL))
 	q, want := unique(t), ids("m", 100)
 	declare(t, d, fromQueue(q, 1))
@@ -180,7 +180,7 @@ func TestBrowseIsBoundedInBytes(t *testing.T) {
 // TestInspectDisturbsNobody: what is refused costs no connection, not even of a stream, which
 // RabbitMQ closes the connection for.
 func TestInspectDisturbsNobody(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, "looker", password); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestDeletedQueueStaysDeleted(t *testing.T) {
 // later.
 func TestInspectWithManagement(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Management: true})
+	node := amqptest.Private(t, amqptest.Options{Management: true})
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	for _, kind := range []QueueType{Classic, Quorum} {
 		d := connectTo(t, node.URL, func(c *Config) { c.QueueType, c.Management = kind, node.ManagementURL() })

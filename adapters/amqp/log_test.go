@@ -6,14 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // TestTheBusLoggerHearsOfOutages: a logger that is given to Open is the driver's, too, unless the
 // driver was made with one of its own.
 func TestTheBusLoggerHearsOfOutages(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	var bus, own safeBuffer
 	logger := func(b *safeBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 

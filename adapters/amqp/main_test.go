@@ -3,10 +3,10 @@ package amqp
 import (
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func TestMain(m *testing.M) {
-	rabbitmqtest.Parallel(5)
-	rabbitmqtest.Main(m)
+	amqptest.Parallel(5)
+	amqptest.Main(m)
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -16,7 +16,7 @@ import (
 // no other call's business.
 func TestRefusedReply(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"max_message_size": "10000"}})
+	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"max_message_size": "10000"}})
 	server, client := busAt(t, n.URL), busAt(t, n.URL)
 	_, err := patterns.NewRPC[int, string](server, "repeat").Serve(t.Context(), func(_ context.Context, n int) (string, error) {
 		return strings.Repeat("x", n), nil

@@ -11,7 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func ofSize(id string, n int) *message.Message {
@@ -57,7 +57,7 @@ func TestRefusedTooLarge(t *testing.T) {
 	t.Parallel() // it has nodes of its own, and waits for them
 	for _, limit := range []int{1_000, 1_000_000} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
-			n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"max_message_size": fmt.Sprint(limit)}})
+			n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"max_message_size": fmt.Sprint(limit)}})
 			d := connectTo(t, n.URL)
 			small, q := adapters.Source{Endpoint: queueAt("small"), Queue: adapters.QueueSpec{MaxLength: 100, Overflow: adapters.DropHead}}, fromQueue("q", 10)
 			declare(t, d, small)
@@ -100,7 +100,7 @@ func TestRefusedTooLarge(t *testing.T) {
 // stored, however many there are; and it is no neighbour's business. It is asked for once in a
 // while.
 func TestRefusedRight(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestRefusedRight(t *testing.T) {
 // TestRefusedTopic: a key that a user may not publish with is ErrAccess, and others of its exchange
 // go on.
 func TestRefusedTopic(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,14 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // TestStaleAck: a late acknowledgement, after a reconnect in which tags were
 // given out anew, must not settle another message.
 func TestStaleAck(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q := unique(t)
 	sub := subscribe(t, d, fromQueue(q, 1))
@@ -71,7 +71,7 @@ func TestChannelLost(t *testing.T) {
 // TestNothingConfirmedIsLost: publishers and consumers go on while the broker
 // closes their connections again and again.
 func TestNothingConfirmedIsLost(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q := unique(t)
 	sub := subscribe(t, d, fromQueue(q, 16))
@@ -159,7 +159,7 @@ func TestPrivateAfterReconnect(t *testing.T) {
 // TestDeclaredAgain: what was declared is there again after the broker lost it
 // together with the connection.
 func TestDeclaredAgain(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q, x := unique(t), adapters.Endpoint{Kind: adapters.Direct, Name: unique(t) + ".x"}
 	declare(t, d, fromQueue(q, 1))
@@ -186,7 +186,7 @@ func TestDeclaredAgain(t *testing.T) {
 // as ctx allows, and consumers go on.
 func TestBlocked(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	events := make(chan Event, 100)
 	d := connectTo(t, n.URL, func(c *Config) { c.OnEvent = func(e Event) { events <- e }; c.WriteTimeout = time.Second })
 	q := unique(t)
@@ -235,7 +235,7 @@ func TestBlocked(t *testing.T) {
 // allows, is found out, and Close ends.
 func TestFrozen(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	cfg := configFor(t, n.URL)
 	cfg.Heartbeat = 2 * time.Second
 	d, err := Connect(soon(t), cfg)
@@ -308,7 +308,7 @@ func TestFrozen(t *testing.T) {
 // was confirmed, waiting for its time included.
 func TestPowerCut(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{
+	n := amqptest.Private(t, amqptest.Options{
 		// When a message is due before the next queue is up, it is tried again 3 minutes later,
 		// else.
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"},
@@ -354,7 +354,7 @@ func TestPowerCut(t *testing.T) {
 // connections.
 func TestFewChannels(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{"channel_max": "8"}})
+	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"channel_max": "8"}})
 	d := connectTo(t, n.URL)
 	q := unique(t)
 	subs := make([]adapters.Subscription, 30)
@@ -384,7 +384,7 @@ func TestFewChannels(t *testing.T) {
 // TestFewestChannels: everything works where a connection may have one or two channels.
 func TestFewestChannels(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	for _, channels := range []string{"1", "2", "3"} {
 		t.Run(channels, func(t *testing.T) {
 			if err := n.Eval(ctx, nil, `ok = application:set_env(rabbit, channel_max, %s)`, channels); err != nil {

@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // TestCredentialsAreRenewed: before a password expires each connection is told the next one, and
 // goes on.
 func TestCredentialsAreRenewed(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
-	n := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	n := amqptest.Private(t, amqptest.Options{})
 	var asked atomic.Int32
 	var log strings.Builder
 	d := connectTo(t, n.URL, func(c *Config) {

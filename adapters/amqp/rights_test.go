@@ -15,7 +15,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -47,7 +47,7 @@ func TestRightsLoseNothing(t *testing.T) {
 		{"RetryAfter", func() error { return patterns.RetryAfter(10*time.Millisecond, fault) }, 3},
 		{"RetryAfter no time", func() error { return patterns.RetryAfter(0, fault) }, 3},
 	}
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	for i, r := range table {
 		for _, passive := range []bool{true, false} {
 			for _, o := range outcomes {
@@ -67,7 +67,7 @@ func TestRightsLoseNothing(t *testing.T) {
 // kitchen is a queue that the owner of the broker declared, with dead letters, and a user who works
 // it.
 type kitchen struct {
-	v       *rabbitmqtest.VHost
+	v       *amqptest.VHost
 	admin   *Driver
 	user    string
 	queue   string
@@ -95,7 +95,7 @@ func (b *safeBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func newKitchen(t *testing.T, v *rabbitmqtest.VHost, user string, passive bool) *kitchen {
+func newKitchen(t *testing.T, v *amqptest.VHost, user string, passive bool) *kitchen {
 	t.Helper()
 	k := &kitchen{v: v, user: user, queue: "jobs-" + user, passive: passive, admin: connectTo(t, v.URL)}
 	if err := v.AddUser(ctx, user, password); err != nil {

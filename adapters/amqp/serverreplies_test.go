@@ -8,14 +8,14 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // TestRepliesGoWhereTheyAreAsked: to a queue, to an exchange with a key, and those that reach
 // nobody are counted.
 func TestRepliesGoWhereTheyAreAsked(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	d := connectTo(t, url, func(c *Config) { c.AllowReplyTo = func(string) bool { return true } })
 	bus := patterns.New(d)
 	defer bus.Close(soon(t))
@@ -64,7 +64,7 @@ func TestRepliesGoWhereTheyAreAsked(t *testing.T) {
 // TestServePassiveWithFewRights: who may only read a queue that somebody else declared, and reply,
 // can serve.
 func TestServePassiveWithFewRights(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, "clerk", password); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // receiveN receives n messages, in any order.
@@ -34,7 +34,7 @@ func receiveN(t testing.TB, sub adapters.Subscription, n int) []adapters.Deliver
 // TestSettleAtRandom settles what many workers hold in random order and with
 // random outcomes. In the end each message was acknowledged once, and the broker has none left.
 func TestSettleAtRandom(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q := unique(t)
 	sub := subscribe(t, d, fromQueue(q, 32))
@@ -123,7 +123,7 @@ func TestPrefetch(t *testing.T) {
 // TestStop: what was not received is back at once and in order, what is in
 // hand stays settleable, and the channel goes when that is done.
 func TestStop(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q := unique(t)
 	sub := subscribe(t, d, fromQueue(q, 10))
@@ -265,7 +265,7 @@ func TestPrivateEnds(t *testing.T) {
 // TestQueueDeleted: a subscription whose queue is deleted declares it again,
 // and never receives a message that is none.
 func TestQueueDeleted(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	events := make(chan Event, 100)
 	d := connectTo(t, v.URL, func(c *Config) { c.OnEvent = func(e Event) { events <- e } })
 	q := unique(t)
@@ -308,7 +308,7 @@ func shortly(t testing.TB) context.Context {
 // TestStopWhileCancelled: the broker and the program may end a consumer at the
 // same moment.
 func TestStopWhileCancelled(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	q := unique(t)
 	for range 20 {
@@ -317,7 +317,7 @@ func TestStopWhileCancelled(t *testing.T) {
 		a := receive(t, sub, "a")
 		var both sync.WaitGroup
 		both.Go(func() {
-			if err := v.DeleteQueue(ctx, q); err != nil && !errors.Is(err, rabbitmqtest.ErrNoQueue) {
+			if err := v.DeleteQueue(ctx, q); err != nil && !errors.Is(err, amqptest.ErrNoQueue) {
 				t.Error(err)
 			}
 		})

@@ -11,7 +11,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func TestUnbind(t *testing.T) {
@@ -35,7 +35,7 @@ func TestUnbind(t *testing.T) {
 }
 
 func TestPassive(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	src := fromQueue(unique(t), 1)
 	src.Passive = true
@@ -104,7 +104,7 @@ func TestMismatch(t *testing.T) {
 }
 
 func TestGet(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	src := fromQueue(unique(t), 0)
 	_, err := d.Get(ctx, src)

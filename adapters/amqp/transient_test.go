@@ -10,7 +10,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // foreignChannel is somebody else's.
@@ -44,7 +44,7 @@ func (l lookout) Write(b []byte) (int, error) {
 // TestPassingExclusiveUse: that another consumes a queue exclusively, or owns it, is said to who
 // begins, and waited for by who began before.
 func TestPassingExclusiveUse(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	failed := make(lookout, 1)
 	d := connectTo(t, v.URL, func(c *Config) {
 		c.QueueType, c.BackoffMin, c.BackoffMax = Classic, 500*time.Millisecond, 500*time.Millisecond
@@ -88,7 +88,7 @@ func TestPassingExclusiveUse(t *testing.T) {
 // TestPassingLimits: a limit that an operator has set is no refused login: it is said, and tried
 // again.
 func TestPassingLimits(t *testing.T) {
-	v, user := rabbitmqtest.Shared(t), t.Name()
+	v, user := amqptest.Shared(t), t.Name()
 	if err := v.AddUser(ctx, user, password); err != nil {
 		t.Fatal(err)
 	}

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // TestWriteOnly: the right to write is enough to publish to what is there. What is missing, and may
 // not be declared, is an error that says both.
 func TestWriteOnly(t *testing.T) {
-	v, user, password := rabbitmqtest.Shared(t), "writer", "only"
+	v, user, password := amqptest.Shared(t), "writer", "only"
 	if err := v.AddUser(t.Context(), user, password); err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ import (
 // that is being restored counts as a consumer of every queue.
 //
 // Nothing is measured: it looks when something has changed, so that in a testing/synctest bubble a
-// retry after an hour is waited for in no time. If ctx ends first, the error says what is in flight,
-// and wraps ctx.Err().
+// retry after an hour is waited for in no time. If ctx ends first, the error says what is in
+// flight, and wraps ctx.Err().
 func (b *Broker) WaitIdle(ctx context.Context) error {
 	b.idle.waiting.Add(1)
 	defer b.idle.waiting.Add(-1)

@@ -18,11 +18,11 @@ import (
 	_ "github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/deadletters"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
-func TestMain(m *testing.M) { rabbitmqtest.Main(m) }
+func TestMain(m *testing.M) { amqptest.Main(m) }
 
 // site is a broker that can be restarted.
 type site struct {
@@ -34,7 +34,7 @@ type site struct {
 func sites() map[string]func(*testing.T) *site {
 	onRabbitMQ := func(queueType string, kill bool) func(*testing.T) *site {
 		return func(t *testing.T) *site {
-			node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+			node := amqptest.Private(t, amqptest.Options{})
 			return &site{
 				open: func(t testing.TB) adapters.Driver {
 					return open(t, node.URL+"?queue_type="+queueType)

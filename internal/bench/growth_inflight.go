@@ -7,7 +7,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -16,9 +16,9 @@ const patience = time.Minute
 
 // inFlight measures publishes none of which is confirmed before the last is
 // sent: the proxy holds the answers back.
-func inFlight(proxy *rabbitmqtest.Proxy, publish, confirmed func() error) (map[string]float64, error) {
+func inFlight(proxy *amqptest.Proxy, publish, confirmed func() error) (map[string]float64, error) {
 	before := heapAndStacks()
-	proxy.Stall(rabbitmqtest.ToClient)
+	proxy.Stall(amqptest.ToClient)
 	start := time.Now()
 	if err := publish(); err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func inFlight(proxy *rabbitmqtest.Proxy, publish, confirmed func() error) (map[s
 }
 
 func motifInFlight(ctx context.Context, r *Run, size int) (map[string]float64, error) {
-	proxy, err := rabbitmqtest.NewProxy(r.URL)
+	proxy, err := amqptest.NewProxy(r.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func motifInFlight(ctx context.Context, r *Run, size int) (map[string]float64, e
 }
 
 func rawInFlight(_ context.Context, r *Run, size int) (map[string]float64, error) {
-	proxy, err := rabbitmqtest.NewProxy(r.URL)
+	proxy, err := amqptest.NewProxy(r.URL)
 	if err != nil {
 		return nil, err
 	}

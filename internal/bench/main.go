@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 func main() {
@@ -107,7 +107,7 @@ func bench(ctx context.Context, o options) (err error) {
 	url := os.Getenv("AMQP_URL")
 	if url == "" && needBroker(chosen, grown) {
 		say("starting RabbitMQ")
-		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{})
+		node, err := amqptest.Start(ctx, amqptest.Options{})
 		if err != nil {
 			return err
 		}

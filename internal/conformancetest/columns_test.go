@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // The report has our adapter on each version of RabbitMQ with each type of queue,
@@ -26,7 +26,7 @@ func TestReportHasEachVersion(t *testing.T) {
 	for _, r := range m {
 		passed[r.Adapter] = r.Passed()
 	}
-	for _, version := range rabbitmqtest.Versions() {
+	for _, version := range amqptest.Versions() {
 		for _, queues := range []string{"classic", "quorum"} {
 			column := fmt.Sprintf("RabbitMQ %s %s", version, queues)
 			if ok, is := passed[column]; !is {

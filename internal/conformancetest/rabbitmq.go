@@ -11,14 +11,14 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // RabbitMQ is our adapter on a node of RabbitMQ that the suite has for itself,
 // with one type of queues. Its name has the version without what is only repaired in it:
 // "RabbitMQ 4.3 quorum". Where the node has its management API, it is used.
-func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
+func RabbitMQ(node *amqptest.Node, queueType amqp.QueueType) Adapter {
 	claims := adapters.AllV1
 	if node.ManagementURL() == "" {
 		claims &^= managed
@@ -52,7 +52,7 @@ func RabbitMQ(node *rabbitmqtest.Node, queueType amqp.QueueType) Adapter {
 // OnRabbitMQ returns a harness for an adapter that connects by URL. It has a virtual host of its
 // own on node, a user with all rights there, and hooks for all that a broker can suffer. What
 // concerns the node is for cases that have it for themselves.
-func OnRabbitMQ(ctx context.Context, node *rabbitmqtest.Node, connect func(ctx context.Context, url string) (adapters.Driver, error)) (*conformance.Harness, error) {
+func OnRabbitMQ(ctx context.Context, node *amqptest.Node, connect func(ctx context.Context, url string) (adapters.Driver, error)) (*conformance.Harness, error) {
 	l, err := newLogin(ctx, node)
 	if err != nil {
 		return nil, err
@@ -71,15 +71,15 @@ func series(version string) string {
 
 // login is a virtual host of one harness, and who may do all there.
 type login struct {
-	*rabbitmqtest.VHost
-	node           *rabbitmqtest.Node
+	*amqptest.VHost
+	node           *amqptest.Node
 	user, password string
 	url            string
 }
 
 var logins atomic.Int64
 
-func newLogin(ctx context.Context, node *rabbitmqtest.Node) (*login, error) {
+func newLogin(ctx context.Context, node *amqptest.Node) (*login, error) {
 	user := fmt.Sprintf("conformance-%d", logins.Add(1))
 	v, err := node.AddVHost(ctx, user)
 	if err != nil {

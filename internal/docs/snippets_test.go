@@ -13,6 +13,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
@@ -32,7 +33,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, members, counting)
+	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, node, members, counting)
 }
 
 var vault interface {
@@ -183,6 +184,12 @@ func service(t *testing.T) {
 		}
 		patternstest.Expect(t, rec, "receipts", Receipt{Order: "7", Cents: 1450})
 	})
+}
+
+func node(t *testing.T) {
+	node := amqptest.Private(t, amqptest.Options{Version: "4.3"}) // removed when the test ends
+	bus, err := patterns.Open(t.Context(), node.URL)
+	use(bus, err)
 }
 
 func members(ctx context.Context, orders *patterns.WorkQueue[Order]) {

@@ -28,7 +28,8 @@ var floorOf = []struct {
 	room  string
 	floor int
 }{
-	{"adapters/kit", 0}, // what every adapter writes, on the seam alone
+	{"adapters/kit", 0},           // what every adapter writes, on the seam alone
+	{"adapters/amqp/amqptest", 1}, // for users' tests, on RabbitMQ
 	{"adapters/*", 1},
 	{"patterns/patternstest", 2}, // for users' tests, on the in-process broker where none is given
 	{"patterns", 1},
@@ -72,7 +73,7 @@ var testOnly = []string{"testing", "github.com/stretchr/testify", watermill + "/
 
 // kits are the rooms that are for users' tests, as net/http/httptest is. They may import what tests
 // do, and only tests import them.
-var kits = []string{"patterns/patternstest"}
+var kits = []string{"patterns/patternstest", "adapters/amqp/amqptest"}
 
 // An edge is one import of one file.
 type edge struct {
@@ -154,10 +155,12 @@ func violation(e edge) string {
 		return says + "which a stranger could not: a module of its own proves that what is public is enough."
 	case to == from:
 		return ""
-	case slices.Contains(kits, to) && !e.test():
+	case slices.Contains(kits, to) && (e.test() || isTestRoom(from)):
+		return ""
+	case slices.Contains(kits, to):
 		return says + "which is for test files only."
 	case isTestRoom(to):
-		if e.test() || isTestRoom(from) {
+		if e.test() || isTestRoom(from) || slices.Contains(kits, from) {
 			return ""
 		}
 		return says + "which is for test files only."
@@ -286,7 +289,7 @@ func TestViolation(t *testing.T) {
 		{"adapters/amqp/driver_test.go", module + "/patterns", allowed},
 		{"internal/interop/suite_test.go", module + "/adapters/watermill", allowed},
 		{"adapters/amqp/driver.go", module + "/adapters/watermill", "goes sideways on floor 1"},
-		{"adapters/amqp/driver_test.go", module + "/internal/rabbitmqtest", allowed},
+		{"adapters/amqp/driver_test.go", module + "/adapters/amqp/amqptest", allowed},
 		{"patterns/bus_test.go", "testing", allowed},
 		{"patterns/patternstest/run.go", "testing", allowed},
 		{"patterns/patternstest/run.go", module + "/adapters/memory", allowed},
@@ -300,12 +303,12 @@ func TestViolation(t *testing.T) {
 		{"patterns/bus.go", module + "/internal/backoff", allowed},
 		{"middleware/retry.go", module + "/internal/backoff", "middleware is not among its users"},
 		{"patterns/bus.go", module + "/internal/other", "patterns is not among its users"},
-		{"patterns/bus.go", module + "/internal/rabbitmqtest", "is for test files only"},
-		{"internal/rabbitmqtest/node.go", module + "/internal/proctest", allowed},
-		{"internal/rabbitmqtest/node.go", module + "/adapters", allowed},
-		{"internal/rabbitmqtest/node.go", module + "/conformance", "goes up from floor 1 to 2"},
-		{"internal/rabbitmqtest/node.go", "testing", allowed},
-		{"internal/rabbitmqtest/node.go", amqp091, allowed},
+		{"patterns/bus.go", module + "/adapters/amqp/amqptest", "is for test files only"},
+		{"internal/leaktest/node.go", module + "/internal/proctest", allowed},
+		{"internal/leaktest/node.go", module + "/adapters", allowed},
+		{"internal/leaktest/node.go", module + "/conformance", "goes up from floor 1 to 2"},
+		{"internal/leaktest/node.go", "testing", allowed},
+		{"internal/leaktest/node.go", amqp091, allowed},
 
 		// What is not ours.
 		{"patterns/bus.go", "context", allowed},
@@ -344,7 +347,7 @@ func TestViolation(t *testing.T) {
 		{"internal/interop/peers/peers.go", module + "/internal/conformancetest", allowed},
 		{"internal/interop/peers/peers.go", "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp", allowed},
 		{"internal/bench/main.go", module + "/patterns/zstd", allowed},
-		{"internal/rabbitmqtest/node.go", module + "/internal/interop/peers", "which is a module of its own"},
+		{"internal/leaktest/node.go", module + "/internal/interop/peers", "which is a module of its own"},
 
 		// No floor at all.
 		{"util/strings.go", "strings", "util/strings.go is on no floor"},

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -31,7 +31,7 @@ func tasks(t *testing.T, url, queue, verb string) *exec.Cmd {
 // tried again, and are sent back from the dead letters, are run by a worker of Celery as if nothing
 // had happened to them: it dies of a task whose headers are not what it sent.
 func TestCeleryRunsWhatFailedHere(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	bus := patterns.New(connect(t, url, ""))
 	kitchen := patterns.NewWorkQueue[patterns.Raw](bus, unique(t))
 	if err := kitchen.Declare(soon(t)); err != nil {

@@ -11,7 +11,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // restartArg makes this program ask another for a restart of its broker, at
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	rabbitmqtest.Main(m,
+	amqptest.Main(m,
 		// It leaves a goroutine that reads from a channel that nobody closes.
 		"github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2")
 }

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/middleware/otel"
 	"github.com/motifmq/motif/patterns"
 )
@@ -22,7 +22,7 @@ import (
 // traceparent as text, as other programs' instrumentation has it.
 func TestTraceThroughTheBroker(t *testing.T) {
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	driver := connect(t, rabbitmqtest.URL(t), amqp.Quorum)
+	driver := connect(t, amqptest.URL(t), amqp.Quorum)
 	recorder := tracetest.NewSpanRecorder()
 	provider := trace.NewTracerProvider(trace.WithSpanProcessor(recorder))
 	results := make(chan patterns.Result, 10)

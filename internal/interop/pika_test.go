@@ -13,8 +13,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/watermill"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -68,7 +68,7 @@ func (w works) start(t *testing.T) (next func() patterns.Delivery, stop func()) 
 
 // A queue of somebody else's, with arguments that Motif would never give it.
 func TestQueueOfPika(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	queue := unique(t)
 	p.do(t, "queue_declare", with{"queue": queue, "durable": true, "arguments": with{
@@ -141,7 +141,7 @@ func TestQueueOfPika(t *testing.T) {
 // Exchanges of all three kinds, such as Motif would declare them and such as it
 // never would, to and from queues of pika's own and of ours.
 func TestExchangesOfPika(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	for name, own := range map[string]with{
 		"like ours": {"durable": true},
@@ -212,7 +212,7 @@ func TestOddHeaders(t *testing.T) {
 		"text": "ü\n", "empty": "", "bytes": "\x00\xff", "timestamp": "2026-01-02T03:04:05Z", "none": "", "decimal": "12.345",
 		"list": `[1,"two",null,["0.5"]]`, "table": `{"a":1,"b":{"c":[true,"raw"]}}`,
 	}
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	for _, queueType := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
 		t.Run(string(queueType), func(t *testing.T) {
@@ -272,7 +272,7 @@ func TestOddHeaders(t *testing.T) {
 // TestForwardedThroughTheDoor: a watermill Router that passes messages on passes on all that they
 // came with.
 func TestForwardedThroughTheDoor(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	d := connect(t, url, "")
 	in, out := unique(t)+".in", unique(t)+".out"
@@ -328,7 +328,7 @@ func TestForwardedThroughTheDoor(t *testing.T) {
 // What is no JSON goes to the dead letters at once, with the reason, and is in
 // nobody's way.
 func TestNoJSON(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	queue := unique(t)
 	orders := patterns.NewWorkQueue[order](patterns.New(connect(t, url, amqp.Quorum)), queue)

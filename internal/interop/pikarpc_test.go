@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // pika calls as its tutorial does it.
 func TestPikaCallsUs(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	name := unique(t)
 	errNegative := errors.New("negative")
@@ -77,7 +77,7 @@ func TestPikaCallsUs(t *testing.T) {
 // A reply goes to an address that the broker made up, and to no other queue
 // unless its owner is trusted: the caller says where it is sent.
 func TestRepliesGoToTrustedQueuesOnly(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	trusted, other := unique(t)+".answers", unique(t)+".payroll"
 	cfg, err := amqp.ParseURL(url)
@@ -114,7 +114,7 @@ func TestRepliesGoToTrustedQueuesOnly(t *testing.T) {
 // Our caller does not declare the queue of requests, so its properties are the
 // server's business.
 func TestWeCallPika(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	bus := patterns.New(connect(t, url, amqp.Quorum))
 	for what, declare := range map[string]with{
@@ -159,7 +159,7 @@ func TestWeCallPika(t *testing.T) {
 
 // A server of any language says that it failed with a header.
 func TestPikaFails(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	name := unique(t)
 	p.do(t, "queue_declare", with{"queue": name})

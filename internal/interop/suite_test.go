@@ -16,8 +16,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/watermill"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // TestWatermillSuite runs watermill's own test suite on RabbitMQ through the
@@ -39,7 +39,7 @@ func TestWatermillSuite(t *testing.T) {
 }
 
 func testWatermillSuite(t *testing.T, queueType amqp.QueueType) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	node := amqptest.Private(t, amqptest.Options{})
 	features := tests.Features{
 		ConsumerGroups:                      true,
 		GuaranteedOrder:                     true,
@@ -69,7 +69,7 @@ func testWatermillSuite(t *testing.T, queueType amqp.QueueType) {
 // restarter returns a command that restarts node, the first time in order, the
 // next by kill -9, and so on. It is this program, which asks us to do so: see
 // TestMain.
-func restarter(t *testing.T, node *rabbitmqtest.Node) []string {
+func restarter(t *testing.T, node *amqptest.Node) []string {
 	var one sync.Mutex // at a time: the suite does not wait for the first
 	kill := false
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

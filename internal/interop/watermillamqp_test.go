@@ -14,8 +14,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/watermill"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -107,7 +107,7 @@ func withoutMeaning(m *message.Message) *message.Message {
 // A work queue of theirs is a classic queue without arguments. It is used as
 // it stands: declared by Motif it would have arguments.
 func TestTheirQueue(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	cfg := wmamqp.NewDurableQueueConfig(url)
 	topic := unique(t)
 	theirTopology(t, cfg, topic)
@@ -155,7 +155,7 @@ func TestTheirQueue(t *testing.T) {
 // A pubsub of theirs is a durable fanout exchange, and a queue for each
 // service that they have a name for.
 func TestTheirPubSub(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	topic := unique(t)
 	cfg := wmamqp.NewDurablePubSubConfig(url, wmamqp.GenerateQueueNameTopicNameWithSuffix("kitchen"))
 	ch := theirSubscription(t, cfg, topic)
@@ -186,7 +186,7 @@ func TestTheirPubSub(t *testing.T) {
 // A group of ours and a service of theirs share a queue where their generator
 // names it as we do.
 func TestTheirServiceIsOurGroup(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	topic := unique(t)
 	cfg := wmamqp.NewDurablePubSubConfig(url, func(topic string) string { return topic + ":kitchen" })
 	theirTopology(t, cfg, topic)
@@ -208,7 +208,7 @@ func TestTheirServiceIsOurGroup(t *testing.T) {
 
 // Their topic configuration routes by patterns, as Topic does.
 func TestTheirTopicExchange(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	exchange := unique(t)
 	cfg := wmamqp.NewDurableTopicConfig(url, exchange, exchange+".theirs")
 	ch := theirSubscription(t, cfg, "usa.#")
@@ -249,7 +249,7 @@ func TestTheirOrdersInAWorkQueue(t *testing.T) {
 	type order struct {
 		Dish string `json:"dish"`
 	}
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	cfg := wmamqp.NewDurableQueueConfig(url)
 	topic := unique(t)
 	theirTopology(t, cfg, topic)
@@ -306,7 +306,7 @@ func TestTheirOrdersInAWorkQueue(t *testing.T) {
 // RabbitMQ, which says so in a header that their marshaler refuses, each time the message is
 // delivered. It offers a hook for that.
 func TestTheirMarshalerOnWhatWaited(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	cfg := wmamqp.NewDurableQueueConfig(url)
 	var tables []string
 	cfg.Marshaler = wmamqp.DefaultMarshaler{PreprocessDelivery: func(d amqp091.Delivery) amqp091.Delivery {

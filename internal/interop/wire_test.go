@@ -19,7 +19,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -74,7 +74,7 @@ func TestQueueArguments(t *testing.T) {
 	bounded := with{"x-max-length": 10, "x-overflow": "reject-publish"}
 	dropping := with{"x-max-length": 10, "x-overflow": "drop-head"}
 
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	prioritized := mixed(classic, toDead, with{"x-max-priority": 5})
 	if hasLevels(t, connect(t, url, "")) {
@@ -175,7 +175,7 @@ func hasLevels(t *testing.T, d *amqp.Driver) bool {
 
 // TestOnTheWire has pika look at what we send.
 func TestOnTheWire(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	d := connect(t, url, "")
 	queue, exchange := unique(t), unique(t)+".x"
@@ -274,7 +274,7 @@ func TestOnTheWire(t *testing.T) {
 
 // TestFromTheWire has pika set what means something to us.
 func TestFromTheWire(t *testing.T) {
-	url := rabbitmqtest.URL(t)
+	url := amqptest.URL(t)
 	p := newPeer(t, url)
 	d := connect(t, url, "")
 	queue := unique(t)

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/memory"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
-func TestMain(m *testing.M) { rabbitmqtest.Main(m) }
+func TestMain(m *testing.M) { amqptest.Main(m) }
 
 const workers = 16
 

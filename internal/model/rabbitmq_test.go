@@ -11,13 +11,13 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // onRabbitMQ is the world of a virtual host of RabbitMQ.
 type onRabbitMQ struct {
-	node      *rabbitmqtest.Node
-	vhost     *rabbitmqtest.VHost
+	node      *amqptest.Node
+	vhost     *amqptest.VHost
 	config    amqp.Config
 	clients   map[string]*amqp.Driver
 	restarter func(context.Context) error // restarts the node, for all who wish for it
@@ -26,7 +26,7 @@ type onRabbitMQ struct {
 
 // newOnRabbitMQ makes a world whose durable queues are of a type, as far as
 // RabbitMQ has everything for it: the driver's default says how far that is for quorum.
-func newOnRabbitMQ(n *rabbitmqtest.Node, v *rabbitmqtest.VHost, queues string, restarter func(context.Context) error) (*onRabbitMQ, error) {
+func newOnRabbitMQ(n *amqptest.Node, v *amqptest.VHost, queues string, restarter func(context.Context) error) (*onRabbitMQ, error) {
 	config, err := amqp.ParseURL(v.URL)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (w *onRabbitMQ) purge(ctx context.Context, queue string) (int, error) {
 
 func (w *onRabbitMQ) deleteQueue(ctx context.Context, queue string) error {
 	err := w.vhost.DeleteQueue(ctx, queue)
-	if err != nil && strings.Contains(err.Error(), rabbitmqtest.ErrNoQueue.Error()) {
+	if err != nil && strings.Contains(err.Error(), amqptest.ErrNoQueue.Error()) {
 		return adapters.ErrNotFound
 	}
 	return err

@@ -8,20 +8,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/memory"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // A field is a node, with a virtual host for each worker.
 type field struct {
-	node    *rabbitmqtest.Node
+	node    *amqptest.Node
 	version memory.Version // that imitates it
-	vhosts  []*rabbitmqtest.VHost
+	vhosts  []*amqptest.VHost
 }
 
 func newField(t *testing.T, workers int) *field {
 	t.Helper()
-	f := &field{node: rabbitmqtest.Private(t, rabbitmqtest.Options{})}
+	f := &field{node: amqptest.Private(t, amqptest.Options{})}
 	f.version = versionOf(t, f.node)
 	for i := range workers {
 		v, err := f.node.AddVHost(t.Context(), fmt.Sprint("model-", i))
@@ -34,7 +34,7 @@ func newField(t *testing.T, workers int) *field {
 }
 
 // versionOf returns the version of RabbitMQ that the in-process broker has to imitate.
-func versionOf(t *testing.T, n *rabbitmqtest.Node) memory.Version {
+func versionOf(t *testing.T, n *amqptest.Node) memory.Version {
 	t.Helper()
 	var full string
 	if err := n.Eval(t.Context(), &full, "list_to_binary(rabbit_misc:version())"); err != nil {
@@ -62,7 +62,7 @@ type trial struct {
 func (tr *trial) bad() bool { return tr.diff != nil || tr.err != nil }
 
 // try plays one script in a virtual host.
-func (f *field) try(ctx context.Context, v *rabbitmqtest.VHost, tr *trial, restarter func(context.Context) error, patience time.Duration) {
+func (f *field) try(ctx context.Context, v *amqptest.VHost, tr *trial, restarter func(context.Context) error, patience time.Duration) {
 	w, err := newOnRabbitMQ(f.node, v, tr.script.on, restarter)
 	if err == nil {
 		tr.diff, err = compare(ctx, w, tr.script, tr.want, patience)

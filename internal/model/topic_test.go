@@ -12,8 +12,8 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/memory"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // topics returns all texts of up to most words out of {a, b, "", *, #}.
@@ -69,7 +69,7 @@ func TestTopicsExhaustively(t *testing.T) {
 // nothing is missed.
 func matchedByRabbitMQ(t *testing.T, patterns, keys []string) map[string][]string {
 	t.Helper()
-	conn, err := amqp091.Dial(rabbitmqtest.Shared(t).URL)
+	conn, err := amqp091.Dial(amqptest.Shared(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

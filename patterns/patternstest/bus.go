@@ -12,8 +12,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// NewBus returns a bus, and the recorder of what it publishes. Driver is the broker to use; with nil
-// it is an in-process one of the test's own. The bus logs to the test's output, unless opts say
+// NewBus returns a bus, and the recorder of what it publishes. Driver is the broker to use; with
+// nil it is an in-process one of the test's own. The bus logs to the test's output, unless opts say
 // otherwise. It is closed when the test ends, which fails if that fails.
 //
 // Inside a testing/synctest bubble call it with the bubble's t.

@@ -4,8 +4,9 @@
 //   - A handler alone: [patterns.ContextWithDelivery] makes the ctx that it is called with.
 //   - A handler with its middleware and options: [Run] sends it one message and returns what became
 //     of that.
-//   - A service: [NewBus] makes a bus for it, and a [Recorder] of what it publishes. [WaitIdle] waits
-//     until it has nothing left to do, and [Expect] compares what it published with what it should.
+//   - A service: [NewBus] makes a bus for it, and a [Recorder] of what it publishes. [WaitIdle]
+//     waits until it has nothing left to do, and [Expect] compares what it published with what it
+//     should.
 //
 // All of it works on the in-process broker, also inside a testing/synctest bubble, and but for
 // WaitIdle on any other broker.

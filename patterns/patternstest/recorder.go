@@ -15,8 +15,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// Recorder keeps what a bus of [NewBus] publishes, in the order in which it is published. Its methods
-// may be called at any time, and concurrently.
+// Recorder keeps what a bus of [NewBus] publishes, in the order in which it is published. Its
+// methods may be called at any time, and concurrently.
 type Recorder struct {
 	bus *patterns.Bus
 
@@ -124,10 +124,10 @@ func (r *Recorder) Reset() {
 }
 
 // Published returns the values that the program itself published to a queue, exchange or function
-// of that name, and that the broker has, in the order in which they were published. They are decoded
-// from what travels, as a subscriber would decode it, with the codecs of the bus; the test ends if
-// one cannot be. Retries, dead letters and replies, which the library publishes, are not among them:
-// see [Recorder.Messages].
+// of that name, and that the broker has, in the order in which they were published. They are
+// decoded from what travels, as a subscriber would decode it, with the codecs of the bus; the test
+// ends if one cannot be. Retries, dead letters and replies, which the library publishes, are not
+// among them: see [Recorder.Messages].
 func Published[T any](t testing.TB, r *Recorder, name string, filters ...Filter) []T {
 	t.Helper()
 	filters = append([]Filter{To(name), Cause(patterns.CausePublish, patterns.CauseCall)}, filters...)

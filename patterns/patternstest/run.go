@@ -22,8 +22,8 @@ type Message[T any] struct {
 // program handles it. It is the first attempt that counts: a message that is retried has the result
 // [patterns.ResultRetried], with RetryIn as its wait, and is not waited for.
 //
-// The queue and its dead-letter queue are deleted afterwards, where the adapter can. Until the test's
-// end and within 30 seconds the handler has to return, or the test ends.
+// The queue and its dead-letter queue are deleted afterwards, where the adapter can. Until the
+// test's end and within 30 seconds the handler has to return, or the test ends.
 func Run[T any](t testing.TB, bus *patterns.Bus, m Message[T], handler patterns.Handler[T], opts ...patterns.WorkOption) patterns.Settlement {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)

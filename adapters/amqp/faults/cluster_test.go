@@ -7,28 +7,28 @@ import (
 	"testing"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // three are the nodes of a cluster, which takes long to start. The rows that need it have it in
 // turn: each leaves it whole, or the next one starts another.
 var three struct {
 	sync.Mutex // held by the row whose turn it is
-	nodes      []*rabbitmqtest.Node
+	nodes      []*amqptest.Node
 }
 
 // ring is what a row has of the three.
 type ring struct {
 	x     *trial
-	nodes []*rabbitmqtest.Node
+	nodes []*amqptest.Node
 	site  *site // asks the first node
 }
 
 func (x *trial) ring() *ring {
 	if three.nodes == nil {
 		// What a consumer held whose node is gone RabbitMQ (4.3) keeps for a minute, without this.
-		three.nodes = rabbitmqtest.Lasting(x.t, rabbitmqtest.Options{Settings: map[string]string{"consumer_disconnected_timeout": "2000"}}, 3)
+		three.nodes = amqptest.Lasting(x.t, amqptest.Options{Settings: map[string]string{"consumer_disconnected_timeout": "2000"}}, 3)
 	}
 	r := &ring{x: x, nodes: three.nodes}
 	v, err := r.nodes[0].AddVHost(x.soon(), x.name)
@@ -70,7 +70,7 @@ func (r *ring) at(order ...int) func(*amqp.Config) {
 
 // whole waits until all nodes are there, and any of them may go.
 func (r *ring) whole() {
-	r.x.must(rabbitmqtest.AwaitCluster(r.x.soon(), r.nodes...), "waiting for the cluster")
+	r.x.must(amqptest.AwaitCluster(r.x.soon(), r.nodes...), "waiting for the cluster")
 }
 
 // kill kills a node -9.

@@ -20,7 +20,7 @@ func label(name string) {
 // notOurs are goroutines that a row starts and its drivers have nothing to do
 // with. What the tests' broker leaves behind is looked for at the very end.
 var notOurs = []string{
-	"internal/rabbitmqtest.",
+	"adapters/amqp/amqptest.",
 	"faults.leaked", // who looks
 }
 

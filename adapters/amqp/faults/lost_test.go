@@ -16,7 +16,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -89,7 +89,7 @@ func TestHandlerThatExits(t *testing.T) {
 	for _, kind := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			url := rabbitmqtest.Shared(t).URL + "?queue_type=" + string(kind)
+			url := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			bus, err := patterns.Open(ctx, url)
@@ -186,7 +186,7 @@ func tick(ctx context.Context, t *testing.T, jobs *patterns.WorkQueue[string]) (
 func TestConsumerTimeout(t *testing.T) {
 	t.Parallel() // it waits for the timeout, time and again
 	const timeout, queue = 10 * time.Second, "jobs"
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{Settings: map[string]string{
+	node := amqptest.Private(t, amqptest.Options{Settings: map[string]string{
 		"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500",
 	}})
 	for name, heed := range map[string]bool{"heeds its ctx": true, "does not": false} {

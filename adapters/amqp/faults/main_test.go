@@ -7,16 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
 		beChild(role) // does not return
 	}
-	rabbitmqtest.Parallel(64) // turns says how many at a time
-	rabbitmqtest.Main(m)
+	amqptest.Parallel(64) // turns says how many at a time
+	amqptest.Main(m)
 }
 
 // row is one kind of fault. Its number is that of the catalogue of faults,

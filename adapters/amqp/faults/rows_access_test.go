@@ -10,8 +10,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // loginRefused: 17. A wrong password, one that is changed, and a user who is
@@ -79,7 +79,7 @@ func (x *trial) thrownOut(site *site, w *watcher, asked *atomic.Int64, admit fun
 // vhostDeleted: 18. The virtual host is deleted under its clients, and made
 // again.
 func vhostDeleted(x *trial) {
-	node, s := x.node(rabbitmqtest.Options{})
+	node, s := x.node(amqptest.Options{})
 	v, err := node.AddVHost(x.soon(), "short-lived")
 	x.must(err, "adding a virtual host")
 	s.gone = true

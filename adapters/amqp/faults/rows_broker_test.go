@@ -10,8 +10,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // killUnderLoad: 06. Quorum and classic queues, with 10,000 confirmed messages
@@ -22,7 +22,7 @@ func killUnderLoad(x *trial) { killAfter(x, 10_000, amqp.Quorum, amqp.Classic) }
 // each type, and many more are under way.
 func killAfter(x *trial, atLeast int64, kinds ...amqp.QueueType) {
 	const publishers = 128
-	node, site := x.node(rabbitmqtest.Options{})
+	node, site := x.node(amqptest.Options{})
 	var streams []*stream
 	for _, kind := range kinds {
 		name := string(kind)
@@ -55,7 +55,7 @@ func killAfter(x *trial, atLeast int64, kinds ...amqp.QueueType) {
 
 // memoryAlarm: 20. Publishers are blocked, consumers are not.
 func memoryAlarm(x *trial) {
-	node, site := x.node(rabbitmqtest.Options{})
+	node, site := x.node(amqptest.Options{})
 	x.alarm(site, node.MemoryAlarm, node.ClearAlarms)
 	x.alarm(site, node.DiskAlarm, node.ClearAlarms)
 }
@@ -98,7 +98,7 @@ func (x *trial) alarm(site *site, raise, clear func(context.Context) error) {
 // alarmsComeAndGo: 22. Publishers and consumers are at work while memory and disk run out, and
 // there is room again, three times. Who publishes waits meanwhile, and nobody is cut off.
 func alarmsComeAndGo(x *trial) {
-	node, site := x.node(rabbitmqtest.Options{})
+	node, site := x.node(amqptest.Options{})
 	w := x.watcher()
 	publisher := site.connect("publisher", watch(w), func(c *amqp.Config) { c.MaxInFlight = 16 })
 	x.consume(x.subscribe(site.connect("consumer", watch(w)), from("jobs", 20)), 2, nil)
@@ -124,7 +124,7 @@ func alarmsComeAndGo(x *trial) {
 // cleanRestart: 07. The application is stopped and started as an operator does:
 // topology, subscriptions and messages are there again.
 func cleanRestart(x *trial) {
-	node, site := x.node(rabbitmqtest.Options{})
+	node, site := x.node(amqptest.Options{})
 	publisher, consumer := site.connect("publisher"), site.connect("consumer")
 	news := adapters.Endpoint{Kind: adapters.Topic, Name: "news"}
 	group := adapters.Source{Endpoint: news, Group: "g", Keys: []string{"a.*", "#.z"}, Prefetch: 20}

@@ -12,15 +12,15 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // resetWhileIdle: 03. Connections are reset while nobody uses them.
 func resetWhileIdle(x *trial) {
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	w := x.watcher()
 	client := site.connect("client", through(proxy), watch(w))
 	x.consume(x.subscribe(client, from("jobs", 10)), 2, nil)
@@ -46,14 +46,14 @@ func resetWhileIdle(x *trial) {
 // halfOpen: 04. What is sent vanishes, in both directions.
 func halfOpen(x *trial) {
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	w := x.watcher()
 	client := site.connect("client", through(proxy), watch(w))
 	sub := x.subscribe(client, from("jobs", 10))
 	x.publish(client, toQueue("jobs"), text("held", 10))
 	held := x.receive(sub)
 	begin := time.Now()
-	proxy.Blackhole(rabbitmqtest.ToBroker, rabbitmqtest.ToClient)
+	proxy.Blackhole(amqptest.ToBroker, amqptest.ToClient)
 	err := x.within(time.Second, "Publish", func(ctx context.Context) error {
 		return client.Publish(ctx, toQueue("jobs"), text("swallowed", 10))
 	})
@@ -241,7 +241,7 @@ func fewChannels(x *trial) {
 // lateBroker: 46. There is no broker yet when the program starts.
 func lateBroker(x *trial) {
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	proxy.Down()
 	cfg := site.config("impatient")
 	through(proxy)(&cfg)

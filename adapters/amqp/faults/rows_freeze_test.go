@@ -6,14 +6,14 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
 
 // freeze: 05. The broker stands still for 20 s: no call may wait for it, and
 // afterwards all goes on.
 func freeze(x *trial) {
-	node, site := x.node(rabbitmqtest.Options{})
+	node, site := x.node(amqptest.Options{})
 	w := x.watcher()
 	publisher, consumer := site.connect("publisher", watch(w)), site.connect("consumer")
 	other := site.connect("other")

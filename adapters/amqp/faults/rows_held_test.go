@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -21,7 +21,7 @@ import (
 // the end, and afterwards the broker has two consumers, and neither of them is a ghost.
 func consumerTimeout(x *trial) {
 	const held, timeout = 4, 5 * time.Second
-	_, site := x.node(rabbitmqtest.Options{Settings: map[string]string{
+	_, site := x.node(amqptest.Options{Settings: map[string]string{
 		"consumer_timeout": fmt.Sprint(timeout.Milliseconds()), "channel_tick_interval": "500", "quorum_tick_interval": "500",
 	}})
 	var timedOut, returned atomic.Int64

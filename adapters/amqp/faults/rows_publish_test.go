@@ -13,8 +13,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -23,13 +23,13 @@ import (
 func cutBeforeConfirm(x *trial) {
 	const messages = 50
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	w := x.watcher()
 	publisher, consumer := site.connect("publisher", through(proxy), watch(w)), site.connect("consumer")
 	x.consume(x.subscribe(consumer, from("jobs", 10)), 4, nil)
 	x.publish(publisher, toQueue("jobs"), text("first", 10))
 
-	proxy.Stall(rabbitmqtest.ToClient)
+	proxy.Stall(amqptest.ToClient)
 	var publishing sync.WaitGroup
 	for i := range messages {
 		publishing.Go(func() {
@@ -52,7 +52,7 @@ func cutBeforeConfirm(x *trial) {
 // cutInBody: 02. The connection is cut in the middle of a message.
 func cutInBody(x *trial) {
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	publisher, consumer := site.connect("publisher", through(proxy)), site.connect("consumer")
 	const size = 1 << 20
 	x.consume(x.subscribe(consumer, from("jobs", 10)), 1, func(d adapters.Delivery) {
@@ -62,7 +62,7 @@ func cutInBody(x *trial) {
 		_ = d.Settle(context.Background(), adapters.Ack)
 	})
 	for i := range 10 {
-		proxy.LimitBytes(rabbitmqtest.ToBroker, size/2+i*1000)
+		proxy.LimitBytes(amqptest.ToBroker, size/2+i*1000)
 		x.publish(publisher, toQueue("jobs"), text(id("job", i), size))
 	}
 	x.awaitHandled()

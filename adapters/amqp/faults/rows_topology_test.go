@@ -11,8 +11,8 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -63,7 +63,7 @@ func exchangeDeleted(x *trial) {
 // arguments.
 func otherArguments(x *trial) {
 	site := x.shared()
-	proxy := rabbitmqtest.ProxyTo(x.t, site.URL)
+	proxy := amqptest.ProxyTo(x.t, site.URL)
 	bus := x.bus(site.connect("client", through(proxy)), "client")
 	ch := site.raw()
 	_, err := ch.QueueDeclare("jobs", true, false, false, false, amqp091.Table{"x-queue-type": "quorum", "x-max-length": int32(7)})

@@ -13,13 +13,13 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance/history"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // site is a virtual host, and a user with a password that nobody must see.
 type site struct {
-	*rabbitmqtest.VHost
+	*amqptest.VHost
 	x              *trial
 	user, password string
 	gone           bool // there is nothing left to look for
@@ -31,15 +31,15 @@ type site struct {
 var users atomic.Int64
 
 // shared returns a virtual host on the node that the rows share.
-func (x *trial) shared() *site { return x.site(rabbitmqtest.Shared(x.t)) }
+func (x *trial) shared() *site { return x.site(amqptest.Shared(x.t)) }
 
 // node returns a node of the row's own.
-func (x *trial) node(o rabbitmqtest.Options) (*rabbitmqtest.Node, *site) {
-	n := rabbitmqtest.Private(x.t, o)
+func (x *trial) node(o amqptest.Options) (*amqptest.Node, *site) {
+	n := amqptest.Private(x.t, o)
 	return n, x.site(n.VHost)
 }
 
-func (x *trial) site(v *rabbitmqtest.VHost) *site {
+func (x *trial) site(v *amqptest.VHost) *site {
 	s := &site{VHost: v, x: x, user: fmt.Sprintf("user-%d", users.Add(1)), password: x.secret()}
 	x.must(v.AddUser(x.soon(), s.user, s.password), "adding a user")
 	x.must(v.SetPermissions(x.soon(), s.user, ".*", ".*", ".*"), "giving it permissions")
@@ -62,7 +62,7 @@ func (s *site) config(client string) amqp.Config {
 }
 
 // through is a change of a client's config: it goes through a proxy.
-func through(p *rabbitmqtest.Proxy) func(*amqp.Config) {
+func through(p *amqptest.Proxy) func(*amqp.Config) {
 	return func(c *amqp.Config) { c.Addresses = []string{p.Addr()} }
 }
 
@@ -242,6 +242,6 @@ func (w *watcher) await(kind amqp.EventKind, role string, n int) {
 // limited returns a node with narrow limits: 8 channels to a connection, and
 // messages of 1 MiB.
 func (x *trial) limited() *site {
-	_, s := x.node(rabbitmqtest.Options{Settings: map[string]string{"channel_max": "8", "max_message_size": "1048576"}})
+	_, s := x.node(amqptest.Options{Settings: map[string]string{"channel_max": "8", "max_message_size": "1048576"}})
 	return s
 }

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
-func TestMain(m *testing.M) { rabbitmqtest.Main(m) }
+func TestMain(m *testing.M) { amqptest.Main(m) }
 
 // TestExamples builds every example once, and runs them as a user does.
 func TestExamples(t *testing.T) {
@@ -52,7 +52,7 @@ var runs = map[string][][]string{
 func (p programs) testSame(t *testing.T) {
 	for _, queueType := range queueTypes {
 		t.Run(queueType, func(t *testing.T) {
-			url := of(queueType, rabbitmqtest.URL(t))
+			url := of(queueType, amqptest.URL(t))
 			for _, name := range p.names(t) {
 				arguments, special := runs[name]
 				if !special {

@@ -13,14 +13,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // TestQuickstart runs the README's program with other URLs: on RabbitMQ it does what it does in
 // process, and elsewhere it prints one line that says what is wrong and what to do.
 func TestQuickstart(t *testing.T) {
 	program := quickstart(t)
-	broker, err := url.Parse(rabbitmqtest.Private(t, rabbitmqtest.Options{}).URL)
+	broker, err := url.Parse(amqptest.Private(t, amqptest.Options{}).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

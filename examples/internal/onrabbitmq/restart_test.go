@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // testRestart restarts the broker under those examples that are about it.
 func (p programs) testRestart(t *testing.T) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	node := amqptest.Private(t, amqptest.Options{})
 	urls := map[string]string{}
 	for _, queueType := range queueTypes {
 		v, err := node.AddVHost(t.Context(), queueType)
@@ -60,7 +60,7 @@ func (p programs) testRestart(t *testing.T) {
 	}
 }
 
-func restart(t *testing.T, node *rabbitmqtest.Node) {
+func restart(t *testing.T, node *amqptest.Node) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

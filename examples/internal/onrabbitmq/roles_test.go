@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // testRoles runs each role in a process of its own, as the examples' comments
@@ -35,7 +35,7 @@ func (p programs) testRoles(t *testing.T) {
 	} {
 		name, _, _ := strings.Cut(c.listener, " ")
 		t.Run(name, func(t *testing.T) {
-			v := rabbitmqtest.Shared(t)
+			v := amqptest.Shared(t)
 			const listeners = 2
 			var listening []*process
 			for range listeners {
@@ -66,7 +66,7 @@ func (p programs) testRoles(t *testing.T) {
 
 // testTakeoutRoles has a merchant who comes late.
 func (p programs) testTakeoutRoles(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	order := p.startRole(t, v, "takeout -role order -scale 0.2")
 	order.until(t, "They are processes of their own")
 	var services []*process
@@ -84,16 +84,16 @@ func (p programs) testTakeoutRoles(t *testing.T) {
 }
 
 // startRole starts an example on v.
-func (p programs) startRole(t *testing.T, v *rabbitmqtest.VHost, line string) *process {
+func (p programs) startRole(t *testing.T, v *amqptest.VHost, line string) *process {
 	t.Helper()
 	fields := strings.Fields(line)
 	return p.start(t, fields[0], append([]string{"-broker", v.URL}, fields[1:]...)...)
 }
 
 // awaitConsumers waits until there are so many consumers, of so many queues.
-func awaitConsumers(t *testing.T, v *rabbitmqtest.VHost, consumers, queues int) {
+func awaitConsumers(t *testing.T, v *amqptest.VHost, consumers, queues int) {
 	t.Helper()
-	var list []rabbitmqtest.Queue
+	var list []amqptest.Queue
 	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
 		var err error
 		if list, err = v.Queues(t.Context()); err != nil {

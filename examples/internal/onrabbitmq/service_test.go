@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/motifmq/motif/internal/rabbitmqtest"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // testService stops the broker under the service and starts it again: its health says so, it takes
 // no order that it could not keep, and goes on by itself.
 func (p programs) testService(t *testing.T) {
-	node := rabbitmqtest.Private(t, rabbitmqtest.Options{})
+	node := amqptest.Private(t, amqptest.Options{})
 	service := p.start(t, "service", "-broker", node.URL, "-http", "127.0.0.1:0")
 	service.until(t, "msg=listening")
 	url := "http://" + regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(service.out.text())[1]

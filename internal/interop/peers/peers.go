@@ -12,10 +12,10 @@ import (
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/watermill"
 	"github.com/motifmq/motif/conformance"
 	"github.com/motifmq/motif/internal/conformancetest"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 // GoChannel is watermill's in-process pair as it comes, with what its
@@ -58,7 +58,7 @@ func (leftOpen) Close() error { return nil }
 //
 // Each topic is a fanout exchange there. A queue is one that is bound to the exchange of its
 // name.
-func WatermillAMQP(node *rabbitmqtest.Node) conformancetest.Adapter {
+func WatermillAMQP(node *amqptest.Node) conformancetest.Adapter {
 	const claims = adapters.CanConfirm | adapters.CanPersist | adapters.CanBalance
 	return conformancetest.Adapter{
 		Name: "watermill-amqp",

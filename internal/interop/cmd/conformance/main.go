@@ -21,10 +21,10 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/conformance"
 	"github.com/motifmq/motif/internal/conformancetest"
 	"github.com/motifmq/motif/internal/interop/peers"
-	"github.com/motifmq/motif/internal/rabbitmqtest"
 )
 
 func main() {
@@ -82,7 +82,7 @@ func run(ctx context.Context, only, out, page string) (err error) {
 // adapters are the columns: our adapters, RabbitMQ's in each version, and the peers,
 // which have the newest. They use nodes, one a version, until these are closed.
 func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNodes func() error, err error) {
-	var nodes []*rabbitmqtest.Node
+	var nodes []*amqptest.Node
 	closeNodes = func() (err error) {
 		for _, n := range nodes {
 			err = errors.Join(err, n.Close())
@@ -90,8 +90,8 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 		return err
 	}
 	columns = append(columns, conformancetest.Memory())
-	for _, version := range rabbitmqtest.Versions() {
-		node, err := rabbitmqtest.Start(ctx, rabbitmqtest.Options{Version: version, Management: true})
+	for _, version := range amqptest.Versions() {
+		node, err := amqptest.Start(ctx, amqptest.Options{Version: version, Management: true})
 		if err != nil {
 			return nil, closeNodes, err
 		}
