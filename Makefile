@@ -55,20 +55,20 @@ each = @failed=; for version in $(1); do \
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
 # is first, since go test begins in this order.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./internal/model/...
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./internal/model/... ./deadletters/faults ./cmd/motif
 
 # Three packages at a time: those on RabbitMQ wait for it, most of the time. No vet, which has had
 # them all before.
 RACE = $(GO) test -race -vet=off -shuffle=on -p 3 -timeout 15m
 
 # What is tested on older versions, too: where they differ.
-VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestExisting|TestConsistentHash
+VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash
 
 .PHONY: test
 test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet $(ALL)
 	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
-	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model)
+	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model ./deadletters/faults)
 	@out=$$($(RACE) -run '^TestMutants$$' -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 

@@ -108,7 +108,7 @@ const (
 
 // Limits of one [Inspector] Browse.
 const (
-	MaxBrowse      = 1000     // messages
+	MaxBrowse      = 20_000   // messages
 	MaxBrowseBytes = 64 << 20 // of their payloads together
 )
 

@@ -28,7 +28,7 @@ type HeaderMatch struct {
 
 // Match reports whether f picks the letter at the time now.
 func (f *Filter) Match(l *Letter, now time.Time) bool {
-	if len(f.Refs) > 0 && !slices.Contains(f.Refs, l.Message.UUID) && !slices.Contains(f.Refs, l.digestRef()) {
+	if len(f.Refs) > 0 && !slices.Contains(f.Refs, l.Message.UUID) && !slices.Contains(f.Refs, l.Digest()) {
 		return false
 	}
 	if f.Reason != nil && !f.Reason.MatchString(l.Reason()) || f.From != "" && f.From != l.From() {

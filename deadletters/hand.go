@@ -152,9 +152,6 @@ func (h *hand) release(ctx context.Context) error {
 // takeRest takes what the broker has sent to the subscription already, or will: when that ends, it
 // gives back at once what was not received, which would then come before what is held.
 func (h *hand) takeRest(ctx context.Context, g *group) {
-	if len(g.held) == 0 {
-		return
-	}
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	for quiet := 0; g.room() && quiet < 2; {
@@ -178,10 +175,11 @@ func (h *hand) takeRest(ctx context.Context, g *group) {
 	}
 }
 
-// putBack requeues the messages of one group, and waits until the queue has them: groups are on
+// putBack requeues the messages of one group, those too that came on another session after one was
+// lost, and waits until the queue has them: groups are on
 // channels of their own, of which the broker may see the second one first.
 func (h *hand) putBack(ctx context.Context, g *group) error {
-	if len(g.held) == 0 || h.isLost() {
+	if len(g.held) == 0 {
 		return nil
 	}
 	before, err := h.ops.Inspect(ctx, h.queue)
@@ -193,7 +191,7 @@ func (h *hand) putBack(ctx context.Context, g *group) error {
 	}
 	wait, cancel := context.WithTimeout(ctx, settleTime) // another consumer may take them at once
 	defer cancel()
-	for err == nil && len(h.groups) > 1 {
+	for err == nil && len(h.groups) > 1 && !h.isLost() { // what came after a loss is in another order
 		var now adapters.QueueInfo
 		if now, err = h.ops.Inspect(wait, h.queue); now.Ready >= before.Ready+len(g.held) {
 			break

@@ -22,7 +22,8 @@ type Journal struct {
 
 	// What earlier runs left, by letter.
 	confirmed map[digest]struct{}
-	doubtful  map[digest]Doubt
+	doubtful  map[digest]Doubt // sent, without a confirm
+	repeated  []Doubt          // sent again after that
 }
 
 // Marks of a line in a journal.
@@ -57,9 +58,14 @@ func (j *Journal) read(r io.Reader) error {
 		switch mark {
 		case markSending:
 			var names [2]string
-			if json.Unmarshal([]byte(rest), &names) == nil {
-				j.doubtful[d] = Doubt{names[0], names[1], MaybeBefore}
+			if json.Unmarshal([]byte(rest), &names) != nil {
+				continue
 			}
+			doubt := Doubt{names[0], names[1], MaybeBefore}
+			if _, before := j.doubtful[d]; before {
+				j.repeated = append(j.repeated, doubt)
+			}
+			j.doubtful[d] = doubt
 		case markConfirmed:
 			delete(j.doubtful, d)
 			j.confirmed[d] = struct{}{}
@@ -72,6 +78,14 @@ func (j *Journal) read(r io.Reader) error {
 // that were sent, of which some may still be among the dead letters, and doubtful those that may or
 // may not have been.
 func (j *Journal) Left() (confirmed, doubtful int) { return len(j.confirmed), len(j.doubtful) }
+
+// repeats returns what earlier runs sent a second time after an unconfirmed first one.
+func (j *Journal) repeats() []Doubt {
+	if j == nil {
+		return nil
+	}
+	return j.repeated
+}
 
 // doubt returns what an earlier run left in doubt about a letter, once.
 func (j *Journal) doubt(d digest) (Doubt, bool) {

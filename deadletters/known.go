@@ -40,17 +40,20 @@ func (k *known) add(d digest, l sentLetter) {
 }
 
 // keeps notes that the letter was not taken away.
-func (k *known) keeps(d digest) {
-	if l, ok := k.sent[d]; ok {
-		l.kept = true
-		k.sent[d] = l
+func (k *known) keeps(d digest, ref, to string) {
+	if _, ok := k.sent[d]; ok {
+		k.sent[d] = sentLetter{ref, to, true}
 	}
 }
 
-// take reports whether the letter was sent, and forgets it.
-func (k *known) take(d digest) bool {
-	_, ok := k.sent[d]
-	delete(k.sent, d)
+// has reports whether the letter was sent. It stays known: its next acknowledgement may be lost,
+// too.
+func (k *known) has(d digest) bool {
+	l, ok := k.sent[d]
+	if ok {
+		l.kept = false
+		k.sent[d] = l
+	}
 	return ok
 }
 

@@ -38,12 +38,14 @@ func (l *Letter) Ref() string {
 	if l.Message.UUID != "" {
 		return l.Message.UUID
 	}
-	return l.digestRef()
+	return l.Digest()
 }
 
 const digestDigits = 12
 
-func (l *Letter) digestRef() string {
+// Digest names the letter by its content, as Ref does where it has no id. Letters that differ in
+// anything have different ones.
+func (l *Letter) Digest() string {
 	d := l.digest()
 	return "~" + hex.EncodeToString(d[:])[:digestDigits]
 }

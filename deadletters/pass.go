@@ -3,6 +3,7 @@ package deadletters
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ const (
 	sendTimeout   = 30 * time.Second       // for a publish to begin
 	finishTimeout = 10 * time.Second       // for what is in flight, once ctx has ended
 	emptyTime     = 3 * idle               // of an empty queue, before a run ends that expected more
-	lostTime      = 10 * time.Second       // likewise after a lost session, whose letters have to come back
+	lostTime      = 5 * time.Second        // likewise after a lost session, whose letters have to come back
 	lostIdle      = 100 * time.Millisecond // between looks meanwhile
 )
 
@@ -32,6 +33,7 @@ type run struct {
 	refused     map[string]error // destinations that take nothing
 	progress    time.Time        // when something was settled last
 
+	extra     int  // passes that were made because the queue was not empty at the end of one
 	lost      bool // a session was lost, in an earlier pass
 	remaining int  // how many letters should still be in the queue then
 
@@ -67,7 +69,10 @@ func (r *run) pass(ctx context.Context) (again bool, err error) {
 	lost := make(chan struct{})
 	r.hand = &hand{driver: r.queue.driver, ops: r.ops, queue: r.queue.name, lost: lost, lose: sync.OnceFunc(func() { close(lost) })}
 	r.left, r.flights, r.results, r.again = info.Ready, map[*flight]struct{}{}, make(chan result, 2*groupSize), nil
-	if r.lost {
+	switch {
+	case r.left == 0: // or the broker was too busy to say: see ended
+		r.left = math.MaxInt
+	case r.lost:
 		r.left = max(r.left, r.remaining)
 	}
 	r.remaining = r.left
@@ -84,7 +89,24 @@ func (r *run) pass(ctx context.Context) (again bool, err error) {
 	case r.again != nil:
 		return true, r.again
 	}
-	return false, ctx.Err()
+	return r.hasMore(ctx), ctx.Err()
+}
+
+// maxExtra bounds the passes that are made because there are letters that were not looked at.
+const maxExtra = 3
+
+// hasMore reports whether letters wait that the pass has not looked at although it was to: a broker
+// that is busy may say of a queue that it holds less than it does.
+func (r *run) hasMore(ctx context.Context) bool {
+	if ctx.Err() != nil || r.limitReached() {
+		return false
+	}
+	info, err := r.ops.Inspect(ctx, r.queue.name)
+	if err != nil || info.Ready <= r.report.Kept || r.extra == maxExtra {
+		return false
+	}
+	r.extra++
+	return true
 }
 
 // isPassing reports whether err may be gone soon.
@@ -102,7 +124,8 @@ func (r *run) work(ctx context.Context) error {
 	var (
 		waiting *Letter // for its time to be sent
 		from    *group
-		done    = ctx.Done()
+		done    = ctx.Done() // nil if ctx cannot end, or once it has been noticed
+		ended   = false
 		lost    = (<-chan struct{})(r.hand.lost)
 		quiet   time.Time // since when nothing comes
 		tick    = time.NewTimer(idle)
@@ -111,7 +134,7 @@ func (r *run) work(ctx context.Context) error {
 	defer tick.Stop()
 	defer stuck.Stop()
 	for {
-		sending := !r.limitReached() && r.again == nil && done != nil && lost != nil
+		sending := !r.limitReached() && r.again == nil && !ended && lost != nil
 		taking := sending && r.left > 0
 		if !sending && waiting != nil {
 			r.keep(from, waiting)
@@ -153,24 +176,16 @@ func (r *run) work(ctx context.Context) error {
 				}
 				continue
 			}
-			r.left--
-			r.hand.took(group, &got.delivery)
-			l := Letter{Delivery: got.delivery, Queue: r.queue.name}
-			if !r.picks(ctx, group, &l) {
-				continue
+			if l := r.taken(ctx, group, got.delivery); l != nil {
+				waiting, from = l, group
 			}
-			if r.o.Every > 0 && time.Now().Before(r.nextSend) {
-				waiting, from = &l, group
-				continue
-			}
-			r.send(ctx, group, l)
 		case res := <-r.results:
 			stuck.Reset(patience)
 			r.settle(ctx, res)
 		case <-lost:
 			lost = nil
 		case <-done:
-			done = nil
+			done, ended = nil, true
 			stuck.Reset(finishTimeout)
 		case <-stuck.C:
 			if waiting == nil {
@@ -184,23 +199,44 @@ func (r *run) work(ctx context.Context) error {
 				waiting = nil
 				r.send(ctx, from, l)
 			case in != nil && len(r.flights) == 0:
-				ended, err := r.ended(ctx, &quiet)
-				if err != nil {
-					return err
-				}
-				if ended {
+				next, err := r.ended(ctx, &quiet)
+				switch {
+				case errors.Is(err, adapters.ErrEmpty):
 					r.left = 0
+				case err != nil:
+					return err
+				case next != nil:
+					quiet = time.Time{}
+					waiting, from = r.taken(ctx, group, *next), group
 				}
 			}
 		}
 	}
 }
 
-// ended reports whether the queue has been empty for so long that nothing more will come.
-func (r *run) ended(ctx context.Context, quiet *time.Time) (bool, error) {
+// taken handles a message that was taken, and returns it if it has to wait for its time to be sent.
+func (r *run) taken(ctx context.Context, g *group, d adapters.Delivery) (waits *Letter) {
+	r.left--
+	r.hand.took(g, &d)
+	l := Letter{Delivery: d, Queue: r.queue.name}
+	switch {
+	case !r.picks(ctx, g, &l):
+	case r.o.Every > 0 && time.Now().Before(r.nextSend):
+		return &l
+	default:
+		r.send(ctx, g, l)
+	}
+	return nil
+}
+
+// ended returns ErrEmpty once the queue has been empty for so long that nothing more will come.
+// RabbitMQ (4.3) says of a quorum queue that it is empty, too, if it has not found out within a
+// quarter of a second; so the last word is that of a Get, and what that takes is the next message.
+func (r *run) ended(ctx context.Context, quiet *time.Time) (next *adapters.Delivery, err error) {
 	empty, err := r.hand.isEmpty(ctx)
 	if err != nil || !empty {
-		return false, err
+		*quiet = time.Time{}
+		return nil, err
 	}
 	if quiet.IsZero() {
 		*quiet = time.Now()
@@ -209,7 +245,18 @@ func (r *run) ended(ctx context.Context, quiet *time.Time) (bool, error) {
 	if r.lost {
 		enough = lostTime
 	}
-	return time.Since(*quiet) >= enough, nil
+	if time.Since(*quiet) < enough {
+		return nil, nil
+	}
+	getter, ok := r.queue.driver.(adapters.Getter)
+	if !ok {
+		return nil, adapters.ErrEmpty
+	}
+	d, err := getter.Get(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: r.queue.name}, Passive: true})
+	if err != nil {
+		return nil, err
+	}
+	return &d, nil
 }
 
 func (r *run) limitReached() bool {

@@ -1,6 +1,7 @@
 package deadletters
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -113,4 +114,17 @@ func (r *Record) Letter() (Letter, error) {
 		TTL: time.Duration(r.TTL) * time.Millisecond, Priority: r.Priority, Transient: r.Transient, Attempt: r.Attempt, Lost: r.Lost,
 	}
 	return l, nil
+}
+
+// Import puts the letter of a record into the queue, as it was, and returns when the broker has it.
+// It does not expire there.
+func (q *Queue) Import(ctx context.Context, r *Record) error {
+	l, err := r.Letter()
+	if err != nil {
+		return err
+	}
+	return q.driver.Publish(ctx, adapters.Publication{
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: q.name}, Key: l.Key, Properties: l.Properties,
+		Mandatory: q.driver.Features().Ability.Has(adapters.CanReturn), Lasting: true,
+	}, l.Message)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -60,7 +61,7 @@ func (q *Queue) run(ctx context.Context, o ReplayOptions, drop bool) (Report, er
 		return Report{}, err
 	}
 	r := &run{
-		queue: q, ops: ops, o: o, drop: drop, features: q.driver.Features(), report: Report{Run: rand.Text()[:12]},
+		queue: q, ops: ops, o: o, drop: drop, features: q.driver.Features(), report: Report{Run: rand.Text()[:12], Doubtful: slices.Clone(o.Journal.repeats())},
 		known: newKnown(o.Journal), unconfirmed: map[digest]Doubt{}, refused: map[string]error{}, progress: time.Now(),
 	}
 	const least, most = 50 * time.Millisecond, 2 * time.Second
@@ -86,5 +87,11 @@ func (r *run) finish() Report {
 		r.report.Doubtful = append(r.report.Doubtful, d)
 	}
 	r.report.Doubtful = append(r.report.Doubtful, r.known.kept()...)
+	seen := map[Doubt]bool{}
+	r.report.Doubtful = slices.DeleteFunc(r.report.Doubtful, func(d Doubt) bool {
+		before := seen[d]
+		seen[d] = true
+		return before
+	})
 	return r.report
 }

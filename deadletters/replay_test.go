@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -77,9 +78,12 @@ func TestReplay(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			s := newSite(t)
 			s.die(t, 1)
-			s.broker.Purge("orders.dead")
+			if _, err := s.driver.Purge(t.Context(), "orders.dead"); err != nil {
+				t.Fatal(err)
+			}
 			s.die(t, n)
-			report, err := New(s.driver, "orders.dead").Replay(t.Context(), ReplayOptions{})
+			ctx := context.Background() // which has no Done
+			report, err := New(s.driver, "orders.dead").Replay(ctx, ReplayOptions{})
 			if err != nil || report.Sent != n || len(report.Doubtful)+len(report.Failed)+report.Kept != 0 {
 				t.Fatalf("%+v, %v", report, err)
 			}
@@ -120,7 +124,7 @@ func TestReplayIsRedrive(t *testing.T) {
 		t.Error("it does not say that it was replayed")
 	}
 	delete(a.Message.Metadata, HeaderReplay)
-	if !a.Message.Equals(b.Message) || a.Properties.Attempt != b.Properties.Attempt || a.Key != b.Key || a.ContentType != b.ContentType {
+	if !a.Message.Equals(b.Message) || a.Attempt != b.Attempt || a.Key != b.Key || a.ContentType != b.ContentType {
 		t.Errorf("replayed %+v, redriven %+v", a, b)
 	}
 }
@@ -215,6 +219,131 @@ func TestReplayFailures(t *testing.T) {
 	report, err = New(s.driver, "odd").Replay(t.Context(), ReplayOptions{})
 	if err != nil || len(report.Failed) != 1 || !errors.Is(report.Failed[0].Err, adapters.ErrInvalid) {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// TestInterruptedReplay: what was sent when ctx ends is taken away, and the rest stays in its
+// order.
+func TestInterruptedReplay(t *testing.T) {
+	s := newSite(t)
+	s.die(t, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := 0
+	report, err := New(s.driver, "orders.dead").Replay(ctx, ReplayOptions{Progress: func(*Letter, string) {
+		if done++; done == 40 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || report.Sent != done || len(report.Doubtful) > 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	sent, left := s.ids(t, "orders"), s.ids(t, "orders.dead")
+	if len(sent) != done || !slices.Equal(append(sent, left...), names(0, 100)) {
+		t.Errorf("sent %q, left %q", sent, left)
+	}
+}
+
+// TestUnconfirmedIsDoubtful: a letter whose confirm was lost is sent again, and reported.
+func TestUnconfirmedIsDoubtful(t *testing.T) {
+	s := newSite(t)
+	s.die(t, 10)
+	defer s.broker.Inject(memory.Fault{On: memory.OnPublish, Name: "orders", Times: 1, Do: memory.DropConfirm})()
+	report, err := New(s.driver, "orders.dead").Replay(t.Context(), ReplayOptions{})
+	if err != nil || report.Sent != 10 || len(report.Doubtful) != 1 || report.Doubtful[0].Why != MaybeSentTwice {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	copies := map[string]int{}
+	for _, id := range s.ids(t, "orders") {
+		copies[id]++
+	}
+	for _, id := range names(0, 10) {
+		want := 1
+		if id == report.Doubtful[0].Ref {
+			want = 2
+		}
+		if copies[id] != want {
+			t.Errorf("%s is there %d times, want %d", id, copies[id], want)
+		}
+	}
+}
+
+// TestComesAgainThoughSent: letters whose acknowledgements are lost with the session come again,
+// and are taken away.
+func TestComesAgainThoughSent(t *testing.T) {
+	s := newSite(t)
+	s.die(t, 100)
+	done := 0
+	report, err := New(s.driver, "orders.dead").Replay(t.Context(), ReplayOptions{Progress: func(*Letter, string) {
+		if done++; done%20 == 0 && done < 80 {
+			s.broker.Restart()
+		}
+	}})
+	if err != nil || len(report.Failed) > 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	copies := map[string]int{}
+	for _, id := range s.ids(t, "orders") {
+		copies[id]++
+	}
+	for _, id := range names(0, 100) {
+		doubtful := slices.ContainsFunc(report.Doubtful, func(d Doubt) bool { return d.Ref == id })
+		if copies[id] == 0 || copies[id] > 1 && !doubtful {
+			t.Errorf("%s is there %d times; in the report: %v", id, copies[id], doubtful)
+		}
+	}
+	if left := s.ids(t, "orders.dead"); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+func TestJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	s := newSite(t)
+	s.die(t, 3)
+	look, err := New(s.driver, "orders.dead").List(t.Context(), Filter{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A run that was killed: m0 was confirmed, m1 was being sent, and a line was cut.
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, l := range look.Letters[:2] {
+		if err := j.sending(l.digest(), l.Ref(), "orders"); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if err := j.confirms(l.digest()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.sending(look.Letters[2].digest(), "m2", "orders"); err != nil { // and twice, by two runs
+		t.Fatal(err)
+	}
+	if err := j.sending(look.Letters[2].digest(), "m2", "orders"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.file.WriteString("confirmed 01"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = OpenJournal(path); err != nil {
+		t.Fatal(err)
+	}
+	report, err := New(s.driver, "orders.dead").Replay(t.Context(), ReplayOptions{Journal: j})
+	if err != nil || report.Sent != 2 || report.Recognized != 1 ||
+		!slices.Equal(report.Doubtful, []Doubt{{"m2", "orders", MaybeBefore}, {"m1", "orders", MaybeBefore}}) {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if got := s.ids(t, "orders"); !slices.Equal(got, names(1, 3)) {
+		t.Errorf("sent %q", got)
+	}
+	if err := j.Close(true); err != nil {
+		t.Error(err)
 	}
 }
 

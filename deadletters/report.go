@@ -1,6 +1,9 @@
 package deadletters
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Report is what a run did. It is complete also if the run ended with an error.
 type Report struct {
@@ -43,3 +46,12 @@ const (
 	MaybeKept      Why = "sent, and perhaps still a dead letter"
 	MaybeBefore    Why = "sent again after a run that was killed: it may be there twice"
 )
+
+// unsettled reports whether what is in doubt may still be among the dead letters.
+func (w Why) unsettled() bool { return w == MaybeSent || w == MaybeKept }
+
+// Settled reports whether nothing that was sent may still be among the dead letters, so that the
+// run's [Journal] has nothing more to tell.
+func (r *Report) Settled() bool {
+	return !slices.ContainsFunc(r.Doubtful, func(d Doubt) bool { return d.Why.unsettled() })
+}

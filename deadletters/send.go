@@ -21,6 +21,10 @@ var historyHeaders = []string{
 	patterns.HeaderRepair, patterns.HeaderNotBefore, headerDeaths, headerFirstQueue, headerFirstReason,
 }
 
+// IsHistory reports whether a header of this name tells of a message's death, and is left behind
+// when the message is sent back.
+func IsHistory(name string) bool { return slices.Contains(historyHeaders, name) }
+
 var (
 	errNowhere = fmt.Errorf("%w: it does not say in which queue it died", adapters.ErrInvalid)
 	errItself  = fmt.Errorf("%w: it died in this queue of dead letters itself", adapters.ErrInvalid)
@@ -48,11 +52,11 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 			r.report.Removed++
 		}
 		return false
-	case l.Message.UUID != "" && r.known.take(l.digest()):
+	case l.Message.UUID != "" && r.known.has(l.digest()):
 		if r.takeAway(ctx, g, l) {
 			r.report.Recognized++
 		} else {
-			r.known.add(l.digest(), sentLetter{l.Ref(), r.destination(l), true})
+			r.known.keeps(l.digest(), l.Ref(), r.destination(l))
 		}
 		return false
 	}
@@ -196,7 +200,7 @@ func (r *run) confirm(ctx context.Context, f *flight) {
 		r.again = fmt.Errorf("the journal: %w", err)
 	}
 	if !r.takeAway(ctx, f.group, l) {
-		r.known.keeps(f.digest)
+		r.known.keeps(f.digest, l.Ref(), f.to)
 		return
 	}
 	if r.o.Progress != nil {

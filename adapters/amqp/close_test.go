@@ -254,7 +254,7 @@ func TestCloseWhileSubscribing(t *testing.T) {
 
 // TestCloseAtOnce: a driver that is closed as soon as it is connected leaves no connection.
 func TestCloseAtOnce(t *testing.T) {
-	v := rabbitmqtest.Shared(t)
+	v := amqptest.Shared(t)
 	for range 50 {
 		d, err := Connect(soon(t), configFor(t, v.URL))
 		if err != nil {

@@ -110,7 +110,9 @@ func (sup *supervisor) run(conn *connection) {
 	ctx := sup.ctx
 	pause := kit.Backoff{Min: sup.driver.cfg.BackoffMin, Max: sup.driver.cfg.BackoffMax}
 	refused := 0 // logins, in a row
-	for conn != nil || ctx.Err() == nil { // conn is closed by watch, though the driver is closed already
+
+	// Where the driver is closed already, watch closes conn.
+	for conn != nil || ctx.Err() == nil {
 		if conn == nil {
 			var err error
 			if conn, err = sup.connect(ctx); err != nil {

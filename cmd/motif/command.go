@@ -50,6 +50,7 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(f
 func commands() []command {
 	return slices.Concat(
 		deadCommands(),
+		messageCommands(),
 		helpCommands(),
 	)
 }

@@ -15,7 +15,7 @@ import (
 
 func deadCommands() []command {
 	return []command{
-		listCommand, showCommand, explainCommand, replayCommand, dropCommand,
+		listCommand, showCommand, explainCommand, replayCommand, editCommand, dropCommand, exportCommand, importCommand,
 	}
 }
 

@@ -72,7 +72,7 @@ func (i *invocation) replay(ctx context.Context, f *sendFlags) (err error) {
 		return err
 	})
 	if o.Journal != nil {
-		err = errors.Join(err, o.Journal.Close(err == nil && len(report.Doubtful) == 0))
+		err = errors.Join(err, o.Journal.Close(err == nil && report.Settled()))
 	}
 	return errors.Join(i.writeReport(report, "sent"), err, failures(report))
 }

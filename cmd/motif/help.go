@@ -13,7 +13,7 @@ func helpCommands() []command {
 	return []command{{
 		name: "help", args: "[COMMAND...]", short: "say what commands there are, or how one is used",
 		setup: func(*flag.FlagSet) action { return help },
-	}}
+	}, completionCommand()}
 }
 
 func help(_ context.Context, i *invocation) error {

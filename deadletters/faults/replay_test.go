@@ -16,19 +16,16 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	_ "github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/deadletters"
-	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
-
-func TestMain(m *testing.M) { amqptest.Main(m) }
 
 // site is a broker that can be restarted.
 type site struct {
 	open    func(testing.TB) adapters.Driver
 	restart func() error
-	kill    bool // the restart is a kill -9
 }
 
 func sites() map[string]func(*testing.T) *site {
@@ -154,7 +151,7 @@ func TestReplayThroughARestart(t *testing.T) {
 			if info, err := d.(adapters.Inspector).Inspect(t.Context(), "orders.dead"); err != nil || info.Ready != 0 {
 				t.Fatalf("%d letters are left, %v; %+v", info.Ready, err, report)
 			}
-			h.check(t, ids, report)
+			h.check(t, ids, report, name != "classic")
 		})
 	}
 }
@@ -188,7 +185,10 @@ func handle(t testing.TB, d adapters.Driver, queue string) *handlers {
 }
 
 // check waits until all are handled.
-func (h *handlers) check(t testing.TB, ids []string, report deadletters.Report) {
+//
+// marked says that the queue marks what it delivers again, which a classic queue forgets in a
+// restart: then what handlers get twice may be one message.
+func (h *handlers) check(t testing.TB, ids []string, report deadletters.Report, marked bool) {
 	t.Helper()
 	missing := func() (all []string) {
 		h.mu.Lock()
@@ -211,7 +211,7 @@ func (h *handlers) check(t testing.TB, ids []string, report deadletters.Report) 
 	defer h.mu.Unlock()
 	doubles := 0
 	for id, n := range h.handled {
-		if n < 2 {
+		if n < 2 || !marked {
 			continue
 		}
 		doubles++
