@@ -86,6 +86,13 @@ type Config struct {
 	// more than 31 of them, because RabbitMQ has no others.
 	QueueType QueueType
 
+	// Migrating names queues that are about to be moved to other properties, see Driver.Migrate.
+	// They are used as they stand, are waited for while they are missing, and are published to over
+	// an exchange that Driver.PrepareMigration has made. While that leads nowhere, for some
+	// moments, a publish waits, as long as its ctx allows, one after the other, asynchronous ones
+	// included.
+	Migrating []string
+
 	MaxBody     int // largest payload in bytes (16 MiB, the default limit of RabbitMQ 4)
 	MaxInFlight int // publishes of the driver without a confirm (1024); the next one waits
 

@@ -17,6 +17,7 @@
 //
 //	address=host:port    another node of the same broker; any number of them
 //	management=https://host:15671   the management API, see Config.Management
+//	migrating=queue      a queue that is about to be moved, see Config.Migrating; any number of them
 //	name=...             the connection's name in the broker's tools (motif)
 //	heartbeat=30s        see Config.Heartbeat
 //	queue_type=classic   see Config.QueueType

@@ -20,13 +20,20 @@ func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*m
 	switch {
 	case err != nil:
 		return err
-	case len(msgs) != 1:
+	case len(msgs) != 1 && !r.detour:
 		return d.publishAll(ctx, &r, msgs)
 	}
 	return kit.PublishEach(msgs, func(m *message.Message) error { return d.publish(ctx, &r, m) })
 }
 
 func (d *Driver) publish(ctx context.Context, r *route, m *message.Message) error {
+	if r.detour {
+		return d.publishDetoured(ctx, r, m)
+	}
+	return d.publishDirectly(ctx, r, m)
+}
+
+func (d *Driver) publishDirectly(ctx context.Context, r *route, m *message.Message) error {
 	o, err := d.newOutgoing(r, m)
 	if err != nil {
 		return err
@@ -168,6 +175,10 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	r, err := d.prepare(ctx, &p)
 	if err != nil {
 		return err
+	}
+	if r.detour { // one after the other, or those held back would be overtaken
+		done(d.publish(ctx, &r, m))
+		return nil
 	}
 	o, err := d.newOutgoing(&r, m)
 	if err != nil {

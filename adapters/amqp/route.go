@@ -20,6 +20,7 @@ type route struct {
 	key        string
 	delayUnits uint64 // the delay, in units; 0 if there is none
 	priority   uint8  // the priority that the broker is sent
+	detour     bool   // to a queue that is being moved
 }
 
 // newRoute validates p and returns its route.
@@ -45,6 +46,8 @@ func (c *Config) newRoute(p *adapters.Publication) (route, error) {
 		return r, invalid("attempt %d", p.Attempt)
 	case p.Delay > 0:
 		return r, r.toLadder()
+	case p.To.Kind == adapters.Queue && c.migrates(p.To.Name):
+		r.takeDetour()
 	}
 	return r, nil
 }

@@ -108,6 +108,9 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 		_, err := conn.passive(ch, src.QueueName())
 		return err
 	}
+	if conn.supervisor.driver.cfg.migrates(src.QueueName()) {
+		return conn.declareMigrating(ch, src)
+	}
 	if src.Kind.IsExchange() {
 		if err := conn.declareExchange(ch, src.Endpoint); err != nil {
 			return err
@@ -316,7 +319,7 @@ func sourceName(s adapters.Source) string {
 // rememberDeclared remembers what to declare again on the next connection, in case the broker comes
 // back without it.
 func (d *Driver) rememberDeclared(s adapters.Source) {
-	if s.Passive {
+	if s.Passive || d.cfg.migrates(s.QueueName()) {
 		return
 	}
 	d.mu.Lock()

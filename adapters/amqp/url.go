@@ -92,6 +92,8 @@ func (c *Config) parameter(name string, values []string) (err error) {
 		c.AllowInsecure = append(c.AllowInsecure, values...)
 	case "management":
 		c.Management = last
+	case "migrating":
+		c.Migrating = append(c.Migrating, values...)
 	case "name":
 		c.Name = last
 	case "queue_type":
@@ -113,7 +115,7 @@ func (c *Config) parameter(name string, values []string) (err error) {
 			return invalid("the URL's parameter %s needs amqps", name)
 		}
 	default:
-		return invalid("the URL's parameter %q is not known (known: address, ca_file, cert_file, heartbeat, insecure_host, key_file, management, name, queue_type, retry_connect, server_name, watermill_uuid)", clip(name))
+		return invalid("the URL's parameter %q is not known (known: address, ca_file, cert_file, heartbeat, insecure_host, key_file, management, migrating, name, queue_type, retry_connect, server_name, watermill_uuid)", clip(name))
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ func commands() []command {
 	return slices.Concat(
 		deadCommands(),
 		messageCommands(),
+		topologyCommands(),
 		helpCommands(),
 	)
 }

@@ -35,6 +35,7 @@ var floorOf = []struct {
 	{"patterns", 1},
 	{"middleware", 2},
 	{"deadletters", 2},
+	{"topology", 2},
 	{"conformance", 2},
 	{"internal/conformancetest", 3},   // harnesses for all adapters
 	{"internal/interop", 3},           // meets peers, and runs the suite on them and on all adapters

@@ -1,0 +1,147 @@
+package amqp
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// prepared declares a classic queue, and prepares that it becomes a quorum queue.
+func prepared(t *testing.T) (old, mover *Driver, s adapters.Source) {
+	t.Helper()
+	s = adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: t.Name()}, Prefetch: 1}
+	old = connect(t, func(c *Config) { c.QueueType = Classic })
+	if err := old.Declare(soon(t), s); err != nil {
+		t.Fatal(err)
+	}
+	mover = connect(t, func(c *Config) { c.QueueType = Quorum })
+	if err := mover.PrepareMigration(soon(t), s); err != nil {
+		t.Fatal(err)
+	}
+	return old, mover, s
+}
+
+func TestMigrateRefuses(t *testing.T) {
+	old, mover, s := prepared(t)
+	temporary := s
+	temporary.Queue.AutoDelete = true
+	wantErr(t, "an auto-delete queue", mover.Migrate(soon(t), temporary, nil), adapters.ErrInvalid)
+	publisher := connect(t, func(c *Config) { c.Migrating = []string{s.Name} })
+	wantErr(t, "by who publishes", publisher.Migrate(soon(t), s, nil), adapters.ErrInvalid)
+	missing := s
+	missing.Name += ".not"
+	wantErr(t, "a missing queue", mover.Migrate(soon(t), missing, nil), adapters.ErrNotFound)
+
+	sub, err := old.Subscribe(soon(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "a queue with a consumer", mover.Migrate(soon(t), s, nil), adapters.ErrPrecondition)
+	if err := sub.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() bool { q, err := mover.Inspect(soon(t), s.Name); return err == nil && q.Consumers == 0 })
+
+	// Somebody who was not told goes on to publish by name.
+	ctx, cancel := context.WithCancel(t.Context())
+	var unaware sync.WaitGroup
+	unaware.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = old.Publish(ctx, toQueue(s.Name), message.NewMessage("by name", nil))
+			sleep(ctx, 100*time.Millisecond)
+		}
+	})
+	wantErr(t, "a queue that is published to by name", mover.Migrate(long(t), s, nil), adapters.ErrPrecondition)
+	wantErr(t, "Finish in the middle", mover.FinishMigration(soon(t), s), adapters.ErrPrecondition)
+	wantErr(t, "Prepare in the middle", mover.PrepareMigration(soon(t), s), adapters.ErrPrecondition)
+	cancel()
+	unaware.Wait()
+	if err := mover.Migrate(long(t), s, nil); err != nil {
+		t.Errorf("once it is published to no more: %v", err)
+	}
+}
+
+// TestMigrateKeepsDelayed: what is due while the queue is missing would be dropped.
+func TestMigrateKeepsDelayed(t *testing.T) {
+	old, mover, s := prepared(t)
+	const n = 200
+	for i := range n { // one is due each tenth of a second
+		p := toQueue(s.Name)
+		p.Delay = time.Duration(i+1) * 100 * time.Millisecond
+		if err := old.Publish(soon(t), p, message.NewMessage(strconv.Itoa(i), nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := mover.Migrate(long(t), s, func(step string) {
+		if strings.HasPrefix(step, "declare") {
+			time.Sleep(time.Second) // the queue is missing, and some are due
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	sub, err := mover.Subscribe(soon(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(seen) < n {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		d, err := sub.Receive(ctx)
+		cancel()
+		if err != nil {
+			t.Fatalf("after %d of %d messages: %v", len(seen), n, err)
+		}
+		seen[d.Message.UUID] = true
+		if err := d.Settle(soon(t), adapters.Ack); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMigratingWaits: for a queue that is missing, and for a route, as long as its ctx allows.
+func TestMigratingWaits(t *testing.T) {
+	old, mover, s := prepared(t)
+	publisher := connect(t, func(c *Config) { c.Migrating = []string{s.Name} })
+	p := toQueue(s.Name)
+	if err := publisher.Publish(soon(t), p, message.NewMessage("a", nil), message.NewMessage("b", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Delete(soon(t), s.Name, 0); err != nil {
+		t.Fatal(err)
+	}
+	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	wantErr(t, "Publish to nowhere", publisher.Publish(brief, p, message.NewMessage("c", nil)), adapters.ErrUnroutable)
+	wantErr(t, "Declare of nothing", publisher.Declare(brief, s), context.DeadlineExceeded)
+	answer := make(chan error, 2)
+	go func() { answer <- publisher.Declare(soon(t), s) }()
+	go func() {
+		answer <- publisher.PublishAsync(soon(t), p, message.NewMessage("d", nil), func(err error) {
+			if err != nil {
+				t.Errorf("published once it leads somewhere: %v", err)
+			}
+		})
+	}()
+	if err := mover.Declare(soon(t), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := mover.PrepareMigration(soon(t), s); err != nil { // which binds it
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-answer; err != nil {
+			t.Error(err)
+		}
+	}
+	if found := browse(t, mover, s.Name, 10); len(found) != 1 || found[0].Message.UUID != "d" {
+		t.Errorf("there is %q", uuids(found))
+	}
+}
