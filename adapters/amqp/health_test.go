@@ -38,7 +38,7 @@ func TestProbesThroughAlarmAndRestart(t *testing.T) {
 	live, ready := healthhttp.Live(bus), healthhttp.Ready(bus)
 	probe := func(h http.Handler) (int, string) {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 		return w.Code, w.Body.String()
 	}
 	becomes := func(what string, status int, reason string) {

@@ -236,8 +236,8 @@ func TestAttributes(t *testing.T) {
 		"messaging.destination.name": "events:order.new", "messaging.destination.template": "events",
 		"messaging.rabbitmq.destination.routing_key": "order.new", "messaging.message.id": "m1", "messaging.message.body.size": "1",
 	} {
-		if v, _ := got.Value(attribute.Key(key)); v.Emit() != want {
-			t.Errorf("%s is %q, want %q", key, v.Emit(), want)
+		if v, _ := got.Value(attribute.Key(key)); v.String() != want {
+			t.Errorf("%s is %q, want %q", key, v.String(), want)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func Example() {
 
 	ask := func(path string) {
 		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		mux.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil))
 		fmt.Println(path, w.Code)
 	}
 	ask("/livez")

@@ -30,7 +30,7 @@ func (r reporting) Health() adapters.Health {
 func get(t *testing.T, h http.Handler) (status int, report healthhttp.Report, body string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 	if got := w.Header().Get("Content-Type"); got != "application/json" {
 		t.Errorf("the content type is %q", got)
 	}
