@@ -85,7 +85,7 @@ func TestVersions(t *testing.T) {
 
 // The Makefile repeats the versions, as make cannot ask.
 func TestMakefileHasTheVersions(t *testing.T) {
-	text, err := os.ReadFile("../../Makefile")
+	text, err := os.ReadFile("../../../Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func (p programs) testService(t *testing.T) {
 	service.until(t, "msg=listening")
 	url := "http://" + regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(service.out.text())[1]
 
-	awaitStatus(t, http.StatusOK, http.MethodGet, url+"/ready", "")
+	awaitStatus(t, http.StatusOK, http.MethodGet, url+"/readyz", "")
 	awaitStatus(t, http.StatusAccepted, http.MethodPost, url+"/orders", `{"dish": "ramen"}`)
 	service.until(t, "msg=shipping dish=ramen")
 
@@ -29,14 +29,14 @@ func (p programs) testService(t *testing.T) {
 	if err := node.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	awaitStatus(t, http.StatusServiceUnavailable, http.MethodGet, url+"/ready", "")
+	awaitStatus(t, http.StatusServiceUnavailable, http.MethodGet, url+"/readyz", "")
 	if got := status(t, http.MethodPost, url+"/orders", `{"dish": "fugu"}`); got != http.StatusServiceUnavailable {
 		t.Errorf("without a broker an order was answered with %d", got)
 	}
 	if err := node.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitStatus(t, http.StatusOK, http.MethodGet, url+"/ready", "")
+	awaitStatus(t, http.StatusOK, http.MethodGet, url+"/readyz", "")
 	awaitStatus(t, http.StatusAccepted, http.MethodPost, url+"/orders", `{"dish": "pho"}`)
 	service.until(t, "msg=shipping dish=pho")
 	if out := service.interrupt(t); !strings.Contains(out, `msg="shutting down"`) || strings.Contains(out, "dish=fugu") {
