@@ -10,7 +10,7 @@ import (
 // reserved.
 func Header(key, value string) HeaderOption { return HeaderOption{key, value} }
 
-// Delay keeps the message waiting at the broker for d, on RabbitMQ at most 30 days.
+// Delay keeps the message waiting at the broker for d, 30 days at most on our adapters.
 func Delay(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("Delay", d, &c.p.Delay) })
 }

@@ -57,7 +57,7 @@ func (c *Client) Health() adapters.Health {
 
 // Features implements [adapters.Driver].
 func (c *Client) Features() adapters.Features {
-	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1}
+	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1, MaxDelay: maxDelay}
 }
 
 // Declare implements [adapters.Driver].

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -336,8 +335,7 @@ func TestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := connect(t)
 		sub := subscribe(t, c, fromQueue("q", 10))
-		time.Sleep(time.Second) // so that the longest delay would overflow
-		for id, d := range map[string]time.Duration{"never": math.MaxInt64, "hour": time.Hour, "second": time.Second, "minute": time.Minute} {
+		for id, d := range map[string]time.Duration{"month": maxDelay, "hour": time.Hour, "second": time.Second, "minute": time.Minute} {
 			p := toQueue("q")
 			p.Delay = d
 			publish(t, c, p, id)
@@ -347,7 +345,7 @@ func TestDelay(t *testing.T) {
 		for _, want := range []struct {
 			id string
 			at time.Duration
-		}{{"now", 0}, {"second", time.Second}, {"minute", time.Minute}, {"hour", time.Hour}} {
+		}{{"now", 0}, {"second", time.Second}, {"minute", time.Minute}, {"hour", time.Hour}, {"month", maxDelay}} {
 			d, err := sub.Receive(ctx)
 			if err != nil || d.Message.UUID != want.id || time.Since(start) != want.at {
 				t.Fatalf("after %v: %s, %v; want %s after %v", time.Since(start), d.Message.UUID, err, want.id, want.at)
@@ -357,6 +355,9 @@ func TestDelay(t *testing.T) {
 			}
 			settle(t, d, adapters.Ack) // or it would be held for too long
 		}
+		p := toQueue("q")
+		p.Delay = maxDelay + 1
+		wantErr(t, "Publish later", c.Publish(ctx, p, msg("late")), adapters.ErrInvalid)
 	})
 }
 

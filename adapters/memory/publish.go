@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -33,6 +34,9 @@ func (c *Client) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 	return nil
 }
 
+// maxDelay is the longest delay, that of adapters/amqp: what works in a test works on RabbitMQ.
+const maxDelay = 30 * 24 * time.Hour
+
 // prepare checks everything that does not depend on the message, and declares the exchange. It
 // returns the priority that RabbitMQ would be told.
 func (c *Client) prepare(ctx context.Context, p *adapters.Publication) (uint8, error) {
@@ -41,6 +45,9 @@ func (c *Client) prepare(ctx context.Context, p *adapters.Publication) (uint8, e
 	}
 	if err := p.Validate(); err != nil {
 		return 0, err
+	}
+	if p.Delay > maxDelay {
+		return 0, fmt.Errorf("memory: %w: delay of %v, at most %v is possible", adapters.ErrInvalid, p.Delay, maxDelay)
 	}
 	if !p.To.Kind.IsExchange() || c.broker.routes.has(p.To) {
 		return c.priority(p), nil
