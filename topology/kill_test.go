@@ -103,14 +103,14 @@ type traffic struct {
 
 type numbered struct{ Publisher, N int64 }
 
-// publish starts publishers that send about a thousand messages a second together.
+// publish starts publishers that send at the rate together.
 func publish(t *testing.T, send func(context.Context, numbered) error) *traffic {
 	ctx, cancel := context.WithCancel(t.Context())
 	tr := &traffic{sent: make([]atomic.Int64, publishers+1), cancel: cancel}
-	tr.sent[publishers].Store(waiting)
+	tr.sent[publishers].Store(int64(waiting))
 	for p := range publishers {
 		tr.wg.Go(func() {
-			pace := time.NewTicker(time.Duration(publishers) * time.Millisecond)
+			pace := time.NewTicker(publishers * time.Second / time.Duration(rate))
 			defer pace.Stop()
 			for ctx.Err() == nil {
 				if err := send(context.WithoutCancel(ctx), numbered{int64(p), tr.sent[p].Load()}); err != nil {
@@ -142,7 +142,7 @@ func (tr *traffic) total() (n int64) {
 // steps are those of a work queue's move, in their order.
 var steps = []string{"divert", "cut", "empty", "delete", "declare", "return", "follow", "hold", "switch", "clean up"}
 
-// TestMigrateSurvivesKills: a classic queue that gets a thousand messages a second becomes a quorum
+// TestMigrateSurvivesKills: a classic queue that is published to all the time becomes a quorum
 // queue, by processes that are killed with -9 before each step, and again in the middle of it. That
 // of a work queue keeps its order; in that of a group the last ones that were diverted may come
 // late.
@@ -191,9 +191,18 @@ type killTrial struct {
 
 const (
 	patience   = 10 * time.Minute // publishers wait as long as it takes to begin again after a kill
-	publishers = 64
-	waiting    = 10_000 // messages of one more publisher, so that to move them takes a while
+	publishers = 16
 )
+
+// How many messages a second are published, and how many of one more publisher wait at first, so
+// that to move them takes a while. MOTIF_MIGRATE=full makes it a thousand, and ten thousand.
+var rate, waiting = 250, 2_000
+
+func init() {
+	if os.Getenv("MOTIF_MIGRATE") == "full" {
+		rate, waiting = 1_000, 10_000
+	}
+}
 
 func (x *killTrial) run(t *testing.T) {
 	ctx := t.Context()
@@ -221,7 +230,7 @@ func (x *killTrial) run(t *testing.T) {
 	}
 	bus, begun := open(t, v.URL+"?queue_type=classic"+x.parameters), time.Now()
 	tr := publish(t, func(ctx context.Context, n numbered) error { return x.send(ctx, bus, n) })
-	await(t, func() bool { return tr.total() > waiting+1000 })
+	await(t, func() bool { return tr.total() > int64(waiting+rate) })
 
 	task := moverTask{URL: v.URL, Queue: x.queue, Topology: top}
 	for i, step := range x.steps {
@@ -232,7 +241,7 @@ func (x *killTrial) run(t *testing.T) {
 	after := tr.total()
 	await(t, func() bool { return tr.total() > after+100 })
 	tr.stop()
-	t.Logf("%d messages in %v besides those that waited, %d kills, %d errors of publishers", tr.total()-waiting, time.Since(begun).Round(time.Millisecond), 2*len(x.steps), tr.errs.Load())
+	t.Logf("%d messages in %v besides those that waited, %d kills, %d errors of publishers", tr.total()-int64(waiting), time.Since(begun).Round(time.Millisecond), 2*len(x.steps), tr.errs.Load())
 	if report, err := top.Check(ctx, d); err != nil || !report.OK() {
 		t.Errorf("after it all: %q, %v", findings(report), err)
 	}
