@@ -2,6 +2,7 @@ package otel_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,18 +22,19 @@ func TestOneTraceThroughRetriesAndRedrive(t *testing.T) {
 		orders := patterns.NewWorkQueue[string](bus, "orders")
 		must(t, orders.Send(ctx, "pad thai"))
 		end()
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		_, err := orders.Work(t.Context(), func(ctx context.Context, _ string) error {
 			_, end := s.begin(ctx, "cook")
 			defer end()
-			if broken {
+			if broken.Load() {
 				return errKitchen
 			}
 			return nil
 		}, patterns.Retry(patterns.RetryPolicy{Attempts: 3}))
 		must(t, err)
 		time.Sleep(24 * time.Hour)
-		broken = false
+		broken.Store(false)
 		ctx, end = s.begin(t.Context(), "redrive all")
 		sent, err := orders.Dead().Redrive(ctx)
 		end()

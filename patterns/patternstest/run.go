@@ -48,15 +48,19 @@ func Run[T any](t testing.TB, bus *patterns.Bus, m Message[T], handler patterns.
 		t.Fatalf("starting the handler: %v", err)
 	}
 	select {
+	case <-sub.Done(): // which the settlement ends
+	case <-ctx.Done():
+		t.Fatalf("the message was not settled: %v", ctx.Err())
+	}
+	err = sub.Wait()
+	select {
 	case s := <-settled:
-		if err := sub.Wait(); err != nil {
+		if err != nil {
 			t.Errorf("stopping the handler: %v", err)
 		}
 		return s
-	case <-sub.Done():
-		t.Fatalf("the subscription ended before the message was settled: %v", sub.Wait())
-	case <-ctx.Done():
-		t.Fatalf("the message was not settled: %v", ctx.Err())
+	default:
+		t.Fatalf("the subscription ended before the message was settled: %v", err)
 	}
 	return patterns.Settlement{}
 }
