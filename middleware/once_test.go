@@ -211,13 +211,16 @@ func TestSQLStoreCommitsWithTheHandler(t *testing.T) {
 	for name, c := range map[string]struct {
 		first func(fake *fakeDB, broker *memory.Broker, session context.Context) error // of what goes wrong in the first call
 		calls int
+
+		// database/sql rolls back when the ctx ends, unless the commit is sooner: then it is done.
+		orOnce bool
 	}{
 		"nothing":                          {first: func(*fakeDB, *memory.Broker, context.Context) error { return nil }, calls: 1},
 		"an error":                         {first: func(*fakeDB, *memory.Broker, context.Context) error { return errDown }, calls: 2},
 		"a panic":                          {first: func(*fakeDB, *memory.Broker, context.Context) error { panic("oven") }, calls: 2},
 		"a commit that fails":              {first: func(f *fakeDB, _ *memory.Broker, _ context.Context) error { f.refuseCommits = 1; return nil }, calls: 2},
 		"a commit that has no answer":      {first: func(f *fakeDB, _ *memory.Broker, _ context.Context) error { f.failCommits = 1; return nil }, calls: 1},
-		"a session that is lost before it": {first: func(_ *fakeDB, b *memory.Broker, ctx context.Context) error { b.Cut(); <-ctx.Done(); return nil }, calls: 2},
+		"a session that is lost before it": {first: func(_ *fakeDB, b *memory.Broker, ctx context.Context) error { b.Cut(); <-ctx.Done(); return nil }, calls: 2, orOnce: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
@@ -246,7 +249,7 @@ func TestSQLStoreCommitsWithTheHandler(t *testing.T) {
 					time.Sleep(time.Hour)
 				}
 				synctest.Wait()
-				if got := fmt.Sprint(fake.committed()); got != "[ramen]" || calls != c.calls || bus.Stats().DeadLettered != 0 {
+				if got := fmt.Sprint(fake.committed()); got != "[ramen]" || calls != c.calls && !(c.orOnce && calls == 1) || bus.Stats().DeadLettered != 0 {
 					t.Errorf("committed %s in %d calls, %+v", got, calls, bus.Stats())
 				}
 				if n, err := store.Forget(t.Context(), time.Now().Add(-3*time.Hour)); n != 0 || err != nil {
