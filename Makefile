@@ -57,8 +57,8 @@ each = @failed=; for version in $(1); do \
 # is first, since go test begins in this order.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./topology ./internal/model/... ./deadletters/faults ./cmd/motif
 
-# Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which has had
-# them all before.
+# Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which
+# has had them all before.
 RACE = $(GO) test -race -vet=off -shuffle=on -p 2 -timeout 15m
 
 # What is tested on older versions, too: where they differ.

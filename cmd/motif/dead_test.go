@@ -272,7 +272,7 @@ func TestNoCredentialIsShown(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash")
+		t.Fatalf("the completion is tried in bash: %v", err)
 	}
 	_, script, _ := motif(t, "", "completion", "bash")
 	for line, want := range map[string]string{
