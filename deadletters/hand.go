@@ -1,9 +1,11 @@
 package deadletters
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -38,8 +40,16 @@ type group struct {
 	cancel context.CancelFunc // ends its goroutine, which closes in
 	unhook []func() bool
 
-	unsettled int                // messages that were taken and are neither settled nor held
-	held      []adapters.Settler // in the order in which they came
+	came      int // messages so far
+	unsettled int // messages that were taken and are neither settled nor held
+	held      []held
+}
+
+// held is a message that is to be put back. Messages come to be held in any order: what was sent
+// and refused waits for the broker's answer, what is not even sent does not.
+type held struct {
+	place   int // the order in which they came
+	settler adapters.Settler
 }
 
 type received struct {
@@ -86,18 +96,24 @@ func (g *group) receive(ctx context.Context) {
 // room reports whether another message can come: the broker sends no more than groupSize.
 func (g *group) room() bool { return g.unsettled+len(g.held) < groupSize }
 
-// took notes that a message was taken.
-func (h *hand) took(g *group, d *adapters.Delivery) {
+// took notes that a message was taken, and returns its place among those of its group.
+func (h *hand) took(g *group, d *adapters.Delivery) (place int) {
 	if g.unsettled+len(g.held) == 0 || len(g.unhook) == 0 {
 		g.unhook = append(g.unhook, context.AfterFunc(d.Message.Context(), h.lose))
 	}
 	g.unsettled++
+	return g.next()
+}
+
+func (g *group) next() int {
+	g.came++
+	return g.came
 }
 
 // hold keeps a message until the end.
-func (g *group) hold(s adapters.Settler) {
+func (g *group) hold(place int, s adapters.Settler) {
 	g.unsettled--
-	g.held = append(g.held, s)
+	g.held = append(g.held, held{place, s})
 }
 
 // isLost reports whether a session was lost.
@@ -134,7 +150,7 @@ func (h *hand) release(ctx context.Context) error {
 		g.cancel()
 		for r := range g.in { // what was received just now
 			if r.err == nil {
-				g.held = append(g.held, r.delivery.Settler)
+				g.held = append(g.held, held{g.next(), r.delivery.Settler})
 			}
 		}
 		errs = append(errs, g.sub.Stop())
@@ -162,7 +178,7 @@ func (h *hand) takeRest(ctx context.Context, g *group) {
 				return
 			}
 			quiet = 0
-			g.held = append(g.held, r.delivery.Settler)
+			g.held = append(g.held, held{g.next(), r.delivery.Settler})
 		case <-h.lost:
 			return
 		case <-ctx.Done():
@@ -183,9 +199,10 @@ func (h *hand) putBack(ctx context.Context, g *group) error {
 		return nil
 	}
 	before, err := h.ops.Inspect(ctx, h.queue)
+	slices.SortFunc(g.held, func(a, b held) int { return cmp.Compare(a.place, b.place) })
 	var errs []error
-	for _, s := range g.held {
-		if err := s.Settle(ctx, adapters.Requeue); err != nil && !errors.Is(err, adapters.ErrStaleDelivery) {
+	for _, m := range g.held {
+		if err := m.settler.Settle(ctx, adapters.Requeue); err != nil && !errors.Is(err, adapters.ErrStaleDelivery) {
 			errs = append(errs, err)
 		}
 	}

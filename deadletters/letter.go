@@ -30,6 +30,8 @@ const deadSuffix = ".dead"
 type Letter struct {
 	adapters.Delivery
 	Queue string // the queue of dead letters that it is in
+
+	place int // among the messages of its group, in the order in which they came
 }
 
 // Ref returns what names the letter on a command line: its message's id, or, if that is empty, a

@@ -217,8 +217,7 @@ func (r *run) work(ctx context.Context) error {
 // taken handles a message that was taken, and returns it if it has to wait for its time to be sent.
 func (r *run) taken(ctx context.Context, g *group, d adapters.Delivery) (waits *Letter) {
 	r.left--
-	r.hand.took(g, &d)
-	l := Letter{Delivery: d, Queue: r.queue.name}
+	l := Letter{Delivery: d, Queue: r.queue.name, place: r.hand.took(g, &d)}
 	switch {
 	case !r.picks(ctx, g, &l):
 	case r.o.Every > 0 && time.Now().Before(r.nextSend):

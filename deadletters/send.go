@@ -34,7 +34,7 @@ var (
 // keep leaves a letter in the queue.
 func (r *run) keep(g *group, l *Letter) {
 	r.report.Kept++
-	g.hold(l.Settler)
+	g.hold(l.place, l.Settler)
 }
 
 // picks decides about a letter that was taken, and reports whether it is to be sent.
