@@ -3,6 +3,7 @@ package faults
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,7 +42,7 @@ func sites() map[string]func(*testing.T) *site {
 					defer cancel()
 					end := node.Stop
 					if kill {
-						end = func(context.Context) error { return node.Kill() }
+						end = func(context.Context) error { return errors.Join(node.Flush(ctx), node.Kill()) }
 					}
 					if err := end(ctx); err != nil {
 						return err

@@ -79,7 +79,7 @@ func restarter(t *testing.T, node *amqptest.Node) []string {
 		defer cancel()
 		var err error
 		if kill {
-			err = node.Kill()
+			err = errors.Join(node.Flush(ctx), node.Kill())
 		} else {
 			err = node.Stop(ctx)
 		}

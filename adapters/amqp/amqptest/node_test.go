@@ -95,6 +95,23 @@ func TestNodeKeepsItsDataAndPorts(t *testing.T) {
 	}
 }
 
+// TestFlush: quorum queues that are new, the last of which is empty without it.
+func TestFlush(t *testing.T) {
+	n := Private(t, Options{})
+	queues := []string{"a", "b", "c", "d"}
+	for _, q := range queues {
+		publish(t, n.URL, q, "kept in "+q)
+	}
+	if err := errors.Join(n.Flush(t.Context()), n.Kill(), n.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queues {
+		if body := get(t, n.URL, q); body != "kept in "+q {
+			t.Errorf("queue %s: %q", q, body)
+		}
+	}
+}
+
 // TestNode has what leaves a node as it was, and the end of it.
 func TestNode(t *testing.T) {
 	n := Private(t, Options{Management: true, Settings: map[string]string{"channel_max": "8"}})

@@ -75,6 +75,7 @@ func (r *ring) whole() {
 
 // kill kills a node -9.
 func (r *ring) kill(node int) {
+	r.x.must(r.nodes[node].Flush(r.x.soon()), "writing down which queues there are")
 	r.x.h.Add(history.Event{Op: history.Crash})
 	r.x.must(r.nodes[node].Kill(), "killing a node")
 }

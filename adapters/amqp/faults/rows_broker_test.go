@@ -41,6 +41,7 @@ func killAfter(x *trial, atLeast int64, kinds ...amqp.QueueType) {
 		}
 	}
 	x.await("enough messages are confirmed in each queue", each(atLeast))
+	x.must(node.Flush(x.soon()), "writing down which queues there are")
 	x.h.Add(history.Event{Op: history.Crash})
 	x.must(node.Kill(), "killing the node")
 	most := slices.MaxFunc(streams, func(a, b *stream) int { return cmp.Compare(a.confirmed.Load(), b.confirmed.Load()) })
