@@ -1,5 +1,7 @@
 package memory
 
+import "slices"
+
 // backlog is the messages of a queue that are ready to be delivered.
 type backlog struct {
 	order    order   // for life, so it may be read without the lock of the queue
@@ -14,7 +16,26 @@ type backlog struct {
 type level struct {
 	fresh    list
 	requeued heap[*entry]
+	gap      uint64 // unless 0, from this place on a classic queue marks nothing as redelivered: see leaveGap
 }
+
+// leaveGap notes that e is dropped in a restart before anybody got it. Until 4.0 a classic queue
+// marks as redelivered what is before the next place that it has to deliver for the first time, and
+// that one moves on only with the very message that has it. So it stays where e was, for good.
+func (l *level) leaveGap(e *entry) {
+	if l.gap == 0 || e.seq < l.gap {
+		l.gap = e.seq + 1
+	}
+}
+
+func (b *backlog) closeGaps() {
+	for i := range b.levels {
+		b.levels[i].gap = 0
+	}
+}
+
+// marks reports whether e is marked as redelivered once it was delivered.
+func (l *level) marks(e *entry) bool { return l.gap == 0 || e.seq < l.gap }
 
 func (l *level) peek() *entry {
 	e := l.fresh.head
@@ -48,11 +69,12 @@ func (b *backlog) add(e *entry) {
 
 // requeue puts an entry back into its place.
 func (b *backlog) requeue(e *entry) {
-	e.redelivered = true
 	e.returnCount++
-	if b.order == classic {
-		b.level(e.level).requeued.push(e)
+	if l := b.level(e.level); b.order == classic {
+		e.redelivered = l.marks(e)
+		l.requeued.push(e)
 	} else {
+		e.redelivered = true
 		b.requeued.append(e)
 	}
 	b.n++
@@ -130,7 +152,9 @@ func expiresFirst(a, b *entry) *entry {
 // filter removes the entries that are not to be kept.
 func (b *backlog) filter(keep func(*entry) bool) {
 	old := *b
-	b.requeued, b.levels, b.n = list{}, nil, 0 // and not order, which is read without a lock
+	old.levels = slices.Clone(b.levels)
+	b.clear()
+	b.turn = old.turn
 	for e := old.requeued.head; e != nil; e = old.requeued.head {
 		old.requeued.remove(e)
 		if keep(e) { // which has been counted already
@@ -149,5 +173,10 @@ func (b *backlog) filter(keep func(*entry) bool) {
 	}
 }
 
-// clear removes all.
-func (b *backlog) clear() { b.requeued, b.levels, b.turn, b.n = list{}, nil, 0, 0 }
+// clear removes all. It leaves the order, which is read without a lock, and the gaps.
+func (b *backlog) clear() {
+	b.requeued, b.turn, b.n = list{}, 0, 0
+	for i := range b.levels {
+		b.levels[i].fresh, b.levels[i].requeued = list{}, nil
+	}
+}

@@ -98,12 +98,19 @@ func (b *Broker) Restart() {
 			q.mu.Lock()
 			forgets := b.version == RabbitMQ43 && q.ready.order == classic
 			mistakes := b.version == RabbitMQ40 && q.ready.order == classic && q.purged
+			gaps := b.version != RabbitMQ43 && q.ready.order == classic && !mistakes
 			q.purged = false
+			if mistakes {
+				q.ready.closeGaps()
+			}
 			q.ready.filter(func(e *entry) bool {
 				if forgets { // what was given back in order
 					e.redelivered = e.failedDeliveries > 0
 				}
 				e.redelivered = e.redelivered || mistakes
+				if e.props.Transient && gaps && !e.redelivered {
+					q.ready.level(e.level).leaveGap(e)
+				}
 				return !e.props.Transient
 			})
 			q.expire() // what transient messages stood before

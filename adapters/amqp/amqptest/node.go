@@ -95,9 +95,9 @@ func (n *Node) ManagementURL() string {
 
 // Kill ends the node as a power cut does, and returns when it has ended.
 //
-// RabbitMQ notes a new quorum queue on disk after up to a second. A queue that is killed before that
-// comes back empty, and confirmed messages are gone (seen with 3.10.8, 4.0.5 and 4.3.6). A test that
-// is about something else calls Flush first.
+// RabbitMQ notes a new quorum queue on disk after up to a second. A queue that is killed before
+// that comes back empty, and confirmed messages are gone (seen with 3.10.8, 4.0.5 and 4.3.6). A
+// test that is about something else calls Flush first.
 func (n *Node) Kill() error {
 	p, err := n.signal(syscall.SIGKILL)
 	if err != nil {
