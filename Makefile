@@ -65,7 +65,7 @@ RACE = $(GO) test -race -vet=off -shuffle=on -p 2 -timeout 15m
 VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash
 
 .PHONY: test
-test: rabbitmq ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
+test: rabbitmq chromium ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet $(ALL)
 	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
 	$(call each,$(OLDER),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model ./deadletters/faults)
@@ -79,6 +79,15 @@ test-memory: ## the tests that need no RabbitMQ (a minute)
 .PHONY: rabbitmq
 rabbitmq: ## install RabbitMQ where it is missing, or say how: MOTIF_RABBITMQ=4.3 one version, else all
 	$(GO) run ./adapters/amqp/amqptest/cmd/broker -install
+
+APT = DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300
+
+.PHONY: chromium
+chromium: ## install Chromium where it is missing, or say how: the page of motif web is tested in it
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || test "$$MOTIF_BROKER" = skip || \
+		{ install="$(APT) install -y --no-install-recommends chromium"; \
+		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
+		{ echo "Chromium is missing: install it as root (Debian: apt-get install chromium), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
 
 .PHONY: broker
 broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints its URLs, ends with Ctrl-C

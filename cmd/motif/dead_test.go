@@ -260,7 +260,7 @@ func TestHostileLetters(t *testing.T) {
 func TestNoCredentialIsShown(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	for _, url := range []string{"amqp://user:hunter2@127.0.0.1:1/", "amqp://user:hunter2@example.com/", "nonsense://user:hunter2@h", "user:hunter2@h", "amqp://user:hunter2@h:port/%"} {
-		for _, args := range []string{"ping -timeout 1s", "dead list q", "dead replay q", "queues q", "send q x", "nonsense"} {
+		for _, args := range []string{"ping -timeout 1s", "dead list q", "dead replay q", "queues q", "send q x", "web q", "nonsense"} {
 			_, out, errs := motif(t, "", append(strings.Fields(args), "-url", url)...)
 			if strings.Contains(out+errs, "hunter2") {
 				t.Errorf("motif %s: %s%s", args, out, errs)

@@ -163,10 +163,28 @@ func (i *invocation) missing(look deadletters.Look) error {
 
 func (i *invocation) show(l *deadletters.Letter, now time.Time, most int) error {
 	fmt.Fprintln(i.stdout, i.colour(colourHead, safe(l.Ref(), 0)))
-	t := table{}
+	for _, f := range fields(l, now) {
+		if _, err := fmt.Fprintf(i.stdout, "  %s: %s\n", f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	text, more, err := payload(l, most)
+	if err != nil {
+		i.note("Note: %v. It is shown as it is.", err)
+	}
+	cut := ""
+	if more > 0 {
+		cut = fmt.Sprintf("\n  … %d bytes more", more)
+	}
+	_, err = fmt.Fprintf(i.stdout, "  payload, %d bytes:\n%s%s\n", len(l.Message.Payload), text, cut)
+	return err
+}
+
+// fields returns the names and values of what a letter says of itself, fit to be shown.
+func fields(l *deadletters.Letter, now time.Time) (all [][2]string) {
 	field := func(name, value string) {
 		if value != "" {
-			t.row("  "+name, safe(value, 300))
+			all = append(all, [2]string{name, safe(value, 300)})
 		}
 	}
 	field("from", l.From())
@@ -191,25 +209,23 @@ func (i *invocation) show(l *deadletters.Letter, now time.Time, most int) error 
 		field("ttl", l.TTL.String())
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Message.Metadata)) {
-		t.row("  header "+safe(name, 60), safe(l.Message.Metadata[name], 300))
+		all = append(all, [2]string{"header " + safe(name, 60), safe(l.Message.Metadata[name], 300)})
 	}
-	for _, row := range t.rows {
-		if _, err := fmt.Fprintf(i.stdout, "%s: %s\n", row[0], row[1]); err != nil {
-			return err
-		}
-	}
+	return all
+}
+
+// payload returns the first most bytes of a letter's payload, or all if that is 0, fit to be shown,
+// and how many are behind them. With an error, which says why it does not unpack, it is as it came.
+func payload(l *deadletters.Letter, most int) (shown string, more int, err error) {
 	text, err := l.Text()
 	if err != nil {
 		text = l.Message.Payload
-		i.note("Note: %v. It is shown as it is.", err)
 	}
-	cut := ""
 	if most > 0 && len(text) > most {
-		cut = fmt.Sprintf("\n  … %d bytes more", len(text)-most)
+		more = len(text) - most
 		text = text[:most]
 	}
-	_, err = fmt.Fprintf(i.stdout, "  payload, %d bytes:\n%s%s\n", len(l.Message.Payload), deadletters.PrintableLines(string(text), 0), cut)
-	return err
+	return deadletters.PrintableLines(string(text), 0), more, err
 }
 
 var explainCommand = command{

@@ -48,7 +48,7 @@ the end; if the process is killed, by the next run, which reads its journal.`,
 	},
 }
 
-func (i *invocation) replay(ctx context.Context, f *sendFlags) (err error) {
+func (i *invocation) replay(ctx context.Context, f *sendFlags) error {
 	filter, err := f.filter(i.args[1:])
 	if err != nil {
 		return err
@@ -63,18 +63,24 @@ func (i *invocation) replay(ctx context.Context, f *sendFlags) (err error) {
 	if f.dryRun {
 		return i.withQueue(ctx, func(q *deadletters.Queue) error { return i.dryRun(ctx, q, o) })
 	}
-	if o.Journal, err = i.openJournal(f.journal); err != nil {
-		return err
+	report, err := i.sendBack(ctx, o, f.journal)
+	return errors.Join(i.writeReport(report, "sent"), err, failures(report))
+}
+
+// sendBack replays the queue that the first argument names, and notes it in the journal at path. It
+// has a connection of its own, because the journal ends when all acknowledgements are sent.
+func (i *invocation) sendBack(ctx context.Context, o deadletters.ReplayOptions, path string) (report deadletters.Report, err error) {
+	if o.Journal, err = i.openJournal(path); err != nil {
+		return report, err
 	}
-	var report deadletters.Report
-	err = i.withQueue(ctx, func(q *deadletters.Queue) error {
+	err = i.withQueue(ctx, func(q *deadletters.Queue) (err error) {
 		report, err = q.Replay(ctx, o)
 		return err
 	})
 	if o.Journal != nil {
 		err = errors.Join(err, o.Journal.Close(err == nil && report.Settled()))
 	}
-	return errors.Join(i.writeReport(report, "sent"), err, failures(report))
+	return report, err
 }
 
 // openJournal opens the journal of a replay, and says what it tells of an earlier run.
@@ -183,20 +189,24 @@ type doubtJSON struct {
 	Why deadletters.Why `json:"why"`
 }
 
+func newReportJSON(r deadletters.Report) reportJSON {
+	out := reportJSON{
+		Run: r.Run, Sent: r.Sent, Removed: r.Removed, Recognized: r.Recognized, CameBack: r.CameBack, Kept: r.Kept,
+		Failed: []failureJSON{}, Doubtful: []doubtJSON{},
+	}
+	for _, f := range r.Failed {
+		out.Failed = append(out.Failed, failureJSON{f.Ref, f.To, f.Err.Error()})
+	}
+	for _, d := range r.Doubtful {
+		out.Doubtful = append(out.Doubtful, doubtJSON(d))
+	}
+	return out
+}
+
 // writeReport says what a run did, which verb names.
 func (i *invocation) writeReport(r deadletters.Report, verb string) error {
 	if i.json {
-		out := reportJSON{
-			Run: r.Run, Sent: r.Sent, Removed: r.Removed, Recognized: r.Recognized, CameBack: r.CameBack, Kept: r.Kept,
-			Failed: []failureJSON{}, Doubtful: []doubtJSON{},
-		}
-		for _, f := range r.Failed {
-			out.Failed = append(out.Failed, failureJSON{f.Ref, f.To, f.Err.Error()})
-		}
-		for _, d := range r.Doubtful {
-			out.Doubtful = append(out.Doubtful, doubtJSON(d))
-		}
-		return i.object(out)
+		return i.object(newReportJSON(r))
 	}
 	fmt.Fprintf(i.stdout, "%d letters %s, %d left in their places.\n", r.Sent+r.Removed, verb, r.Kept)
 	if r.Recognized > 0 {

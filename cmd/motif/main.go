@@ -1,5 +1,6 @@
 // Command motif looks after the queues of a broker: it shows, explains, repairs and replays dead
-// letters, lists queues, follows topics, sends, calls and pings.
+// letters, lists queues, follows topics, sends, calls and pings. It also serves a page of
+// queues and dead letters.
 //
 //	motif dead list orders.dead
 //	motif help

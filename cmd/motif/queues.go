@@ -48,17 +48,11 @@ func showQueues(ctx context.Context, i *invocation) (err error) {
 			}
 			continue
 		}
-		age, there := "-", "-"
-		if q.Ready != 0 {
-			age = "?"
-			if !q.Oldest.IsZero() {
-				age = deadletters.Short(time.Since(q.Oldest))
-			}
-		}
+		there := "-"
 		if letters >= 0 {
 			there = fmt.Sprint(letters)
 		}
-		t.row(safe(q.Name, 80), known(q.Ready), known(q.Unacked), known(q.Consumers), age, there)
+		t.row(safe(q.Name, 80), known(q.Ready), known(q.Unacked), known(q.Consumers), queueAge(q), there)
 	}
 	if i.json {
 		return nil
@@ -104,6 +98,17 @@ func (i *invocation) findQueues(ctx context.Context, d adapters.Driver) (found [
 		}
 	}
 	return found, dead, nil
+}
+
+// queueAge returns the age of the next message, as it is shown.
+func queueAge(q adapters.QueueInfo) string {
+	switch {
+	case q.Ready == 0:
+		return "-"
+	case q.Oldest.IsZero():
+		return "?"
+	}
+	return deadletters.Short(time.Since(q.Oldest))
 }
 
 func known(n int) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -32,6 +33,39 @@ func TestOnRabbitMQ(t *testing.T) {
 	}
 	if got := s.waiting(t, "orders"); len(got) != 2 || got[0] != `a {"dish":"soup","price":3}` || got[1] != `c {"dish":"soup","price":4}` {
 		t.Errorf("sent %q", got)
+	}
+}
+
+// TestWebOnRabbitMQ: the page's server does there what it does in the process.
+func TestWebOnRabbitMQ(t *testing.T) {
+	vhost := amqptest.Shared(t)
+	t.Setenv("MOTIF_URL", vhost.URL)
+	s := siteAt(t, vhost.URL)
+	s.three(t)
+	site := startWeb(t, "-write", "orders")
+	for path, want := range map[string]string{"queues": `"counts_looks":true`, "dead?queue=orders.dead&path=dish%3Dsoup": `"matched":2,"seen":3,"unseen":0`, "runs": `"runs":[]`} {
+		if status, answer, _ := site.ask(t, "GET", "/api/"+path, "", nil); status != http.StatusOK || !strings.Contains(answer, want) {
+			t.Errorf("%s: %d, %s", path, status, answer)
+		}
+	}
+	for verb, order := range map[string]string{webDrop: `{"queue": "orders.dead", "all": true, "path": ["dish=ramen"], "limit": 1}`, webReplay: `{"queue": "orders.dead", "all": true, "path": ["dish=soup"], "limit": 2}`} {
+		if status, answer, _ := site.ask(t, "POST", "/api/"+verb, order, nil); status != http.StatusOK {
+			t.Fatalf("%s: %d, %s", verb, status, answer)
+		}
+		soon(t, func() bool {
+			_, answer, _ := site.ask(t, "GET", "/api/runs", "", nil)
+			return !strings.Contains(answer, `"ended":false`)
+		})
+	}
+	_, answer, _ := site.ask(t, "GET", "/api/runs", "", nil)
+	if want := `"totals":{"sent":2,"removed":1,"recognized":0,"came_back":0,"failed":0,"doubtful":0}`; !strings.Contains(answer, want) {
+		t.Errorf("no %s in %s", want, answer)
+	}
+	if got := s.waiting(t, "orders"); len(got) != 2 {
+		t.Errorf("sent %q", got)
+	}
+	if got := s.waiting(t, "orders.dead"); len(got) != 0 {
+		t.Errorf("left %q", got)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 func messageCommands() []command {
-	return []command{queuesCommand, tailCommand, sendCommand, callCommand, pingCommand}
+	return []command{queuesCommand, webCommand, tailCommand, sendCommand, callCommand, pingCommand}
 }
 
 // kinds are the kinds of endpoints by the names that -kind takes.
