@@ -141,3 +141,16 @@ type Subscription interface {
 	// may be "", and is good for messages to people only.
 	Address() string
 }
+
+// TryReceiver is implemented by subscriptions that can tell that nothing is on its way to them.
+type TryReceiver interface {
+	// TryReceive is Receive that does not wait for what the queue has not given this subscription
+	// yet: it returns ErrEmpty when nothing is left of what it had been given when TryReceive was
+	// called, however long that takes to come in, as long as ctx allows. What was settled before
+	// TryReceive was called has reached the broker by then.
+	//
+	// It is also ErrEmpty if the session was lost meanwhile: what was on its way is then back in
+	// the queue. ErrUnsupported means that this subscription cannot tell after all, as one that
+	// wraps another.
+	TryReceive(ctx context.Context) (Delivery, error)
+}

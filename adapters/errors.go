@@ -54,7 +54,7 @@ var (
 	// ErrNotFound: what was to be used as it stands does not exist.
 	ErrNotFound = errors.New("motif: not found")
 
-	// ErrEmpty: Get found no message waiting.
+	// ErrEmpty: Get found no message waiting, or TryReceive none on its way.
 	ErrEmpty = errors.New("motif: queue is empty")
 
 	// ErrPrecondition: the queue has consumers or messages, and was to be deleted only without.

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -358,6 +359,43 @@ var queueCases = []Case{
 			got = t.receive(sub)
 			t.settle(got, adapters.Ack)
 			t.sameMessage(got.Message, want, "")
+		},
+	},
+	{
+		ID:    "queue/try-receive",
+		Rule:  "TryReceive, of a subscription that has it, leaves out nothing that the queue has given, and does not wait for more.",
+		Needs: adapters.CanConfirm,
+		run: func(t *trial) {
+			d, s, sub := t.subscribed(2)
+			tries := sub.(adapters.TryReceiver) // for what the one that is recorded does
+			if _, err := tries.TryReceive(t.soon()); errors.Is(err, adapters.ErrUnsupported) {
+				return
+			}
+			all := func() (ids []string) {
+				for {
+					got, err := tries.TryReceive(t.soon())
+					if err != nil {
+						t.is(err, adapters.ErrEmpty, "TryReceive of what there is not")
+						return ids
+					}
+					t.settle(got, adapters.Ack)
+					ids = append(ids, got.Message.UUID)
+				}
+			}
+			other := t.connect()
+			for _, id := range numbered("m", 20) {
+				t.publish(other, to(s), id+"a", id+"b")
+				same(t, all(), []string{id + "a", id + "b"}, "what was published")
+			}
+			same(t, all(), nil, "what is left")
+			ended, cancel := context.WithCancel(t.ctx)
+			cancel()
+			_, err := tries.TryReceive(ended)
+			t.is(err, context.Canceled, "TryReceive with a ctx that has ended")
+			t.must(sub.Stop(), "stopping")
+			_, err = tries.TryReceive(t.soon())
+			t.is(err, adapters.ErrStopped, "TryReceive after Stop")
+			t.must(d.Close(t.soon()), "closing")
 		},
 	},
 	{

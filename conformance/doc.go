@@ -160,6 +160,8 @@
 //     nothing for those who receive it.
 //   - queue/isolated-from-receivers: What a receiver does to its message changes nothing for those
 //     who receive it after it was requeued.
+//   - queue/try-receive: TryReceive, of a subscription that has it, leaves out nothing that the
+//     queue has given, and does not wait for more.
 //   - queue/deleted-under-its-consumer: When its queue is deleted a subscription declares it again
 //     and goes on; nobody receives a message that was never sent.
 //

@@ -40,6 +40,18 @@ var queueMutants = []mutant{
 			return publish(ctx, p, msgs...)
 		}
 	}},
+	{"says that nothing is on its way while something is", "queue/try-receive", func(m *mutated) {
+		empty := false
+		m.try = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
+			if empty = !empty; !empty {
+				return adapters.Delivery{}, adapters.ErrEmpty
+			}
+			return tryReceive(ctx, s)
+		}
+	}},
+	{"waits for more", "queue/try-receive", func(m *mutated) {
+		m.try = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) }
+	}},
 	{"deals messages out in turn to consumers that are busy", "queue/slow-starves-nobody", tenTimesThePrefetch},
 	{"leaves a consumer with half of its room", "queue/idle-share", sourcing(func(s *adapters.Source) { s.Prefetch = max(1, s.Prefetch/2) })},
 	{"gives all that waits to the first consumer", "queue/late-joiner", tenTimesThePrefetch},

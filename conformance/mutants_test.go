@@ -79,6 +79,7 @@ type mutated struct {
 	health   func() adapters.Health
 
 	receive func(context.Context, adapters.Subscription) (adapters.Delivery, error) // of subscriptions
+	try     func(context.Context, adapters.Subscription) (adapters.Delivery, error) // TryReceive
 	stop    func(adapters.Subscription) error
 	address func(adapters.Subscription) string
 	settle  func(context.Context, adapters.Delivery, adapters.Outcome) error // of deliveries
@@ -92,6 +93,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		features: c.Features, close: c.Close,
 		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, compare: c.Compare, purge: c.Purge, remove: c.Delete, health: c.Health,
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
+		try:     tryReceive,
 		stop:    adapters.Subscription.Stop,
 		address: adapters.Subscription.Address,
 		settle:  func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error { return d.Settle(ctx, o) },
@@ -180,6 +182,18 @@ type mutatedSubscription struct {
 func (s *mutatedSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 	d, err := s.m.receive(ctx, s.Subscription)
 	return s.m.settled(d), err
+}
+
+func (s *mutatedSubscription) TryReceive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.m.try(ctx, s.Subscription)
+	return s.m.settled(d), err
+}
+
+func tryReceive(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
+	if tr, ok := s.(adapters.TryReceiver); ok {
+		return tr.TryReceive(ctx)
+	}
+	return adapters.Delivery{}, adapters.ErrUnsupported
 }
 
 func (s *mutatedSubscription) Stop() error     { return s.m.stop(s.Subscription) }

@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -9,20 +10,104 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// fetchGrace is how long to wait for what may be on its way from the broker.
+// fetchGrace is how long to wait for what may be on its way from the broker, where the adapter
+// cannot tell: see [adapters.TryReceiver].
 const fetchGrace = 20 * time.Millisecond
 
+// fetchPatience is how long to wait for it where the adapter can tell.
+const fetchPatience = 10 * time.Second
+
 // emptyPrefetch fetches what waits behind the message that w is about to handle alone, and would be
-// lost with it. Other suspects go to the end of the queue, and the rest is handled next.
+// lost with it, and waits until the broker knows what became of it. Other suspects go to the end of
+// the queue, and the rest is handled next.
 func (w *worker) emptyPrefetch() {
-	for range w.s.prefetch {
-		ctx, cancel := context.WithTimeout(w.s.fetching, fetchGrace)
-		err := w.fetchAhead(ctx)
-		cancel()
-		if err != nil {
+	ctx, cancel := context.WithTimeout(w.s.fetching, fetchPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		ended := w.s.moves.endedCount()
+		for w.fetchedCount() < w.s.prefetch {
+			err := w.fetchAhead(ctx, w.s.tryReceive)
+			if errors.Is(err, adapters.ErrEmpty) {
+				break
+			}
+			if err != nil {
+				return
+			}
+		}
+		if w.s.moves.await(ctx) == ended {
 			return
+		} // else the broker may not know yet what has moved, and when it does it sends more
+	}
+}
+
+// tryReceive is receive for what is on its way from the broker: it returns ErrEmpty if nothing is.
+func (s *Subscription) tryReceive(ctx context.Context) (adapters.Delivery, error) {
+	return tryReceive(ctx, s.driver)
+}
+
+func tryReceive(ctx context.Context, sub adapters.Subscription) (d adapters.Delivery, err error) {
+	tr, ok := sub.(adapters.TryReceiver)
+	if ok {
+		d, err = tr.TryReceive(ctx)
+	}
+	if !ok || errors.Is(err, adapters.ErrUnsupported) {
+		short, cancel := context.WithTimeout(ctx, fetchGrace)
+		defer cancel()
+		if d, err = sub.Receive(short); err != nil && short.Err() != nil && ctx.Err() == nil {
+			err = adapters.ErrEmpty
 		}
 	}
+	resetAttempts(&d)
+	return d, err
+}
+
+// moves counts the messages that workers send to the end of the queue. While that goes on they are
+// in this process's hands.
+type moves struct {
+	mu           sync.Mutex
+	begun, ended int
+	idle         chan struct{} // closed when none is under way; nil if none is
+}
+
+// begin is called before one is sent, and what it returns once it is acknowledged, or is not.
+func (m *moves) begin() (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun++; m.idle == nil {
+		m.idle = make(chan struct{})
+	}
+	return m.end
+}
+
+func (m *moves) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended++; m.ended == m.begun {
+		close(m.idle)
+		m.idle = nil
+	}
+}
+
+func (m *moves) endedCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended
+}
+
+// await waits until none is under way, or ctx ends, and returns how many have begun.
+func (m *moves) await(ctx context.Context) int {
+	m.mu.Lock()
+	idle := m.idle
+	m.mu.Unlock()
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.begun
 }
 
 // keepPrefetchEmpty goes on so while w handles the message, if there is no other worker to fetch,
@@ -34,18 +119,18 @@ func (w *worker) keepPrefetchEmpty() (stop func()) {
 	ctx, cancel := context.WithCancel(w.s.fetching)
 	var keeper sync.WaitGroup
 	keeper.Go(func() {
-		for w.fetchAhead(ctx) == nil {
+		for w.fetchAhead(ctx, w.s.receive) == nil {
 		}
 	})
 	return func() { cancel(); keeper.Wait() }
 }
 
 // fetchAhead receives a message before its turn.
-func (w *worker) fetchAhead(ctx context.Context) error {
+func (w *worker) fetchAhead(ctx context.Context, receive func(context.Context) (adapters.Delivery, error)) error {
 	if g, ok := w.s.driver.(*gated); ok && !g.fetchesAhead() {
 		return adapters.ErrEmpty
 	}
-	d, err := w.s.receive(ctx)
+	d, err := receive(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,6 +170,12 @@ func (w *worker) next() (adapters.Delivery, error) {
 	return w.s.receive(w.s.fetching)
 }
 
+func (w *worker) fetchedCount() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.fetchedAhead)
+}
+
 func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,13 +199,10 @@ func (s *Subscription) requeueSuspects(sub adapters.Subscription) {
 	all, cancel := context.WithTimeout(s.settling, time.Second)
 	defer cancel()
 	for range 2 * s.prefetch { // what is given back may come again
-		ctx, cancel := context.WithTimeout(all, fetchGrace)
-		d, err := sub.Receive(ctx)
-		cancel()
+		d, err := tryReceive(all, sub)
 		if err != nil {
 			return
 		}
-		resetAttempts(&d)
 		outcome := adapters.Requeue
 		back := d.Redelivered // it is to be counted, by whoever gets it next
 		if d.Lost >= s.suspectLimit() && !back && s.resendToQueue(all, &d, time.Second+rand.N(time.Second)) == nil {

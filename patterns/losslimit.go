@@ -111,6 +111,7 @@ func (w *worker) resendWithLosses(d *adapters.Delivery, losses int, wait time.Du
 	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
 		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
 	}
+	defer w.s.moves.begin()()
 	err := w.s.resendToQueue(detachedContext(d), d, wait)
 	switch {
 	case err == nil:

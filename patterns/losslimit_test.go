@@ -311,9 +311,15 @@ func suspected(t *testing.T, client *memory.Client, lost map[string]int, delay t
 }
 
 // TestSuspectsThatNobodySaw: what waits behind the message that is handled alone is given back
-// by shutdowns, and none of them is a loss.
+// by shutdowns, and none of them is a loss, also where the broker is slow.
 func TestSuspectsThatNobodySaw(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { suspectsThatNobodySaw(t, 0) })
+	t.Run("slowly", func(t *testing.T) { suspectsThatNobodySaw(t, 100*time.Millisecond) })
+}
+
+func suspectsThatNobodySaw(t *testing.T, slowness time.Duration) {
 	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+		defer broker.Inject(memory.Fault{On: memory.OnDeliver, Name: "jobs", Delay: slowness})()
 		client := broker.Connect()
 		bus := patterns.New(client)
 		defer bus.Close(t.Context())
@@ -392,4 +398,75 @@ func TestSuspectsThatArriveLater(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSuspectsBesideOneThatKillsAtOnce: what a slow broker had sent behind a message that ends the
+// process at once is not blamed, nor what another worker is still sending to the end of the queue.
+func TestSuspectsBesideOneThatKillsAtOnce(t *testing.T) {
+	for name, x := range map[string]struct {
+		workers int
+		faults  []memory.Fault
+	}{
+		"slow deliveries": {1, []memory.Fault{{On: memory.OnDeliver, Name: "jobs", Skip: 1, Delay: time.Second}}},
+		"slow confirms": {2, []memory.Fault{
+			{On: memory.OnPublish, Name: "jobs", Skip: 3, Delay: time.Second},
+			{On: memory.OnDeliver, Name: "jobs", Delay: time.Microsecond}, // the other worker has begun when the third has come
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+				for _, fault := range x.faults {
+					defer broker.Inject(fault)()
+				}
+				client := broker.Connect()
+				bus := patterns.New(client)
+				defer bus.Close(t.Context())
+				jobs := patterns.NewWorkQueue[string](bus, "jobs")
+				must(t, jobs.Declare(t.Context()))
+				for _, lost := range []map[string]int{{"poison": 3}, {"innocent": 4}, {"plain": 0}} {
+					suspected(t, client, lost, 0)
+				}
+				var mu sync.Mutex
+				var order []string
+				for running := true; running; {
+					client := broker.Connect()
+					died := make(chan struct{})
+					sub, err := patterns.NewWorkQueue[string](patterns.New(client), "jobs").Work(t.Context(), func(ctx context.Context, id string) error {
+						mu.Lock()
+						order = append(order, id)
+						mu.Unlock()
+						if id == "poison" {
+							go func() { must(t, client.Close(context.Background())); close(died) }()
+							<-ctx.Done()
+						}
+						return ctx.Err()
+					}, patterns.Workers(x.workers), patterns.Prefetch(3))
+					must(t, err)
+					select {
+					case <-died:
+						<-sub.Done()
+					case <-time.After(time.Hour):
+						running = false
+						must(t, sub.Stop(t.Context()))
+						must(t, client.Close(t.Context()))
+					}
+				}
+				slices.Sort(order)
+				if want := []string{"innocent", "plain", "poison", "poison"}; !slices.Equal(order, want) {
+					t.Errorf("handled: %q", order)
+				}
+				letter, err := jobs.Dead().TryGet(t.Context())
+				must(t, err)
+				if letter.ID != "poison" {
+					t.Errorf("%q is a dead letter", letter.ID)
+				}
+				must(t, letter.Ack(t.Context()))
+				for _, q := range []*patterns.WorkQueue[string]{jobs, jobs.Dead()} {
+					if more, err := q.TryGet(t.Context()); !errors.Is(err, adapters.ErrEmpty) {
+						t.Errorf("left: %+v, %v", more, err)
+					}
+				}
+			})
+		})
+	}
 }

@@ -117,7 +117,7 @@ func TestOnSettleOfWhatWasFetchedAhead(t *testing.T) {
 	var seen settlements
 	fetchedAheadOf(t, &seen, func(_ *testing.T, broker *memory.Broker, _ *patterns.Subscription) { broker.Cut() })
 	if want := "suspect requeued after 0s, " + // when it came again, while it was in hand
-		"suspect stale after 1m0.98s, a stale after 0s, b stale after 0s, " +
+		"suspect stale after 1m1s, a stale after 0s, b stale after 0s, " +
 		"a acknowledged after 1s, b acknowledged after 1s, suspect acknowledged after 1s"; seen.String() != want {
 		t.Errorf("of a lost session: %s, want %s", &seen, want)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ type consumer struct {
 	since         time.Time
 	countsReturns bool          // the queue counts redeliveries
 	drained       chan struct{} // closed once nothing more is handed out or in hand
+	calls         sync.Mutex    // held while ch is asked for something and answers
 
 	ctx    context.Context // of all its messages
 	cancel context.CancelCauseFunc
@@ -100,7 +102,11 @@ func (c *consumer) arguments(src adapters.Source) amqp091.Table {
 }
 
 // close closes the channel, which requeues all that is not settled.
-func (c *consumer) close() { c.channel.close(c.ch) }
+func (c *consumer) close() {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	c.channel.close(c.ch)
+}
 
 // deletionTime is how long RabbitMQ (3.10) may still know a quorum queue after it told the
 // consumers that the queue is gone. Consuming from it then costs the connection.

@@ -12,6 +12,8 @@ const unbindTime = 50 * time.Millisecond
 // although other queues have it: it routes to a queue whose process has ended. So a private queue
 // is first unbound, and then deleted explicitly.
 func (c *consumer) stopConsuming(quiet func()) {
+	c.calls.Lock()
+	defer c.calls.Unlock()
 	if !c.sub.source.Private() {
 		_ = c.ch.Cancel(c.tag, false) // it fails only if the channel is gone
 		return

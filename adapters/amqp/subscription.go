@@ -146,7 +146,9 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 		// The connection is about to be closed, and returns everything: acknowledgements must be
 		// sent before, and publishers must not notice.
 		c.ledger.stop()
+		c.calls.Lock()
 		c.unbind()
+		c.calls.Unlock()
 		quiet()
 		c.lost(<-c.closes)
 		return

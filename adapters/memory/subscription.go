@@ -23,6 +23,8 @@ type subscription struct {
 	endRestoring context.CancelFunc
 }
 
+var _ adapters.TryReceiver = (*subscription)(nil)
+
 func newSubscription(c *Client, s adapters.Source) *subscription {
 	s.Keys = slices.Clone(s.Keys)
 	return &subscription{client: c, source: s}
@@ -51,6 +53,40 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 		}
 		return d, nil
 	}
+}
+
+// TryReceive implements [adapters.TryReceiver]. What a queue gives a subscription is there at once,
+// unless a [Fault] delays it.
+func (s *subscription) TryReceive(ctx context.Context) (adapters.Delivery, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return adapters.Delivery{}, fmt.Errorf("memory: receive: %w", err)
+		}
+		c := s.current.Load()
+		t, w := c.take()
+		if w != nil {
+			t = c.cancelWait(w)
+			c.waiterPool.Put(w)
+		}
+		if t.entry == nil {
+			return adapters.Delivery{}, s.emptyOrEnded()
+		}
+		d := c.receive(t)
+		if f := s.client.broker.faults.hit(OnDeliver, c.queue.name, s.source.Name); f == nil || !s.fail(ctx, f, d) {
+			return d, nil
+		}
+	}
+}
+
+// emptyOrEnded returns why the subscription has ended, or ErrEmpty if it has not.
+func (s *subscription) emptyOrEnded() error {
+	control := &s.client.broker.control
+	control.Lock()
+	defer control.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	return adapters.ErrEmpty
 }
 
 // fail applies f, and reports whether it took d away.

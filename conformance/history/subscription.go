@@ -103,6 +103,22 @@ func (s *subscription) Receive(ctx context.Context) (_ adapters.Delivery, err er
 	return s.delivered(d, begun), nil
 }
 
+// TryReceive implements [adapters.TryReceiver], as far as the subscription that is recorded does.
+func (s *subscription) TryReceive(ctx context.Context) (_ adapters.Delivery, err error) {
+	tr, ok := s.Subscription.(adapters.TryReceiver)
+	if !ok {
+		return adapters.Delivery{}, fmt.Errorf("%w: %T is no TryReceiver", adapters.ErrUnsupported, s.Subscription)
+	}
+	back := s.r.l.Call(ctx, s.r.client, "TryReceive")
+	defer func() { back(err) }()
+	begun := s.r.l.now()
+	d, err := tr.TryReceive(ctx)
+	if err != nil {
+		return d, err
+	}
+	return s.delivered(d, begun), nil
+}
+
 func (s *subscription) Stop() (err error) {
 	back := s.r.l.Call(context.Background(), s.r.client, "Stop")
 	defer func() { back(err) }()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
@@ -155,6 +158,100 @@ func TestHandlerThatExits(t *testing.T) {
 			}
 			if more, err := jobs.Dead().TryGet(ctx); !errors.Is(err, adapters.ErrEmpty) {
 				t.Errorf("another dead letter: %+v, %v", more, err)
+			}
+		})
+	}
+}
+
+// TestSuspectsOfASlowBroker: what the broker had sent, or sends because something was acknowledged,
+// before a message ends its process is not blamed, however long it takes to arrive.
+func TestSuspectsOfASlowBroker(t *testing.T) {
+	t.Parallel()
+	const queue, latency = "jobs", 50 * time.Millisecond
+	innocents := []string{"a", "b", "c"}
+	for _, kind := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			near := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
+			network := amqptest.ProxyTo(t, near)
+			open := func(url string) (*patterns.Bus, *patterns.WorkQueue[string]) {
+				t.Helper()
+				bus, err := patterns.Open(ctx, url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					defer cancel()
+					_ = bus.Close(ctx) // as well as it can without a network
+				})
+				return bus, patterns.NewWorkQueue[string](bus, queue)
+			}
+			bus, jobs := open(near)
+			if err := jobs.Declare(ctx); err != nil {
+				t.Fatal(err)
+			}
+			suspect := func(id string, lost int) {
+				p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: queue}}
+				p.Lost, p.ContentType = lost, "text/plain"
+				if err := bus.Driver().Publish(ctx, p, message.NewMessage(id, nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			suspect(exitsOn, 3)
+			for _, id := range innocents {
+				suspect(id, 4) // the next loss is the last
+			}
+
+			network.Latency(latency)
+			dead := make(chan struct{})
+			_, far := open(network.URL(near))
+			_, err := far.Work(ctx, func(ctx context.Context, _ string) error {
+				if d, _ := patterns.DeliveryFrom(ctx); d.ID == exitsOn {
+					network.Down()
+					close(dead)
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}, patterns.Prefetch(2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-dead:
+			case <-ctx.Done():
+				t.Fatal("the handler did not run")
+			}
+
+			lost := make(chan handled)
+			_, err = jobs.Work(ctx, func(ctx context.Context, _ string) error {
+				d, _ := patterns.DeliveryFrom(ctx)
+				lost <- handled{d.ID, d.Lost}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[handled]int{}
+			for range 1 + len(innocents) {
+				select {
+				case h := <-lost:
+					got[h]++
+				case <-ctx.Done():
+					t.Fatalf("handled %v", got)
+				}
+			}
+			want := map[handled]int{{exitsOn, 4}: 1}
+			for _, id := range innocents {
+				want[handled{id, 4}] = 1
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("handled %v, want %v", got, want)
+			}
+			if more, err := jobs.Dead().TryGet(ctx); !errors.Is(err, adapters.ErrEmpty) {
+				t.Errorf("a dead letter: %+v, %v", more, err)
 			}
 		})
 	}
