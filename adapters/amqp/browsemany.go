@@ -26,6 +26,10 @@ const (
 	// commandsAtOnce is how many commands a channel gives to a quorum queue (3.10 to 4.3) before
 	// it puts later ones together, which would be more than browseGroup.
 	commandsAtOnce = 16
+
+	// manyReturned is how many messages make it worth asking for the type of their queue: a classic
+	// queue goes through all that it has for each command.
+	manyReturned = 1000
 )
 
 // outlivesConsumers reports whether it is certain that the queue is not deleted with its last
@@ -41,6 +45,31 @@ func (conn *connection) outlivesConsumers(queue string) bool {
 		strings.HasPrefix(e.Reason, "PRECONDITION_FAILED - inequivalent arg 'auto_delete'") && strings.HasSuffix(e.Reason, "received 'true' but current is 'false'")
 }
 
+// isClassic reports whether it is certain that the queue is a classic one: RabbitMQ says of which
+// type it is when it refuses to declare it again as a quorum queue. That has one argument more, with
+// which no queue can be made, and those that RabbitMQ compares before the type.
+func (conn *connection) isClassic(queue string) bool {
+	args := amqp091.Table{"x-queue-type": string(Quorum), "x-queue-leader-locator": "none"}
+	for range maxDifferences {
+		_, err := onChannel(conn, func(ch *amqp091.Channel) (amqp091.Queue, error) {
+			return ch.QueueDeclare(queue, true, false, false, false, args)
+		})
+		property, _, actual, ok := conn.inequivalent(err, "queue", queue)
+		switch {
+		case !ok || actual.unreadable:
+			return false
+		case property == "x-queue-type" && actual.value == nil:
+			return !conn.version.atLeast(defaultTypes)
+		case property == "x-queue-type":
+			return actual.value == string(Classic)
+		case args[property] != nil || actual.value == nil:
+			return false
+		}
+		args[property] = actual.value
+	}
+	return false
+}
+
 // browseMany does what browse does, and is faster where there are many: it consumes the messages,
 // because a quorum queue takes a while to give a single one.
 func (conn *connection) browseMany(ctx context.Context, queue string, limit int) (found []adapters.Delivery, err error) {
@@ -48,7 +77,7 @@ func (conn *connection) browseMany(ctx context.Context, queue string, limit int)
 	if err != nil {
 		return nil, err
 	}
-	b := &manyBrowser{queue: queue, ch: ch, channel: &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, limit)}}
+	b := &manyBrowser{conn: conn, queue: queue, ch: ch, channel: &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, limit)}}
 	if b.closes, err = b.channel.open(ch); err != nil {
 		b.channel.close(ch)
 		return nil, err
@@ -68,6 +97,7 @@ func (conn *connection) browseMany(ctx context.Context, queue string, limit int)
 // manyBrowser consumes by one consumer after another on one channel, each of which is sent no more
 // than it is to hold.
 type manyBrowser struct {
+	conn    *connection
 	queue   string
 	ch      *amqp091.Channel
 	channel *consumeChannel
@@ -196,6 +226,12 @@ func (b *manyBrowser) giveBack() (left int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if left = before + len(b.taken) - len(b.found); len(b.taken) > manyReturned && b.conn.isClassic(b.queue) {
+		if err := b.channel.Nack(b.taken[len(b.taken)-1], true, true); err != nil {
+			return 0, err
+		}
+		return left, b.awaitReady(before + len(b.taken))
+	}
 	commands := 0
 	for at := 0; at < len(b.taken); {
 		end := min(at+browseGroup, len(b.taken))
@@ -215,7 +251,7 @@ func (b *manyBrowser) giveBack() (left int, err error) {
 			}
 		}
 	}
-	return before + len(b.taken) - len(b.found), nil
+	return left, nil
 }
 
 // awaitReady waits until so many messages wait in the queue, or somebody else must have taken some.

@@ -16,6 +16,7 @@ type version struct{ major, minor, patch int }
 
 var (
 	oldest           = version{3, 10, 0} // the oldest that is tested
+	defaultTypes     = version{3, 11, 0} // a queue that was declared without a type may be of any
 	consumerTimeouts = version{4, 3, 0}  // consumer timeouts belong to the queue and the consumer
 	strictLevels     = version{4, 3, 0}  // quorum queues have strict priorities
 	nacksLeaving     = version{4, 1, 0}  // an exchange may nack because of a queue that is going away: 4.0 does not, 4.3 does
