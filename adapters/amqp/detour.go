@@ -39,16 +39,25 @@ func (r *route) takeDetour() {
 const detourPause = 5 * time.Millisecond
 
 // publishDetoured publishes a message to a queue that is being moved. While it leads nowhere, which
-// takes a moment at the end of the move, the message is held back.
+// takes a moment at the end of the move, the message is held back. If time is up then, the error
+// says so, unless it is not known any more whether the message was stored.
 func (d *Driver) publishDetoured(ctx context.Context, r *route, m *message.Message) error {
+	var nowhere error // what became of the attempt before
 	for {
 		err := d.publishDirectly(ctx, r, m)
-		if !errors.Is(err, adapters.ErrUnroutable) {
+		switch {
+		case errors.Is(err, adapters.ErrUnroutable):
+			nowhere = err
+			if sleep(ctx, detourPause) {
+				continue
+			}
+			err = ctx.Err()
+		case err == nil, nowhere == nil:
 			return err
+		case errors.Is(err, adapters.ErrUnconfirmed):
+			return fmt.Errorf("amqp: queue %q is being moved: %w (before: %v)", clip(r.p.To.Name), err, nowhere)
 		}
-		if !sleep(ctx, detourPause) {
-			return fmt.Errorf("amqp: queue %q is being moved: %w (%w)", clip(r.p.To.Name), err, ctx.Err())
-		}
+		return fmt.Errorf("amqp: queue %q is being moved: %w (%w)", clip(r.p.To.Name), nowhere, err)
 	}
 }
 

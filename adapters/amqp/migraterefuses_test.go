@@ -121,6 +121,7 @@ func TestMigratingWaits(t *testing.T) {
 	defer cancel()
 	// Whether the last attempt was returned, unconfirmed, or not sent depends on when time was up.
 	wantErr(t, "Publish to nowhere", publisher.Publish(brief, p, message.NewMessage("c", nil)), context.DeadlineExceeded)
+	withoutPlace(t, publisher, p)
 	wantErr(t, "Declare of nothing", publisher.Declare(brief, s), context.DeadlineExceeded)
 	answer := make(chan error, 2)
 	go func() { answer <- publisher.Declare(soon(t), s) }()
@@ -145,4 +146,36 @@ func TestMigratingWaits(t *testing.T) {
 	if found := browse(t, mover, s.Name, 10); len(found) != 1 || found[0].Message.UUID != "d" {
 		t.Errorf("there is %q", uuids(found))
 	}
+}
+
+// withoutPlace publishes to nowhere, and has time be up while the message waits for a place to be
+// sent once more: the error says what was the matter before.
+func withoutPlace(t *testing.T, d *Driver, p adapters.Publication) {
+	t.Helper()
+	taken := cap(d.inFlight)
+	for range taken {
+		d.inFlight <- struct{}{}
+	}
+	defer func() {
+		for range taken {
+			<-d.inFlight
+		}
+	}()
+	brief, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.Publish(brief, p, message.NewMessage("without a place", nil)) }()
+	poll(t, func() bool { // until the place that is free was taken for it
+		<-d.inFlight
+		select {
+		case d.inFlight <- struct{}{}:
+			return false
+		default:
+			return true
+		}
+	})
+	d.inFlight <- struct{}{} // once it was returned
+	err := <-done
+	wantErr(t, "Publish without a place", err, context.DeadlineExceeded)
+	wantErr(t, "Publish without a place", err, adapters.ErrUnroutable)
 }
