@@ -55,7 +55,7 @@ each = @failed=; for version in $(1); do \
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
 # is first, since go test begins in this order.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./topology ./internal/model/... ./deadletters/faults ./cmd/motif
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif
 
 # Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which
 # has had them all before.

@@ -1,4 +1,4 @@
-// Observability follows one order through HTTP, its queue, two retries, its death and its redrive,
+// Observability follows one order through HTTP, its queue, two retries, its death and its replay,
 // and prints the trace that they make and what Prometheus is told of it.
 //
 //	go run ./examples/observability    # or with -broker amqp://guest:guest@localhost/
@@ -28,6 +28,7 @@ import (
 
 	_ "github.com/motifmq/motif/adapters/amqp"
 	_ "github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/deadletters"
 	"github.com/motifmq/motif/middleware/otel"
 	"github.com/motifmq/motif/middleware/prometheus"
 	"github.com/motifmq/motif/patterns"
@@ -36,12 +37,18 @@ import (
 func main() {
 	broker := flag.String("broker", "memory:", "its `URL`")
 	flag.Parse()
-	if err := run(context.Background(), *broker, os.Stdout); err != nil {
+	if err := run(context.Background(), *broker, replay, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, broker string, out io.Writer) error {
+// replay does what "motif dead replay orders.dead" does, which cannot reach a broker in a process.
+func replay(ctx context.Context, bus *patterns.Bus) error {
+	_, err := deadletters.New(bus.Driver(), "orders.dead").Replay(ctx, deadletters.ReplayOptions{})
+	return err
+}
+
+func run(ctx context.Context, broker string, replay func(context.Context, *patterns.Bus) error, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	spans := tracetest.NewInMemoryExporter()
@@ -50,37 +57,29 @@ func run(ctx context.Context, broker string, out io.Writer) error {
 	registry.MustRegister(metrics)
 
 	outcomes := make(chan patterns.Result, 10)
-	bus, err := patterns.Open(ctx, broker,
-		otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
-		patterns.OnSettle(func(_ context.Context, s patterns.Settlement) { outcomes <- s.Result }),
-	)
+	bus, err := patterns.Open(ctx, broker, otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
+		patterns.OnSettle(func(_ context.Context, s patterns.Settlement) { outcomes <- s.Result }))
 	if err != nil {
 		return err
 	}
 	defer bus.Close(context.WithoutCancel(ctx))
 	orders := patterns.NewWorkQueue[string](bus, "orders")
-
 	tracer := provider.Tracer("service")
-	handle := func(mux *http.ServeMux, route string, f func(context.Context) error) {
-		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) { // or otelhttp.NewHandler
-			ctx, span := tracer.Start(r.Context(), route, trace.WithSpanKind(trace.SpanKindServer))
-			defer span.End()
-			if err := f(ctx); err != nil {
-				http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			}
-		})
-	}
 	service := http.NewServeMux()
-	handle(service, "POST /orders", func(ctx context.Context) error { return orders.Send(ctx, "pad thai") })
-	handle(service, "POST /redrive", func(ctx context.Context) error { _, err := orders.Dead().Redrive(ctx); return err })
+	service.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
+		ctx, span := tracer.Start(r.Context(), r.Pattern, trace.WithSpanKind(trace.SpanKindServer)) // or otelhttp.NewHandler
+		defer span.End()
+		if err := orders.Send(ctx, "pad thai"); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
 	service.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 
-	var burning atomic.Bool
-	burning.Store(true)
+	var repaired atomic.Bool
 	_, err = orders.Work(ctx, func(ctx context.Context, dish string) error {
 		_, span := tracer.Start(ctx, "cook "+dish)
 		defer span.End()
-		if burning.Load() {
+		if !repaired.Load() {
 			return errors.New("the kitchen is on fire")
 		}
 		return nil
@@ -89,10 +88,12 @@ func run(ctx context.Context, broker string, out io.Writer) error {
 		return err
 	}
 	request(ctx, service, "POST", "/orders")
-	for result := patterns.ResultRetried; result == patterns.ResultRetried; result = <-outcomes { // to its death
+	for <-outcomes == patterns.ResultRetried { // until it is dead
 	}
-	burning.Store(false)
-	request(ctx, service, "POST", "/redrive")
+	repaired.Store(true)
+	if err := replay(ctx, bus); err != nil {
+		return err
+	}
 	<-outcomes
 	show(out, spans.GetSpans(), trace.SpanID{}, "")
 	for _, line := range regexp.MustCompile(`(?m)^motif_messages_se.*`).FindAllString(request(ctx, service, "GET", "/metrics"), -1) {
