@@ -24,6 +24,7 @@ type Bus struct {
 	log        *slog.Logger
 	middleware []message.HandlerMiddleware
 	onSettle   []func(context.Context, Settlement)
+	onGet      []func(context.Context, Got)
 	errorCodes []errorCode
 	err        error // of its options
 	made       time.Time
@@ -58,7 +59,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		cfg.logger = slog.New(defaultHandler{})
 	}
 	b := &Bus{
-		driver: d, log: cfg.logger, middleware: cfg.middleware, onSettle: cfg.onSettle, errorCodes: append(cfg.errorCodes, builtinCodes...),
+		driver: d, log: cfg.logger, middleware: cfg.middleware, onSettle: cfg.onSettle, onGet: cfg.onGet, errorCodes: append(cfg.errorCodes, builtinCodes...),
 		inFlight:      make(chan struct{}, cfg.maxInFlight),
 		made:          time.Now(),
 		lastResend:    make(chan struct{}, 1),

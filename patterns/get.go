@@ -91,6 +91,7 @@ func (q *WorkQueue[T]) Get(ctx context.Context) (*Message[T], error) {
 }
 
 func (q *WorkQueue[T]) get(ctx context.Context) (*Message[T], error) {
+	began := time.Now()
 	if err := q.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (q *WorkQueue[T]) get(ctx context.Context) (*Message[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.decodeOrReject(ctx, d)
+	return q.decodeOrReject(ctx, began, d)
 }
 
 // TryGet takes the next message, or returns ErrEmpty at once if there is none. A loop until then
@@ -117,11 +118,12 @@ func (q *WorkQueue[T]) TryGet(ctx context.Context) (*Message[T], error) {
 }
 
 func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Message[T], error) {
+	began := time.Now()
 	d, err := q.tryGetDelivery(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return q.decodeOrReject(ctx, d)
+	return q.decodeOrReject(ctx, began, d)
 }
 
 func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, error) {
@@ -149,8 +151,9 @@ func (q *WorkQueue[T]) newMessage(d adapters.Delivery) (*Message[T], error) {
 
 // decodeOrReject returns the message, or why it does not decode: then it is in the dead-letter
 // queue, or back in its place if it came from there or cannot be sent there.
-func (q *WorkQueue[T]) decodeOrReject(ctx context.Context, d adapters.Delivery) (*Message[T], error) {
+func (q *WorkQueue[T]) decodeOrReject(ctx context.Context, began time.Time, d adapters.Delivery) (*Message[T], error) {
 	m, err := q.newMessage(d)
+	q.bus.got(ctx, Got{m.Delivery, began, err})
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resendTimeout)
 		defer cancel()

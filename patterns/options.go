@@ -77,6 +77,7 @@ type busConfig struct {
 	onPublish   []PublishHook
 	tracers     []PublishTracer
 	onNew       []func(*Bus) func()
+	onGet       []func(context.Context, Got)
 	onSettle    []func(context.Context, Settlement)
 	maxInFlight int
 	maxCalls    int

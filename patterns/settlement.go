@@ -59,7 +59,7 @@ type SettleOption struct {
 // given to a subscription for its own; those of the bus come first. There is one call for each
 // attempt of each message that a worker took from the broker, whatever happened: even if the
 // handler panicked, the payload did not decode, the session was lost, or the handler did not return
-// by the end of a shutdown. What is taken with Get is not reported.
+// by the end of a shutdown. What is taken with Get is not reported: see [OnGet].
 //
 // ctx is the message's, as middleware left it, and may have ended: a middleware can put a span
 // there, which the function ends. The worker calls the functions after it has settled the message

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -31,6 +32,11 @@ const maxHeld = 1000
 // An error ends the loop, unless it is an ErrCodec: that comes with the message that does not
 // decode. As TryGet does, Waiting needs an adapter that knows when a queue is empty.
 func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Message[T], error] {
+	return q.waiting(ctx, false)
+}
+
+// waiting is Waiting; what is redriven is not taken by the program, and [OnGet] is not called.
+func (q *WorkQueue[T]) waiting(ctx context.Context, redriven bool) iter.Seq2[*Message[T], error] {
 	return func(yield func(*Message[T], error) bool) {
 		var held []*Message[T]
 		defer func() { q.putBack(ctx, held) }()
@@ -39,6 +45,7 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Message[T], error
 				yield(nil, q.opError("look through", invalid("%d messages are held: settle some of them, or look at fewer", maxHeld)))
 				return
 			}
+			began := time.Now()
 			d, err := q.tryGetDelivery(ctx)
 			switch {
 			case errors.Is(err, adapters.ErrEmpty):
@@ -50,6 +57,9 @@ func (q *WorkQueue[T]) Waiting(ctx context.Context) iter.Seq2[*Message[T], error
 				left, first = 1+d.Remaining, false
 			}
 			m, err := q.newMessage(d)
+			if !redriven {
+				q.bus.got(ctx, Got{m.Delivery, began, err})
+			}
 			more := yield(m, q.opError("look through", err))
 			if !m.settled.Load() {
 				held = append(held, m)
@@ -89,7 +99,7 @@ func (q *WorkQueue[T]) Redrive(ctx context.Context) (sent int, err error) {
 		return 0, q.opError("redrive", invalid("it is no queue of dead letters"))
 	}
 	letters := WorkQueue[Raw]{sender: q.sender}
-	for letter, err := range letters.Waiting(ctx) {
+	for letter, err := range letters.waiting(ctx, true) {
 		if err == nil {
 			err = q.redrive(ctx, &letter.d)
 		}

@@ -46,8 +46,8 @@ func (conn *connection) outlivesConsumers(queue string) bool {
 }
 
 // isClassic reports whether it is certain that the queue is a classic one: RabbitMQ says of which
-// type it is when it refuses to declare it again as a quorum queue. That has one argument with which
-// no queue can be made, and those that RabbitMQ compares before the type.
+// type it is when it refuses to declare it again as a quorum queue. That is declared with one
+// argument with which no queue can be made, and those that RabbitMQ compares before the type.
 func (conn *connection) isClassic(queue string) bool {
 	args := amqp091.Table{"x-queue-type": string(Quorum), "x-queue-leader-locator": "none"}
 	for range maxDifferences {

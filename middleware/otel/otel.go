@@ -20,6 +20,8 @@
 //     "process" span that made it.
 //   - "settle SOURCE": below "process", from the handler's return until the message was settled.
 //     Its attribute motif.result says what became of the message.
+//   - "receive QUEUE": a message that the program took with Get, TryGet or Waiting, below the span
+//     of their ctx, linked to the span that the message carries.
 //   - "FUNCTION": a call of an RPC, at the client and at the server.
 //
 // Each try of a message is a child of the publish that created it, not of the try before, to which
@@ -98,6 +100,7 @@ func Instrument(opts ...Option) patterns.BusOption {
 		patterns.TracePublish(in.publish),
 		patterns.WithMiddleware(in.process),
 		patterns.OnSettle(in.settled),
+		patterns.OnGet(in.got),
 	)
 }
 

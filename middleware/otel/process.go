@@ -34,7 +34,8 @@ func (in *instrument) process(next message.HandlerFunc) message.HandlerFunc {
 		if span.IsRecording() {
 			p = &processed{}
 			ctx = context.WithValue(ctx, processedKey{}, p)
-			in.describeReceived(ctx, span, m, creation)
+			d, _ := patterns.DeliveryFrom(ctx)
+			describeReceived(span, &d, creation)
 		}
 		m.SetContext(ctx) // and left there, for settled
 		panicked := true
@@ -77,8 +78,7 @@ func operationAt(from patterns.Origin) operation {
 }
 
 // describeReceived says of a span which message it is about, and links it to where that came from.
-func (in *instrument) describeReceived(ctx context.Context, span trace.Span, m *message.Message, creation trace.SpanContext) {
-	d, _ := patterns.DeliveryFrom(ctx)
+func describeReceived(span trace.Span, d *patterns.Delivery, creation trace.SpanContext) {
 	span.SetAttributes(keyMessageID.String(d.ID), keyBodySize.Int(len(d.Payload)))
 	if d.Attempt > 0 && !d.Call {
 		span.SetAttributes(keyAttempt.Int(d.Attempt))
@@ -93,9 +93,20 @@ func (in *instrument) describeReceived(ctx context.Context, span trace.Span, m *
 	if creation.IsValid() {
 		span.AddLink(trace.Link{SpanContext: creation})
 	}
-	if before := previous(m.Metadata[attemptHeader]); before.IsValid() {
+	if before := previous(d.Headers[attemptHeader]); before.IsValid() {
 		span.AddLink(trace.Link{SpanContext: before})
 	}
+}
+
+// got is called with each message that the program took itself: the span is the program's, and
+// linked to where the message came from, as several may be taken below one span.
+func (in *instrument) got(ctx context.Context, g patterns.Got) {
+	op := in.destinations.operation(operation{name: typeReceive, kind: typeReceive, destination: g.Source.Name, group: g.Group, span: trace.SpanKindClient})
+	_, span := in.tracer.Start(ctx, op.spanName, append(op.start[:len(op.start):len(op.start)], trace.WithTimestamp(g.Began))...)
+	if span.IsRecording() {
+		describeReceived(span, &g.Delivery, in.spanContextOf(received(g.Headers)))
+	}
+	end(span, g.Err)
 }
 
 // endProcess ends a span by what a handler returned.
