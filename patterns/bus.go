@@ -23,7 +23,7 @@ type Bus struct {
 	codecs     *codecs
 	log        *slog.Logger
 	middleware []message.HandlerMiddleware
-	onSettle   []func(context.Context, Settlement)
+	onSettle   []SettleHook
 	onGet      []func(context.Context, Got)
 	errorCodes []errorCode
 	err        error // of its options
@@ -68,8 +68,8 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 	}
 	b.timeout.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
 	b.replies.init(b, cfg.maxCalls)
-	if len(cfg.onPublish)+len(cfg.tracers) > 0 {
-		b.hooks = &publishHooks{hooks: cfg.onPublish, tracers: cfg.tracers, slots: make(chan struct{}, cfg.maxInFlight+cfg.maxCalls), log: b.log}
+	if len(cfg.onPublish) > 0 {
+		b.hooks = &publishHooks{hooks: cfg.onPublish, log: b.log}
 	}
 	if d == nil {
 		b.err = errors.Join(err, invalid("nil driver"))
@@ -142,7 +142,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	}
 	b.replies.wait()
 	if b.hooks != nil {
-		b.hooks.wait()
+		b.waitForHooks(ctx)
 	}
 	b.mu.Lock()
 	onClosed := b.onClosed

@@ -17,7 +17,9 @@ type traceID struct{}
 func ExampleOnPublish() {
 	trace := func(ctx context.Context, p *patterns.Publishing) func(error) {
 		if id, ok := ctx.Value(traceID{}).(string); ok {
-			p.Headers["trace"] = id
+			for i := range p.Len() {
+				p.SetHeader(i, "trace", id)
+			}
 		}
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -248,4 +249,34 @@ type lackingDriver struct {
 
 func (d *lackingDriver) Features() adapters.Features {
 	return adapters.Features{Adapter: "lacking", Ability: adapters.AllV1 &^ d.lacks}
+}
+
+func TestOriginFrom(t *testing.T) {
+	if _, ok := patterns.OriginFrom(t.Context()); ok {
+		t.Error("there is one outside handlers")
+	}
+	var got []string
+	note := func(next message.HandlerFunc) message.HandlerFunc {
+		return func(m *message.Message) ([]*message.Message, error) {
+			o, _ := patterns.OriginFrom(m.Context())
+			d, _ := patterns.DeliveryFrom(m.Context())
+			if o != (patterns.Origin{Source: d.Source, Group: d.Group, Queue: d.Queue, Call: d.Call}) {
+				t.Errorf("%+v of %+v", o, d)
+			}
+			got = append(got, fmt.Sprint(o.Source.Name, " ", o.Group, " ", o.Queue, " ", o.Call))
+			return next(m)
+		}
+	}
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		news := patterns.NewPubSub[int](bus, "news")
+		must(t, second(news.Subscribe(t.Context(), func(context.Context, int) error { return nil }, patterns.Group("paper"))))
+		must(t, news.Publish(t.Context(), 1))
+		synctest.Wait()
+		f := patterns.NewRPC[int, int](bus, "f")
+		must(t, second(f.Serve(t.Context(), func(context.Context, int) (int, error) { return 0, nil })))
+		must(t, second(f.Call(t.Context(), 1)))
+		if want := []string{"news paper news:paper false", "f  f true"}; !slices.Equal(got, want) {
+			t.Errorf("%q", got)
+		}
+	}, patterns.WithMiddleware(note))
 }

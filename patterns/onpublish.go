@@ -2,7 +2,6 @@ package patterns
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"runtime/debug"
@@ -28,47 +27,101 @@ const (
 	CauseRedrive    PublishCause = "redrive"     // WorkQueue.Redrive: from there to where it died
 )
 
-// Publishing is one message on its way to the broker, as a [PublishHook] sees it.
+// Publishing is one publish, of one message or several together, as a [PublishHook] sees it. It is
+// good until the hook returns, and for one goroutine.
 type Publishing struct {
 	Cause   PublishCause
 	To      adapters.Endpoint // kind and name of the destination; of a CauseReply, the caller's address
 	Key     string            // routing key, of Routed and Topic
-	ID      string
-	Attempt int           // of a CauseRetry: the attempt that it is sent for
-	Delay   time.Duration // how long it is to wait at the broker
-	Size    int           // bytes of the payload, as it travels
-	Batch   int           // how many messages are published together, this one included
+	Attempt int               // of a CauseRetry: the attempt that it is sent for
+	Delay   time.Duration     // how long it is to wait at the broker
 
-	// Headers are the message's own, for the hook to read and to change. It must not keep them.
-	// What has the prefix "motif-" stays as it is, whatever a hook does; headers that no adapter
-	// takes (see [adapters.ValidateMessage]) are logged and left out, all those of the hooks for
-	// that message.
-	Headers map[string]string
+	publication *adapters.Publication
+
+	messages []*message.Message
+	were     []*message.Message  // before a header was set, else nil; none if none was
+	one      [1]*message.Message // room for it
 }
 
-// PublishHook is called before a message is published. What it returns is called with the outcome,
-// once: nil if the broker has the message, or the error that the verb returns for it, less its
-// prefix. That of a [RPC.Call] is the outcome of the whole call, an error of the server included;
-// that of an asynchronous publish comes with its publish confirm. A hook may return nil.
+// Len returns how many messages are published together.
+func (p *Publishing) Len() int { return len(p.messages) }
+
+// ID returns the id of the i-th message.
+func (p *Publishing) ID(i int) string { return p.messages[i].UUID }
+
+// Size returns the bytes of the i-th message's payload, as it travels.
+func (p *Publishing) Size(i int) int { return len(p.messages[i].Payload) }
+
+// Payload returns the payload of the i-th message, as it travels: encoded, and compressed if it is.
+// It must not be changed.
+func (p *Publishing) Payload(i int) []byte { return p.messages[i].Payload }
+
+// Content returns what the payloads are: their content type, and how they are compressed or "".
+// [Bus.Decode] takes it.
+func (p *Publishing) Content() (contentType, contentEncoding string) {
+	return p.publication.ContentType, p.publication.ContentEncoding
+}
+
+// Headers returns a copy of the headers of the i-th message, as they are so far.
+func (p *Publishing) Headers(i int) map[string]string { return maps.Clone(p.messages[i].Metadata) }
+
+// HasHeaders reports whether the i-th message has any.
+func (p *Publishing) HasHeaders(i int) bool { return len(p.messages[i].Metadata) > 0 }
+
+// Header returns a header of the i-th message, "" for one that it does not have.
+func (p *Publishing) Header(i int, key string) string { return p.messages[i].Metadata[key] }
+
+// SetHeader sets a header of the i-th message, on its way to the broker and nowhere else. Keys with
+// the prefix "motif-" are left as they are. If no adapter takes what the headers come to (see
+// [adapters.ValidateMessage]) that is logged, and the message goes as it was.
+func (p *Publishing) SetHeader(i int, key, value string) {
+	if strings.HasPrefix(key, reservedPrefix) {
+		return
+	}
+	if p.were == nil {
+		if p.were = p.one[:]; len(p.messages) > 1 {
+			p.were = make([]*message.Message, len(p.messages))
+		}
+	}
+	if m := p.messages[i]; p.were[i] == nil {
+		p.were[i] = m
+		metadata := maps.Clone(m.Metadata)
+		if metadata == nil {
+			metadata = make(message.Metadata, 2)
+		}
+		p.messages[i] = &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: metadata}
+	}
+	p.messages[i].Metadata[key] = value
+}
+
+// PublishHook is called before a publish. What it returns is called with the outcome, once: nil if
+// the broker has the messages, or the error that the verb returns, less its prefix, which of
+// several messages is an [*adapters.PublishError] where only some failed. That of a [RPC.Call] is
+// the outcome of the whole call, an error of the server included; that of an asynchronous publish
+// comes with its publish confirm. A hook may return nil, which costs nothing.
 //
 // ctx is that of the verb; where the library publishes it has the values of the ctx that the
 // handler had, as middleware left it, so that [DeliveryFrom] works.
 type PublishHook func(ctx context.Context, p *Publishing) (done func(err error))
 
-// OnPublish calls hooks for each message that the bus publishes: what the program sends with
-// any verb, and what the library sends for it, told apart by [Publishing].Cause. Several hooks are
-// called in turn, even if the option is given several times. The notice by which a call is
-// cancelled is not a message of the program's and is left out.
+// OnPublish calls hooks for each publish of the bus: what the program sends with any verb, and what
+// the library sends for it, told apart by [Publishing].Cause. Several hooks are called in turn,
+// even if the option is given several times. The notice by which a call is cancelled is not a
+// message of the program's and is left out.
 //
 // A hook is for tracing headers, metrics and logs: it cannot stop a publish or change its result.
-// It is called by a goroutine of its own, several at a time. One that panics is logged. One that
-// takes longer than a second is logged, and the message is published without what it would have
-// added. The verb waits no longer than that for the function that it returned, either.
+// It is called by the goroutine that publishes, once for all messages of a batch, and so is what it
+// returns, or for an asynchronous publish and a reply by a goroutine of its own. So neither must
+// block: the publish waits for them, however long they take. A panic is logged, and the message
+// goes out.
+//
+// A hook may publish, with the ctx that it was given, and is not called for that. With another ctx it
+// would be, without end.
 func OnPublish(hooks ...PublishHook) BusOption {
 	return busOption(func(c *busConfig) error {
 		for i, hook := range hooks {
 			if hook == nil {
-				return invalid("publish hook %d is nil", i)
+				return invalid("OnPublish: hook %d is nil", i)
 			}
 		}
 		c.onPublish = append(c.onPublish, hooks...)
@@ -76,197 +129,134 @@ func OnPublish(hooks ...PublishHook) BusOption {
 	})
 }
 
-// hookTimeout is how long a publish waits for its hooks, before and after.
-const hookTimeout = time.Second
-
-// publishHooks are the hooks and tracers of a bus. There is none without [OnPublish] and
-// [TracePublish].
+// publishHooks are the hooks of a bus. There are none without [OnPublish].
 type publishHooks struct {
-	hooks   []PublishHook
-	tracers []PublishTracer
-	slots   chan struct{} // one for each publish that hooks are told of
-	log     *slog.Logger
+	hooks []PublishHook
+	log   *slog.Logger
 }
 
-// insideHook is for the ctx that hooks get.
+// observation is a publish that hooks are told of, and the ctx that they get. A nil one is for a
+// publish that nobody is told of.
+type observation struct {
+	context.Context
+	hooks      *publishHooks
+	publishing Publishing
+	done       func(error) // of the hooks that returned one
+}
+
+// hookGrace is how long closing a bus waits for hooks.
+const hookGrace = time.Second
+
+// insideHook is the key by which the ctx of a hook is known.
 type insideHook struct{}
 
-// observation is the tracers at one publish, and the hooks, in a goroutine that lives as long as
-// they and the publish do. A nil one is for a publish that nobody is told of.
-type observation struct {
-	hooks  *publishHooks
-	ctx    context.Context
-	traced traced
-
-	published []*Publishing
-	done      []func(error) // what hooks returned, of each message in turn, with nils
-	began     chan struct{} // closed when all hooks were called
-	outcome   chan error    // has room; nil where no hook is told
-	ended     chan struct{} // closed when all is done
+// Value implements [context.Context].
+func (o *observation) Value(key any) any {
+	if key == (insideHook{}) {
+		return true
+	}
+	return o.Context.Value(key)
 }
 
-// observe tells tracers and hooks that msgs are about to be published, and puts in their place what
-// those made of them.
+// observe tells the hooks that msgs are about to be published, and puts in their place what those
+// made of them.
 func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapters.Publication, msgs []*message.Message) *observation {
 	if ctx.Value(insideHook{}) != nil {
-		return nil // or it would be called for what it publishes for that, too
+		return nil // or a hook would be called for what it publishes for that, too
 	}
-	o := &observation{hooks: h, ctx: ctx}
-	if len(h.tracers) > 0 {
-		o.trace(ctx, cause, &p, msgs)
+	o := &observation{Context: ctx, hooks: h, publishing: Publishing{
+		Cause: cause, To: p.To, Key: p.Key, Delay: p.Delay, publication: &p, messages: msgs,
+	}}
+	if cause == CauseRetry {
+		o.publishing.Attempt = p.Attempt
 	}
-	if len(h.hooks) > 0 {
-		o.begin(ctx, cause, &p, msgs)
+	for _, hook := range h.hooks {
+		done := o.call(hook)
+		if first := o.done; first != nil && done != nil {
+			o.done = func(err error) {
+				o.told(first, err)
+				o.told(done, err)
+			}
+		} else if done != nil {
+			o.done = done
+		}
+	}
+	for i, was := range o.publishing.were {
+		if was == nil {
+			continue
+		}
+		if err := adapters.ValidateMessage(msgs[i]); err != nil {
+			h.log.WarnContext(ctx, "motif: headers of OnPublish's hooks are left out", "error", err)
+			msgs[i] = was
+		}
 	}
 	return o
 }
 
-// begin calls the hooks.
-func (o *observation) begin(ctx context.Context, cause PublishCause, p *adapters.Publication, msgs []*message.Message) {
-	h := o.hooks
-	timer := time.NewTimer(hookTimeout)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-	case <-ctx.Done():
-		return
-	case <-timer.C:
-		h.log.WarnContext(ctx, "motif: publishing without OnPublish's hooks: too many of them have not returned", "to", p.To.Name)
-		return
+// call calls a hook.
+func (o *observation) call(hook PublishHook) (done func(error)) {
+	if !o.byLibrary() {
+		defer o.recoverHook()
+		return hook(o, &o.publishing)
 	}
-	o.ctx, o.published = context.WithValue(ctx, insideHook{}, true), make([]*Publishing, len(msgs))
-	o.began, o.outcome, o.ended = make(chan struct{}), make(chan error, 1), make(chan struct{})
-	for i, m := range msgs {
-		o.published[i] = &Publishing{
-			Cause: cause, To: p.To, Key: p.Key, ID: m.UUID, Delay: p.Delay, Size: len(m.Payload), Batch: len(msgs),
-			Headers: maps.Clone(map[string]string(m.Metadata)),
-		}
-		if o.published[i].Headers == nil {
-			o.published[i].Headers = make(map[string]string)
-		}
-		if cause == CauseRetry {
-			o.published[i].Attempt = p.Attempt
-		}
-	}
-	go o.run()
-	select {
-	case <-o.began:
-		for i, m := range msgs {
-			msgs[i] = o.withHeaders(m, o.published[i].Headers)
-		}
-	case <-o.ended: // a hook called runtime.Goexit
-	case <-ctx.Done():
-	case <-timer.C:
-		h.log.WarnContext(ctx, "motif: publishing without waiting any longer for OnPublish's hooks", "to", p.To.Name, "waited", hookTimeout)
-	}
+	returned := make(chan func(error), 1)
+	apart(func() {
+		defer close(returned)
+		defer o.recoverHook()
+		returned <- hook(o, &o.publishing)
+	})
+	return <-returned
 }
 
-// run calls the hooks, waits for the outcome, and calls what they returned.
-func (o *observation) run() {
-	defer close(o.ended)
-	defer func() { <-o.hooks.slots }()
-	for _, p := range o.published {
-		for _, hook := range o.hooks.hooks {
-			var done func(error)
-			o.protect(func() { done = hook(o.ctx, p) })
-			o.done = append(o.done, done)
-		}
+// told calls what a hook returned.
+func (o *observation) told(done func(error), err error) {
+	if o.byLibrary() {
+		apart(func() {
+			defer o.recoverHook()
+			done(err)
+		})
+		return
 	}
-	close(o.began)
-	err := <-o.outcome
-	for i, done := range o.done {
-		if done != nil {
-			o.protect(func() { done(failureOf(err, i/len(o.hooks.hooks))) })
-		}
-	}
-}
-
-func (o *observation) protect(f func()) {
 	defer o.recoverHook()
-	f()
+	done(err)
+}
+
+// byLibrary reports whether the goroutine that publishes has more to do afterwards, and hooks are
+// called apart from it: [runtime.Goexit], which t.FailNow calls, may end the program's own.
+func (o *observation) byLibrary() bool {
+	return o.publishing.Cause != CausePublish && o.publishing.Cause != CauseCall
 }
 
 func (o *observation) recoverHook() {
 	if v := recover(); v != nil {
-		o.hooks.log.ErrorContext(o.ctx, "motif: a hook of OnPublish or TracePublish panicked", "panic", v, "stack", string(debug.Stack()))
+		o.hooks.log.ErrorContext(o.Context, "motif: a hook of OnPublish panicked", "panic", v, "stack", string(debug.Stack()))
 	}
 }
 
-// withHeaders returns a copy of m that has the headers that hooks gave it.
-func (o *observation) withHeaders(m *message.Message, headers map[string]string) *message.Message {
-	for name := range headers {
-		if strings.HasPrefix(name, reservedPrefix) {
-			delete(headers, name)
-		}
-	}
-	for name, value := range m.Metadata {
-		if strings.HasPrefix(name, reservedPrefix) {
-			headers[name] = value
-		}
-	}
-	changed := &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: headers}
-	if err := adapters.ValidateMessage(changed); err != nil {
-		o.hooks.log.WarnContext(o.ctx, "motif: headers of OnPublish's hooks are left out", "error", err)
-		return m
-	}
-	return changed
-}
+// hasEnd reports whether a hook is to be told the outcome.
+func (o *observation) hasEnd() bool { return o != nil && o.done != nil }
 
-// end tells tracers and hooks the outcome of the publish and gives the hooks time to hear it.
+// end tells the hooks the outcome of the publish.
 func (o *observation) end(err error) {
-	if o == nil {
-		return
-	}
-	o.traceEnd(err)
-	if o.outcome == nil {
-		return
-	}
-	o.outcome <- err
-	timer := time.NewTimer(hookTimeout)
-	defer timer.Stop()
-	select {
-	case <-o.ended:
-	case <-o.ctx.Done():
-	case <-timer.C:
+	if o.hasEnd() {
+		o.told(o.done, err)
 	}
 }
 
-// endLater is end that waits for nobody: it is called by the goroutine that reads.
-func (o *observation) endLater(err error) {
-	if o == nil {
-		return
-	}
-	if o.traced.end != nil {
-		go o.traceEnd(err)
-	}
-	if o.outcome != nil {
-		o.outcome <- err
-	}
-}
-
-// wait gives hooks that were told an outcome time to hear it, before the bus is closed.
-func (h *publishHooks) wait() {
-	timer := time.NewTimer(hookTimeout)
-	defer timer.Stop()
-	for range cap(h.slots) {
+// waitForHooks gives hooks that are told of asynchronous publishes time to hear it, before the bus is
+// closed: each of those publishes keeps its place until then.
+func (b *Bus) waitForHooks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, hookGrace)
+	defer cancel()
+	taken := 0
+	for ; taken < cap(b.inFlight) && ctx.Err() == nil; taken++ {
 		select {
-		case h.slots <- struct{}{}:
-		case <-timer.C:
-			return
+		case b.inFlight <- struct{}{}:
+		case <-ctx.Done():
+			taken--
 		}
 	}
-}
-
-// failureOf is what a publish that ended with err means for the i-th of its messages.
-func failureOf(err error, i int) error {
-	failed, ok := errors.AsType[*adapters.PublishError](err)
-	if !ok {
-		return err
+	for range taken {
+		<-b.inFlight
 	}
-	for _, f := range failed.Failed {
-		if f.Index == i {
-			return f.Err
-		}
-	}
-	return nil
 }

@@ -75,10 +75,9 @@ type busConfig struct {
 	logger      *slog.Logger
 	middleware  []message.HandlerMiddleware
 	onPublish   []PublishHook
-	tracers     []PublishTracer
 	onNew       []func(*Bus) func()
 	onGet       []func(context.Context, Got)
-	onSettle    []func(context.Context, Settlement)
+	onSettle    []SettleHook
 	maxInFlight int
 	maxCalls    int
 	maxPayload  int
@@ -100,7 +99,7 @@ type consumeConfig struct {
 	encoding     encodingConfig
 	onDrop       func(Delivery, error)
 	gates        []Gate
-	onSettle     []func(context.Context, Settlement)
+	onSettle     []SettleHook
 	classify     func(error) error
 
 	passive, exposeErrors bool // of Serve

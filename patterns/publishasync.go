@@ -129,13 +129,23 @@ func (r *Receipt) finish(err error) {
 			s.bus.forget(s.source) // somebody deleted the queue: the next send declares it
 		}
 	}
-	r.observation.endLater(err)
+	if r.observation.hasEnd() {
+		go r.tellHooks(err) // this is the goroutine that reads
+	} else {
+		<-s.bus.inFlight
+	}
 	err = s.publishError(err)
-	<-s.bus.inFlight
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.known, r.err = true, err
 	if r.done != nil {
 		close(r.done)
 	}
+}
+
+// tellHooks tells the hooks of [OnPublish] the outcome. The publish keeps its place until they have
+// heard it, so that no more goroutines do this than there may be publishes in flight.
+func (r *Receipt) tellHooks(err error) {
+	defer func() { <-r.s.bus.inFlight }()
+	r.observation.end(err)
 }

@@ -60,8 +60,8 @@ type pendingReply struct {
 	finished    atomic.Bool
 }
 
-// observedCall is a call that functions of [OnSettle] are told of, and whose reply hooks of
-// [OnPublish] are.
+// observedCall is a call that hooks of [OnSettle] are told of, and whose reply those of [OnPublish]
+// are.
 type observedCall struct {
 	err         error // of the handler
 	times       times
@@ -79,8 +79,7 @@ func (r *pendingReply) confirmed(err error) {
 func (r *pendingReply) finish(err error) {
 	switch {
 	case !r.finished.CompareAndSwap(false, true):
-	case err == nil && len(r.s.onSettle) == 0 && r.tryAcknowledge():
-		r.endObservation(nil)
+	case err == nil && len(r.s.onSettle) == 0 && !r.hooksWait() && r.tryAcknowledge():
 		r.s.countOut()
 	default:
 		go r.finishInBackground(err)
@@ -96,7 +95,7 @@ func (r *pendingReply) tryAcknowledge() bool {
 // the caller is told so. One that cannot be delivered is the
 // caller's loss alone: it is counted, and the request is done with.
 func (r *pendingReply) finishInBackground(err error) {
-	defer r.s.countOut() // also if a function of OnSettle calls runtime.Goexit
+	defer r.s.countOut() // also if a hook of OnSettle calls runtime.Goexit
 	if mayResend(err) {
 		err = r.resend()
 	}
@@ -121,7 +120,7 @@ func (r *pendingReply) settle(err error) {
 		_ = r.acknowledge()
 		return
 	}
-	select { // functions of OnSettle may not return: no more of them run than there may be requests in hand
+	select { // hooks of OnSettle may not return: no more of them run than there may be requests in hand
 	case r.s.reports <- struct{}{}:
 		defer func() { <-r.s.reports }()
 	case <-r.s.handling.Done():
@@ -181,10 +180,13 @@ func (r *pendingReply) observe() {
 	}
 }
 
-// endObservation tells the hooks what became of the reply.
+// hooksWait reports whether hooks are to be told what became of the reply.
+func (r *pendingReply) hooksWait() bool { return r.observed != nil && r.observed.observation.hasEnd() }
+
+// endObservation tells them.
 func (r *pendingReply) endObservation(err error) {
 	if r.observed != nil {
-		r.observed.observation.endLater(err)
+		r.observed.observation.end(err)
 	}
 }
 

@@ -51,41 +51,43 @@ type Settlement struct {
 
 // SettleOption is what [OnSettle] returns; it is a BusOption, a WorkOption, a SubscribeOption and
 // a ServeOption.
-type SettleOption struct {
-	functions []func(context.Context, Settlement)
-}
+type SettleOption struct{ hooks []SettleHook }
 
-// OnSettle calls functions with what became of each message: given to [New] for every subscription,
+// SettleHook is called with what became of an attempt of a message.
+//
+// ctx is the message's, as middleware left it, and may have ended: a middleware can put a span
+// there, which the hook ends.
+type SettleHook func(ctx context.Context, s Settlement)
+
+// OnSettle calls hooks with what became of each message: given to [New] for every subscription,
 // given to a subscription for its own; those of the bus come first. There is one call for each
 // attempt of each message that a worker took from the broker, whatever happened: even if the
 // handler panicked, the payload did not decode, the session was lost, or the handler did not return
 // by the end of a shutdown. What is taken with Get is not reported: see [OnGet].
 //
-// ctx is the message's, as middleware left it, and may have ended: a middleware can put a span
-// there, which the function ends. The worker calls the functions after it has settled the message
-// and before it takes the next one; for an RPC a goroutine of its own does. Functions are called
-// several at a time. One that panics is logged; one that calls [runtime.Goexit], as t.FailNow does,
-// is taken to have returned.
-func OnSettle(functions ...func(context.Context, Settlement)) SettleOption {
-	return SettleOption{functions}
+// The worker calls the hooks in turn, after it has settled the message and before it takes the next
+// one; for an RPC a goroutine of its own does. Several workers do so at a time. A hook that panics
+// is logged; one that calls [runtime.Goexit], as t.FailNow does, is taken to have returned.
+func OnSettle(hooks ...SettleHook) SettleOption {
+	return SettleOption{hooks}
 }
 
 func (o SettleOption) check() error {
-	for i, f := range o.functions {
-		if f == nil {
-			return invalid("OnSettle: function %d is nil", i)
+	for i, hook := range o.hooks {
+		if hook == nil {
+			return invalid("OnSettle: hook %d is nil", i)
 		}
 	}
 	return nil
 }
 
 func (o SettleOption) applyBus(c *busConfig) error {
-	c.onSettle = append(c.onSettle, o.functions...)
+	c.onSettle = append(c.onSettle, o.hooks...)
 	return o.check()
 }
 
 func (o SettleOption) applyWork(c *consumeConfig) error {
-	c.onSettle = append(c.onSettle, o.functions...)
+	c.onSettle = append(c.onSettle, o.hooks...)
 	return o.check()
 }
 
@@ -121,27 +123,27 @@ func (s *Subscription) report(ctx context.Context, v Settlement) {
 	s.reportTo(ctx, v, s.onSettle)
 }
 
-func (s *Subscription) reportTo(ctx context.Context, v Settlement, functions []func(context.Context, Settlement)) {
-	for i, f := range functions {
+func (s *Subscription) reportTo(ctx context.Context, v Settlement, hooks []SettleHook) {
+	for i, hook := range hooks {
 		func() {
 			returned := false
 			defer func() {
 				switch p := recover(); {
 				case p != nil:
-					s.bus.log.LogAttrs(ctx, slog.LevelError, "motif: a function of OnSettle panicked",
+					s.bus.log.LogAttrs(ctx, slog.LevelError, "motif: a hook of OnSettle panicked",
 						slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 				case !returned: // it called runtime.Goexit, after which only what is deferred runs
-					s.reportTo(ctx, v, functions[i+1:])
+					s.reportTo(ctx, v, hooks[i+1:])
 				}
 			}()
-			f(ctx, v)
+			hook(ctx, v)
 			returned = true
 		}()
 	}
 }
 
-// apart runs f in a goroutine of its own and waits for it: a function of [OnSettle] that f calls
-// may end the goroutine, by [runtime.Goexit], and there is more to be done in this one.
+// apart runs f in a goroutine of its own and waits for it: a hook of [OnSettle] or [OnPublish] that f
+// calls may end the goroutine, by [runtime.Goexit], and there is more to be done in this one.
 func apart(f func()) {
 	var wg sync.WaitGroup
 	wg.Go(f)

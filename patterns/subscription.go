@@ -34,7 +34,7 @@ type Subscription struct {
 	prefetch      int
 	processor     processor
 	origin        Origin
-	onSettle      []func(context.Context, Settlement)
+	onSettle      []SettleHook
 	reports       chan struct{} // a place for each call that onSettle is being told of
 	opError       func(error) error
 
@@ -235,7 +235,7 @@ func (s *Subscription) abandon() {
 	}()
 	select {
 	case <-reported:
-	case <-ctx.Done(): // a function of OnSettle does not return
+	case <-ctx.Done(): // a hook of OnSettle does not return
 	}
 	if running := s.live.Load(); running > 0 {
 		s.finish(fmt.Errorf("%w: %d", ErrAbandoned, running))

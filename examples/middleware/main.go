@@ -33,10 +33,12 @@ const header = "trace"
 
 type traceKey struct{}
 
-// sendTrace is a hook for [patterns.OnPublish].
+// sendTrace is a [patterns.PublishHook].
 func sendTrace(ctx context.Context, p *patterns.Publishing) func(error) {
 	if trace, ok := ctx.Value(traceKey{}).(string); ok {
-		p.Headers[header] = trace
+		for i := range p.Len() { // several, of a batch
+			p.SetHeader(i, header, trace)
+		}
 	}
 	return nil // nothing to do once it is published
 }

@@ -13,7 +13,7 @@ import (
 
 // outgoing is a message that is about to be published, as a carrier of a span's context.
 type outgoing struct {
-	*patterns.Outgoing
+	*patterns.Publishing
 	i int
 }
 

@@ -97,7 +97,7 @@ func Instrument(opts ...Option) patterns.BusOption {
 	in.destinations.system = "motif"
 	return patterns.BusOptions(
 		patterns.OnNew(in.attach),
-		patterns.TracePublish(in.publish),
+		patterns.OnPublish(in.publish),
 		patterns.WithMiddleware(in.process),
 		patterns.OnSettle(in.settled),
 		patterns.OnGet(in.got),

@@ -14,35 +14,35 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// publish implements [patterns.PublishTracer].
-func (in *instrument) publish(ctx context.Context, o *patterns.Outgoing) func(error) {
+// publish implements [patterns.PublishHook].
+func (in *instrument) publish(ctx context.Context, p *patterns.Publishing) func(error) {
 	switch {
-	case o.Cause == patterns.CauseReply:
+	case p.Cause == patterns.CauseReply:
 		return nil // it is part of the server's span
-	case o.Cause == patterns.CauseCall:
-		return in.call(ctx, o)
-	case o.Len() > 1:
-		return in.publishBatch(ctx, o)
+	case p.Cause == patterns.CauseCall:
+		return in.call(ctx, p)
+	case p.Len() > 1:
+		return in.publishBatch(ctx, p)
 	}
-	creation := in.creation(o, 0)
+	creation := in.creation(p, 0)
 	kind := trace.SpanKindProducer
 	if creation.IsValid() {
 		kind = trace.SpanKindClient
 	}
 	op := in.destinations.operation(operation{
-		name: operationOf(o.Cause, o.To.Kind), kind: typeSend, destination: o.To.Name, span: kind,
+		name: operationOf(p.Cause, p.To.Kind), kind: typeSend, destination: p.To.Name, span: kind,
 	})
 	start := time.Now()
 	ctx, span := in.tracer.Start(ctx, op.spanName, op.start...)
 	if creation.IsValid() {
-		in.resent(ctx, o)
+		in.resent(ctx, p)
 	} else {
-		in.propagator.Inject(ctx, outgoing{o, 0})
+		in.propagator.Inject(ctx, outgoing{p, 0})
 	}
 	recording := span.IsRecording()
 	if recording {
-		describe(span, o)
-		span.SetAttributes(keyMessageID.String(o.ID(0)), keyBodySize.Int(o.Size(0)))
+		describe(span, p)
+		span.SetAttributes(keyMessageID.String(p.ID(0)), keyBodySize.Int(p.Size(0)))
 		if creation.IsValid() {
 			span.AddLink(trace.Link{SpanContext: creation})
 		}
@@ -60,59 +60,59 @@ func (in *instrument) publish(ctx context.Context, o *patterns.Outgoing) func(er
 }
 
 // creation returns the span that a message carries already.
-func (in *instrument) creation(o *patterns.Outgoing, i int) trace.SpanContext {
-	if !o.HasHeaders(i) {
+func (in *instrument) creation(p *patterns.Publishing, i int) trace.SpanContext {
+	if !p.HasHeaders(i) {
 		return trace.SpanContext{}
 	}
-	return in.spanContextOf(outgoing{o, i})
+	return in.spanContextOf(outgoing{p, i})
 }
 
 // resent notes in a message that has its creation context the span that sends it on.
-func (in *instrument) resent(ctx context.Context, o *patterns.Outgoing) {
-	if o.Cause == patterns.CausePublish {
+func (in *instrument) resent(ctx context.Context, p *patterns.Publishing) {
+	if p.Cause == patterns.CausePublish {
 		return
 	}
 	var c attempt
 	propagation.TraceContext{}.Inject(ctx, &c)
-	o.SetHeader(0, attemptHeader, c.value)
+	p.SetHeader(0, attemptHeader, c.value)
 }
 
 // describe says of a span what of a destination is not for metrics.
-func describe(span trace.Span, o *patterns.Outgoing) {
-	if o.Key != "" && o.To.Kind.UsesKeys() {
-		name, template := destinationOf(o.To.Name, o.Key)
-		span.SetAttributes(keyDestination.String(name), keyTemplate.String(template), keyRoutingKey.String(o.Key))
+func describe(span trace.Span, p *patterns.Publishing) {
+	if p.Key != "" && p.To.Kind.UsesKeys() {
+		name, template := destinationOf(p.To.Name, p.Key)
+		span.SetAttributes(keyDestination.String(name), keyTemplate.String(template), keyRoutingKey.String(p.Key))
 	}
-	if o.Attempt > 0 {
-		span.SetAttributes(keyAttempt.Int(o.Attempt))
+	if p.Attempt > 0 {
+		span.SetAttributes(keyAttempt.Int(p.Attempt))
 	}
 }
 
 // publishBatch is publish for several messages: each has a span that created it.
-func (in *instrument) publishBatch(ctx context.Context, o *patterns.Outgoing) func(error) {
-	create := in.destinations.operation(operation{name: typeCreate, kind: typeCreate, destination: o.To.Name, span: trace.SpanKindProducer})
+func (in *instrument) publishBatch(ctx context.Context, p *patterns.Publishing) func(error) {
+	create := in.destinations.operation(operation{name: typeCreate, kind: typeCreate, destination: p.To.Name, span: trace.SpanKindProducer})
 	op := in.destinations.operation(operation{
-		name: operationOf(o.Cause, o.To.Kind), kind: typeSend, destination: o.To.Name, span: trace.SpanKindClient,
+		name: operationOf(p.Cause, p.To.Kind), kind: typeSend, destination: p.To.Name, span: trace.SpanKindClient,
 	})
 	start := time.Now()
-	links := make([]trace.Link, o.Len())
+	links := make([]trace.Link, p.Len())
 	for i := range links {
-		if links[i].SpanContext = in.creation(o, i); links[i].SpanContext.IsValid() {
+		if links[i].SpanContext = in.creation(p, i); links[i].SpanContext.IsValid() {
 			continue
 		}
 		ctx, span := in.tracer.Start(ctx, create.spanName, create.start...)
-		in.propagator.Inject(ctx, outgoing{o, i})
+		in.propagator.Inject(ctx, outgoing{p, i})
 		links[i].SpanContext = span.SpanContext()
 		if span.IsRecording() {
-			describe(span, o)
-			span.SetAttributes(keyMessageID.String(o.ID(i)), keyBodySize.Int(o.Size(i)))
+			describe(span, p)
+			span.SetAttributes(keyMessageID.String(p.ID(i)), keyBodySize.Int(p.Size(i)))
 		}
 		span.End()
 	}
-	count := o.Len()
+	count := p.Len()
 	ctx, span := in.tracer.Start(ctx, op.spanName, op.start...)
 	if span.IsRecording() {
-		describe(span, o)
+		describe(span, p)
 		span.SetAttributes(keyBatchCount.Int(count))
 		for _, l := range links {
 			span.AddLink(l)
@@ -127,13 +127,13 @@ func (in *instrument) publishBatch(ctx context.Context, o *patterns.Outgoing) fu
 }
 
 // call is publish for the request of an RPC, whose span lasts until the reply is there.
-func (in *instrument) call(ctx context.Context, o *patterns.Outgoing) func(error) {
-	op := in.destinations.operation(operation{destination: o.To.Name, method: true, span: trace.SpanKindClient})
+func (in *instrument) call(ctx context.Context, p *patterns.Publishing) func(error) {
+	op := in.destinations.operation(operation{destination: p.To.Name, method: true, span: trace.SpanKindClient})
 	start := time.Now()
 	ctx, span := in.tracer.Start(ctx, op.spanName, op.start...)
-	in.propagator.Inject(ctx, outgoing{o, 0})
+	in.propagator.Inject(ctx, outgoing{p, 0})
 	if span.IsRecording() {
-		span.SetAttributes(keyMessageID.String(o.ID(0)), keyBodySize.Int(o.Size(0)))
+		span.SetAttributes(keyMessageID.String(p.ID(0)), keyBodySize.Int(p.Size(0)))
 	}
 	return func(err error) {
 		in.metrics.called(ctx, &in.destinations, op, err, time.Since(start))

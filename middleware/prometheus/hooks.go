@@ -10,12 +10,12 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// publish implements [patterns.PublishTracer].
-func (c *Collector) publish(_ context.Context, o *patterns.Outgoing) func(error) {
-	if o.Cause == patterns.CauseReply {
+// publish implements [patterns.PublishHook].
+func (c *Collector) publish(_ context.Context, p *patterns.Publishing) func(error) {
+	if p.Cause == patterns.CauseReply {
 		return nil // the time is in serveDuration, and the outcome in the settlement
 	}
-	cause, destination, count, start := o.Cause, c.label(o.To.Name), o.Len(), time.Now()
+	cause, destination, count, start := p.Cause, c.label(p.To.Name), p.Len(), time.Now()
 	if cause == patterns.CauseCall {
 		return func(err error) {
 			c.callDuration.WithLabelValues(destination, middleware.ErrorType(err)).Observe(time.Since(start).Seconds())

@@ -79,7 +79,7 @@ func New() *Collector {
 func (c *Collector) Instrument() patterns.BusOption {
 	return patterns.BusOptions(
 		patterns.OnNew(c.buses.add),
-		patterns.TracePublish(c.publish),
+		patterns.OnPublish(c.publish),
 		patterns.OnSettle(c.settle),
 	)
 }

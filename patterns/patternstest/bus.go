@@ -24,7 +24,7 @@ func NewBus(t testing.TB, driver adapters.Driver, opts ...patterns.BusOption) (*
 	}
 	r := new(Recorder)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	r.bus = patterns.New(driver, append([]patterns.BusOption{patterns.WithLogger(log), patterns.TracePublish(r.trace)}, opts...)...)
+	r.bus = patterns.New(driver, append([]patterns.BusOption{patterns.WithLogger(log), patterns.OnPublish(r.publish)}, opts...)...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), closeTimeout)
 		defer cancel()

@@ -43,14 +43,14 @@ type Recorded struct {
 	Err  error
 }
 
-// trace is a PublishTracer.
-func (r *Recorder) trace(_ context.Context, o *patterns.Outgoing) func(error) {
-	begun := make([]*Recorded, o.Len())
-	contentType, contentEncoding := o.Content()
+// publish is a [patterns.PublishHook].
+func (r *Recorder) publish(_ context.Context, p *patterns.Publishing) func(error) {
+	begun := make([]*Recorded, p.Len())
+	contentType, contentEncoding := p.Content()
 	for i := range begun {
 		begun[i] = &Recorded{
-			Cause: o.Cause, To: o.To, Key: o.Key, ID: o.ID(i), Attempt: o.Attempt, Delay: o.Delay, Headers: o.Headers(i),
-			ContentType: contentType, ContentEncoding: contentEncoding, Payload: slices.Clone(o.Payload(i)),
+			Cause: p.Cause, To: p.To, Key: p.Key, ID: p.ID(i), Attempt: p.Attempt, Delay: p.Delay, Headers: p.Headers(i),
+			ContentType: contentType, ContentEncoding: contentEncoding, Payload: slices.Clone(p.Payload(i)),
 		}
 	}
 	r.mu.Lock()
