@@ -17,7 +17,7 @@ type traceID struct{}
 func ExampleOnPublish() {
 	trace := func(ctx context.Context, p *patterns.Publishing) func(error) {
 		if id, ok := ctx.Value(traceID{}).(string); ok {
-			for i := range p.Len() {
+			for i := range p.Len() { // several, of a batch
 				p.SetHeader(i, "trace", id)
 			}
 		}

@@ -115,8 +115,8 @@ type PublishHook func(ctx context.Context, p *Publishing) (done func(err error))
 // block: the publish waits for them, however long they take. A panic is logged, and the message
 // goes out.
 //
-// A hook may publish, with the ctx that it was given, and is not called for that. With another ctx it
-// would be, without end.
+// A hook may publish, with the ctx that it was given, and is not called for that. With another ctx
+// it would be, without end.
 func OnPublish(hooks ...PublishHook) BusOption {
 	return busOption(func(c *busConfig) error {
 		for i, hook := range hooks {
@@ -243,8 +243,8 @@ func (o *observation) end(err error) {
 	}
 }
 
-// waitForHooks gives hooks that are told of asynchronous publishes time to hear it, before the bus is
-// closed: each of those publishes keeps its place until then.
+// waitForHooks gives hooks that are told of asynchronous publishes time to hear it, before the bus
+// is closed: each of those publishes keeps its place until then.
 func (b *Bus) waitForHooks(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, hookGrace)
 	defer cancel()

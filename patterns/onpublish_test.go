@@ -198,8 +198,8 @@ func (d *lateDriver) PublishAsync(ctx context.Context, p adapters.Publication, m
 	return d.Client.PublishAsync(ctx, p, m, func(err error) { time.AfterFunc(time.Minute, func() { done(err) }) })
 }
 
-// The outcome of an asynchronous publish is known while a hook takes its time over it. Closing the bus
-// waits for that hook, for a second, and what it holds up is bounded.
+// The outcome of an asynchronous publish is known while a hook takes its time over it. Closing the
+// bus waits for that hook, for a second, and what it holds up is bounded.
 func TestOnPublishThatTakesItsTime(t *testing.T) {
 	for _, takes := range []time.Duration{time.Second / 2, time.Hour} {
 		t.Run(takes.String(), func(t *testing.T) {

@@ -142,8 +142,8 @@ func (s *Subscription) reportTo(ctx context.Context, v Settlement, hooks []Settl
 	}
 }
 
-// apart runs f in a goroutine of its own and waits for it: a hook of [OnSettle] or [OnPublish] that f
-// calls may end the goroutine, by [runtime.Goexit], and there is more to be done in this one.
+// apart runs f in a goroutine of its own and waits for it: a hook of [OnSettle] or [OnPublish] that
+// f calls may end the goroutine, by [runtime.Goexit], and there is more to be done in this one.
 func apart(f func()) {
 	var wg sync.WaitGroup
 	wg.Go(f)
