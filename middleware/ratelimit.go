@@ -74,8 +74,18 @@ func (l *rateLimit) untilToken() time.Duration {
 	return missing - time.Duration(l.burst-1)*l.interval
 }
 
-// Fetched implements [patterns.Gate]: it takes a token.
-func (l *rateLimit) Fetched() {
+// Fetched implements [patterns.Gate].
+func (l *rateLimit) Fetched() { l.Reserve() }
+
+// Release gives a token back.
+func (l *rateLimit) Release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.full = l.full.Add(-l.interval)
+}
+
+// Reserve takes a token, so that several workers may fetch at a time, see [patterns.WithGate].
+func (l *rateLimit) Reserve() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := time.Now(); l.full.Before(now) {

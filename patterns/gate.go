@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -31,8 +32,12 @@ type Gate interface {
 
 // WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
 // message at a time is asked for where a gate wants it so, which takes the broker more work than a
-// subscription does: on RabbitMQ a channel and several round trips for each. A private
+// subscription does: on RabbitMQ a round trip for each, and a write to disk. A private
 // subscription, whose messages nobody else can have, keeps what it has fetched.
+//
+// Where all gates have methods Reserve() and Release(), several workers fetch at a time, each one
+// message: Reserve is called when Wait has returned, before the next Wait, in place of Fetched.
+// Release takes it back, if there was no message.
 //
 // A gate with a method Validate(prefetch int) error is asked whether it makes sense, with the
 // number that [Prefetch] was given, or 0: for a gate that lets nothing be fetched ahead it would
@@ -63,14 +68,31 @@ type gated struct {
 	private adapters.Subscription // of a private source, else nil
 	turn    chan struct{}         // held by who asks the gates
 
+	reservers []reserver  // all gates, or none
+	more      atomic.Bool // messages were left behind the last one
+
 	mu      sync.Mutex
 	ahead   adapters.Subscription // while messages are fetched ahead
 	stopped bool
 }
 
+// reserver is a gate that lets several workers fetch at a time, see [WithGate].
+type reserver interface {
+	Reserve()
+	Release()
+}
+
 // newGated declares the source, so that what is wrong with it is found out at once.
 func (s *Subscription) newGated(ctx context.Context, src adapters.Source) (adapters.Subscription, error) {
 	g := &gated{s: s, src: src, turn: make(chan struct{}, 1)}
+	for _, gate := range s.cfg.gates {
+		if r, ok := gate.(reserver); ok {
+			g.reservers = append(g.reservers, r)
+		}
+	}
+	if len(g.reservers) < len(s.cfg.gates) {
+		g.reservers = nil
+	}
 	var err error
 	if src.Private() {
 		g.private, err = s.bus.driver.Subscribe(ctx, src)
@@ -84,6 +106,9 @@ func (s *Subscription) newGated(ctx context.Context, src adapters.Source) (adapt
 func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
 	for {
 		d, sub, err := g.receiveOne(ctx)
+		if errors.Is(err, errNoneLeft) {
+			continue
+		}
 		if sub != nil {
 			d, err = sub.Receive(ctx)
 			if errors.Is(err, adapters.ErrStopped) && ctx.Err() == nil && !g.isStopped() {
@@ -102,10 +127,11 @@ func (g *gated) Receive(ctx context.Context) (adapters.Delivery, error) {
 func (g *gated) receiveOne(ctx context.Context) (d adapters.Delivery, sub adapters.Subscription, err error) {
 	select {
 	case g.turn <- struct{}{}:
-		defer func() { <-g.turn }()
 	case <-ctx.Done():
 		return d, nil, ctx.Err()
 	}
+	endTurn := sync.OnceFunc(func() { <-g.turn })
+	defer endTurn()
 	ahead, err := g.wait(ctx)
 	switch {
 	case err != nil:
@@ -117,6 +143,13 @@ func (g *gated) receiveOne(ctx context.Context) (d adapters.Delivery, sub adapte
 		return d, sub, err
 	case g.private != nil:
 		d, err = g.private.Receive(ctx)
+	case g.reservers != nil && g.more.Load():
+		g.stopAhead()
+		if err = g.each(reserver.Reserve); err == nil {
+			endTurn()
+			d, err = g.fetchReserved(ctx)
+		}
+		return d, nil, err
 	default:
 		g.stopAhead()
 		d, err = retryUnavailable(ctx, g.fetchOne)
@@ -189,11 +222,47 @@ func (g *gated) open(ctx context.Context) (adapters.Subscription, error) {
 	return sub, nil
 }
 
+// errNoneLeft is for a message that was expected and is not there: the gates are to be asked again.
+var errNoneLeft = errors.New("no message is left")
+
+// fetchReserved gets one message, while other workers may get others. Only if there are some: one
+// worker is enough to wait for more.
+func (g *gated) fetchReserved(ctx context.Context) (adapters.Delivery, error) {
+	d, err := g.get(ctx)
+	if err == nil {
+		return d, nil
+	}
+	if failed := g.each(reserver.Release); failed != nil || ctx.Err() != nil {
+		return d, errors.Join(failed, ctx.Err())
+	}
+	return d, errNoneLeft // what else it may be, fetchOne finds out
+}
+
+// each calls a method of all gates and makes an error of a panic.
+func (g *gated) each(method func(reserver)) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	for _, r := range g.reservers {
+		method(r)
+	}
+	return nil
+}
+
+// get gets a message that is there.
+func (g *gated) get(ctx context.Context) (adapters.Delivery, error) {
+	d, err := g.s.bus.driver.(adapters.Getter).Get(ctx, g.src)
+	g.more.Store(err == nil && d.Remaining > 0)
+	return d, err
+}
+
 // fetchOne waits for one message with nothing fetched behind it.
 func (g *gated) fetchOne(ctx context.Context) (adapters.Delivery, error) {
 	driver := g.s.bus.driver
-	if getter, ok := driver.(adapters.Getter); ok && g.s.bus.features.Ability.Has(adapters.CanGet) {
-		if d, err := getter.Get(ctx, g.src); !errors.Is(err, adapters.ErrEmpty) {
+	if _, ok := driver.(adapters.Getter); ok && g.s.bus.features.Ability.Has(adapters.CanGet) {
+		if d, err := g.get(ctx); !errors.Is(err, adapters.ErrEmpty) {
 			return d, err
 		}
 	}

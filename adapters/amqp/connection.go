@@ -58,6 +58,7 @@ type connection struct {
 	channels          int // how many there may be
 	maxSlots          int
 	replyChannels     int // channels that receive replies
+	idleGets          []*getChannel
 }
 
 const (

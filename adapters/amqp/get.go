@@ -2,9 +2,9 @@ package amqp
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,18 +12,23 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Get implements [adapters.Getter]. The message has a channel of its own until it is settled. To
-// handle messages as they come, Subscribe is much faster.
+// Get implements [adapters.Getter]. The message has a channel of its own until it is settled, which
+// is kept for the next Get from that queue for a while. To handle messages as they come, Subscribe
+// is much faster.
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery, error) {
 	if err := d.checkCall(ctx, "get", validateSource(s)); err != nil {
 		return adapters.Delivery{}, err
 	}
 	if s.Private() {
 		return adapters.Delivery{}, invalid("get: a private source")
+	}
+	if m, err := d.getFromIdle(ctx, s); err == nil {
+		return m.delivery, nil
+	} else if errors.Is(err, adapters.ErrEmpty) || ctx.Err() != nil {
+		return adapters.Delivery{}, err
 	}
 	sup, err := d.reserveChannel()
 	if err != nil {
@@ -50,13 +55,9 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 // fetchedMessage is a message from Get, with its channel.
 type fetchedMessage struct {
 	delivery adapters.Delivery
-	conn     *connection
-	ch       *amqp091.Channel
-	channel  *consumeChannel
-	tag      uint64
-	settled  atomic.Bool
-	release  func()
-	unhook   func() bool
+	*getChannel
+	tag     uint64
+	settled atomic.Bool
 }
 
 func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*fetchedMessage, error) {
@@ -68,62 +69,25 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 		if err != nil {
 			return nil, err
 		}
-		cc := &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)}
-		var in *incoming
-		if err = conn.declare(ch, src, true); err == nil {
-			in, err = cc.get(ch, src.QueueName())
+		g := &getChannel{
+			conn: conn, source: src, ch: ch, release: release,
+			channel: &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)},
 		}
-		if err != nil {
-			cc.close(ch)
+		g.source.Keys = slices.Clone(src.Keys)
+		if err = conn.declare(ch, src, true); err == nil {
+			g.closes, err = g.channel.open(ch)
+		}
+		var in *incoming
+		if err == nil {
+			in, err = g.channel.next(src.QueueName(), g.closes)
+		}
+		if err != nil { // its place on the connection is still the caller's
+			g.channel.close(ch)
 			return nil, err
 		}
-		m := &fetchedMessage{conn: conn, ch: ch, channel: cc, tag: in.tag, release: release}
-		m.unhook = context.AfterFunc(conn.ctx, release)
-		in.decode(&m.delivery)
-		in.message.SetContext(conn.ctx)
-		m.delivery.Settler, m.delivery.Remaining = m, cc.remaining
-		return m, nil
+		g.unhook = context.AfterFunc(conn.ctx, release)
+		return g.fetched(in), nil
 	}, (*fetchedMessage).close) // which requeues the message
-}
-
-// get gets one message. Like those of a consumer it does not come through amqp091, which takes no
-// frames larger than negotiated: the broker sends some, because it adds headers.
-func (cc *consumeChannel) get(ch *amqp091.Channel, queue string) (*incoming, error) {
-	closes, err := cc.open(ch)
-	if err != nil {
-		return nil, err
-	}
-	return cc.next(queue, closes)
-}
-
-// open prepares for next. It returns a channel that receives when the broker's channel is closed.
-func (cc *consumeChannel) open(ch *amqp091.Channel) (closes <-chan *amqp091.Error, err error) {
-	closes = ch.NotifyClose(make(chan *amqp091.Error, 1))
-	if cc.number, err = cc.mux.ChannelNumber(ch); err != nil {
-		return nil, err
-	}
-	return closes, cc.mux.Attach(cc.number, cc)
-}
-
-// next gets the next message.
-func (cc *consumeChannel) next(queue string, closes <-chan *amqp091.Error) (*incoming, error) {
-	b, at := frame.Begin(nil, frame.TypeMethod, cc.number)
-	b = binary.BigEndian.AppendUint32(b, frame.MethodGet)
-	b = frame.AppendShort(append(b, 0, 0), queue)
-	if err := cc.write(frame.End(append(b, 0), at)); err != nil { // 0: it will be acknowledged
-		return nil, err
-	}
-	select {
-	case in := <-cc.deliveries:
-		return in, nil
-	case <-cc.empty:
-		return nil, adapters.ErrEmpty
-	case e := <-closes:
-		if e == nil {
-			return nil, amqp091.ErrClosed
-		}
-		return nil, e
-	}
 }
 
 // checkGivesSingly refuses a queue that gives no single messages, such as a stream: asking it for
@@ -160,12 +124,6 @@ func (conn *connection) checkGivesSingly(src adapters.Source) error {
 	return nil
 }
 
-func (m *fetchedMessage) close() {
-	m.channel.close(m.ch)
-	m.unhook()
-	m.release()
-}
-
 // Settle implements [adapters.Settler].
 func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
@@ -181,16 +139,22 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	if !first {
 		return nil
 	}
+	d := m.conn.supervisor.driver
 	var err error
 	if o == adapters.Ack {
 		err = m.channel.Ack(m.tag, false)
 	} else {
 		err = m.channel.Nack(m.tag, false, o == adapters.Requeue)
 	}
-	if o == adapters.Requeue { // wait until it is back: each message has its own channel, and several must keep their order
-		_, _ = kit.Call(ctx, m.conn.supervisor.driver.tasks, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
-	} else if !m.conn.supervisor.driver.tasks.Go(m.close) {
+	switch {
+	case o == adapters.Requeue: // wait until it is back: each message has its own channel, and several must keep their order
+		_, _ = kit.Call(ctx, d.tasks, func() (bool, error) { m.close(); return true, nil }, func(bool) {})
+	case err != nil:
+		d.tasks.Go(m.close)
+	case d.isClosing(): // it may not have been sent
 		return adapters.ErrClosed
+	default:
+		m.keep()
 	}
 	if err != nil {
 		return adapters.ErrStaleDelivery
