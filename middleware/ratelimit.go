@@ -18,8 +18,9 @@ import (
 //
 // An option that is given to several subscriptions is one limit for all of them together; they may
 // exceed a burst by one message each, and make up for it. The limit is that of this process. High
-// rates may not be reached, because messages are fetched one at a time, see [patterns.WithGate].
-// For the same reason [patterns.Prefetch] is refused beside it, except in private subscriptions.
+// rates may not be reached, because each worker fetches its messages one at a time, see
+// [patterns.WithGate]: more [patterns.Workers] help. For the same reason [patterns.Prefetch] is
+// refused beside it, except in private subscriptions.
 func RateLimit(n int, per time.Duration, burst int) patterns.FailureOption {
 	l := &rateLimit{burst: burst}
 	if n > 0 {
