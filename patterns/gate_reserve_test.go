@@ -53,8 +53,8 @@ func (g *turnstile) Release() {
 	g.released++
 }
 
-// slowGetter takes a second to get a message. It notes how many get one at a time, and how often one
-// is asked for.
+// slowGetter takes a second to get a message. It notes how many get one at a time, and how often
+// one is asked for.
 type slowGetter struct {
 	*memory.Client
 	mu         sync.Mutex

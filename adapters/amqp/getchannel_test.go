@@ -149,8 +149,8 @@ func (g *pass) Fetched()                               { g.reserved.Add(1) }
 func (g *pass) Reserve()                               { g.reserved.Add(1) }
 func (g *pass) Release()                               { g.released.Add(1) }
 
-// A gated subscription with several workers loses nothing when connections are closed, or when it is
-// stopped while messages are on their way; and it does not ask an empty queue all the time.
+// A gated subscription with several workers loses nothing when connections are closed, or when it
+// is stopped while messages are on their way; and it does not ask an empty queue all the time.
 func TestGatedSubscriptionUnderFaults(t *testing.T) {
 	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
