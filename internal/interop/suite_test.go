@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net/http"
