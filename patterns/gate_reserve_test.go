@@ -14,7 +14,6 @@ import (
 
 // turnstile is a gate for a number of messages, that several workers may pass.
 type turnstile struct {
-	gateFuncs
 	mu       sync.Mutex
 	left     int
 	least    int

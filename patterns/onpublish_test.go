@@ -252,7 +252,7 @@ func TestOnPublishHeaders(t *testing.T) {
 	reads := func(_ context.Context, p *patterns.Publishing) func(error) {
 		for i := range p.Len() {
 			p.SetHeader(i, "was", fmt.Sprintf("%d %t %s %d", i, p.HasHeaders(i), p.Header(i, "given"), len(p.Headers(i))))
-			p.Headers(i)["given"] = "a copy" //nolint:staticcheck // that it is one is what is tested
+			p.Headers(i)["given"] = "a copy"
 		}
 		return nil
 	}

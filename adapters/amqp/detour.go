@@ -55,7 +55,7 @@ func (d *Driver) publishDetoured(ctx context.Context, r *route, m *message.Messa
 		case err == nil, nowhere == nil:
 			return err
 		case errors.Is(err, adapters.ErrUnconfirmed):
-			return fmt.Errorf("amqp: queue %q is being moved: %w (before: %v)", clip(r.p.To.Name), err, nowhere)
+			return fmt.Errorf("amqp: queue %q is being moved: %w (before: %v)", clip(r.p.To.Name), err, nowhere) //nolint:errorlint // wrapped, it would say that the message was not stored
 		}
 		return fmt.Errorf("amqp: queue %q is being moved: %w (%w)", clip(r.p.To.Name), nowhere, err)
 	}

@@ -155,7 +155,7 @@ func TestGatedSubscriptionUnderFaults(t *testing.T) {
 	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
 	bus := patterns.New(d)
-	defer bus.Close(context.Background()) //nolint:errcheck // the driver is closed in any case
+	defer bus.Close(context.Background())
 	q := patterns.NewWorkQueue[int](bus, unique(t))
 	const n = 400
 	numbers := make([]int, n)
