@@ -32,7 +32,7 @@ type Gate interface {
 
 // WithGate has gates decide when a subscription fetches messages: all of them have to be open. One
 // message at a time is asked for where a gate wants it so, which takes the broker more work than a
-// subscription does: on RabbitMQ a round trip for each, and a write to disk. A private
+// subscription does: on RabbitMQ a few round trips for each, and a write to disk. A private
 // subscription, whose messages nobody else can have, keeps what it has fetched.
 //
 // Where all gates have methods Reserve() and Release(), several workers fetch at a time, each one
