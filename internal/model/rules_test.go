@@ -249,6 +249,9 @@ func (r *rules) toLosing(clients ...string) string {
 		if q := r.p.specs[label]; q.AutoDelete && q.DeadLetter != "" && n.Unacked > 0 && len(channels) > 1 {
 			return "what is given back expires, or goes with the queue, whichever channel is closed first"
 		}
+		if q := r.p.specs[label]; r.drops(label) && q.DeadLetter != "" && n.Unacked > 1 && n.Ready+n.Unacked > q.MaxLength && len(channels) > 1 {
+			return "what is too much for the queue dies in the order in which the channels are closed that give it back"
+		}
 		if (stay > 0 || r.quorum && theirs > 0) && n.Unacked > 0 && len(channels) > 1 {
 			return "others get first what comes back from the channel that is closed first, also those whose own channel is about to be"
 		}
