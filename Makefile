@@ -49,7 +49,7 @@ OLDER    = $(filter-out $(NEWEST),$(VERSIONS))
 # Runs a command with MOTIF_RABBITMQ as each of some versions, and fails if one has.
 # $(call each,VERSIONS,COMMAND)
 each = @failed=; for version in $(1); do \
-		export MOTIF_BROKER=require MOTIF_RABBITMQ=$$version; \
+		export MOTIF_BROKER=require MOTIF_RABBITMQ=$$version MOTIF_VERSIONS="$(VERSIONS)"; \
 		echo "== RabbitMQ $$version"; $(2) || failed=1; \
 	done; test -z "$$failed"
 

@@ -19,7 +19,7 @@ type level struct {
 	gap      uint64 // unless 0, from this place on a classic queue marks nothing as redelivered: see leaveGap
 }
 
-// leaveGap notes that e is dropped in a restart before anybody got it. Until 4.0 a classic queue
+// leaveGap notes that e is dropped in a restart before anybody got it. Before 4.3 a classic queue
 // marks as redelivered what is before the next place that it has to deliver for the first time, and
 // that one moves on only with the very message that has it. So it stays where e was, for good.
 func (l *level) leaveGap(e *entry) {
