@@ -80,7 +80,12 @@ func TestProbesThroughAlarmAndRestart(t *testing.T) {
 	if err := orders.Send(t.Context(), "afterwards"); err != nil {
 		t.Error(err)
 	}
-	if got := <-handled; got != "afterwards" {
-		t.Errorf("handled %q", got)
+	for got := range handled {
+		if got == "afterwards" {
+			break
+		}
+		if got != "through the alarm" { // which comes again if its acknowledgement came too late
+			t.Errorf("handled %q", got)
+		}
 	}
 }
