@@ -13,6 +13,7 @@ import (
 // exists when it does not work yet: who consumes it then loses its connection, and who publishes is
 // refused.
 func TestDeclareAtOnce(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	var mu sync.Mutex
 	var lost []Event
 	d := connect(t, func(c *Config) {

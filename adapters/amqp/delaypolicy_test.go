@@ -117,6 +117,7 @@ func TestPolicyThatLeadsAstray(t *testing.T) {
 // TestQueuesOfDelaysThatExpire: what a policy deletes while it is empty is passed, and made again;
 // that it is gone is logged.
 func TestQueuesOfDelaysThatExpire(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	v := amqptest.Shared(t)
 	setPolicy(t, v, `{"expires": 1000}`, false)
 	var log strings.Builder

@@ -356,6 +356,7 @@ func (p *passage) read(t testing.TB, queue string, n int) map[string]string {
 // TestForeignMessagesGoOnAsTheyCame: what a client of somebody else's published is unchanged after
 // two retries, one of them delayed, as a dead letter, and when it is sent back from there.
 func TestForeignMessagesGoOnAsTheyCame(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for _, queueType := range []QueueType{Quorum, Classic} {
 		t.Run(string(queueType), func(t *testing.T) {
 			g := anybody{rand.New(rand.NewPCG(1, 2))}

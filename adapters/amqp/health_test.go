@@ -15,6 +15,7 @@ import (
 // A broker that is short of something, or that restarts, does not kill the process: it is live all
 // the time, is not ready and says why, and is ready again by itself.
 func TestProbesThroughAlarmAndRestart(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	node := amqptest.Private(t, amqptest.Options{})
 	cfg, err := ParseURL(node.URL)
 	if err != nil {

@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	amqptest.Parallel(5)
+	amqptest.Parallel(8)
 	amqptest.Main(m)
 }

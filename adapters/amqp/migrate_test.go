@@ -17,6 +17,7 @@ import (
 
 // TestMigrateKeepsOrder: publishers go on, and each queue has all of their messages in their order.
 func TestMigrateKeepsOrder(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for name, x := range map[string]struct {
 		from, to QueueType
 		spec     adapters.QueueSpec

@@ -29,6 +29,7 @@ func prepared(t *testing.T) (old, mover *Driver, s adapters.Source) {
 }
 
 func TestMigrateRefuses(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	old, mover, s := prepared(t)
 	temporary := s
 	temporary.Queue.AutoDelete = true
@@ -70,6 +71,7 @@ func TestMigrateRefuses(t *testing.T) {
 
 // TestMigrateKeepsDelayed: what is due while the queue is missing would be dropped.
 func TestMigrateKeepsDelayed(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	old, mover, s := prepared(t)
 	const n = 200
 	for i := range n { // one is due each tenth of a second

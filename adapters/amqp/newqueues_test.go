@@ -14,6 +14,7 @@ import (
 // alone, notice nothing of each other: no publish is refused, in no way of publishing, and no
 // connection is lost; nor does a publisher to an exchange notice new groups.
 func TestNewQueues(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const queues, clients = 100, 4
 	var lost atomic.Int64
 	watched := func(c *Config) {

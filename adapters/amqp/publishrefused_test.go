@@ -100,6 +100,7 @@ func TestRefusedTooLarge(t *testing.T) {
 // stored, however many there are; and it is no neighbour's business. It is asked for once in a
 // while.
 func TestRefusedRight(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	v := amqptest.Shared(t)
 	if err := v.AddUser(ctx, t.Name(), password); err != nil {
 		t.Fatal(err)

@@ -146,6 +146,8 @@ func (n *Node) configuration() string {
 	rabbit := map[string]string{
 		"tcp_listeners":   fmt.Sprintf(`[{"127.0.0.1", %d}]`, n.Port),
 		"disk_free_limit": strconv.Itoa(diskFreeLimit),
+		// After a restart a message may be due before the queue that it goes to is up.
+		"dead_letter_worker_publisher_confirm_timeout": "5000",
 	}
 	if n.peers != nil {
 		rabbit["cluster_nodes"] = fmt.Sprintf("{['%s'], disc}", strings.Join(n.peers, "', '"))

@@ -17,7 +17,10 @@ type Options struct {
 	// MOTIF_RABBITMQ in the environment, else the newest that is installed.
 	Version string
 
-	// Settings of RabbitMQ, by key, as Erlang terms: {"channel_max": "8"}.
+	// Settings of RabbitMQ, by key, as Erlang terms: {"channel_max": "8"}. Without
+	// dead_letter_worker_publisher_confirm_timeout a delayed message or a dead letter that its
+	// queue has not taken, as during a restart, is sent again after 5 seconds, where RabbitMQ
+	// itself waits for 3 minutes.
 	Settings map[string]string
 
 	// Args are more arguments to the Erlang VM: "-kernel", "net_ticktime", "5".
