@@ -19,6 +19,17 @@ type Filter struct {
 	Payload []PathMatch   // of its payload, which is JSON, all of these
 }
 
+// ref returns the one of Refs that is the letter, or "".
+func (f *Filter) ref(l *Letter) string {
+	if id := l.Message.UUID; id != "" && slices.Contains(f.Refs, id) {
+		return id
+	}
+	if d := l.Digest(); slices.Contains(f.Refs, d) {
+		return d
+	}
+	return ""
+}
+
 // A HeaderMatch asks for a header.
 type HeaderMatch struct {
 	Name  string
@@ -28,7 +39,7 @@ type HeaderMatch struct {
 
 // Match reports whether f picks the letter at the time now.
 func (f *Filter) Match(l *Letter, now time.Time) bool {
-	if len(f.Refs) > 0 && !slices.Contains(f.Refs, l.Message.UUID) && !slices.Contains(f.Refs, l.Digest()) {
+	if len(f.Refs) > 0 && f.ref(l) == "" {
 		return false
 	}
 	if f.Reason != nil && !f.Reason.MatchString(l.Reason()) || f.From != "" && f.From != l.From() {

@@ -31,6 +31,7 @@ type run struct {
 	known       *known
 	unconfirmed map[digest]Doubt // sent, with no answer, and not again since
 	refused     map[string]error // destinations that take nothing
+	found       map[string]bool  // of the filter's Refs, those that are letters
 	progress    time.Time        // when something was settled last
 
 	extra     int  // passes that were made because the queue was not empty at the end of one

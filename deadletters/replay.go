@@ -62,14 +62,18 @@ func (q *Queue) run(ctx context.Context, o ReplayOptions, drop bool) (Report, er
 	}
 	r := &run{
 		queue: q, ops: ops, o: o, drop: drop, features: q.driver.Features(), report: Report{Run: rand.Text()[:12], Doubtful: slices.Clone(o.Journal.repeats())},
-		known: newKnown(o.Journal), unconfirmed: map[digest]Doubt{}, refused: map[string]error{}, progress: time.Now(),
+		known: newKnown(o.Journal), unconfirmed: map[digest]Doubt{}, refused: map[string]error{}, found: map[string]bool{}, progress: time.Now(),
 	}
 	const least, most = 50 * time.Millisecond, 2 * time.Second
 	for pause := least; ; pause = min(2*pause, most) {
 		before := r.progress
 		again, err := r.pass(ctx)
 		if !again || ctx.Err() != nil || time.Since(r.progress) > patience {
-			return r.finish(), err
+			report := r.finish()
+			if err == nil && !r.limitReached() {
+				report.Missing = slices.DeleteFunc(slices.Clone(o.Filter.Refs), func(ref string) bool { return r.found[ref] })
+			}
+			return report, err
 		}
 		if r.progress.After(before) {
 			pause = least

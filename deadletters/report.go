@@ -15,6 +15,8 @@ type Report struct {
 	CameBack   int // letters that died again during the run, and were left
 	Kept       int // letters that were looked at and left, those of Failed and CameBack included
 
+	Missing []string // of the filter's Refs, those that no letter had; nil if the run did not come to its end
+
 	Failed   []Failure // letters that could not be sent, and were left
 	Doubtful []Doubt   // letters that may be double
 }

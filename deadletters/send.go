@@ -39,6 +39,9 @@ func (r *run) keep(g *group, l *Letter) {
 
 // picks decides about a letter that was taken, and reports whether it is to be sent.
 func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
+	if len(r.o.Filter.Refs) > 0 {
+		r.found[r.o.Filter.ref(l)] = true
+	}
 	switch {
 	case l.Message.Metadata[HeaderReplay] == r.report.Run:
 		r.report.CameBack++

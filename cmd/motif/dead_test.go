@@ -129,6 +129,8 @@ func TestDeadLooks(t *testing.T) {
 		{args: "dead list orders.dead -json", want: []string{`"ref":"b"`, `"reason":"no bowl"`}, never: []string{"REASON"}},
 		{args: "dead list orders.dead -reason (", code: exitUsage, want: []string{"-reason"}},
 		{args: "dead list orders.dead -json-path a[", code: exitUsage, want: []string{"brackets"}},
+		{args: "dead list orders", want: []string{"0 of 0 letters", "the dead letters of a queue called orders are in orders.dead"}},
+		{args: "dead list orders.dead -header table=8", never: []string{"are in orders.dead"}},
 		{args: "dead list missing", code: exitFailed, want: []string{"not found"}},
 		{args: "dead list", code: exitUsage, want: []string{"needs more arguments"}},
 		{args: "dead", code: exitUsage, want: []string{"list, show, explain"}},
@@ -140,6 +142,8 @@ func TestDeadLooks(t *testing.T) {
 		{args: "dead replay orders.dead -dry-run", want: []string{"3 letters would be sent", "orders"}},
 		{args: "dead drop orders.dead", code: exitUsage, want: []string{"-all"}},
 		{args: "dead drop orders.dead b -dry-run", want: []string{"1 of 3"}},
+		{args: "dead drop orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
+		{args: "dead replay orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
 		{args: "dead replay orders.dead -rate -1", code: exitUsage},
 		{args: "queues", want: []string{"QUEUE", "orders.dead"}},
 		{args: "queues orders", want: []string{"orders", "3"}},
@@ -157,7 +161,11 @@ func TestDeadReplayAndDrop(t *testing.T) {
 	s := newSite(t)
 	s.three(t)
 	for _, step := range []step{
-		{args: "dead drop orders.dead b", want: []string{"1 letters deleted, 2 left"}},
+		{args: "dead drop orders.dead x y", code: exitFailed, want: []string{"0 letters deleted", "no letter x, y"}},
+		{args: "dead replay orders.dead x", code: exitFailed, want: []string{"0 letters sent", "no letter x in queue"}},
+		{args: "dead replay orders.dead x -json", code: exitFailed, want: []string{`"missing":["x"]`}},
+		{args: "dead drop orders.dead b x", code: exitFailed, want: []string{"1 letters deleted, 2 left", "no letter x in"}},
+		{args: "dead drop orders.dead b", code: exitFailed, want: []string{"0 letters deleted, 2 left"}},
 		{args: "dead replay orders.dead -limit 1", want: []string{"1 letters sent"}},
 		{args: "dead replay orders.dead -to nowhere", code: exitFailed, want: []string{"failed: letter c", "unroutable"}},
 		{args: "dead replay orders.dead -to orders.dead", code: exitFailed, want: []string{"into itself"}},

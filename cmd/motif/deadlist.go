@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -15,8 +16,8 @@ import (
 var listCommand = command{
 	name: "dead list", args: "QUEUE", short: "list dead letters",
 	long: `
-Lists the dead letters in QUEUE, first the one that has been there for longest. They stay where they
-are. IDs are what other commands take; a letter without one has a tilde and a digest.`,
+Lists the dead letters in QUEUE, first the one that has been there for longest. QUEUE is the one that
+holds them: those of orders are in orders.dead. They stay where they are. IDs are what other commands take; a letter without one has a tilde and a digest.`,
 	setup: func(flags *flag.FlagSet) action {
 		var f letterFlags
 		f.declare(flags)
@@ -60,6 +61,10 @@ func (i *invocation) noteSeen(q *deadletters.Queue, look deadletters.Look) {
 	}
 	if look.Seen > 0 {
 		i.noteLook(q)
+	}
+	died := func(l deadletters.Letter) bool { return l.From() != "" }
+	if name := i.args[0]; !strings.HasSuffix(name, ".dead") && !slices.ContainsFunc(look.Letters, died) {
+		i.note("Note: the dead letters of a queue called %[1]s are in %[1]s.dead, unless it says otherwise.", safe(name, 80))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -64,7 +65,7 @@ func (i *invocation) replay(ctx context.Context, f *sendFlags) error {
 		return i.withQueue(ctx, func(q *deadletters.Queue) error { return i.dryRun(ctx, q, o) })
 	}
 	report, err := i.sendBack(ctx, o, f.journal)
-	return errors.Join(i.writeReport(report, "sent"), err, failures(report))
+	return errors.Join(i.writeReport(report, "sent"), err, failures(report), i.notFound(report))
 }
 
 // sendBack replays the queue that the first argument names, and notes it in the journal at path. It
@@ -126,6 +127,7 @@ func (i *invocation) dryRun(ctx context.Context, q *deadletters.Queue, o deadlet
 	if err != nil {
 		return err
 	}
+	missing := i.missing(look)
 	if o.Limit > 0 && len(look.Letters) > o.Limit {
 		look.Letters = look.Letters[:o.Limit]
 	}
@@ -162,7 +164,7 @@ func (i *invocation) dryRun(ctx context.Context, q *deadletters.Queue, o deadlet
 	if look.Seen > 0 {
 		i.noteLook(q)
 	}
-	return nil
+	return missing
 }
 
 // reportJSON is a report as -json writes it.
@@ -173,6 +175,7 @@ type reportJSON struct {
 	Recognized int           `json:"recognized"`
 	CameBack   int           `json:"came_back"`
 	Kept       int           `json:"kept"`
+	Missing    []string      `json:"missing,omitempty"`
 	Failed     []failureJSON `json:"failed"`
 	Doubtful   []doubtJSON   `json:"doubtful"`
 }
@@ -191,7 +194,7 @@ type doubtJSON struct {
 
 func newReportJSON(r deadletters.Report) reportJSON {
 	out := reportJSON{
-		Run: r.Run, Sent: r.Sent, Removed: r.Removed, Recognized: r.Recognized, CameBack: r.CameBack, Kept: r.Kept,
+		Run: r.Run, Sent: r.Sent, Removed: r.Removed, Recognized: r.Recognized, CameBack: r.CameBack, Kept: r.Kept, Missing: r.Missing,
 		Failed: []failureJSON{}, Doubtful: []doubtJSON{},
 	}
 	for _, f := range r.Failed {
@@ -236,6 +239,14 @@ func failures(r deadletters.Report) error {
 	return explainError(fmt.Errorf("%d letters could not be sent, and are where they were: %w", len(r.Failed), r.Failed[0].Err))
 }
 
+// notFound returns an error if there were no letters of some of the IDs.
+func (i *invocation) notFound(r deadletters.Report) error {
+	if len(r.Missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: no letter %s in queue %q", adapters.ErrNotFound, safe(strings.Join(r.Missing, ", "), 300), i.args[0])
+}
+
 var dropCommand = command{
 	name: "dead drop", args: "QUEUE [ID...]", short: "delete dead letters for good",
 	long: `
@@ -266,7 +277,7 @@ func (i *invocation) drop(ctx context.Context, f *sendFlags) error {
 		if f.dryRun {
 			look, err := q.List(ctx, filter, adapters.MaxBrowse)
 			if err == nil {
-				err = i.writeLetters(look.Letters, time.Now())
+				err = errors.Join(i.writeLetters(look.Letters, time.Now()), i.missing(look))
 				i.noteSeen(q, look)
 			}
 			return err
@@ -277,5 +288,5 @@ func (i *invocation) drop(ctx context.Context, f *sendFlags) error {
 	if f.dryRun {
 		return err
 	}
-	return errors.Join(i.writeReport(report, "deleted"), err)
+	return errors.Join(i.writeReport(report, "deleted"), err, i.notFound(report))
 }

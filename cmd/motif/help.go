@@ -36,6 +36,8 @@ func help(_ context.Context, i *invocation) error {
 		return err
 	}
 	_, err := fmt.Fprint(i.stdout, `
+QUEUE of a dead command is the one that holds the letters: those of orders are in orders.dead.
+
 The broker is that of -url, or of MOTIF_URL or AMQP_URL in the environment. -json writes JSON, an
 object a line. motif COMMAND -h says more.
 

@@ -86,11 +86,11 @@ func TestProgramsAreCompiled(t *testing.T) {
 	}
 }
 
-// flat drops the indentation, of which a program has more in its file.
+// flat drops the indentation, of which a program has more in its file, and less in a list.
 func flat(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {
-		lines[i] = strings.TrimLeft(line, "\t")
+		lines[i] = strings.TrimLeft(line, " \t")
 	}
 	return strings.Join(lines, "\n")
 }

@@ -77,14 +77,17 @@ func (t *totals) add(s patterns.Stats, h patterns.Health) {
 // subscription is what the gauges of workers are about.
 type subscription struct{ source, group string }
 
-func (b *buses) collect(to chan<- prom.Metric) {
+// collect sends what the buses know, and returns the workers of the subscriptions that have not
+// ended.
+func (b *buses) collect(to chan<- prom.Metric) (workers map[subscription]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := totals{b.closed.lost, b.closed.timedOut, b.closed.late, b.closed.unsent, map[string]uint64{}}
 	for role, n := range b.closed.reconnects {
 		all.reconnects[role] = n
 	}
-	busy, workers := map[subscription]int{}, map[subscription]int{}
+	busy := map[subscription]int{}
+	workers = map[subscription]int{}
 	up, down, blocked := map[string]int{}, map[string]int{}, map[string]int{}
 	for _, bus := range b.open {
 		h := bus.Health()
@@ -125,6 +128,7 @@ func (b *buses) collect(to chan<- prom.Metric) {
 	for role, n := range all.reconnects {
 		send(b.reconnects, prom.CounterValue, float64(n), role)
 	}
+	return workers
 }
 
 func count(yes bool) int {

@@ -18,14 +18,15 @@ func ExampleCollector() {
 	metrics := prometheus.New()
 	registry := prom.NewRegistry()
 	registry.MustRegister(metrics)
+	page := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}) // for "GET /metrics"
 
 	bus := patterns.New(memory.New().Connect(), metrics.Instrument())
 	defer bus.Close(context.Background())
 	_ = patterns.NewWorkQueue[string](bus, "orders").Send(context.Background(), "pad thai")
 
-	page := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(context.Background(), "GET", "/metrics", nil))
-	for line := range strings.Lines(page.Body.String()) {
+	answer := httptest.NewRecorder()
+	page.ServeHTTP(answer, httptest.NewRequestWithContext(context.Background(), "GET", "/metrics", nil))
+	for line := range strings.Lines(answer.Body.String()) {
 		if strings.HasPrefix(line, "motif_messages_sent_total") {
 			fmt.Print(line)
 		}

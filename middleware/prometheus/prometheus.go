@@ -100,10 +100,26 @@ func (c *Collector) Describe(to chan<- *prom.Desc) {
 
 // Collect implements [prom.Collector].
 func (c *Collector) Collect(to chan<- prom.Metric) {
+	for of := range c.buses.collect(to) {
+		c.settledFromZero(of)
+	}
 	for _, v := range c.vectors() {
 		v.Collect(to)
 	}
-	c.buses.collect(to)
+}
+
+// results are all that may become of a message.
+var results = [...]patterns.Result{
+	patterns.ResultAcknowledged, patterns.ResultSkipped, patterns.ResultRetried, patterns.ResultDeadLettered,
+	patterns.ResultDropped, patterns.ResultRequeued, patterns.ResultStale,
+}
+
+// settledFromZero has the counts of a subscription begin at 0: of one that is first seen at 1
+// Prometheus knows no increase, and an alert would miss the first dead letter.
+func (c *Collector) settledFromZero(of subscription) {
+	for _, result := range results {
+		c.settled.WithLabelValues(of.source, of.group, string(result))
+	}
 }
 
 const (

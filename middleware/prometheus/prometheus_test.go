@@ -69,6 +69,10 @@ func day(t *testing.T, during func(bus *patterns.Bus)) (page string) {
 		if n, err := testutil.GatherAndCount(registry, "motif_workers_busy"); n != 1 || err != nil {
 			t.Errorf("%d gauges of workers, %v", n, err)
 		}
+		// An alert has to see the first dead letter as an increase, from 0.
+		if n, err := testutil.GatherAndCount(registry, "motif_messages_settled_total"); n != 7 || err != nil {
+			t.Errorf("before anything is settled: %d counts, %v", n, err)
+		}
 		time.Sleep(time.Hour)
 		price := patterns.NewRPC[int, int](bus, "price")
 		_, err = price.Serve(ctx, func(context.Context, int) (int, error) { time.Sleep(time.Second); return 7, nil })
