@@ -158,6 +158,15 @@ func (b *Bus) Close(ctx context.Context) error {
 // bus's to close.
 func (b *Bus) Driver() adapters.Driver { return b.driver }
 
+// Err returns what is wrong with how the bus was made, as each verb would: an option that makes no
+// sense, for example. It says nothing of the broker; [Bus.Health] does.
+func (b *Bus) Err() error {
+	if b == nil {
+		return invalid("no bus")
+	}
+	return b.err
+}
+
 // Stats counts everything off the happy path since the bus was made.
 type Stats struct {
 	Retried      uint64 // failed, and waits for another attempt

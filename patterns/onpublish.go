@@ -25,6 +25,7 @@ const (
 	CauseRequeue    PublishCause = "requeue"     // to the message's own queue, with no attempt counted
 	CauseDeadLetter PublishCause = "dead-letter" // to the dead-letter queue
 	CauseRedrive    PublishCause = "redrive"     // WorkQueue.Redrive: from there to where it died
+	CauseRelay      PublishCause = "relay"       // Bus.PublishOutgoing: a message that was stored
 )
 
 // Publishing is one publish, of one message or several together, as a [PublishHook] sees it. It is
@@ -98,7 +99,8 @@ func (p *Publishing) SetHeader(i int, key, value string) {
 // the broker has the messages, or the error that the verb returns, less its prefix, which of
 // several messages is an [*adapters.PublishError] where only some failed. That of a [RPC.Call] is
 // the outcome of the whole call, an error of the server included; that of an asynchronous publish
-// comes with its publish confirm. A hook may return nil, which costs nothing.
+// comes with its publish confirm; that of a message that is stored ([StoreIn]) with the store's word.
+// A hook may return nil, which costs nothing.
 //
 // ctx is that of the verb; where the library publishes it has the values of the ctx that the
 // handler had, as middleware left it, so that [DeliveryFrom] works.

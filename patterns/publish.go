@@ -161,7 +161,9 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if s.bus.hooks != nil {
 		o = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
 	}
-	if cfg.waitForRoom {
+	if store := storeOf(ctx); store != nil {
+		err = s.store(ctx, store, &cfg, msgs)
+	} else if cfg.waitForRoom {
 		err = s.sendWithRoom(ctx, &cfg, msgs)
 	} else {
 		parcel.ctx.init(ctx, &s.bus.timeout)

@@ -16,6 +16,7 @@ type Receipt struct {
 	s           *sender
 	ctx         publishContext // of handing it over
 	observation *observation
+	told        func(error) // what else is to be called with the outcome, or nil
 
 	mu    sync.Mutex
 	known bool
@@ -69,6 +70,9 @@ func (s *sender) sendAsync(ctx context.Context, key string, opts []PublishOption
 
 func (s *sender) sendAsyncNow(ctx context.Context, key string, opts []PublishOption, value any) (*Receipt, error) {
 	cfg, err := s.configure(ctx, key, opts)
+	if err == nil && storeOf(ctx) != nil {
+		err = invalid("an asynchronous publish of a message that is stored: there is no publish confirm to wait for")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +139,9 @@ func (r *Receipt) finish(err error) {
 		<-s.bus.inFlight
 	}
 	err = s.publishError(err)
+	if r.told != nil {
+		r.told(err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.known, r.err = true, err

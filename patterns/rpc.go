@@ -242,6 +242,9 @@ func (r *RPC[Req, Resp]) call(ctx context.Context, req, resp any, opts []CallOpt
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
+	if storeOf(ctx) != nil {
+		return invalid("a call with a ctx of StoreIn: it cannot wait for a reply to a request that is stored")
+	}
 	if err := apply(opts, func(o CallOption) error { return o.applyCall(&cfg) }); err != nil {
 		return err
 	}

@@ -1,0 +1,207 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
+)
+
+// lane is the rows of a batch for one destination, and what became of them. Its fields may be read
+// once run has returned.
+type lane struct {
+	relay         *relay
+	name          string
+	to            adapters.Endpoint
+	rows          []*row
+	refusedBefore bool // it is tried again
+
+	sent    []int64  // the broker has them
+	faulty  []faulty // cannot be sent, for a fault of their own
+	failed  *row     // the first that is to be sent again; nothing behind it that was not on its way is sent
+	failure error    // why
+	counts  bool     // it counts as an attempt of the row's
+
+	mu       sync.Mutex // guards what follows
+	outcomes []outcome  // of each row
+	pending  int        // rows whose outcome is not known yet
+	idle     chan struct{}
+	stopped  context.CancelFunc
+}
+
+type faulty struct {
+	row *row
+	err error
+}
+
+type outcome struct {
+	published, known bool
+	err              error
+}
+
+// run publishes the rows in order, until one has to be sent again, and waits for the outcomes.
+func (l *lane) run(ctx context.Context) {
+	defer l.judge()
+	l.outcomes = make([]outcome, len(l.rows))
+	l.idle = make(chan struct{}, 1)
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	l.stopped = stop
+	for i, r := range l.rows {
+		if publishing.Err() != nil {
+			break
+		}
+		o, err := r.outgoing(time.Now())
+		if err != nil {
+			l.begin(i)
+			l.end(i, err)
+			continue
+		}
+		l.send(publishing, i, o)
+		if l.oneByOne(o) && !l.settled(ctx) {
+			return
+		}
+	}
+	l.settled(ctx)
+}
+
+// oneByOne reports whether the next message has to wait for the outcome of this one, because it
+// might be taken and this one not.
+func (l *lane) oneByOne(o patterns.Outgoing) bool {
+	q := o.Queue
+	switch {
+	case l.refusedBefore:
+		return true
+	case q.Name != "" && !q.Passive:
+		return q.Queue.MaxLength > 0 && q.Queue.Overflow != adapters.DropHead
+	case o.Publication.Mandatory && l.to.Kind != adapters.Queue:
+		return true
+	}
+	return l.relay.box.config.Strict
+}
+
+// send publishes one.
+func (l *lane) send(ctx context.Context, i int, o patterns.Outgoing) {
+	l.begin(i)
+	told := func(err error) { l.end(i, err) }
+	err := l.relay.bus.PublishOutgoing(ctx, o, told)
+	if errors.Is(err, adapters.ErrMismatch) && o.Queue.Name != "" {
+		// It is there, and not as the program that stored the message wanted it. That cannot be
+		// mended by waiting, and the message was accepted: it goes to the queue as it is.
+		l.relay.box.log.WarnContext(ctx, "outbox: a queue exists with other properties, and gets its messages all the same", "queue", l.to.Name, "error", err)
+		o.Queue = adapters.Source{}
+		err = l.relay.bus.PublishOutgoing(ctx, o, told)
+	}
+	if err != nil {
+		l.end(i, err)
+	}
+}
+
+func (l *lane) begin(i int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outcomes[i].published = true
+	l.pending++
+}
+
+// end notes the outcome of one. After one that has to be sent again no other begins.
+func (l *lane) end(i int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outcomes[i].known, l.outcomes[i].err = true, err
+	if err != nil && !isFaulty(err) {
+		l.stopped()
+	}
+	if l.pending--; l.pending == 0 {
+		select {
+		case l.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settled waits for all outcomes, and reports whether they are known. What is not by the time that
+// a publish may take may be stored, and will be sent again.
+func (l *lane) settled(ctx context.Context) bool {
+	late := time.NewTimer(l.relay.box.patient)
+	defer late.Stop()
+	done := ctx.Done()
+	for {
+		l.mu.Lock()
+		pending := l.pending
+		l.mu.Unlock()
+		if pending == 0 {
+			return true
+		}
+		select {
+		case <-l.idle:
+		case <-late.C:
+			l.stopped()
+			return false
+		case <-done: // what is on its way has a little more time
+			done = nil
+			late.Reset(min(settleWithin, l.relay.box.patient))
+		}
+	}
+}
+
+// judge sorts the rows by their outcomes.
+func (l *lane) judge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, r := range l.rows {
+		o := l.outcomes[i]
+		switch {
+		case !o.published:
+			continue
+		case !o.known:
+			o.err = adapters.ErrUnconfirmed
+		case o.err == nil:
+			l.sent = append(l.sent, r.id)
+			continue
+		}
+		counts := isCounted(o.err)
+		switch {
+		case isFaulty(o.err), counts && r.attempts+1 >= l.relay.box.config.Attempts:
+			l.faulty = append(l.faulty, faulty{r, o.err})
+		case l.failed == nil && !errors.Is(o.err, context.Canceled): // which the one before has brought about, or a shutdown
+			l.failed, l.failure, l.counts = r, o.err, counts
+		}
+	}
+}
+
+// isFaulty reports whether a message cannot be sent for a fault of its own, whoever tries.
+func isFaulty(err error) bool {
+	return errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrUnsupported) ||
+		errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
+}
+
+// isCounted reports whether err may be the message's own fault, so that it is not tried for ever:
+// it is not known to be that of its destination or of the broker.
+func isCounted(err error) bool {
+	for _, others := range []error{
+		adapters.ErrNacked, adapters.ErrAccess, adapters.ErrNotFound, adapters.ErrMismatch,
+		adapters.ErrUnavailable, adapters.ErrUnconfirmed, adapters.ErrClosed, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, others) {
+			return false
+		}
+	}
+	return true
+}
+
+// waitAfter returns how long to wait after a failure, at first and at most.
+func waitAfter(err error) (first, most time.Duration) {
+	switch {
+	case errors.Is(err, adapters.ErrNacked): // there may be room soon
+		return 20 * time.Millisecond, time.Second
+	case errors.Is(err, adapters.ErrAccess), errors.Is(err, adapters.ErrNotFound), errors.Is(err, adapters.ErrMismatch):
+		return 250 * time.Millisecond, 30 * time.Second // until somebody has done something
+	case isCounted(err):
+		return 250 * time.Millisecond, 5 * time.Second
+	}
+	return 50 * time.Millisecond, time.Second // of the broker
+}

@@ -1,0 +1,78 @@
+package outbox
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// lease is what makes one relay of all the leader. Its row in the database has the owner, and a
+// count that the owner raises as long as it lives. Whoever sees the same count for long enough, by
+// its own clock, takes over. So no clocks are compared, no lock is held while the broker is waited
+// for, and a leader that is frozen or cut off is replaced as well as one that died. It may wake up
+// and send what it had in hand once more: messages are published at least once, and each of two
+// relays sends them in order, so that the first copies are in order.
+type lease struct {
+	box   *Box
+	owner string
+	held  bool
+
+	seenOwner string
+	seenBeat  int64
+	seenAt    time.Time // when it was first seen so
+}
+
+// take makes this relay the leader if nobody else is.
+func (l *lease) take(ctx context.Context) (bool, error) {
+	if l.held {
+		return true, nil
+	}
+	var owner string
+	var beat int64
+	err := l.box.db.QueryRowContext(ctx, l.box.query("SELECT owner, beat FROM %s_leader WHERE id = 1")).Scan(&owner, &beat)
+	if err != nil {
+		return false, fmt.Errorf("looking who relays: %w", err)
+	}
+	if owner != "" && owner != l.owner {
+		if owner != l.seenOwner || beat != l.seenBeat {
+			l.seenOwner, l.seenBeat, l.seenAt = owner, beat, time.Now()
+		}
+		if time.Since(l.seenAt) < l.box.lease {
+			return false, nil
+		}
+	}
+	result, err := l.box.db.ExecContext(ctx,
+		l.box.query("UPDATE %s_leader SET owner = ?, beat = beat + 1 WHERE id = 1 AND owner = ? AND beat = ?"), l.owner, owner, beat)
+	if err != nil {
+		return false, fmt.Errorf("beginning to relay: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if l.held = err == nil && n == 1; l.held && owner != "" {
+		l.box.log.InfoContext(ctx, "outbox: this process relays in the place of one that has stopped", "table", l.box.table)
+	}
+	return l.held, err
+}
+
+// execer is a *sql.DB or a *sql.Tx.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// beat says that the leader lives or, with goOn false, lets another one be it.
+func (l *lease) beat(ctx context.Context, in execer, goOn bool) error {
+	next := ""
+	if goOn {
+		next = l.owner
+	}
+	result, err := in.ExecContext(ctx, l.box.query("UPDATE %s_leader SET owner = ?, beat = beat + 1 WHERE id = 1 AND owner = ?"), next, l.owner)
+	if err != nil {
+		return err
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 && l.held {
+		l.box.log.WarnContext(ctx, "outbox: another process has taken over relaying; messages that were in hand may be sent twice", "table", l.box.table)
+	}
+	l.held = err == nil && n == 1 && goOn
+	return err
+}
