@@ -1,11 +1,11 @@
+//go:build unix
+
 package outbox
 
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,14 +32,6 @@ func await(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
-}
-
-func openSQLite(t testing.TB) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate")
-	must(t, err)
-	t.Cleanup(func() { must(t, db.Close()) })
-	return db
 }
 
 // logTo returns a logger that writes into the test's log, until it ends.
@@ -126,29 +118,3 @@ func received[T any](x *trial, q *patterns.WorkQueue[T]) func() []T {
 	return func() []T { mu.Lock(); defer mu.Unlock(); return append([]T(nil), got...) }
 }
 
-func TestStoredIsSentIfCommitted(t *testing.T) {
-	x := newTrial(t, openSQLite(t), SQLite, Config{})
-	orders := patterns.NewWorkQueue[int](x.bus, "orders")
-	got := received(x, orders)
-	x.relay()
-	must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error {
-		must(t, orders.Send(ctx, 1))
-		return orders.SendBatch(ctx, []int{2, 3})
-	}))
-	rolledBack := fmt.Errorf("no")
-	if err := x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error {
-		must(t, orders.Send(ctx, 4))
-		return rolledBack
-	}); err != rolledBack {
-		t.Error(err)
-	}
-	tx, err := x.db.BeginTx(t.Context(), nil)
-	must(t, err)
-	must(t, orders.Send(x.box.In(t.Context(), tx), 5))
-	must(t, tx.Commit()) // nobody wakes the relay
-	await(t, "four orders", func() bool { return len(got()) >= 4 })
-	await(t, "no row is left", func() bool { return x.pending() == 0 })
-	if fmt.Sprint(got()) != "[1 2 3 5]" {
-		t.Error(got())
-	}
-}
