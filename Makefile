@@ -55,7 +55,7 @@ each = @failed=; for version in $(1); do \
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
 # is first, since go test begins in this order.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
 
 # Three packages at a time: those on RabbitMQ run many tests beside each other already, and wait for
 # it much of the time. No vet, which has had them all before.
@@ -65,7 +65,7 @@ RACE = $(GO) test -race -vet=off -shuffle=on -p 3 -timeout 15m
 VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestSuspectsOfASlowBroker|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash|TestMigrateSurvives|TestMigrateKeepsDelayed|TestMigratingWaits|TestBrowse|TestIsClassic
 
 .PHONY: test
-test: rabbitmq chromium ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
+test: rabbitmq chromium databases ## go vet, all tests on the newest RabbitMQ, with the race detector; rules, faults, model on older ones (minutes)
 	$(GO) vet $(ALL)
 	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
 	$(call each,$(NEWEST),$(GO) test -vet=off -timeout 15m -run '^TestWatermillSuite$$/./^TestReconnect$$' ./internal/interop)
@@ -89,6 +89,17 @@ chromium: ## install Chromium where it is missing, or say how: the page of motif
 		{ install="$(APT) install -y --no-install-recommends chromium"; \
 		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
 		{ echo "Chromium is missing: install it as root (Debian: apt-get install chromium), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
+
+.PHONY: databases
+databases: ## install PostgreSQL and MariaDB where they are missing, or say how: the outbox is tested on private servers of them
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || test "$$MOTIF_BROKER" = skip || \
+		{ install="$(APT) install -y --no-install-recommends postgresql"; \
+		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
+		{ echo "PostgreSQL is missing: install it as root (Debian: apt-get install postgresql), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
+	@command -v mariadbd >/dev/null || test -x /usr/sbin/mariadbd || test "$$MOTIF_BROKER" = skip || \
+		{ install="$(APT) install -y --no-install-recommends mariadb-server-core"; \
+		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
+		{ echo "MariaDB is missing: install it as root (Debian: apt-get install mariadb-server-core), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
 
 .PHONY: broker
 broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints its URLs, ends with Ctrl-C

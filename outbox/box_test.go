@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite"
+	_ "github.com/mattn/go-sqlite3"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"

@@ -295,7 +295,7 @@ func open(t testing.TB, driver, dsn string) *sql.DB {
 func newDatabase(t testing.TB, d Dialect) (driver, dsn string) {
 	t.Helper()
 	if d == SQLite {
-		return "sqlite", "file:" + filepath.Join(t.TempDir(), "db") + "?_pragma=busy_timeout(30000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_txlock=immediate"
+		return "sqlite3", "file:" + filepath.Join(t.TempDir(), "db") + "?_busy_timeout=30000&_journal_mode=WAL&_synchronous=NORMAL&_txlock=immediate"
 	}
 	return sharedServer(t, d).create(t)
 }

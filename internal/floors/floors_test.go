@@ -36,6 +36,7 @@ var floorOf = []struct {
 	{"middleware", 2},
 	{"deadletters", 2},
 	{"topology", 2},
+	{"outbox", 2},
 	{"conformance", 2},
 	{"internal/conformancetest", 3},   // harnesses for all adapters
 	{"internal/interop", 3},           // meets peers, and runs the suite on them and on all adapters
@@ -54,7 +55,7 @@ const seam, seamFloor = "adapters", 0
 
 // nested are the modules below the root's. Those below internal are our own tests and tools, and
 // may use all; so may examples, which are users; the others are for users.
-var nested = []string{"examples/observability", "internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "patterns/charset", "patterns/protobuf", "patterns/zstd"}
+var nested = []string{"examples/observability", "internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "outbox", "patterns/charset", "patterns/protobuf", "patterns/zstd"}
 
 // usersOf says for each room below internal which rooms may import it. Those
 // called internal/...test need no entry: test files may, and each other.

@@ -1,0 +1,101 @@
+//go:build unix
+
+package outbox
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	"github.com/motifmq/motif/patterns"
+)
+
+// TestFigures measures, if MOTIF_OUTBOX_FIGURES is set, how many rows the relay moves in a second to
+// RabbitMQ, beside a database that writes to the disk for sure, and how much later than without an
+// outbox a message is handled.
+func TestFigures(t *testing.T) {
+	if os.Getenv("MOTIF_OUTBOX_FIGURES") == "" {
+		t.Skip("figures: MOTIF_OUTBOX_FIGURES=1 go test -run TestFigures -v ./outbox")
+	}
+	for _, d := range []Dialect{PostgreSQL, MySQL, SQLite} {
+		t.Run(d.String(), func(t *testing.T) {
+			var driver, dsn string
+			if d == SQLite {
+				driver, dsn = newDatabase(t, d)
+			} else {
+				driver, dsn = ownServer(t, d, true).create(t)
+			}
+			x := newTrial(t, open(t, driver, dsn), d, Config{})
+			must(t, x.bus.Close(context.Background()))
+			var err error
+			x.bus, err = patterns.Open(t.Context(), amqptest.Shared(t).URL)
+			must(t, err)
+			t.Cleanup(func() { must(t, x.bus.Close(context.Background())) })
+			x.throughput()
+			x.latency()
+		})
+	}
+}
+
+func (x *trial) throughput() {
+	q := patterns.NewWorkQueue[string](x.bus, "throughput")
+	const rows, together = 50_000, 500
+	values := make([]string, together)
+	for i := range values {
+		values[i] = "an order of some two hundred bytes: " + string(make([]byte, 30))
+	}
+	for range rows / together {
+		must(x, x.box.Do(x.Context(), func(ctx context.Context, _ *sql.Tx) error { return q.SendBatch(ctx, values) }))
+	}
+	start := time.Now()
+	stop := x.relay()
+	await(x, "all sent", func() bool { return x.box.sent.Load() >= rows })
+	took := time.Since(start)
+	stop()
+	x.Logf("%v: %d rows relayed in %v: %.0f rows/s", x.box.dialect, rows, took.Round(time.Millisecond), rows/took.Seconds())
+}
+
+func (x *trial) latency() {
+	q := patterns.NewWorkQueue[time.Time](x.bus, "latency")
+	took := make(chan time.Duration, 1)
+	sub, err := q.Work(context.Background(), func(_ context.Context, sent time.Time) error {
+		took <- time.Since(sent)
+		return nil
+	})
+	must(x, err)
+	defer x.relay()()
+	measure := func(send func() error) time.Duration {
+		var all []time.Duration
+		for range 300 {
+			must(x, send())
+			all = append(all, <-took)
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	plain := measure(func() error { return q.Send(context.Background(), time.Now()) })
+	// From the commit on: the transaction is the program's own in any case.
+	committed := func(wake bool) func() error {
+		return func() error {
+			tx, err := x.db.BeginTx(x.Context(), nil)
+			if err != nil {
+				return err
+			}
+			if err := q.Send(x.box.In(x.Context(), tx), time.Now()); err != nil {
+				return err
+			}
+			err = tx.Commit()
+			if wake {
+				x.box.Wake()
+			}
+			return err
+		}
+	}
+	woken, unwoken := measure(committed(true)), measure(committed(false))
+	x.Logf("%v: median from Send to handler: %v without an outbox, %v with it and its own commit, %v if nobody calls Wake", x.box.dialect, plain, woken, unwoken)
+	must(x, sub.Stop(context.Background()))
+}
