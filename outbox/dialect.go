@@ -81,6 +81,15 @@ func (d Dialect) txOptions() *sql.TxOptions {
 	return nil
 }
 
+// unhurried is part of an UPDATE that commits without waiting for the disk. After a crash of the
+// database it may be forgotten.
+func (d Dialect) unhurried() string {
+	if d == PostgreSQL {
+		return " FROM (SELECT set_config('synchronous_commit', 'off', true)) AS setting"
+	}
+	return ""
+}
+
 // migrationLock is the advisory lock of [Box.Migrate] in PostgreSQL, where of two programs that
 // create one table at a time one fails.
 const migrationLock = 0x6d6f746966 // "motif"

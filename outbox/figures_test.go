@@ -61,41 +61,45 @@ func (x *trial) throughput() {
 
 func (x *trial) latency() {
 	q := patterns.NewWorkQueue[time.Time](x.bus, "latency")
-	took := make(chan time.Duration, 1)
-	sub, err := q.Work(context.Background(), func(_ context.Context, sent time.Time) error {
-		took <- time.Since(sent)
+	handled := make(chan time.Time, 1)
+	sub, err := q.Work(context.Background(), func(context.Context, time.Time) error {
+		handled <- time.Now()
 		return nil
 	})
 	must(x, err)
 	defer x.relay()()
-	measure := func(send func() error) time.Duration {
+	measure := func(send func() (time.Time, error)) time.Duration {
 		var all []time.Duration
 		for range 300 {
-			must(x, send())
-			all = append(all, <-took)
+			since, err := send()
+			must(x, err)
+			all = append(all, (<-handled).Sub(since))
 		}
 		slices.Sort(all)
 		return all[len(all)/2]
 	}
-	plain := measure(func() error { return q.Send(context.Background(), time.Now()) })
+	plain := measure(func() (time.Time, error) {
+		start := time.Now()
+		return start, q.Send(context.Background(), start)
+	})
 	// From the commit on: the transaction is the program's own in any case.
-	committed := func(wake bool) func() error {
-		return func() error {
+	committed := func(wake bool) func() (time.Time, error) {
+		return func() (now time.Time, err error) {
 			tx, err := x.db.BeginTx(x.Context(), nil)
 			if err != nil {
-				return err
+				return now, err
 			}
-			if err := q.Send(x.box.In(x.Context(), tx), time.Now()); err != nil {
-				return err
+			if err := q.Send(x.box.In(x.Context(), tx), now); err != nil {
+				return now, err
 			}
 			err = tx.Commit()
-			if wake {
+			if now = time.Now(); wake {
 				x.box.Wake()
 			}
-			return err
+			return now, err
 		}
 	}
 	woken, unwoken := measure(committed(true)), measure(committed(false))
-	x.Logf("%v: median from Send to handler: %v without an outbox, %v with it and its own commit, %v if nobody calls Wake", x.box.dialect, plain, woken, unwoken)
+	x.Logf("%v: median to the handler: %v from Send without an outbox, %v from the commit with it, %v if nobody calls Wake", x.box.dialect, plain, woken, unwoken)
 	must(x, sub.Stop(context.Background()))
 }

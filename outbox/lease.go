@@ -23,33 +23,35 @@ type lease struct {
 	seenAt    time.Time // when it was first seen so
 }
 
-// take makes this relay the leader if nobody else is.
-func (l *lease) take(ctx context.Context) (bool, error) {
-	if l.held {
-		return true, nil
-	}
+// take makes this relay the leader if nobody else is, and there is a row that fits where.
+func (l *lease) take(ctx context.Context, where string, args []any) (bool, error) {
+	b := l.box
 	var owner string
 	var beat int64
-	err := l.box.db.QueryRowContext(ctx, l.box.query("SELECT owner, beat FROM %s_leader WHERE id = 1")).Scan(&owner, &beat)
+	var next sql.NullInt64
+	err := b.db.QueryRowContext(ctx, b.query(
+		"SELECT owner, beat, (SELECT id FROM %[1]s"+where+" ORDER BY id LIMIT 1) FROM %[1]s_leader WHERE id = 1"), args...).Scan(&owner, &beat, &next)
 	if err != nil {
-		return false, fmt.Errorf("looking who relays: %w", err)
+		return false, fmt.Errorf("looking for messages: %w", err)
+	}
+	if !next.Valid {
+		return false, nil
 	}
 	if owner != "" && owner != l.owner {
 		if owner != l.seenOwner || beat != l.seenBeat {
 			l.seenOwner, l.seenBeat, l.seenAt = owner, beat, time.Now()
 		}
-		if time.Since(l.seenAt) < l.box.lease {
+		if time.Since(l.seenAt) < b.lease {
 			return false, nil
 		}
 	}
-	result, err := l.box.db.ExecContext(ctx,
-		l.box.query("UPDATE %s_leader SET owner = ?, beat = beat + 1 WHERE id = 1 AND owner = ? AND beat = ?"), l.owner, owner, beat)
+	result, err := b.db.ExecContext(ctx, b.query("UPDATE %s_leader SET owner = ?, beat = beat + 1"+b.dialect.unhurried()+" WHERE id = 1 AND owner = ? AND beat = ?"), l.owner, owner, beat)
 	if err != nil {
 		return false, fmt.Errorf("beginning to relay: %w", err)
 	}
 	n, err := result.RowsAffected()
 	if l.held = err == nil && n == 1; l.held && owner != "" {
-		l.box.log.InfoContext(ctx, "outbox: this process relays in the place of one that has stopped", "table", l.box.table)
+		b.log.InfoContext(ctx, "outbox: this process relays in the place of one that has stopped", "table", b.table)
 	}
 	return l.held, err
 }

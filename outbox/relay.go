@@ -115,12 +115,9 @@ func (r *relay) wait(ctx context.Context) {
 // round sends one batch. more says that there is more to send at once.
 func (r *relay) round(ctx context.Context) (more bool, err error) {
 	if !r.lease.held {
-		if found, err := r.any(ctx); err != nil || !found {
+		where, args := r.where()
+		if leader, err := r.lease.take(ctx, where, args); err != nil || !leader {
 			r.forget(nil)
-			return false, err
-		}
-		if leader, err := r.lease.take(ctx); err != nil || !leader {
-			clear(r.refusals)
 			return false, err
 		}
 		r.tellWaiting(true)
@@ -181,17 +178,6 @@ func (r *relay) where() (string, []any) {
 		return "", nil
 	}
 	return " WHERE destination NOT IN (" + marks(len(names)) + ")", names
-}
-
-// any reports whether there is something to send.
-func (r *relay) any(ctx context.Context) (bool, error) {
-	where, args := r.where()
-	rows, err := r.box.db.QueryContext(ctx, r.box.query("SELECT id FROM %s"+where+" ORDER BY id LIMIT 1"), args...)
-	if err != nil {
-		return false, fmt.Errorf("looking for messages: %w", err)
-	}
-	defer rows.Close() //nolint:errcheck // it was only read
-	return rows.Next(), rows.Err()
 }
 
 // fetch reads the oldest rows. full says that there may be more.
