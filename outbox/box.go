@@ -81,8 +81,8 @@ type Box struct {
 
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
-// New returns the outbox in db, which stays the caller's. Its tables must exist when it is used: see
-// [Box.Migrate].
+// New returns the outbox in db, which stays the caller's. Its tables must exist when it is used:
+// see [Box.Migrate].
 //
 // With SQLite, give the database a busy_timeout: the relay writes, too.
 func New(db *sql.DB, d Dialect, c Config) (*Box, error) {
@@ -148,10 +148,10 @@ func (b *Box) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) er
 	return nil
 }
 
-// Wake makes the relay of this process look now. [Box.Do] calls it; a program that commits by itself
-// may, after the commit, or on a notification of its database's. Without it the relay finds what
-// this process stores by looking often in the moments after: after 2, 4, 8 ms and so on. It does not
-// block.
+// Wake makes the relay of this process look now. [Box.Do] calls it; a program that commits by
+// itself may, after the commit, or on a notification of its database's. Without it the relay finds
+// what this process stores by looking often in the moments after: after 2, 4, 8 ms and so on. It
+// does not block.
 func (b *Box) Wake() { signal(b.wake) }
 
 func signal(c chan struct{}) {

@@ -117,4 +117,3 @@ func received[T any](x *trial, q *patterns.WorkQueue[T]) func() []T {
 	x.Cleanup(func() { must(x, sub.Stop(context.Background())) })
 	return func() []T { mu.Lock(); defer mu.Unlock(); return append([]T(nil), got...) }
 }
-

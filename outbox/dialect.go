@@ -55,7 +55,8 @@ func (d Dialect) Schema() string {
 	return ""
 }
 
-// rebind writes the parameters of a statement, which are question marks in it, as the database does.
+// rebind writes the parameters of a statement, which are question marks in it, as the database
+// does.
 func (d Dialect) rebind(query string) string {
 	if d != PostgreSQL {
 		return query

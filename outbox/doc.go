@@ -35,8 +35,8 @@
 //
 // Tables, which [Box.Migrate] makes or the files in schema: motif_outbox, motif_outbox_parked,
 // motif_outbox_leader, and motif_once for [middleware.NewSQLStore]. Nothing but database/sql is
-// used: bring a driver. It is tested on PostgreSQL 15 with pgx, MariaDB 10.11 with go-sql-driver/mysql,
-// and SQLite with mattn/go-sqlite3.
+// used: bring a driver. It is tested on PostgreSQL 15 with pgx, MariaDB 10.11 with
+// go-sql-driver/mysql, and SQLite with mattn/go-sqlite3.
 //
 // [middleware.Once]: https://pkg.go.dev/github.com/motifmq/motif/middleware#Once
 // [middleware.NewSQLStore]: https://pkg.go.dev/github.com/motifmq/motif/middleware#NewSQLStore

@@ -14,9 +14,9 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestFigures measures, if MOTIF_OUTBOX_FIGURES is set, how many rows the relay moves in a second to
-// RabbitMQ, beside a database that writes to the disk for sure, and how much later than without an
-// outbox a message is handled.
+// TestFigures measures, if MOTIF_OUTBOX_FIGURES is set, how many rows the relay moves in a second
+// to RabbitMQ, beside a database that writes to the disk for sure, and how much later than without
+// an outbox a message is handled.
 func TestFigures(t *testing.T) {
 	if os.Getenv("MOTIF_OUTBOX_FIGURES") == "" {
 		t.Skip("figures: MOTIF_OUTBOX_FIGURES=1 go test -run TestFigures -v ./outbox")

@@ -53,7 +53,8 @@ func verdict(t *testing.T, db *sql.DB) (orders, lost, doubled int) {
 	return orders, lost, doubled
 }
 
-// awaitEffects waits until every order that was committed has had its effects, or nothing moves for long.
+// awaitEffects waits until every order that was committed has had its effects, or nothing moves for
+// long.
 func awaitEffects(t *testing.T, db *sql.DB) {
 	t.Helper()
 	orders := count(t, db, "SELECT COUNT(*) FROM orders")
@@ -74,8 +75,9 @@ func awaitEffects(t *testing.T, db *sql.DB) {
 }
 
 // TestKilledAtEveryStep: orders go from a database through the outbox and RabbitMQ to handlers with
-// middleware.Once, and each process is killed at each of its steps. No effect is lost, none doubled;
-// and as long as those who handle are not killed, the effects are in the order of the orders.
+// middleware.Once, and each process is killed at each of its steps. No effect is lost, none
+// doubled; and as long as those who handle are not killed, the effects are in the order of the
+// orders.
 func TestKilledAtEveryStep(t *testing.T) {
 	for _, d := range []Dialect{SQLite, PostgreSQL, MySQL} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -222,4 +224,3 @@ func (c *child) killIfAny() {
 		c.kill()
 	}
 }
-

@@ -20,9 +20,9 @@ const (
 )
 
 // Run relays: it publishes on bus what is stored, and deletes it once the broker has it. It returns
-// nil when ctx ends, after what is on its way; that takes a few seconds at most. It returns an error
-// only for what no time mends: a bus that is closed, or was made with options that make no sense.
-// What the database or the broker refuses it logs, and tries again.
+// nil when ctx ends, after what is on its way; that takes a few seconds at most. It returns an
+// error only for what no time mends: a bus that is closed, or was made with options that make no
+// sense. What the database or the broker refuses it logs, and tries again.
 //
 // Any number of processes may run it for one table. One of them relays at a time, the others wait;
 // if it stops, dies or is cut off from the database another goes on.

@@ -286,8 +286,8 @@ func TestDeposedLeader(t *testing.T) {
 	await(t, "all, and no row", func() bool { return len(got()) >= 2 && x.pending() == 0 })
 }
 
-// lossyDriver loses its connection in the middle of an asynchronous publish. What comes next waits for
-// the next connection, as long as its ctx allows; that comes only when the loss was told.
+// lossyDriver loses its connection in the middle of an asynchronous publish. What comes next waits
+// for the next connection, as long as its ctx allows; that comes only when the loss was told.
 type lossyDriver struct {
 	adapters.Driver
 	left int           // publishes until then
@@ -310,14 +310,17 @@ func (d *lossyDriver) PublishAsync(ctx context.Context, p adapters.Publication, 
 	return nil
 }
 
-// A publish that waits for the next connection does not overtake the one that was lost with the last.
+// A publish that waits for the next connection does not overtake the one that was lost with the
+// last.
 func TestNothingOvertakesWhatWasLost(t *testing.T) {
 	driver, dsn := newDatabase(t, SQLite)
 	x := newTrial(t, open(t, driver, dsn), SQLite, Config{})
 	x.bus = patterns.New(&lossyDriver{Driver: x.broker.Connect(), left: 5})
 	t.Cleanup(func() { must(t, x.bus.Close(context.Background())) })
 	q := patterns.NewWorkQueue[int](x.bus, "q")
-	must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error { return q.SendBatch(ctx, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) }))
+	must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error {
+		return q.SendBatch(ctx, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
+	}))
 	x.relay()
 	got := received(x, q)
 	await(t, "all", func() bool { return len(got()) >= 10 })

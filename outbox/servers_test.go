@@ -44,8 +44,8 @@ type server struct {
 
 var errNoServer = errors.New("the database server is not installed: make databases")
 
-// keeperScript starts the server, says its process id, and kills it once it is told to, or its input
-// ends because this program is gone. Then it cleans up.
+// keeperScript starts the server, says its process id, and kills it once it is told to, or its
+// input ends because this program is gone. Then it cleans up.
 const keeperScript = `"$@" </dev/null >>log 2>&1 & pid=$!; echo $pid; read word; kill -9 $pid; wait; test "$word" = keep || rm -rf "$PWD"`
 
 var servers struct {

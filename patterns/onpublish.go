@@ -99,8 +99,8 @@ func (p *Publishing) SetHeader(i int, key, value string) {
 // the broker has the messages, or the error that the verb returns, less its prefix, which of
 // several messages is an [*adapters.PublishError] where only some failed. That of a [RPC.Call] is
 // the outcome of the whole call, an error of the server included; that of an asynchronous publish
-// comes with its publish confirm; that of a message that is stored ([StoreIn]) with the store's word.
-// A hook may return nil, which costs nothing.
+// comes with its publish confirm; that of a message that is stored ([StoreIn]) with the store's
+// word. A hook may return nil, which costs nothing.
 //
 // ctx is that of the verb; where the library publishes it has the values of the ctx that the
 // handler had, as middleware left it, so that [DeliveryFrom] works.
