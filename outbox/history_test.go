@@ -152,6 +152,9 @@ func longHistory(t *testing.T, d Dialect, want int) {
 		driver, dsn = newDatabase(t, d)
 	} else {
 		server = ownServer(t, d, false)
+		if d == MySQL {
+			must(t, server.restartInOrder())
+		}
 		driver, dsn = server.create(t)
 	}
 	db := open(t, driver, dsn)

@@ -67,6 +67,7 @@ var forTests = []string{
 	"adapters/watermill", // the door through which watermill's own suite gets to an adapter
 	"conformance",        // by which an adapter's own tests prove it
 	"patterns",           // for an adapter's and a middleware's test from end to end
+	"middleware",         // for an outbox's test, which ends in an inbox
 }
 
 // testOnly are the imports, with all below them, that would bring test flags

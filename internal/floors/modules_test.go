@@ -56,16 +56,14 @@ func goIn(t *testing.T, dir string, args ...string) string {
 // the root beside it, agrees on versions, and is in go.work.
 func TestModules(t *testing.T) {
 	var found []string
-	mods, err := filepath.Glob(root + "/*/*/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	deeper, err := filepath.Glob(root + "/*/*/*/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range append(mods, deeper...) {
-		found = append(found, strings.TrimPrefix(filepath.ToSlash(filepath.Dir(file)), root+"/"))
+	for _, depth := range []string{"/*", "/*/*", "/*/*/*"} {
+		mods, err := filepath.Glob(root + depth + "/go.mod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range mods {
+			found = append(found, strings.TrimPrefix(filepath.ToSlash(filepath.Dir(file)), root+"/"))
+		}
 	}
 	if slices.Sort(found); !slices.Equal(found, nested) {
 		t.Errorf("the modules below the root are %q, in internal/floors they are %q", found, nested)
