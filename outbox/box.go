@@ -115,6 +115,7 @@ func New(db *sql.DB, d Dialect, c Config) (*Box, error) {
 
 // Tx is what messages are stored through: a *sql.Tx, or what wraps one.
 type Tx interface {
+	// ExecContext runs a statement, as that of *sql.Tx does.
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 

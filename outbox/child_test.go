@@ -38,6 +38,7 @@ type task struct {
 	After       int    // when it has come there so often
 	Orders      int    // how many the shop takes; 0: until it is killed
 	PerTx       int
+	Ahead       int // orders that the kitchen has not handled, at most
 
 	steps atomic.Int64 // how often it has come to Die
 }
@@ -124,11 +125,11 @@ func (x *task) shop(ctx context.Context, db *sql.DB, box *Box, bus *patterns.Bus
 		return err
 	}
 	for x.Orders == 0 || last < x.Orders {
-		for last-handled > 300 { // the kitchen is slower
+		for last-handled > x.Ahead { // the kitchen is slower
 			if err := db.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM effects").Scan(&handled); err != nil {
 				return err
 			}
-			if last-handled > 300 {
+			if last-handled > x.Ahead {
 				time.Sleep(5 * time.Millisecond)
 			}
 		}

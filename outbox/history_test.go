@@ -85,7 +85,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 			driver, dsn := newDatabase(t, d)
 			db := open(t, driver, dsn)
 			prepare(t, db, d)
-			x := &task{Driver: driver, DSN: dsn, Dialect: d, URL: amqptest.Shared(t).URL, PerTx: 1}
+			x := &task{Driver: driver, DSN: dsn, Dialect: d, URL: amqptest.Shared(t).URL, PerTx: 1, Ahead: 40}
 			kitchen := play(t, "kitchen", x)
 			dies := func(role, step string, others ...string) {
 				t.Helper()
@@ -94,7 +94,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 					running = append(running, play(t, other, x))
 				}
 				c := play(t, role, &task{
-					Driver: driver, DSN: dsn, Dialect: d, URL: x.URL, PerTx: 1, Die: step, After: 5 + rand.IntN(20),
+					Driver: driver, DSN: dsn, Dialect: d, URL: x.URL, PerTx: 1, Ahead: 40, Die: step, After: 2 + rand.IntN(12),
 				})
 				select {
 				case <-c.over:
@@ -160,7 +160,7 @@ func longHistory(t *testing.T, d Dialect, want int) {
 	db := open(t, driver, dsn)
 	prepare(t, db, d)
 	node := amqptest.Private(t, amqptest.Options{})
-	x := &task{Driver: driver, DSN: dsn, Dialect: d, URL: node.URL, PerTx: 5, Orders: want}
+	x := &task{Driver: driver, DSN: dsn, Dialect: d, URL: node.URL, PerTx: 5, Ahead: 300, Orders: want}
 	roles := []string{"shop", "relay", "relay", "kitchen"} // a relay more, to take over
 	children := make([]*child, len(roles))
 	kills, restarts := 0, 0

@@ -52,7 +52,7 @@ func TestListen(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
 	go func() { over <- listen(ctx, x.db, x.box) }()
-	defer func() { cancel(); <-over }()
+	defer func() { cancel(); t.Log(<-over) }()
 	x.relay()
 	elsewhere, err := New(x.db, PostgreSQL, Config{}) // in another process
 	must(t, err)

@@ -147,7 +147,7 @@ func (s *server) preparePostgreSQL() error {
 		}
 	}
 	data := filepath.Join(s.dir, "data")
-	cmd := exec.Command(initdb, "-D", data, "-U", "motif", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	cmd := exec.CommandContext(context.Background(), initdb, "-D", data, "-U", "motif", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	cmd.Dir, cmd.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.owner}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
@@ -186,7 +186,7 @@ func (s *server) prepareMySQL() error {
 // start starts the server, and waits until it answers.
 func (s *server) start() error {
 	log := filepath.Join(s.dir, "log")
-	keeper := exec.Command("sh", append([]string{"-c", keeperScript, "sh"}, s.command...)...)
+	keeper := exec.CommandContext(context.Background(), "sh", append([]string{"-c", keeperScript, "sh"}, s.command...)...)
 	keeper.Dir, keeper.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.owner, Setsid: true}
 	in, err := keeper.StdinPipe()
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *server) start() error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // nothing was written
+	defer db.Close()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		err := db.PingContext(ctx)
@@ -266,7 +266,8 @@ func (s *server) restartInOrder() error {
 }
 
 func (s *server) listens() bool {
-	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	c, err := dialer.DialContext(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)))
 	if err == nil {
 		_ = c.Close()
 	}
@@ -294,7 +295,7 @@ func (s *server) create(t testing.TB) (driver, dsn string) {
 	driver, dsn = s.dsn("")
 	db, err := sql.Open(driver, dsn)
 	must(t, err)
-	defer db.Close() //nolint:errcheck // it is a test's
+	defer db.Close()
 	name := fmt.Sprintf("t%d", databaseNumber.Add(1))
 	_, err = db.ExecContext(t.Context(), "CREATE DATABASE "+name)
 	must(t, err)
