@@ -247,8 +247,9 @@ func (s *server) kill() error {
 	return err
 }
 
-// restartInOrder is for a server that is new and is to be killed: MariaDB 10.11 that is killed before
-// its first checkpoint does not start again, since the first page of its data was never written.
+// restartInOrder is for a server that is new and is to be killed: MariaDB 10.11 that is killed
+// before its first checkpoint does not start again, since the first page of its data was never
+// written.
 func (s *server) restartInOrder() error {
 	s.mu.Lock()
 	err := syscall.Kill(s.pid, syscall.SIGTERM)
