@@ -18,6 +18,7 @@ type lane struct {
 	to            adapters.Endpoint
 	rows          []*row
 	refusedBefore bool // it is tried again
+	mismatched    bool // its queue exists with other properties than its messages say
 
 	sent    []int64  // the broker has them
 	faulty  []faulty // cannot be sent, for a fault of their own
@@ -60,8 +61,9 @@ func (l *lane) run(ctx context.Context) {
 			l.end(i, err)
 			continue
 		}
+		wait := l.oneByOne(o)
 		l.send(publishing, i, o)
-		if l.oneByOne(o) && !l.settled(ctx) {
+		if wait && !l.settled(ctx) {
 			return
 		}
 	}
@@ -87,12 +89,15 @@ func (l *lane) oneByOne(o patterns.Outgoing) bool {
 func (l *lane) send(ctx context.Context, i int, o patterns.Outgoing) {
 	l.begin(i)
 	told := func(err error) { l.end(i, err) }
+	if l.mismatched {
+		o.Queue = adapters.Source{}
+	}
 	err := l.relay.bus.PublishOutgoing(ctx, o, told)
 	if errors.Is(err, adapters.ErrMismatch) && o.Queue.Name != "" {
 		// It is there, and not as the program that stored the message wanted it. That cannot be
 		// mended by waiting, and the message was accepted: it goes to the queue as it is.
 		l.relay.box.log.WarnContext(ctx, "outbox: a queue exists with other properties, and gets its messages all the same", "queue", l.to.Name, "error", err)
-		o.Queue = adapters.Source{}
+		l.mismatched, o.Queue = true, adapters.Source{}
 		err = l.relay.bus.PublishOutgoing(ctx, o, told)
 	}
 	if err != nil {

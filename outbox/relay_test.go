@@ -342,6 +342,35 @@ func TestOneLeader(t *testing.T) {
 	})
 }
 
+// Messages for a queue that has other properties by now were accepted, and go to it as it is.
+func TestMismatchedQueueGetsItsMessages(t *testing.T) {
+	driver, dsn := newDatabase(t, SQLite)
+	x := newTrial(t, open(t, driver, dsn), SQLite, Config{})
+	got := received(x, patterns.NewWorkQueue[int](x.bus, "q", patterns.MaxLength(100)))
+	before := patterns.NewWorkQueue[int](x.bus, "q")
+	must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error { return before.SendBatch(ctx, []int{1, 2, 3}) }))
+	x.relay()
+	await(t, "all, and no row", func() bool { return fmt.Sprint(got()) == "[1 2 3]" && x.pending() == 0 })
+}
+
+// A closed bus ends the relay, and nothing is lost.
+func TestRunOnAClosedBus(t *testing.T) {
+	driver, dsn := newDatabase(t, SQLite)
+	x := newTrial(t, open(t, driver, dsn), SQLite, Config{})
+	q := patterns.NewWorkQueue[int](x.bus, "q")
+	must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error { return q.Send(ctx, 1) }))
+	must(t, x.bus.Close(t.Context()))
+	if err := x.box.Run(t.Context(), x.bus); !errors.Is(err, adapters.ErrClosed) {
+		t.Error(err)
+	}
+	if err := x.box.Run(t.Context(), nil); !errors.Is(err, adapters.ErrInvalid) {
+		t.Error(err)
+	}
+	if n := x.pending(); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
 // A leader that lost its place does no harm: what it sent is deleted, and it begins again.
 func TestDeposedLeader(t *testing.T) {
 	driver, dsn := newDatabase(t, SQLite)
