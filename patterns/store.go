@@ -31,8 +31,9 @@ type storeKey struct{}
 // and encode as always, and call the hooks of [OnPublish], which set headers; nothing is declared,
 // and the broker need not be there. nil then means that s has the messages.
 //
-// What cannot be stored is refused as adapters.ErrInvalid: an asynchronous publish, an [RPC.Call],
-// and a message [AsReceived] from a program without Motif.
+// What the library itself sends, such as a retry or by [WorkQueue.Redrive], goes to the broker as
+// always. What cannot be stored is refused as adapters.ErrInvalid: an asynchronous publish, an
+// [RPC.Call], and a message [AsReceived] from a program without Motif.
 func StoreIn(ctx context.Context, s Store) context.Context {
 	return context.WithValue(ctx, storeKey{}, s)
 }
