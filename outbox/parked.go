@@ -25,7 +25,7 @@ type Parked struct {
 	Reason   string // the error of the last one
 }
 
-// park moves a row to where it is in nobody's way.
+// park moves a row to where it is in nobody's way. It returns the zero Parked if the row is gone.
 func (b *Box) park(ctx context.Context, tx *sql.Tx, r *row, reason error) (Parked, error) {
 	now := time.Now()
 	result, err := tx.ExecContext(ctx, b.query("DELETE FROM %s WHERE id = ?"), r.id)
@@ -52,9 +52,6 @@ func parkedOf(r *row, reason string, attempts int, at time.Time) Parked {
 }
 
 func (b *Box) tellParked(ctx context.Context, p Parked) {
-	if p.ID == 0 {
-		return
-	}
 	b.log.ErrorContext(ctx, "outbox: a message cannot be sent and is parked", "table", b.table, "row", p.ID, "to", p.To.String(), "id", clip(p.Message, 64), "reason", p.Reason)
 	if b.config.OnPark == nil {
 		return

@@ -288,7 +288,9 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 			if err != nil {
 				return nil, err
 			}
-			parked = append(parked, p)
+			if p.ID != 0 {
+				parked = append(parked, p)
+			}
 		}
 	}
 	if err := tx.Commit(); err != nil {
