@@ -88,8 +88,8 @@ func TestCeleryRunsWhatFailedHere(t *testing.T) {
 			got[run["id"].(string)] = run
 		}
 	}
-	// Killed, as it has said all: one in many that are asked to end does not. One that died by itself
-	// has said too little.
+	// Killed, as it has said all: one in many that are asked to end does not. One that died by
+	// itself has said too little.
 	if err := worker.Process.Kill(); err != nil {
 		t.Error(err)
 	}
