@@ -37,6 +37,7 @@ type connection struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
 
+	got          atomic.Int64 // messages from Get that are in hand
 	largestTaken atomic.Int64 // the largest payload that the broker has accepted, in bytes
 	refusals     refusals
 

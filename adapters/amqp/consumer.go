@@ -130,8 +130,11 @@ func (c *consumer) watch() bool {
 			d := c.sub.driver
 			d.emit(Event{Kind: Cancelled, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue})
 			d.cfg.Logger.Warn("motif: the broker cancelled a consumer", "queue", c.queue)
-			if !c.cancelled() && !d.tasks.Go(func() { c.retire(false, func() {}) }) {
-				c.lost(nil)
+			if !c.cancelled() {
+				d.idle.ending.Add(1)
+				if !d.tasks.Go(func() { defer d.idle.ending.Add(-1); c.retire(false, func() {}) }) {
+					c.lost(nil)
+				}
 			}
 			sleep(c.sub.ctx, deletionTime)
 			return true
@@ -167,7 +170,7 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	for gone := false; !gone; { // what came in before the broker stopped
 		select {
 		case in := <-c.channel.deliveries:
-			c.ledger.requeue(in.tag)
+			c.giveBack(in)
 		default:
 			gone = true
 		}
@@ -195,17 +198,25 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 // for the second time.
 var errAllSettled = errors.New("settled")
 
+// giveBack requeues a message that was not handed out.
+func (c *consumer) giveBack(in *incoming) {
+	c.sub.driver.expectSettled(&c.sub.source, c.queue, in.header, adapters.Requeue)
+	c.ledger.requeue(in.tag)
+}
+
 // deliver hands a message to a receiver, or returns false if the subscription has been stopped.
 func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
 	if !c.ledger.handOut() {
-		c.ledger.requeue(in.tag)
+		c.giveBack(in)
 		return out, false
 	}
+	c.sub.driver.idle.moves.Add(1)
 	in.consumer = c
-	in.decode(&out)
+	until := in.decode(&out)
 	if out.Returned < 0 && c.countsReturns {
 		out.Returned = 0 // it is marked redelivered because it is a dead letter of a message that was
 	}
+	noteArrival(&c.sub.source, c.queue, in, until)
 	in.message.SetContext(c.ctx)
 	out.Settler = in
 	return out, true
@@ -229,7 +240,10 @@ func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
 	c := in.consumer
 	var err error
 	if in.settled.CompareAndSwap(false, true) {
-		err = c.ledger.settle(in.tag, o)
+		settled := c.sub.driver.expectSettled(&c.sub.source, c.queue, in.header, o)
+		if err = c.ledger.settle(in.tag, o); err != nil {
+			settled()
+		}
 	} else {
 		err = c.ledger.closedErr()
 	}

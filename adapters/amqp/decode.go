@@ -20,11 +20,13 @@ const (
 	headerAcquired   = "x-acquired-count"
 )
 
-// decode decodes the message.
-func (in *incoming) decode(out *adapters.Delivery) {
+// decode decodes the message. It returns the end of its delay, as in headerUntil, or "" for one
+// that was not delayed.
+func (in *incoming) decode(out *adapters.Delivery) (until string) {
 	d := decoder{m: &in.message, out: out}
 	out.Redelivered = in.redelivered
 	d.read(in.header)
+	return d.until
 }
 
 // read decodes exchange, routing key and properties.
@@ -67,9 +69,10 @@ type decoder struct {
 	out     *adapters.Delivery
 	key     string // from a header
 	deaths  deathHeaders
-	resent  bool // its publisher sent it again, which the queue does not count
-	delayed bool // it was delayed, without a priority
-	foreign bool // it says more than the delivery shows
+	resent  bool   // its publisher sent it again, which the queue does not count
+	delayed bool   // it was delayed, without a priority
+	until   string // see decode
+	foreign bool   // it says more than the delivery shows
 
 	// How often the queue has delivered the message before. RabbitMQ 4.3 counts every return in
 	// x-acquired-count, and in x-delivery-count those because a connection was lost; earlier
@@ -103,6 +106,7 @@ func (d *decoder) textHeader(name, text string) {
 	}
 	switch name {
 	case headerUntil:
+		d.until = text
 		d.out.Early = earlyBy(text)
 	case headerUUID:
 		d.foreign = true // the id may be in this header only

@@ -100,13 +100,14 @@ func destinationQueue(destination string) string {
 }
 
 // appendLadderHeaders appends the headers that steer a message over the ladder.
-func (r *route) appendLadderHeaders(b []byte) []byte {
-	for steps := r.delayUnits; steps != 0; steps &= steps - 1 {
+func (o *outgoing) appendLadderHeaders(b []byte) []byte {
+	o.due = time.Now().Add(o.p.Delay)
+	for steps := o.delayUnits; steps != 0; steps &= steps - 1 {
 		b = frame.AppendField(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
-	b = frame.AppendField(b, headerTo, destinationOf(r.p.To))
-	b = frame.AppendField(b, headerUntil, strconv.FormatInt(time.Now().Add(r.p.Delay).UnixMilli(), 10))
-	if !r.p.To.Kind.IsExchange() {
+	b = frame.AppendField(b, headerTo, destinationOf(o.p.To))
+	b = frame.AppendField(b, headerUntil, o.until())
+	if !o.p.To.Kind.IsExchange() {
 		b = append(frame.AppendShort(b, headerBCC), 'A')
 		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(discardQueue)))
 		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(discardQueue)))
@@ -114,6 +115,9 @@ func (r *route) appendLadderHeaders(b []byte) []byte {
 	}
 	return b
 }
+
+// until returns the end of the delay as headerUntil has it.
+func (o *outgoing) until() string { return strconv.FormatInt(o.due.UnixMilli(), 10) }
 
 // declareLadder declares the missing ones of the rungs that r needs, and what is below them. It
 // returns how many rungs there are.

@@ -38,6 +38,7 @@ type Driver struct {
 	declareTook atomic.Int64 // a time.Duration
 	declaring   nameLocks    // names of queues that are being declared
 	tasks       *kit.Tasks   // all goroutines
+	idle        idle
 
 	mu             sync.Mutex
 	closing        bool // no new operations
@@ -215,6 +216,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 		d.inFlight <- struct{}{}
 	}
 	d.tasks.Wait()
+	comingMessages.forget(d)
 	giveUp.Stop()
 	unhook()
 	d.kill()

@@ -34,6 +34,7 @@ type outgoing struct {
 	*route
 	message    *message.Message
 	timestamp  time.Time
+	due        time.Time       // the end of the delay, once it is encoded
 	foreign    *foreignMessage // the message as it was received, if that says more than the rest
 	user       string
 	uuidHeader bool // send the id in a header, too

@@ -25,8 +25,10 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 	if s.Private() {
 		return adapters.Delivery{}, invalid("get: a private source")
 	}
+	d.idle.getting.Add(1)
+	defer d.idle.getting.Add(-1)
 	if m, err := d.getFromIdle(ctx, s); err == nil {
-		return m.delivery, nil
+		return m.handOut(), nil
 	} else if errors.Is(err, adapters.ErrEmpty) || ctx.Err() != nil {
 		return adapters.Delivery{}, err
 	}
@@ -43,7 +45,7 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 	switch {
 	case err == nil:
 		d.shareConnection(sup)
-		return m.delivery, nil
+		return m.handOut(), nil
 	case errors.Is(err, adapters.ErrEmpty):
 	default:
 		err = fmt.Errorf("amqp: get from %s: %w", sourceName(s), err)
@@ -57,7 +59,17 @@ type fetchedMessage struct {
 	delivery adapters.Delivery
 	*getChannel
 	tag     uint64
+	in      *incoming
+	until   string // the end of its delay
 	settled atomic.Bool
+}
+
+// handOut counts the message as in hand, and returns it.
+func (m *fetchedMessage) handOut() adapters.Delivery {
+	m.conn.got.Add(1)
+	m.conn.supervisor.driver.idle.moves.Add(1)
+	noteArrival(&m.source, m.source.QueueName(), m.in, m.until)
+	return m.delivery
 }
 
 func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*fetchedMessage, error) {
@@ -139,7 +151,9 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	if !first {
 		return nil
 	}
+	defer m.conn.got.Add(-1)
 	d := m.conn.supervisor.driver
+	d.expectSettled(&m.source, m.source.QueueName(), m.in.header, o)
 	var err error
 	if o == adapters.Ack {
 		err = m.channel.Ack(m.tag, false)

@@ -54,8 +54,8 @@ func (g *getChannel) get() (*fetchedMessage, error) {
 
 // fetched returns the message that came in.
 func (g *getChannel) fetched(in *incoming) *fetchedMessage {
-	m := &fetchedMessage{getChannel: g, tag: in.tag}
-	in.decode(&m.delivery)
+	m := &fetchedMessage{getChannel: g, tag: in.tag, in: in}
+	m.until = in.decode(&m.delivery)
 	in.message.SetContext(g.conn.ctx)
 	m.delivery.Settler, m.delivery.Remaining = m, g.channel.remaining
 	return m

@@ -335,6 +335,7 @@ func (d *Driver) writableConnection(ctx context.Context) (*connection, error) {
 
 // acquireInFlight waits for a place among the publishes in flight.
 func (d *Driver) acquireInFlight(ctx context.Context) error {
+	d.idle.moves.Add(1)
 	select {
 	case d.inFlight <- struct{}{}:
 		return nil

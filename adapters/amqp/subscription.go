@@ -18,6 +18,7 @@ type subscription struct {
 	driver     *Driver
 	source     adapters.Source
 	supervisor *supervisor
+	began      time.Time
 	address    atomic.Pointer[string]
 	state      atomic.Pointer[receiveState]
 	stopped    chan struct{} // closed once nothing more will be received
@@ -42,7 +43,7 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 		return nil, err
 	}
 	s.Keys = slices.Clone(s.Keys)
-	sub := &subscription{driver: d, source: s, stopped: make(chan struct{})}
+	sub := &subscription{driver: d, source: s, began: time.Now(), stopped: make(chan struct{})}
 	sub.ctx, sub.cancel = context.WithCancel(context.Background())
 	sub.state.Store(&receiveState{changed: make(chan struct{})})
 	var err error
@@ -88,6 +89,7 @@ func (sub *subscription) setConsumer(c *consumer) {
 	if c != nil {
 		sub.address.Store(&c.queue)
 	}
+	sub.driver.idle.moves.Add(1)
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if sub.err == nil {
@@ -109,6 +111,8 @@ func (sub *subscription) end(why error) {
 	if !first {
 		return
 	}
+	sub.driver.idle.moves.Add(1)
+	sub.driver.idle.ending.Add(1)
 	sub.driver.mu.Lock()
 	delete(sub.driver.subs, sub)
 	sub.driver.mu.Unlock()
@@ -124,7 +128,10 @@ func (sub *subscription) flush() {
 
 // run watches the consumer, and replaces one that is gone.
 func (sub *subscription) run(c *consumer) {
-	defer func() { sub.driver.releaseChannel(sub.supervisor) }()
+	defer func() {
+		sub.driver.releaseChannel(sub.supervisor)
+		sub.driver.idle.ending.Add(-1)
+	}()
 	quiet := sync.OnceFunc(func() { close(sub.stopped) })
 	defer quiet()
 	for {

@@ -9,22 +9,24 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/motifmq/motif/adapters"
 )
 
 // WaitIdle returns when no message is in flight: no queue holds one that a consumer has not settled
 // or is going to get, and none waits for its delay. What waits in a queue without a consumer is not
-// in flight, as are dead letters; what was taken with Get is, until it is settled. A subscription
-// that is being restored counts as a consumer of every queue.
+// in flight, as are dead letters, unless it is one of queues; what was taken with Get is, until it
+// is settled. A subscription that is being restored counts as a consumer of every queue.
 //
 // Nothing is measured: it looks when something has changed, so that in a testing/synctest bubble a
 // retry after an hour is waited for in no time. If ctx ends first, the error says what is in
 // flight, and wraps ctx.Err().
-func (b *Broker) WaitIdle(ctx context.Context) error {
+func (b *Broker) WaitIdle(ctx context.Context, queues ...string) error {
 	b.idle.waiting.Add(1)
 	defer b.idle.waiting.Add(-1)
 	for {
 		changed, seen := b.idle.next()
-		busy := b.inFlight()
+		busy := b.inFlight(queues)
 		if busy == "" && b.idle.quiet(seen) {
 			return nil
 		}
@@ -36,8 +38,10 @@ func (b *Broker) WaitIdle(ctx context.Context) error {
 	}
 }
 
-// WaitIdle is that of the client's broker: all clients count.
-func (c *Client) WaitIdle(ctx context.Context) error { return c.broker.WaitIdle(ctx) }
+// WaitIdle is that of the client's broker: all clients count, so that others need not be given.
+func (c *Client) WaitIdle(ctx context.Context, queues []string, _ ...adapters.Driver) error {
+	return c.broker.WaitIdle(ctx, queues...)
+}
 
 // idle is what WaitIdle waits on. While nobody does it costs a look at waiting.
 type idle struct {
@@ -81,8 +85,9 @@ func (i *idle) quiet(seen uint64) bool {
 	return i.changes == seen && i.moving.Load() == 0
 }
 
-// inFlight says in words what is in flight, or "".
-func (b *Broker) inFlight() string {
+// inFlight says in words what is in flight, or "". What waits in queues is, also if nobody consumes
+// them.
+func (b *Broker) inFlight(consumed []string) string {
 	var found []string
 	b.delays.mu.Lock()
 	if n := len(b.delays.waiting); n > 0 {
@@ -105,7 +110,7 @@ func (b *Broker) inFlight() string {
 			q := queues[name]
 			q.mu.Lock()
 			ready, unacked := q.ready.n, q.unacked
-			if len(q.consumers) == 0 && !restoring {
+			if len(q.consumers) == 0 && !restoring && !slices.Contains(consumed, name) {
 				ready = 0
 			}
 			q.mu.Unlock()

@@ -35,7 +35,7 @@ func TestNothingPassesUnnoticed(t *testing.T) {
 	} {
 		_, seen := b.idle.next()
 		pass()
-		if busy := b.inFlight(); busy != "" {
+		if busy := b.inFlight(nil); busy != "" {
 			t.Errorf("%s: there is %s", what, busy)
 		}
 		if b.idle.quiet(seen) {
@@ -86,7 +86,7 @@ func TestWaitIdle(t *testing.T) {
 		}
 		declare(t, c, fromQueue("q", 1))
 		publish(t, c, toQueue("q"), "a")
-		if err := c.WaitIdle(ctx); err != nil { // which nobody is going to get
+		if err := c.WaitIdle(ctx, nil); err != nil { // which nobody is going to get
 			t.Error(err)
 		}
 		sub := subscribe(t, c, fromQueue("q", 1))

@@ -38,42 +38,54 @@ func NewBus(t testing.TB, driver adapters.Driver, opts ...patterns.BusOption) (*
 // closeTimeout is how long handlers may take once the test is over.
 const closeTimeout = 10 * time.Second
 
-// idler is a driver that can wait until nothing is in flight, as that of the in-process broker.
+// idler is a driver that can wait until nothing is in flight.
 type idler interface {
-	WaitIdle(ctx context.Context) error
+	// WaitIdle waits until nothing is in flight for the driver and others, which may be of the same
+	// broker. What is in one of queues is in flight, although nobody may consume it at the moment.
+	WaitIdle(ctx context.Context, queues []string, others ...adapters.Driver) error
 }
 
 // WaitIdle waits until no message is in flight: none is in hand of a handler, none waits in a queue
-// that has a consumer, and none waits for its delay, as one that is tried again does. What is in a
-// queue that nobody consumes is not in flight: dead letters, and what the test itself takes later.
-// It counts what the broker and the buses hold, and measures no time: in a testing/synctest bubble
-// it returns at the very moment, however many hours of retries that takes.
+// that one of the buses consumes, and none waits for its delay, as one that is tried again does.
+// What is in a queue that nobody consumes is not in flight: dead letters, and what the test itself
+// takes later, nor is what is delayed to such a queue. It counts what the broker and the buses
+// hold, and measures no time: in a testing/synctest bubble it returns at the very moment, however
+// many hours of retries that takes.
 //
 // Give it all buses whose handlers may be at work. What the test's own goroutines are about to
 // publish is not known to it. If ctx ends first, the error says what is in flight, and wraps
 // ctx.Err().
 //
-// It takes a driver that can tell, which only that of the in-process broker (package
-// adapters/memory) can: for others the error wraps [adapters.ErrUnsupported].
+// On the in-process broker (package adapters/memory) whatever was sent counts, by whichever bus. On
+// RabbitMQ (adapters/amqp) what these buses consume, and have delayed, does; anybody else who
+// consumes their queues counts as having something in hand. See WaitIdle of its Driver for what it
+// cannot know. For drivers that cannot tell, the error wraps [adapters.ErrUnsupported].
 func WaitIdle(ctx context.Context, buses ...*patterns.Bus) error {
+	drivers := make([]adapters.Driver, len(buses))
+	for i, bus := range buses {
+		if drivers[i] = bus.Driver(); !isIdler(drivers[i]) {
+			return notIdler(bus)
+		}
+	}
 	for {
-		for _, bus := range buses {
-			driver, ok := bus.Driver().(idler)
-			if !ok {
-				return notIdler(bus)
-			}
-			if err := driver.WaitIdle(ctx); err != nil {
+		before := look(buses)
+		for _, driver := range drivers {
+			if err := driver.(idler).WaitIdle(ctx, before.queues, drivers...); err != nil {
 				return err
 			}
 		}
-		busy := inHand(buses)
-		if busy == 0 {
-			return nil
+		if after := look(buses); after.inHand == 0 && after.last.Equal(before.last) {
+			return nil // nor has a message been handled since that was acknowledged on receipt
 		}
-		if err := pause(ctx); err != nil { // acknowledged on receipt, and still handled
+		if err := pause(ctx); err != nil {
 			return errors.Join(errHandled, err)
 		}
 	}
+}
+
+func isIdler(d adapters.Driver) bool {
+	_, ok := d.(idler)
+	return ok
 }
 
 var errHandled = errors.New("patternstest: messages that were acknowledged on receipt are still handled")
@@ -90,20 +102,31 @@ func notIdler(bus *patterns.Bus) error {
 type unsupportedError struct{ adapter string }
 
 func (e *unsupportedError) Error() string {
-	return "patternstest: " + e.adapter + " cannot tell when nothing is in flight; the in-process broker can"
+	return "patternstest: " + e.adapter + " cannot tell when nothing is in flight; the in-process broker and RabbitMQ can"
 }
 
 func (e *unsupportedError) Is(target error) bool { return target == adapters.ErrUnsupported }
 
-// inHand counts what handlers are at work on, which the broker need not know of: what is
-// acknowledged on receipt.
-func inHand(buses []*patterns.Bus) (n int) {
+// work is what buses are doing.
+type work struct {
+	inHand int       // what handlers are at work on, which the broker need not know of: it may be acknowledged
+	last   time.Time // when a worker received the last message
+	queues []string  // that they consume, also while a gate lets nothing be fetched
+}
+
+func look(buses []*patterns.Bus) (w work) {
 	for _, bus := range buses {
 		for _, s := range bus.Health().Subscriptions {
-			n += s.InHand
+			w.inHand += s.InHand
+			if s.LastMessage.After(w.last) {
+				w.last = s.LastMessage
+			}
+			if s.State == patterns.StateRunning && s.Queue != "" {
+				w.queues = append(w.queues, s.Queue)
+			}
 		}
 	}
-	return n
+	return w
 }
 
 // pause lets others run before one looks again.

@@ -1,0 +1,464 @@
+package amqp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
+)
+
+// WaitIdle returns when no message is in flight, for d and for those of others that are drivers of
+// this package: none is in hand, none waits in a queue that one of them consumes or that is among
+// queues, none is on its way between them and the broker, and none that they have delayed, or given
+// back, has yet to come to such a queue. It is for tests: see package patternstest.
+//
+// It asks the broker what is in these queues and counts the rest here, and looks again every few
+// milliseconds. Whatever consumes a queue besides these drivers counts as in flight, because
+// nothing says what it has in hand: another process, or a session that was lost, as long as the
+// broker has not noticed. If ctx ends first, the error says what is in flight, and wraps ctx.Err().
+//
+// Not known are messages whose publish remained unconfirmed (those that are delayed count until
+// their delay is over), and what the broker itself moves: dead letters of its own making, for the
+// moment in which they are in neither queue. A message that is expected and does not come, because
+// somebody purged its queue, or it expired there, is waited for until ctx ends.
+func (d *Driver) WaitIdle(ctx context.Context, queues []string, others ...adapters.Driver) error {
+	w := idleWait{drivers: []*Driver{d}, queues: queues}
+	for _, other := range others {
+		if o, ok := other.(*Driver); ok && !slices.Contains(w.drivers, o) {
+			w.drivers = append(w.drivers, o)
+		}
+	}
+	last := ""
+	for {
+		for _, d := range w.drivers {
+			if err := d.checkOpen(context.WithoutCancel(ctx), "wait until idle"); err != nil {
+				return err
+			}
+		}
+		busy, err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("amqp: waiting until nothing is in flight, but there is: %s: %w", cmp.Or(last, busy, "something"), ctx.Err())
+		case err != nil:
+			return fmt.Errorf("amqp: waiting until nothing is in flight: %w", err)
+		case busy == "":
+			return nil
+		}
+		last = busy
+		sleep(ctx, idlePause)
+	}
+}
+
+// idlePause is the wait before WaitIdle looks again.
+const idlePause = 5 * time.Millisecond
+
+// idle is what a driver counts for WaitIdle, whether somebody waits or not.
+type idle struct {
+	moves   atomic.Uint64 // messages handed out, publishes begun, and consumers that came or went
+	getting atomic.Int32  // calls of Get
+	ending  atomic.Int32  // subscriptions and consumers that have ended, but may hold messages
+
+	// Guarded by the lock of comingMessages.
+	coming    int       // of its messages
+	uncounted time.Time // when the last message is due that there was no room for
+	pruned    time.Time
+}
+
+// idleWait is one call of WaitIdle.
+type idleWait struct {
+	drivers []*Driver
+	queues  []string
+}
+
+// look says in words what is in flight, or "".
+//
+// Once nothing is in hand here and nothing is being published, a message can only be at the broker
+// or on its way from there, and whatever comes is handed out, which is counted. So one look at each
+// queue is enough if that count has not changed in the end.
+func (w *idleWait) look(ctx context.Context) (string, error) {
+	before := w.moves()
+	var found []string
+	var consumers []*consumer
+	for _, d := range w.drivers {
+		busy, running := d.inFlightHere()
+		found, consumers = append(found, busy...), append(consumers, running...)
+	}
+	found = append(found, comingMessages.count(w, consumers)...)
+	if len(found) > 0 {
+		return strings.Join(found, ", "), nil
+	}
+	for _, c := range consumers {
+		busy, err := c.inFlightThere(ctx, consumers)
+		if busy != "" || err != nil {
+			return busy, err
+		}
+	}
+	busy, err := w.inQueues(ctx, consumers)
+	if busy == "" && err == nil && w.moves() != before {
+		busy = "a message on its way"
+	}
+	return busy, err
+}
+
+func (w *idleWait) moves() (n uint64) {
+	for _, d := range w.drivers {
+		n += d.idle.moves.Load()
+	}
+	return n
+}
+
+// inFlightHere says what is in flight in this process, and returns the consumers that there are.
+func (d *Driver) inFlightHere() (found []string, consumers []*consumer) {
+	add := func(n int, what string) {
+		if n > 0 {
+			found = append(found, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	d.mu.Lock()
+	subs, sups := make([]*subscription, 0, len(d.subs)), slices.Clone(d.consumers)
+	for sub := range d.subs {
+		subs = append(subs, sub)
+	}
+	d.mu.Unlock()
+	for _, sub := range subs {
+		c := sub.state.Load().consumer
+		if c == nil {
+			found = append(found, fmt.Sprintf("what the subscription to %s gets when it is connected again", sourceName(sub.source)))
+			continue
+		}
+		add(c.ledger.held()+len(c.channel.deliveries), "in hand of the subscription to "+sourceName(sub.source))
+		consumers = append(consumers, c)
+	}
+	add(int(d.idle.ending.Load()), "subscriptions that are ending")
+	got := int(d.idle.getting.Load())
+	for _, sup := range sups {
+		if conn := sup.current(); conn != nil {
+			got += int(conn.got.Load())
+		}
+	}
+	add(got, "taken with Get")
+	add(len(d.inFlight)+len(d.nackRetries.slots), "publishes without a confirm")
+	return found, consumers
+}
+
+// inFlightThere says what the broker has for a consumer, or has sent it.
+func (c *consumer) inFlightThere(ctx context.Context, all []*consumer) (string, error) {
+	ours := 0
+	for _, other := range all {
+		if other.queue == c.queue && other.conn.vhost() == c.conn.vhost() {
+			ours++
+		}
+	}
+	busy, err := kit.Call(ctx, c.sub.driver.tasks, func() (string, error) {
+		c.calls.Lock()
+		defer c.calls.Unlock()
+		for range 2 { // see awaitSent
+			if q, err := c.ch.QueueDeclarePassive(c.queue, true, false, false, false, nil); err != nil {
+				return "", err
+			} else if busy := inQueue(c.queue, q, ours); busy != "" {
+				return busy, nil
+			}
+		}
+		return "", nil
+	}, func(string) {})
+	switch {
+	case err != nil && ctx.Err() == nil && c.conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess):
+		return "", classify(err)
+	case err != nil:
+		return fmt.Sprintf("what the subscription to %s gets when it is connected again", sourceName(c.sub.source)), nil
+	case busy == "" && len(c.channel.deliveries) > 0:
+		busy = "a message on its way to the subscription to " + sourceName(c.sub.source)
+	}
+	return busy, nil
+}
+
+// inQueue says what is in flight in a queue with so many consumers of ours.
+func inQueue(name string, q amqp091.Queue, ours int) string {
+	switch {
+	case q.Messages > 0:
+		return fmt.Sprintf("%d waiting in queue %q", q.Messages, clip(name))
+	case q.Consumers != ours:
+		return fmt.Sprintf("what the %d consumers of queue %q have in hand, of which %d are known here", q.Consumers, clip(name), ours)
+	}
+	return ""
+}
+
+// slowAnswer is how long a quorum queue takes to answer that it is empty only if it did not answer:
+// RabbitMQ waits for it for 250 ms. One with a consumer says that it has none, then.
+const slowAnswer = 200 * time.Millisecond
+
+// inQueues says what is in those queues that nobody consumes at the moment.
+func (w *idleWait) inQueues(ctx context.Context, consumers []*consumer) (string, error) {
+	for _, name := range w.queues {
+		if slices.ContainsFunc(consumers, func(c *consumer) bool { return c.queue == name }) {
+			continue
+		}
+		for _, d := range w.drivers {
+			began := time.Now()
+			q, err := ask(ctx, d, "look into", name, nil, func(conn *connection) (amqp091.Queue, error) {
+				began = time.Now()
+				return onChannel(conn, func(ch *amqp091.Channel) (amqp091.Queue, error) { return conn.passive(ch, name) })
+			})
+			busy := inQueue(name, q, 0)
+			switch {
+			case errors.Is(err, adapters.ErrNotFound):
+				continue
+			case err != nil:
+				return "", err
+			case busy == "" && time.Since(began) > slowAnswer:
+				busy = fmt.Sprintf("what is in queue %q, which does not answer", clip(name))
+			}
+			if busy != "" {
+				return busy, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// vhost identifies the virtual host, also among those of several brokers.
+func (conn *connection) vhost() string {
+	cluster, _ := conn.amqp.Properties["cluster_name"].(string)
+	return cluster + "/" + conn.amqp.Config.Vhost
+}
+
+// held returns how many messages are in hand.
+func (l *ledger) held() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inHand
+}
+
+// comingMessages are the messages that drivers of this process have delayed or given back to their
+// queues, until they come from there: meanwhile no queue counts them, or not all the time. They are
+// those of all drivers, because one may send what another receives.
+var comingMessages = coming{messages: make(map[comingKey]*comingMessage)}
+
+type coming struct {
+	some     atomic.Bool // false if there are none
+	mu       sync.Mutex
+	messages map[comingKey]*comingMessage
+}
+
+// comingKey is what a message is recognized by.
+type comingKey struct {
+	to   string // its destination, as destinationOf has it
+	id   string
+	mark string // the end of its delay, as in headerUntil, or one of the following
+}
+
+const (
+	givenBack = "given back" // it will be marked as redelivered
+	rejected  = "rejected"   // it will be marked as a dead letter
+)
+
+// comingMessage is one message, or several with the same id.
+type comingMessage struct {
+	driver *Driver // whose it is
+	copies int
+	due    time.Time // when it comes, or begins to
+	unsure bool      // its publish remained unconfirmed
+	key    string    // for an exchange
+	seen   []string  // the queues of an exchange that it came from
+}
+
+const (
+	maxComing   = 10_000      // of a driver's messages, how many are counted
+	forgetAfter = time.Minute // how long after its time a message is kept in mind if there is no room for others
+)
+
+// add is called before the broker hears of it.
+func (cm *coming) add(key comingKey, m comingMessage) {
+	cm.mu.Lock()
+	defer cm.mu.Unlock()
+	if known := cm.messages[key]; known != nil {
+		known.copies++
+		return
+	}
+	d := &m.driver.idle
+	if d.coming >= maxComing && time.Since(d.pruned) > time.Second {
+		d.pruned = time.Now()
+		cm.remove(func(_ comingKey, other *comingMessage) bool {
+			return other.driver == m.driver && time.Since(other.due) > forgetAfter
+		})
+	}
+	if d.coming >= maxComing {
+		if m.due.After(d.uncounted) {
+			d.uncounted = m.due
+		}
+		return
+	}
+	m.copies = 1
+	cm.messages[key] = &m
+	d.coming++
+	cm.some.Store(true)
+}
+
+// remove removes those that match. cm.mu is held.
+func (cm *coming) remove(match func(comingKey, *comingMessage) bool) {
+	for key, m := range cm.messages {
+		if match(key, m) {
+			m.driver.idle.coming--
+			delete(cm.messages, key)
+		}
+	}
+	cm.some.Store(len(cm.messages) > 0)
+}
+
+// came is called when one has come, or will not. cm.mu is held.
+func (cm *coming) came(key comingKey) {
+	m := cm.messages[key]
+	if m == nil {
+		return
+	}
+	if m.copies--; m.copies == 0 {
+		m.driver.idle.coming--
+		delete(cm.messages, key)
+		cm.some.Store(len(cm.messages) > 0)
+	}
+}
+
+// forget forgets the messages of a driver that is closed.
+func (cm *coming) forget(d *Driver) {
+	cm.mu.Lock()
+	defer cm.mu.Unlock()
+	cm.remove(func(_ comingKey, m *comingMessage) bool { return m.driver == d })
+}
+
+// expectDelayed is called before o, which is delayed, is written, and returns what to call with the
+// outcome of that.
+func (d *Driver) expectDelayed(o *outgoing) (published func(error)) {
+	key := comingKey{destinationOf(o.p.To), o.message.UUID, o.until()}
+	comingMessages.add(key, comingMessage{driver: d, due: o.due, key: o.p.Key})
+	return func(err error) {
+		if err == nil {
+			return
+		}
+		comingMessages.mu.Lock()
+		defer comingMessages.mu.Unlock()
+		if m := comingMessages.messages[key]; m != nil && errors.Is(err, adapters.ErrUnconfirmed) {
+			m.unsure = true
+		} else {
+			comingMessages.came(key)
+		}
+	}
+}
+
+// expectSettled is called before a message with this header, which came from the queue of src, is
+// settled with o: it may come again for that. It returns what to call if it was not settled.
+func (d *Driver) expectSettled(src *adapters.Source, queue, header string, o adapters.Outcome) (cancel func()) {
+	key := comingKey{to: toQueues + queue, mark: givenBack}
+	switch {
+	case o == adapters.Requeue && !src.Private():
+	case o == adapters.Reject && src.Queue.DeadLetter != "":
+		key.to, key.mark = toQueues+src.Queue.DeadLetter, rejected
+	default:
+		return func() {}
+	}
+	var received adapters.Delivery
+	as := incoming{header: header} // a handler may have changed the message
+	as.decode(&received)
+	key.id = as.message.UUID
+	comingMessages.add(key, comingMessage{driver: d, due: time.Now()})
+	return func() {
+		comingMessages.mu.Lock()
+		defer comingMessages.mu.Unlock()
+		comingMessages.came(key)
+	}
+}
+
+// noteArrival is called for each message that is handed out. It came from src's queue. until is the
+// end of its delay, or "".
+func noteArrival(src *adapters.Source, queue string, in *incoming, until string) {
+	isDead := in.message.Metadata[metadataFirstDeathQueue] != ""
+	if until == "" && !in.redelivered && !isDead || !comingMessages.some.Load() {
+		return
+	}
+	comingMessages.mu.Lock()
+	defer comingMessages.mu.Unlock()
+	to, id := toQueues+queue, in.message.UUID
+	if until != "" {
+		comingMessages.came(comingKey{to, id, until})
+		if src.Kind.IsExchange() {
+			m := comingMessages.messages[comingKey{toExchanges + src.Name, id, until}]
+			if m != nil && !slices.Contains(m.seen, queue) {
+				m.seen = append(m.seen, queue)
+			}
+		}
+	}
+	if in.redelivered {
+		comingMessages.came(comingKey{to, id, givenBack})
+	}
+	if isDead {
+		comingMessages.came(comingKey{to, id, rejected})
+	}
+}
+
+// count says which messages of w's drivers are coming to queues that they consume.
+func (cm *coming) count(w *idleWait, consumers []*consumer) (found []string) {
+	cm.mu.Lock()
+	defer cm.mu.Unlock()
+	delayed, back := 0, 0
+	for key, m := range cm.messages {
+		if !slices.Contains(w.drivers, m.driver) || m.unsure && time.Now().After(m.due) || !w.consumes(consumers, key.to, m) {
+			continue
+		}
+		if key.mark == givenBack || key.mark == rejected {
+			back++
+		} else {
+			delayed++
+		}
+	}
+	for _, d := range w.drivers {
+		if time.Now().Before(d.idle.uncounted) {
+			delayed++
+		}
+	}
+	if delayed > 0 {
+		found = append(found, fmt.Sprintf("%d delayed", delayed))
+	}
+	if back > 0 {
+		found = append(found, fmt.Sprintf("%d given back to their queues", back))
+	}
+	return found
+}
+
+// consumes reports whether a message comes to w's drivers.
+func (w *idleWait) consumes(consumers []*consumer, to string, m *comingMessage) bool {
+	if queue, ok := strings.CutPrefix(to, toQueues); ok {
+		return slices.Contains(w.queues, queue) || slices.ContainsFunc(consumers, func(c *consumer) bool { return c.queue == queue })
+	}
+	exchange := strings.TrimPrefix(to, toExchanges)
+	return slices.ContainsFunc(consumers, func(c *consumer) bool {
+		return c.sub.source.Kind.IsExchange() && c.sub.source.Name == exchange && c.gets(m)
+	})
+}
+
+// gets reports whether a message that was delayed and comes to its exchange has yet to come from
+// there to c's queue.
+func (c *consumer) gets(m *comingMessage) bool {
+	src, bound := c.sub.source, c.sub.began
+	if src.Private() {
+		bound = c.since
+	}
+	if bound.After(m.due) || slices.Contains(m.seen, c.queue) {
+		return false
+	}
+	switch src.Kind {
+	case adapters.Direct:
+		return slices.Contains(src.Keys, m.key)
+	case adapters.Topic:
+		return slices.ContainsFunc(src.Keys, func(pattern string) bool { return adapters.MatchTopic(pattern, m.key) })
+	}
+	return true
+}
