@@ -200,6 +200,8 @@ var errAllSettled = errors.New("settled")
 
 // giveBack requeues a message that was not handed out.
 func (c *consumer) giveBack(in *incoming) {
+	var out adapters.Delivery
+	noteArrival(&c.sub.source, c.queue, in, in.decode(&out)) // it may have been given back before
 	c.sub.driver.expectSettled(&c.sub.source, c.queue, in.header, adapters.Requeue)
 	c.ledger.requeue(in.tag)
 }
