@@ -186,6 +186,22 @@ func service(t *testing.T) {
 	})
 }
 
+func serviceOnRabbitMQ(t *testing.T) {
+	driver, err := adapters.Open(t.Context(), amqptest.Shared(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus, rec := patternstest.NewBus(t, driver)
+	start(t, bus)
+	if err := patterns.NewWorkQueue[Order](bus, "orders").Send(t.Context(), Order{Dish: "ramen"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := patternstest.WaitIdle(t.Context(), bus); err != nil { // through retries, which take their time here
+		t.Fatal(err)
+	}
+	patternstest.Expect(t, rec, "receipts", Receipt{Order: "7", Cents: 1450})
+}
+
 func node(t *testing.T) {
 	node := amqptest.Private(t, amqptest.Options{Version: "4.3"}) // removed when the test ends
 	bus, err := patterns.Open(t.Context(), node.URL)

@@ -59,7 +59,8 @@ type idler interface {
 // On the in-process broker (package adapters/memory) whatever was sent counts, by whichever bus. On
 // RabbitMQ (adapters/amqp) what these buses consume, and have delayed, does; anybody else who
 // consumes their queues counts as having something in hand. See WaitIdle of its Driver for what it
-// cannot know. For drivers that cannot tell, the error wraps [adapters.ErrUnsupported].
+// cannot know. Another driver needs a method like theirs, WaitIdle(ctx, queues, others...): without
+// one the error wraps [adapters.ErrUnsupported].
 func WaitIdle(ctx context.Context, buses ...*patterns.Bus) error {
 	drivers := make([]adapters.Driver, len(buses))
 	for i, bus := range buses {
@@ -74,11 +75,15 @@ func WaitIdle(ctx context.Context, buses ...*patterns.Bus) error {
 				return err
 			}
 		}
-		if after := look(buses); after.inHand == 0 && after.last.Equal(before.last) {
-			return nil // nor has a message been handled since that was acknowledged on receipt
+		after := look(buses)
+		if after.inHand == 0 && after.last.Equal(before.last) {
+			return nil
 		}
-		if err := pause(ctx); err != nil {
-			return errors.Join(errHandled, err)
+		// Something is, or was meanwhile, handled that the broker does not know of any more.
+		if after.inHand > 0 {
+			if err := pause(ctx); err != nil {
+				return errors.Join(errHandled, err)
+			}
 		}
 	}
 }

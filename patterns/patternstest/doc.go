@@ -8,6 +8,6 @@
 //     waits until it has nothing left to do, and [Expect] compares what it published with what it
 //     should.
 //
-// All of it works on the in-process broker, also inside a testing/synctest bubble, and but for
-// WaitIdle on any other broker.
+// All of it works on the in-process broker, also inside a testing/synctest bubble, and on RabbitMQ,
+// and but for WaitIdle on any other broker.
 package patternstest

@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
+	_ "github.com/motifmq/motif/adapters/amqp"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/patternstest"
 )
@@ -41,6 +44,29 @@ func ExampleWaitIdle() {
 			}
 			patternstest.Expect(t, rec, "shipped", order{"ramen", 1450})
 		})
+	}
+	_ = test
+}
+
+// The same service on RabbitMQ, where a retry takes its time, and nothing else does.
+func ExampleWaitIdle_rabbitMQ() {
+	test := func(t *testing.T) {
+		driver, err := adapters.Open(t.Context(), amqptest.Shared(t).URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus, rec := patternstest.NewBus(t, driver)
+		if err := start(t.Context(), bus); err != nil {
+			t.Fatal(err)
+		}
+		orders := patterns.NewWorkQueue[order](bus, "orders")
+		if err := orders.Send(t.Context(), order{"ramen", 1450}); err != nil {
+			t.Fatal(err)
+		}
+		if err := patternstest.WaitIdle(t.Context(), bus); err != nil {
+			t.Fatal(err)
+		}
+		patternstest.Expect(t, rec, "shipped", order{"ramen", 1450})
 	}
 	_ = test
 }
