@@ -138,7 +138,9 @@ func (d *Driver) inFlightHere() (found []string, consumers []*consumer) {
 		add(c.ledger.held()+len(c.channel.deliveries), "in hand of the subscription to "+sourceName(sub.source))
 		consumers = append(consumers, c)
 	}
-	add(int(d.idle.ending.Load()), "subscriptions that are ending")
+	if n := d.idle.ending.Load(); n > 0 {
+		found = append(found, fmt.Sprintf("what subscriptions that were stopped have in hand (%d)", n))
+	}
 	got := int(d.idle.getting.Load())
 	for _, sup := range sups {
 		if conn := sup.current(); conn != nil {
@@ -146,7 +148,7 @@ func (d *Driver) inFlightHere() (found []string, consumers []*consumer) {
 		}
 	}
 	add(got, "taken with Get")
-	add(len(d.inFlight)+len(d.nackRetries.slots), "publishes without a confirm")
+	add(len(d.inFlight)+len(d.nackRetries.slots), "being published")
 	return found, consumers
 }
 
@@ -181,7 +183,10 @@ func (c *consumer) inFlightThere(ctx context.Context, all []*consumer) (string, 
 	return busy, nil
 }
 
-// inQueue says what is in flight in a queue with so many consumers of ours.
+// inQueue says what is in flight in a queue with so many consumers of ours. RabbitMQ (3.10 to 4.3)
+// counts as consumers of a quorum queue also those that were cancelled or lost, and whoever got a
+// single message, as long as they have something in hand. Lost ones of a classic queue count until
+// what they had is back.
 func inQueue(name string, q amqp091.Queue, ours int) string {
 	switch {
 	case q.Messages > 0:

@@ -144,6 +144,44 @@ func TestWaitIdle(t *testing.T) {
 	}
 }
 
+// TestWaitIdleMissesNothing: a message that goes from queue to queue, from bus to bus, is never
+// between two looks.
+func TestWaitIdleMissesNothing(t *testing.T) {
+	v := amqptest.Shared(t)
+	var buses []*patterns.Bus
+	for range 2 {
+		bus, _ := patternstest.NewBus(t, connectTo(t, v.URL))
+		buses = append(buses, bus)
+	}
+	const hops = 12
+	var ended atomic.Int64
+	for i := range hops {
+		next := patterns.NewWorkQueue[int](buses[i%2], fmt.Sprintf("hop%d", i+1))
+		_, err := patterns.NewWorkQueue[int](buses[i%2], fmt.Sprintf("hop%d", i)).Work(ctx, func(ctx context.Context, n int) error {
+			if i+1 == hops {
+				ended.Add(1)
+				return nil
+			}
+			return next.Send(ctx, n)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := patterns.NewWorkQueue[int](buses[0], "hop0")
+	for round := range rounds(30) {
+		if err := first.Send(ctx, round); err != nil {
+			t.Fatal(err)
+		}
+		if err := patternstest.WaitIdle(soon(t), buses...); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ended.Load(), int64(round+1); got != want {
+			t.Fatalf("in round %d it is idle after %d of %d", round, got, want)
+		}
+	}
+}
+
 // TestWaitIdleThroughCuts: so it is when connections are lost meanwhile, only that effects may be
 // there more than once.
 func TestWaitIdleThroughCuts(t *testing.T) {
@@ -245,7 +283,7 @@ func TestWaitIdleSaysWhatIsInFlight(t *testing.T) {
 
 	got, err := unread.Get(ctx)
 	must(err)
-	says([]*patterns.Bus{bus}, "1 subscriptions that are ending")
+	says([]*patterns.Bus{bus}, "what subscriptions that were stopped have in hand (1)")
 	must(got.Ack(ctx))
 	soonDone("it is settled")
 }
