@@ -281,11 +281,56 @@ func TestWaitIdleSaysWhatIsInFlight(t *testing.T) {
 	must(second.Stop(ctx))
 	soonDone("nobody consumes it any more")
 
+	for i, b := range []*patterns.Bus{bus, other} {
+		second, err = patterns.NewWorkQueue[int](b, "shared").Work(ctx, func(context.Context, int) error { return nil })
+		must(err)
+		if i == 0 {
+			soonDone("the only consumer")
+		}
+	}
+	says([]*patterns.Bus{bus}, `the 2 consumers of queue "shared" have in hand, of which 1 are known here`)
+	if err := patternstest.WaitIdle(soon(t), bus, other); err != nil {
+		t.Errorf("both consumers: %v", err)
+	}
+	must(second.Stop(ctx))
 	got, err := unread.Get(ctx)
 	must(err)
 	says([]*patterns.Bus{bus}, "what subscriptions that were stopped have in hand (1)")
 	must(got.Ack(ctx))
 	soonDone("it is settled")
+}
+
+// TestWaitIdleGivenBack: what a handler gives back comes again, although no queue may count it for
+// a moment.
+func TestWaitIdleGivenBack(t *testing.T) {
+	for _, kind := range []QueueType{Quorum, Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			bus, _ := patternstest.NewBus(t, connect(t, func(c *Config) { c.QueueType = kind }))
+			orders := patterns.NewWorkQueue[int](bus, "orders")
+			var done atomic.Int64
+			_, err := orders.Work(ctx, func(ctx context.Context, _ int) error {
+				if d, _ := patterns.DeliveryFrom(ctx); !d.Redelivered {
+					return patterns.RequeueAfter(0, errOven)
+				}
+				done.Add(1)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for round := range rounds(20) {
+				if err := orders.Send(ctx, round); err != nil {
+					t.Fatal(err)
+				}
+				if err := patternstest.WaitIdle(soon(t), bus); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := done.Load(), int64(round+1); got != want {
+					t.Fatalf("in round %d it is idle after %d of %d", round, got, want)
+				}
+			}
+		})
+	}
 }
 
 // TestWaitIdleStopping: what a subscription gives back when it is stopped another one gets.
