@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/patternstest"
@@ -148,10 +149,10 @@ func TestWaitIdle(t *testing.T) {
 // between two looks.
 func TestWaitIdleMissesNothing(t *testing.T) {
 	v := amqptest.Shared(t)
-	var buses []*patterns.Bus
-	for range 2 {
-		bus, _ := patternstest.NewBus(t, connectTo(t, v.URL))
-		buses = append(buses, bus)
+	drivers := [2]*Driver{connectTo(t, v.URL), connectTo(t, v.URL)}
+	var buses [2]*patterns.Bus
+	for i, d := range drivers {
+		buses[i], _ = patternstest.NewBus(t, d)
 	}
 	const hops = 12
 	var ended atomic.Int64
@@ -173,7 +174,7 @@ func TestWaitIdleMissesNothing(t *testing.T) {
 		if err := first.Send(ctx, round); err != nil {
 			t.Fatal(err)
 		}
-		if err := patternstest.WaitIdle(soon(t), buses...); err != nil {
+		if err := drivers[0].WaitIdle(soon(t), nil, drivers[1]); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := ended.Load(), int64(round+1); got != want {
@@ -364,6 +365,45 @@ func TestWaitIdleStopping(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWaitIdleUnreceived: what is on its way, and what a session would get that is lost, is in
+// flight also if nobody receives.
+func TestWaitIdleUnreceived(t *testing.T) {
+	url := brokerURL(t)
+	proxy := amqptest.ProxyTo(t, url)
+	d := connectTo(t, proxy.URL(url))
+	q := unique(t)
+	sub := subscribe(t, d, fromQueue(q, 1))
+	wait := func(most time.Duration) error {
+		ctx, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
+		return d.WaitIdle(ctx, nil)
+	}
+	for range rounds(20) {
+		publish(t, d, mandatory(q), "m")
+		if err := wait(10 * time.Millisecond); err == nil {
+			t.Fatal("it is idle with a message that nobody received")
+		}
+		settle(t, receive(t, sub, "m"), adapters.Ack)
+		if err := wait(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proxy.Down()
+	if err := wait(300 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "when it is connected again") {
+		t.Errorf("without a connection: %v", err)
+	}
+	if err := proxy.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if err := wait(time.Minute); err != nil {
+		t.Error(err)
+	}
+	if err := d.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "of a closed driver", wait(time.Minute), adapters.ErrClosed)
 }
 
 // gate lets one message be fetched at a time, every few milliseconds.
