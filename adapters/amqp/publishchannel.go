@@ -153,7 +153,7 @@ func (pc *publishChannel) send(ctx context.Context, o *outgoing, done func(error
 }
 
 // write is send once it is o's turn. pc.mu is held.
-func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) (err error) {
+func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) error {
 	pub := pendingPublish{done: done, exchange: o.exchange, key: o.key, size: len(o.message.Payload), mandatory: o.p.Mandatory}
 	if pub.mandatory {
 		pub.returnKey = pc.returnKey(o.message.UUID)
@@ -171,16 +171,13 @@ func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) (err 
 	if pc.next-pc.oldest == uint64(len(pc.pending)) {
 		pc.grow()
 	}
+	published := func(error) {}
 	if o.delayUnits > 0 {
-		published := pc.driver.expectDelayed(o)
+		published = pc.driver.expectDelayed(o)
 		pub.done = func(err error) { published(err); done(err) }
-		defer func() {
-			if err != nil {
-				published(err)
-			}
-		}()
 	}
-	if err = pc.mux.WriteFrames(buf); err != nil { // between two of amqp091's
+	if err := pc.mux.WriteFrames(buf); err != nil { // between two of amqp091's
+		published(err)
 		return err
 	}
 	if pub.mandatory {
