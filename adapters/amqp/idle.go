@@ -30,6 +30,10 @@ import (
 // their delay is over), and what the broker itself moves: dead letters of its own making, for the
 // moment in which they are in neither queue. A message that is expected and does not come, because
 // somebody purged its queue, or it expired there, is waited for until ctx ends.
+//
+// Also while nobody waits a driver counts what it publishes and hands out, which takes an atomic
+// addition, and keeps in mind up to 10,000 messages that it has delayed or given back. Of more than
+// that, the delayed ones count until their delay is over.
 func (d *Driver) WaitIdle(ctx context.Context, queues []string, others ...adapters.Driver) error {
 	w := idleWait{drivers: []*Driver{d}, queues: queues}
 	for _, other := range others {

@@ -130,7 +130,7 @@ func TestWaitIdle(t *testing.T) {
 	v := amqptest.Shared(t)
 	b := newBakery(t, connectTo(t, v.URL), connectTo(t, v.URL), connectTo(t, v.URL))
 	var want [6]int64
-	for round := range rounds(6) {
+	for round := range rounds(4) {
 		more := b.order(t, round*7, 1+round%12)
 		for i := range want {
 			want[i] += more[i]
@@ -170,7 +170,7 @@ func TestWaitIdleMissesNothing(t *testing.T) {
 		}
 	}
 	first := patterns.NewWorkQueue[int](buses[0], "hop0")
-	for round := range rounds(30) {
+	for round := range rounds(15) {
 		if err := first.Send(ctx, round); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestWaitIdleThroughCuts(t *testing.T) {
 	url := proxy.URL(v.URL)
 	b := newBakery(t, connectTo(t, url), connectTo(t, url), connectTo(t, url))
 	var want [6]int64
-	for round := range rounds(4) {
+	for round := range rounds(3) {
 		more := b.order(t, round*7, 10)
 		for i := range want {
 			want[i] += more[i]

@@ -33,7 +33,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, node, members, counting)
+	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting)
 }
 
 var vault interface {
