@@ -154,3 +154,15 @@ type TryReceiver interface {
 	// wraps another.
 	TryReceive(ctx context.Context) (Delivery, error)
 }
+
+// Returner is implemented by subscriptions that can give back in order all that they hold.
+type Returner interface {
+	// StopAndReturn is Stop, and gives back what is in hand, too. All that was delivered and is not
+	// settled comes before what was not delivered yet, in the order in which it was delivered,
+	// which requeueing one message after the other does not ensure. What was in hand is as after a
+	// lost session: its context has ended, and settling it is ErrStaleDelivery.
+	//
+	// ErrUnsupported means that this subscription cannot do so, as one that wraps another. It has
+	// not been stopped then.
+	StopAndReturn() error
+}

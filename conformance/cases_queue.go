@@ -399,6 +399,45 @@ var queueCases = []Case{
 		},
 	},
 	{
+		ID:    "queue/stop-and-return",
+		Rule:  "StopAndReturn, of a subscription that has it, gives back in order all that is not settled, what is in hand included.",
+		Needs: adapters.CanConfirm | adapters.CanRequeue,
+		run: func(t *trial) {
+			const prefetch = 100
+			d, s, sub := t.subscribed(prefetch)
+			t.publish(d, to(s), numbered("m", prefetch+20)...)
+			var want []string
+			var held []adapters.Delivery
+			for i := range prefetch {
+				got := t.receive(sub)
+				if i%10 == 9 || i == 0 {
+					t.settle(got, adapters.Ack)
+					continue
+				}
+				held = append(held, got)
+				want = append(want, got.Message.UUID)
+			}
+			err := sub.(adapters.Returner).StopAndReturn() // for what the one that is recorded does
+			if errors.Is(err, adapters.ErrUnsupported) {
+				return
+			}
+			t.must(err, "giving all back")
+			_, err = sub.Receive(t.soon())
+			t.is(err, adapters.ErrStopped, "Receive after StopAndReturn")
+			t.is(held[0].Settle(t.soon(), adapters.Ack), adapters.ErrStaleDelivery, "settling what was given back")
+			want = append(want, numbered("m", prefetch+20)[prefetch:]...)
+			again := t.subscribe(t.connect(), s)
+			var ids []string
+			for range want {
+				got := t.receive(again)
+				ids = append(ids, got.Message.UUID)
+				t.settle(got, adapters.Ack)
+			}
+			same(t, ids, want, "what was left")
+			t.must(sub.Stop(), "stopping it again")
+		},
+	},
+	{
 		ID:    "queue/deleted-under-its-consumer",
 		Rule:  "When its queue is deleted a subscription declares it again and goes on; nobody receives a message that was never sent.",
 		Hooks: WithDelete,

@@ -162,6 +162,8 @@
 //     who receive it after it was requeued.
 //   - queue/try-receive: TryReceive, of a subscription that has it, leaves out nothing that the
 //     queue has given, and does not wait for more.
+//   - queue/stop-and-return: StopAndReturn, of a subscription that has it, gives back in order all
+//     that is not settled, what is in hand included.
 //   - queue/deleted-under-its-consumer: When its queue is deleted a subscription declares it again
 //     and goes on; nobody receives a message that was never sent.
 //

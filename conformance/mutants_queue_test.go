@@ -52,6 +52,9 @@ var queueMutants = []mutant{
 	{"waits for more", "queue/try-receive", func(m *mutated) {
 		m.try = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) }
 	}},
+	{"gives back what was not received, and keeps what is in hand", "queue/stop-and-return", func(m *mutated) {
+		m.giveAll = adapters.Subscription.Stop
+	}},
 	{"deals messages out in turn to consumers that are busy", "queue/slow-starves-nobody", tenTimesThePrefetch},
 	{"leaves a consumer with half of its room", "queue/idle-share", sourcing(func(s *adapters.Source) { s.Prefetch = max(1, s.Prefetch/2) })},
 	{"gives all that waits to the first consumer", "queue/late-joiner", tenTimesThePrefetch},

@@ -81,6 +81,7 @@ type mutated struct {
 	receive func(context.Context, adapters.Subscription) (adapters.Delivery, error) // of subscriptions
 	try     func(context.Context, adapters.Subscription) (adapters.Delivery, error) // TryReceive
 	stop    func(adapters.Subscription) error
+	giveAll func(adapters.Subscription) error // StopAndReturn
 	address func(adapters.Subscription) string
 	settle  func(context.Context, adapters.Delivery, adapters.Outcome) error // of deliveries
 }
@@ -95,6 +96,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
 		try:     tryReceive,
 		stop:    adapters.Subscription.Stop,
+		giveAll: func(s adapters.Subscription) error { return s.(adapters.Returner).StopAndReturn() },
 		address: adapters.Subscription.Address,
 		settle:  func(ctx context.Context, d adapters.Delivery, o adapters.Outcome) error { return d.Settle(ctx, o) },
 	}
@@ -196,8 +198,9 @@ func tryReceive(ctx context.Context, s adapters.Subscription) (adapters.Delivery
 	return adapters.Delivery{}, adapters.ErrUnsupported
 }
 
-func (s *mutatedSubscription) Stop() error     { return s.m.stop(s.Subscription) }
-func (s *mutatedSubscription) Address() string { return s.m.address(s.Subscription) }
+func (s *mutatedSubscription) Stop() error          { return s.m.stop(s.Subscription) }
+func (s *mutatedSubscription) StopAndReturn() error { return s.m.giveAll(s.Subscription) }
+func (s *mutatedSubscription) Address() string      { return s.m.address(s.Subscription) }
 
 type mutatedSettler struct {
 	d adapters.Delivery // as the broker delivered it

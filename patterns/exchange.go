@@ -81,7 +81,9 @@ func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Hand
 	default:
 		spec.handler = handlerFunc(spec.codecs, handler)
 		spec.opError = func(err error) error { return e.opError("subscription to", spec.source.Group, err) }
-		sub, err = e.bus.start(ctx, spec)
+		if err = checkOrder[T](&spec.cfg); err == nil {
+			sub, err = e.bus.start(ctx, spec)
+		}
 	}
 	return sub, e.opError("subscribe to", spec.source.Group, err)
 }

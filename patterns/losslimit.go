@@ -40,6 +40,11 @@ const (
 // the same hands are not blamed. Where the broker does not count what comes back (classic
 // queues), each message that does goes to the end of its queue, with the count.
 //
+// With [OrderBy] a suspected message keeps its place, and nothing else is handled while it is. It
+// is noted in another queue, with the suffix .losses, that it was lost once more, before it is
+// handled, and the note is taken back when its handler has returned. A message without an id is not
+// counted.
+//
 // It does not apply to private subscriptions, whose messages do not come again, nor with
 // [AckOnReceive].
 func LossLimit(n int) FailureOption {

@@ -101,6 +101,8 @@ type consumeConfig struct {
 	gates        []Gate
 	onSettle     []SettleHook
 	classify     func(error) error
+	order        keyOf
+	overtake     bool
 
 	passive, exposeErrors bool // of Serve
 }

@@ -15,7 +15,7 @@ func Workers(n int) ConsumeOption {
 // Prefetch is how many messages a subscription holds at a time, those being handled
 // included. Without it, as many as it has workers, so that no message waits
 // behind a busy worker while another is idle. More is faster for short
-// handlers, and less fair.
+// handlers, and less fair. With [OrderBy], four times as many, at least 32.
 func Prefetch(n int) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }}
 }
@@ -62,6 +62,10 @@ func (c *consumeConfig) check(private bool) error {
 		return invalid("LossLimit and AckOnReceive: what is acknowledged does not come back")
 	case private && c.lossLimit > 0:
 		return invalid("LossLimit without Group: what a private subscription loses does not come back")
+	case c.overtake && c.order == nil:
+		return invalid("OvertakeRetries without OrderBy: there is no order to keep")
+	case c.order != nil && len(c.gates) > 0:
+		return invalid("OrderBy and WithGate: what a gate gives back would lose its place")
 	}
 	ahead := c.prefetch
 	if private {
@@ -93,6 +97,13 @@ func (c *consumeConfig) holdTime(prefetch int) time.Duration {
 		return 0
 	}
 	each := c.timeout
+	if c.order != nil { // all may have the same key
+		retry := c.retry.withDefaults()
+		if !c.retry.InProcess {
+			retry.Attempts = 1
+		}
+		return saturated(saturated(each, retry.Attempts, retry.waits()), prefetch+1, time.Minute)
+	}
 	if c.retry.InProcess {
 		retry := c.retry.withDefaults()
 		each = saturated(each, 1, retry.Max+retry.Max/10)

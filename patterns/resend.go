@@ -88,6 +88,9 @@ func (s *Subscription) resendToQueue(ctx context.Context, d *adapters.Delivery, 
 // now would fail at once again.
 func (w *worker) sendFailed(d *adapters.Delivery, err error) {
 	w.warn(d, "a failed message could not be sent on, back to the queue", err)
+	if w.keepPlace(d, err, resendPause) {
+		return
+	}
 	_ = w.pause(resendPause) // cut short by a shutdown, which is as good a time
 	w.requeue(d, err)
 }

@@ -63,6 +63,16 @@ func (p RetryPolicy) backoff(attempt int) time.Duration {
 	return d + min(rand.N(d/10+1), math.MaxInt64-d)
 }
 
+// waits returns how long all waits of a message can take together.
+func (p RetryPolicy) waits() (sum time.Duration) {
+	left := p.Attempts - 1
+	for wait := p.Min; left > 0 && wait < p.Max; left-- {
+		sum, wait = saturated(wait, 1, sum), saturated(wait, 2, 0)
+	}
+	sum = saturated(p.Max, max(left, 0), sum)
+	return saturated(sum, 1, sum/10)
+}
+
 const (
 	// resendPause comes before a message goes back to its queue that could not be sent on.
 	resendPause = time.Second
@@ -169,6 +179,11 @@ func (w *worker) continueDelay(d *adapters.Delivery, wait time.Duration) {
 func (w *worker) retryInProcess(d *adapters.Delivery, err error, wait time.Duration, more ...any) (again bool) {
 	w.s.bus.counters.retried.Add(1)
 	w.warn(d, "trying again in process", err, append([]any{"in", wait}, more...)...)
+	next := *d
+	if next.Attempt++; w.park(&next, wait) {
+		w.settled(d, ResultRetried, err, wait)
+		return false
+	}
 	stopped, mine := w.hold(d, wait)
 	if mine && stopped != nil {
 		return w.decide(d, stopped)
@@ -187,8 +202,11 @@ func (w *worker) hold(d *adapters.Delivery, wait time.Duration) (stopped error, 
 	return stopped, w.untrack()
 }
 
-// requeueAfter holds the message for a time and then gives it back.
+// requeueAfter holds the message for a time and then gives it back, or keeps its place.
 func (w *worker) requeueAfter(d *adapters.Delivery, err error, wait time.Duration) (again bool) {
+	if w.keepPlace(d, err, wait) {
+		return false
+	}
 	switch stopped, mine := w.hold(d, wait); {
 	case !mine:
 		return false
@@ -197,4 +215,18 @@ func (w *worker) requeueAfter(d *adapters.Delivery, err error, wait time.Duratio
 	}
 	w.requeue(d, err)
 	return false
+}
+
+// keepPlace has a message that is to go back to its queue come again at its place, and reports
+// whether it does: in the queue, those behind it would pass it.
+func (w *worker) keepPlace(d *adapters.Delivery, err error, wait time.Duration) bool {
+	it, ok := d.Settler.(*orderedItem)
+	if !ok || w.s.cfg.overtake {
+		return false
+	}
+	it.parks++
+	w.s.bus.counters.requeued.Add(1)
+	w.park(d, wait)
+	w.settled(d, ResultRequeued, err, 0)
+	return true
 }

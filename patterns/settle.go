@@ -53,7 +53,7 @@ func (w *worker) decide(d *adapters.Delivery, err error) (again bool) {
 		w.giveUp(d, err)
 	case !s.cfg.retry.InProcess:
 		return w.retry(d, err)
-	case errors.Is(err, errGoexit): // there is no goroutine left to run it in
+	case errors.Is(err, errGoexit) && s.order == nil: // there is no goroutine left to run it in
 		w.giveUp(d, err)
 	default:
 		return w.retryInProcess(d, err, s.retryDelay(d.Attempt, err))
@@ -119,7 +119,11 @@ func (s *Subscription) classify(err error) (as error) {
 // requeueLater gives the message back to its place, as its handler wants it, but not before a
 // pause that grows: it would come again at once.
 func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
-	wait := w.s.cfg.retry.backoff(1 + w.s.knownReturns.count(d.Message.UUID))
+	before := w.s.knownReturns.count(d.Message.UUID)
+	if it, ok := d.Settler.(*orderedItem); ok {
+		before += it.parks
+	}
+	wait := w.s.cfg.retry.backoff(1 + before)
 	if asked, ok := errors.AsType[*requeueError](err); ok && asked.after >= 0 {
 		wait = asked.after
 	}
@@ -131,7 +135,7 @@ func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
 // requeue gives the message back to its queue, for err.
 func (w *worker) requeue(d *adapters.Delivery, err error) {
 	w.s.bus.counters.requeued.Add(1)
-	if d.Lost >= w.s.suspectLimit() { // requeued it would be counted, and nobody was lost
+	if d.Lost >= w.s.suspectLimit() && w.s.order == nil { // requeued it would be counted, and nobody was lost
 		if w.s.fetching.Err() != nil {
 			w.s.drain() // waits until nothing is fetched any more: the copy must not come here, to be given back
 		}

@@ -38,6 +38,7 @@ type Subscription struct {
 	reports       chan struct{} // a place for each call that onSettle is being told of
 	opError       func(error) error
 
+	order        *ordered    // the driver's, if there is an OrderBy
 	aloneMu      sync.Mutex  // held while a message is handled that is suspected of killing its worker
 	hasSuspects  atomic.Bool // there was such a message
 	moves        moves       // of messages to the end of the queue, with their losses
@@ -69,7 +70,7 @@ const abandonAfter = time.Second
 type subscriptionSpec struct {
 	source     adapters.Source
 	cfg        consumeConfig
-	codecs     *codecs // of an exchange's subscription
+	codecs     *codecs
 	deadLetter string
 	handler    message.HandlerFunc
 	processor  processor         // nil: retryProcessor
@@ -82,11 +83,19 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if err := cfg.check(src.Private()); err != nil {
 		return nil, err
 	}
+	var need adapters.Ability
+	if cfg.order != nil && cfg.lossLimit > 0 {
+		need = adapters.CanGet // for the notes of losses
+	}
 	cfg = cfg.withDefaults()
 	src.Prefetch = cfg.prefetch
+	if src.Prefetch == 0 && cfg.order != nil {
+		src.Prefetch = defaultOrderPrefetch(cfg.workers)
+	}
 	if src.Prefetch == 0 {
 		src.Prefetch = cfg.workers
 	}
+	cfg.retry.InProcess = cfg.retry.InProcess || cfg.order != nil && !cfg.overtake
 	src.HoldTime = cfg.holdTime(src.Prefetch)
 	if src.Prefetch < cfg.workers {
 		return nil, invalid("Prefetch(%d) for %d workers, of whom some could never work: at least as many are needed", src.Prefetch, cfg.workers)
@@ -96,7 +105,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	}
 	cfg.retry = cfg.retry.withDefaults()
 	cfg.retry.InProcess = cfg.retry.InProcess || src.Private()
-	need := src.Needs()
+	need |= src.Needs()
 	if spec.processor == nil {
 		spec.processor = retryProcessor{}
 		need |= spec.retryNeeds(cfg)
@@ -133,6 +142,10 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if err != nil {
 		s.halt()
 		return nil, err
+	}
+	if cfg.order != nil {
+		s.order = s.newOrdered(s.driver, spec.codecs)
+		s.driver = s.order
 	}
 	if err := b.add(s); err != nil {
 		s.halt()
@@ -225,6 +238,9 @@ func (s *Subscription) abandon() {
 	var settled []Settlement
 	for _, w := range s.workers {
 		settled = append(settled, w.requeueInHand(ctx)...)
+	}
+	if s.order != nil {
+		s.order.giveBack()
 	}
 	reported := make(chan struct{})
 	go func() {

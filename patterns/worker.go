@@ -44,13 +44,15 @@ type worker struct {
 func (w *worker) run() {
 	handling := false
 	defer func() {
-		if handling { // a handler called runtime.Goexit, as t.FailNow does
+		if handling { // a handler called runtime.Goexit, as t.FailNow does, or the function of an OrderBy
 			go w.run()
 		}
 	}()
 	for {
+		handling = true // what a user wrote may be called from here on
 		d, err := w.next()
 		if err != nil {
+			handling = false
 			w.unbind()
 			w.s.workerDone(err)
 			return
@@ -59,10 +61,8 @@ func (w *worker) run() {
 		if len(w.s.onSettle) > 0 {
 			w.times = times{received: time.Now()}
 		}
-		handling = true
 		w.noteReceived()
 		w.s.processor.handle(w, d)
-		handling = false
 	}
 }
 
@@ -99,7 +99,13 @@ func (retryProcessor) end() {}
 
 func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 	s := w.s
-	if s.countsLosses(&d) {
+	if it, ok := d.Settler.(*orderedItem); ok {
+		defer s.order.done(it)
+		defer w.endSuspect(&d, it)
+		if it.suspect && !w.beginSuspect(&d, it) {
+			return
+		}
+	} else if s.countsLosses(&d) {
 		now, alone := w.checkLosses(&d)
 		if !now {
 			return

@@ -160,8 +160,11 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
+	if err := checkOrder[T](&cfg); err != nil {
+		return nil, err
+	}
 	return q.bus.start(ctx, subscriptionSpec{
-		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler),
+		source: q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler),
 		opError: func(err error) error { return q.opError("work on", err) },
 	})
 }
@@ -183,9 +186,15 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 func handlerFunc[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var v T
-		contentType, contentEncoding := contentOf(m)
-		if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
-			return nil, Reject(err)
+		decoded, err := orderedValue(m, &v)
+		if err != nil {
+			return nil, err
+		}
+		if !decoded {
+			contentType, contentEncoding := contentOf(m)
+			if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
+				return nil, Reject(err)
+			}
 		}
 		return nil, handler(m.Context(), v)
 	}

@@ -194,6 +194,15 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	}
 }
 
+// giveBack ends the consumer with its channel, as which the broker requeues all that it has sent on
+// it, in order. What is nacked one by one a quorum queue (RabbitMQ 3.10 to 4.3) takes in batches
+// that have no order.
+func (c *consumer) giveBack() {
+	c.ledger.stop() // sends the acknowledgements that wait
+	c.lost(nil)
+	c.close()
+}
+
 // errAllSettled closes a ledger when all that was in hand is settled: whoever settles then does so
 // for the second time.
 var errAllSettled = errors.New("settled")

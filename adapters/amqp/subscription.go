@@ -22,6 +22,7 @@ type subscription struct {
 	address    atomic.Pointer[string]
 	state      atomic.Pointer[receiveState]
 	stopped    chan struct{} // closed once nothing more will be received
+	returns    atomic.Bool   // it is ended by StopAndReturn
 
 	ctx    context.Context // ends with the subscription
 	cancel context.CancelFunc
@@ -160,6 +161,10 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 		c.lost(<-c.closes)
 		return
 	}
+	if sub.returns.Load() {
+		c.giveBack()
+		return
+	}
 	c.retire(true, quiet)
 }
 
@@ -276,6 +281,14 @@ func (sub *subscription) Stop() error {
 	case <-timer.C:
 	}
 	return nil
+}
+
+var _ adapters.Returner = (*subscription)(nil)
+
+// StopAndReturn implements [adapters.Returner].
+func (sub *subscription) StopAndReturn() error {
+	sub.returns.Store(true)
+	return sub.Stop()
 }
 
 // Address implements [adapters.Subscription].

@@ -181,6 +181,17 @@ func (b *Broker) detach(c *consumer, d *delivery) {
 	b.afterDetach(q, true)
 }
 
+// giveBack is detach for a consumer whose messages in hand are requeued, too.
+func (b *Broker) giveBack(c *consumer) {
+	q := c.queue
+	q.mu.Lock()
+	q.detachLost(c, adapters.ErrSessionLost)
+	q.unlock()
+	delete(c.session.consumers, c)
+	c.cancel(adapters.ErrSessionLost)
+	b.afterDetach(q, true)
+}
+
 // cancel ends the consumer that was about to receive d without its subscription,
 // which is restored. It takes the control lock itself, as does forget.
 func (b *Broker) cancel(c *consumer, d *delivery) {

@@ -23,7 +23,10 @@ type subscription struct {
 	endRestoring context.CancelFunc
 }
 
-var _ adapters.TryReceiver = (*subscription)(nil)
+var (
+	_ adapters.TryReceiver = (*subscription)(nil)
+	_ adapters.Returner    = (*subscription)(nil)
+)
 
 func newSubscription(c *Client, s adapters.Source) *subscription {
 	s.Keys = slices.Clone(s.Keys)
@@ -141,6 +144,21 @@ func (s *subscription) Stop() error {
 	}
 	if s.restoring == nil { // else there is no consumer
 		b.detach(s.current.Load(), nil)
+	}
+	s.end(adapters.ErrStopped)
+	return nil
+}
+
+// StopAndReturn implements [adapters.Returner].
+func (s *subscription) StopAndReturn() error {
+	b := s.client.broker
+	b.control.Lock()
+	defer b.control.Unlock()
+	if s.err != nil {
+		return nil
+	}
+	if s.restoring == nil { // else it holds nothing
+		b.giveBack(s.current.Load())
 	}
 	s.end(adapters.ErrStopped)
 	return nil

@@ -119,6 +119,17 @@ func (s *subscription) TryReceive(ctx context.Context) (_ adapters.Delivery, err
 	return s.delivered(d, begun), nil
 }
 
+// StopAndReturn implements [adapters.Returner], as far as the subscription that is recorded does.
+func (s *subscription) StopAndReturn() (err error) {
+	r, ok := s.Subscription.(adapters.Returner)
+	if !ok {
+		return fmt.Errorf("%w: %T is no Returner", adapters.ErrUnsupported, s.Subscription)
+	}
+	back := s.r.l.Call(context.Background(), s.r.client, "StopAndReturn")
+	defer func() { back(err) }()
+	return r.StopAndReturn()
+}
+
 func (s *subscription) Stop() (err error) {
 	back := s.r.l.Call(context.Background(), s.r.client, "Stop")
 	defer func() { back(err) }()

@@ -26,6 +26,7 @@ type (
 	childTask struct {
 		URL, Queue string
 		Workers    int
+		Ordered    bool // by keyOf
 	}
 	childHolds struct {
 		ID          string
@@ -116,7 +117,7 @@ func (s *site) child(role, queue string, workers int) *child {
 		x.h.Add(history.Event{Op: history.SessionEnd, Client: "child", Queue: queue, Session: c.session, Err: adapters.ErrSessionLost})
 	})
 	x.atEnd(func(context.Context) error { c.kill(); return nil })
-	x.must(json.NewEncoder(in).Encode(childTask{s.url(), queue, workers}), "telling the child what to do")
+	x.must(json.NewEncoder(in).Encode(childTask{s.url(), queue, workers, false}), "telling the child what to do")
 	go func() {
 		defer close(read)
 		for lines := bufio.NewScanner(out); lines.Scan(); {

@@ -34,6 +34,10 @@ type handled struct {
 }
 
 func workUntilPoisoned(ctx context.Context, bus *patterns.Bus, task childTask) error {
+	opts := []patterns.WorkOption{patterns.Workers(task.Workers), patterns.Prefetch(4 * task.Workers)}
+	if task.Ordered {
+		opts = append(opts, patterns.OrderBy(keyOf))
+	}
 	var mu sync.Mutex
 	_, err := patterns.NewWorkQueue[string](bus, task.Queue).Work(ctx, func(ctx context.Context, _ string) error {
 		d, _ := patterns.DeliveryFrom(ctx)
@@ -44,7 +48,7 @@ func workUntilPoisoned(ctx context.Context, bus *patterns.Bus, task childTask) e
 			os.Exit(3)
 		}
 		return err
-	}, patterns.Workers(task.Workers), patterns.Prefetch(4*task.Workers))
+	}, opts...)
 	return err
 }
 
