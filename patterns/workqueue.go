@@ -40,9 +40,7 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.applyTo(&q.source)
 	var codecErr error
-	if b != nil && b.codecs != nil {
-		q.ownCodecs, codecErr = b.codecs.with(cfg.encoding)
-	}
+	q.ownCodecs, codecErr = ownCodecs[T](b, cfg.encoding)
 	q.err = errors.Join(err, cfg.check(q.source), codecErr)
 	return q
 }
@@ -160,8 +158,11 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
+	if cfg.onUnknown != nil && q.codecs().types == nil {
+		return nil, errNoTypes
+	}
 	return q.bus.start(ctx, subscriptionSpec{
-		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler),
+		source: q.source, cfg: cfg, deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler, cfg.onUnknown),
 		opError: func(err error) error { return q.opError("work on", err) },
 	})
 }
@@ -179,12 +180,17 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	return dead
 }
 
+var errNoTypes = invalid("OnUnknownType without WithTypes: all types are known, then")
+
 // handlerFunc makes the innermost watermill handler of the user's function.
-func handlerFunc[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
+func handlerFunc[T any](c *codecs, handler Handler[T], onUnknown func(context.Context, Delivery) error) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var v T
-		contentType, contentEncoding := contentOf(m)
-		if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
+		if err := c.openMessage(m, &v); err != nil {
+			if onUnknown != nil && isA[*UnknownTypeError](err) {
+				d, _ := DeliveryFrom(m.Context())
+				return nil, onUnknown(m.Context(), d)
+			}
 			return nil, Reject(err)
 		}
 		return nil, handler(m.Context(), v)
