@@ -23,7 +23,7 @@ type Content struct {
 
 // An Envelope is a format for messages that says more of them than their properties do, or puts
 // their payload into another one. Package patterns/cloudevents has that of CloudEvents. It must be
-// safe for concurrent use.
+// safe for concurrent use. One with a method Validate() error is asked whether it makes sense.
 type Envelope interface {
 	// Wrap makes the content of a message of v. It calls encode once, with v or the part of it that
 	// is the payload, which fills in ContentType, Payload and, of several [Types], Type. What c has
@@ -34,7 +34,7 @@ type Envelope interface {
 
 	// Unwrap undoes that: it makes c what it was before it was wrapped, with Headers that say what
 	// the envelope did, and calls decode once, with v or a pointer to the part of it that is the
-	// payload. An error means that the message does not decode, and goes to the dead letters.
+	// payload, unless there is none. An error means that the message does not decode, and goes to the dead letters.
 	Unwrap(c *Content, v any, decode func(v any) error) error
 }
 
@@ -52,6 +52,9 @@ func (o EnvelopeOption) apply(c *encodingConfig) error {
 		return givenTwice("WithEnvelope")
 	}
 	c.envelope = o.envelope
+	if v, ok := o.envelope.(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
 	return nil
 }
 
