@@ -158,9 +158,9 @@ type codecs struct {
 	byType      map[string]*format
 	types       *typeSet // of a pattern that has several
 	envelope    Envelope // of a pattern that has one
-	coding      Coding // that payloads are compressed with; "" for none
-	max         int    // bytes of a payload that is not compressed
-	maxBody     int    // bytes of one as it travels
+	coding      Coding   // that payloads are compressed with; "" for none
+	max         int      // bytes of a payload that is not compressed
+	maxBody     int      // bytes of one as it travels
 }
 
 // encodingConfig is what options say of payloads.

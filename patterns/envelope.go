@@ -29,12 +29,14 @@ type Envelope interface {
 	// is the payload, which fills in ContentType, Payload and, of several [Types], Type. What c has
 	// before are the ID, the Type and the Headers that the publisher's options say.
 	//
-	// A value that is sent [AsReceived] comes with the headers that Unwrap left of what was received.
+	// A value that is sent [AsReceived] comes with the headers that Unwrap left of what was
+	// received.
 	Wrap(c *Content, v any, encode func(v any) error) error
 
 	// Unwrap undoes that: it makes c what it was before it was wrapped, with Headers that say what
 	// the envelope did, and calls decode once, with v or a pointer to the part of it that is the
-	// payload, unless there is none. An error means that the message does not decode, and goes to the dead letters.
+	// payload, unless there is none. An error means that the message does not decode, and goes to
+	// the dead letters.
 	Unwrap(c *Content, v any, decode func(v any) error) error
 }
 

@@ -10,14 +10,15 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// Pause stops fetching: what was fetched and not begun goes back to its queue, where others can have
-// it, and handlers finish what they have. It returns once nothing is in hand; if ctx ends before,
-// with ctx's error, and the subscription is paused all the same. So a handler that pauses its own
-// subscription must not wait for itself, but give Pause a ctx that has ended.
+// Pause stops fetching: what was fetched and not begun goes back to its queue, where others can
+// have it, and handlers finish what they have. It returns once nothing is in hand; if ctx ends
+// before, with ctx's error, and the subscription is paused all the same. So a handler that pauses
+// its own subscription must not wait for itself, but give Pause a ctx that has ended.
 //
-// A private subscription, whose messages nobody else can have, keeps what it has fetched, and handles
-// that later. A subscription that is paused is not unready: see [StatePaused]. To pause one that is
-// paused only waits, which ends with Resume, too, and one that has ended has nothing in hand.
+// A private subscription, whose messages nobody else can have, keeps what it has fetched, and
+// handles that later. A subscription that is paused is not unready: see [StatePaused]. To pause one
+// that is paused only waits, which ends with Resume, too, and one that has ended has nothing in
+// hand.
 func (s *Subscription) Pause(ctx context.Context) error {
 	p := &pause{resumed: make(chan struct{}), stopped: make(chan struct{})}
 	if s.flow.paused.CompareAndSwap(nil, p) {
@@ -43,8 +44,8 @@ func (s *Subscription) Resume() {
 // SetWorkers changes how many messages are handled at a time. Where there are to be fewer, workers
 // finish what they have. It is at least 1, and at most [Prefetch], or as many as the subscription
 // began with, as messages are not fetched for more: else it is adapters.ErrInvalid. A subscription
-// that is to have more workers later needs a Prefetch for them. After the end of the subscription it
-// is adapters.ErrStopped.
+// that is to have more workers later needs a Prefetch for them. After the end of the subscription
+// it is adapters.ErrStopped.
 //
 // How long the broker is asked to let messages be held, for a [HandlerTimeout], is by the number of
 // workers that the subscription began with.

@@ -66,9 +66,9 @@ func (o CompressOption) apply(c *encodingConfig) error {
 	return nil
 }
 
-func (o CompressOption) applyBus(c *busConfig) error         { return o.apply(&c.encoding) }
-func (o CompressOption) applyQueue(c *queueConfig) error     { return o.apply(&c.encoding) }
+func (o CompressOption) applyBus(c *busConfig) error           { return o.apply(&c.encoding) }
+func (o CompressOption) applyQueue(c *queueConfig) error       { return o.apply(&c.encoding) }
 func (o CompressOption) applyExchange(c *encodingConfig) error { return o.apply(c) }
-func (o CompressOption) applyServe(c *consumeConfig) error   { return o.apply(&c.encoding) }
-func (o CompressOption) applyPublish(c *publishConfig) error { return o.apply(&c.encoding) }
-func (o CompressOption) applyCall(c *publishConfig) error    { return o.apply(&c.encoding) }
+func (o CompressOption) applyServe(c *consumeConfig) error     { return o.apply(&c.encoding) }
+func (o CompressOption) applyPublish(c *publishConfig) error   { return o.apply(&c.encoding) }
+func (o CompressOption) applyCall(c *publishConfig) error      { return o.apply(&c.encoding) }

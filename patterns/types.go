@@ -49,7 +49,8 @@ type NamedType struct {
 }
 
 // Named gives V a name: what is sent of it is of this type, and what comes of this type is decoded
-// into it. The name is 1 to 255 bytes. A codec may want V to be a pointer, as Protocol Buffers does.
+// into it. The name is 1 to 255 bytes. A codec may want V to be a pointer, as Protocol Buffers
+// does.
 func Named[V any](name string) NamedType {
 	v := reflect.TypeFor[V]()
 	return NamedType{name: name, wire: v, value: v, decode: func(decode func(any) error) (any, error) {
@@ -281,7 +282,7 @@ func (s *typeSet) fit(payload reflect.Type) error {
 func (s *typeSet) nameOf(v any) (string, error) {
 	name := s.names[reflect.TypeOf(v)]
 	if name == "" {
-		return "", fmt.Errorf("%w: %w", ErrCodec, invalid("a %T is not among the types %s", v, s))
+		return "", invalid("a %T is not among the types %s", v, s)
 	}
 	return name, nil
 }

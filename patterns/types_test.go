@@ -63,14 +63,14 @@ func TestTypes(t *testing.T) {
 		"WorkQueue": func(bus *patterns.Bus) (start, func(context.Context, any) error) {
 			q := patterns.NewWorkQueue[any](bus, "x", patterns.WithTypes(events))
 			return func(ctx context.Context, h patterns.Handler[any], _ patterns.SubscribeOption) (*patterns.Subscription, error) {
-				return q.Work(ctx, h)
-			}, func(ctx context.Context, v any) error {
-				r, err := q.SendAsync(ctx, v)
-				if err != nil {
-					return err
+					return q.Work(ctx, h)
+				}, func(ctx context.Context, v any) error {
+					r, err := q.SendAsync(ctx, v)
+					if err != nil {
+						return err
+					}
+					return r.Wait(ctx)
 				}
-				return r.Wait(ctx)
-			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestTypes(t *testing.T) {
 				must(t, send(t.Context(), placed{Dish: "larb"}))
 				must(t, send(t.Context(), cancelled{"late"}))
 				wantErr(t, "what is not among the types", send(t.Context(), order{}), adapters.ErrInvalid)
-				wantErr(t, "a pointer to what is", send(t.Context(), &placed{}), patterns.ErrCodec)
+				wantErr(t, "a pointer to what is", send(t.Context(), &placed{}), adapters.ErrInvalid)
 				wantErr(t, "nil", send(t.Context(), nil), adapters.ErrInvalid)
 				time.Sleep(time.Second)
 				synctest.Wait()

@@ -124,4 +124,3 @@ func attributeText(value json.RawMessage) (text string, ok bool, err error) {
 	}
 	return string(value), true, nil
 }
-
