@@ -105,7 +105,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := sub.Stop(ctx); err != nil {
 		return err
 	}
-	for letter := range queue.Dead().Waiting(ctx) { // it does not decode: the error says so, and the letter is there
+	for letter, err := range queue.Dead().Waiting(ctx) {
+		if !errors.Is(err, patterns.ErrCodec) { // which says that it is of an unknown type, and comes with the letter
+			return err
+		}
 		fmt.Fprintln(out, "dead letter:", letter.Headers[patterns.HeaderReason])
 	}
 	return nil
