@@ -269,8 +269,13 @@ func TestTypesOfSingleMessages(t *testing.T) {
 		}
 	}
 	full := patterns.NewWorkQueue[event](bus, "full", types, patterns.MaxLength(1))
-	failed, ok := errors.AsType[*adapters.PublishError](full.SendBatch(ctx, batch))
-	if !ok || len(failed.Failed) != 3 || failed.Failed[0].Index != 1 || failed.Failed[2].Index != 3 {
-		t.Errorf("a batch to a queue for one failed with %v", failed)
+	failed, ok := errors.AsType[*adapters.PublishError](full.SendBatch(ctx, []event{placed{}, cancelled{}, placed{}, placed{}}))
+	if !ok || len(failed.Failed) != 3 {
+		t.Fatalf("a batch to a queue for one failed with %v", failed)
+	}
+	for i, f := range failed.Failed {
+		if f.Index != i+1 || !errors.Is(f.Err, adapters.ErrNacked) {
+			t.Errorf("failure %d is %+v", i, f)
+		}
 	}
 }
