@@ -91,8 +91,8 @@ func Upgrade[Old, New any](name string, upgrade func(Old) (New, error)) NamedTyp
 	return t
 }
 
-// UnknownTypeError says that a message came of a type that is not among the [Types] of its queue. It
-// is an [ErrCodec]: the message is not tried again, but goes to the dead letters.
+// UnknownTypeError says that a message came of a type that is not among the [Types] of its queue.
+// It is an [ErrCodec]: the message is not tried again, but goes to the dead letters.
 type UnknownTypeError struct {
 	Type  string   // as the message says; "" if it does not
 	Known []string // sorted

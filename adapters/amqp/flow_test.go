@@ -10,8 +10,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// A subscription is paused, resumed, and given more and fewer workers: while it is paused the broker
-// has all that is not in hand, and nothing is lost or done twice.
+// A subscription is paused, resumed, and given more and fewer workers: while it is paused the
+// broker has all that is not in hand, and nothing is lost or done twice.
 func TestPauseAndSetWorkers(t *testing.T) {
 	v := amqptest.Shared(t)
 	for _, queueType := range []QueueType{Quorum, Classic} {
