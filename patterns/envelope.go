@@ -265,6 +265,9 @@ func (c *codecs) reopen(m *Content, cfg *publishConfig) {
 
 // sendRuns sends one run after the other, so that messages keep their order.
 func (s *sender) sendRuns(ctx context.Context, cfg *publishConfig, runs []run) error {
+	if store := storeOf(ctx); store != nil && len(runs) > 1 {
+		return s.storeRuns(ctx, store, cfg, runs)
+	}
 	var failed []adapters.FailedMessage
 	begin := 0
 	for _, r := range runs {

@@ -279,3 +279,26 @@ func TestTypesOfSingleMessages(t *testing.T) {
 		}
 	}
 }
+
+// typedStore keeps the types of what it is given in one call.
+type typedStore struct{ calls [][]string }
+
+func (s *typedStore) Store(_ context.Context, msgs []patterns.Outgoing) error {
+	var types []string
+	for _, m := range msgs {
+		types = append(types, m.Publication.Type)
+	}
+	s.calls = append(s.calls, types)
+	return nil
+}
+
+// TestTypesInAStore: a batch of several types is stored as one, or not at all.
+func TestTypesInAStore(t *testing.T) {
+	bus, _ := newBus(t)
+	q := patterns.NewWorkQueue[any](bus, "q", patterns.WithTypes(newEvents[any]()))
+	var store typedStore
+	must(t, q.SendBatch(patterns.StoreIn(bounded(t), &store), []any{placed{}, cancelled{}, cancelled{}}))
+	if len(store.calls) != 1 || !slices.Equal(store.calls[0], []string{"order.placed", "order.cancelled", "order.cancelled"}) {
+		t.Errorf("stored %q", store.calls)
+	}
+}
