@@ -156,9 +156,11 @@ type codecs struct {
 	encode      format
 	contentType string // encode's
 	byType      map[string]*format
-	coding      Coding // that payloads are compressed with; "" for none
-	max         int    // bytes of a payload that is not compressed
-	maxBody     int    // bytes of one as it travels
+	types       *typeSet // of a pattern that has several
+	envelope    Envelope // of a pattern that has one
+	coding      Coding   // that payloads are compressed with; "" for none
+	max         int      // bytes of a payload that is not compressed
+	maxBody     int      // bytes of one as it travels
 }
 
 // encodingConfig is what options say of payloads.
@@ -166,6 +168,9 @@ type encodingConfig struct {
 	codec  Codec
 	others []Codec
 	coding Coding
+
+	types    *typeSet // of a queue or an exchange
+	envelope Envelope
 }
 
 func newCodecs(cfg encodingConfig, max, maxBody int) (*codecs, error) {
@@ -179,10 +184,16 @@ func newCodecs(cfg encodingConfig, max, maxBody int) (*codecs, error) {
 
 // with returns codecs that are others where cfg says so.
 func (c *codecs) with(cfg encodingConfig) (*codecs, error) {
-	if cfg.codec == nil && cfg.coding == "" {
+	if cfg.codec == nil && cfg.coding == "" && cfg.types == nil && cfg.envelope == nil {
 		return c, nil
 	}
 	changed := *c
+	if cfg.types != nil {
+		changed.types = cfg.types
+	}
+	if cfg.envelope != nil {
+		changed.envelope = cfg.envelope
+	}
 	if cfg.coding != "" {
 		changed.coding = cfg.coding
 	}
@@ -208,6 +219,14 @@ func (c *codecs) with(cfg encodingConfig) (*codecs, error) {
 }
 
 func (c *codecs) marshal(v any) ([]byte, error) {
+	data, err := c.encodeValue(v)
+	if err != nil {
+		return nil, err
+	}
+	return c.pack(v, data)
+}
+
+func (c *codecs) encodeValue(v any) ([]byte, error) {
 	if _, raw := v.(Raw); raw {
 		return nil, fmt.Errorf("%w: Raw is sent with AsReceived only: its content type is not known", ErrCodec)
 	}
@@ -215,6 +234,11 @@ func (c *codecs) marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding %T: %w", ErrCodec, v, err)
 	}
+	return data, nil
+}
+
+// pack compresses what was encoded for v.
+func (c *codecs) pack(v any, data []byte) (_ []byte, err error) {
 	if err := checkSize(data, c.max); err != nil || c.coding == "" && c.max == c.maxBody {
 		return data, err
 	}

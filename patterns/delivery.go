@@ -91,9 +91,10 @@ func ContextWithDelivery(ctx context.Context, d Delivery) context.Context {
 // a handler may keep its ctx.
 type deliveryContext struct {
 	context.Context
-	d      adapters.Delivery
-	origin *Origin
-	worker *worker
+	d       adapters.Delivery
+	origin  *Origin
+	worker  *worker
+	content *Content // without its envelope, where there is one
 }
 
 func (c *deliveryContext) Value(key any) any {

@@ -11,8 +11,29 @@ import (
 // exchange is what PubSub, Routed and Topic have in common.
 type exchange[T any] struct{ sender }
 
-func newExchange[T any](b *Bus, kind adapters.Kind, name string) exchange[T] {
-	return exchange[T]{sender{bus: b, to: adapters.Endpoint{Kind: kind, Name: name}}}
+func newExchange[T any](b *Bus, kind adapters.Kind, name string, opts []ExchangeOption) exchange[T] {
+	e := exchange[T]{sender{bus: b, to: adapters.Endpoint{Kind: kind, Name: name}}}
+	if len(opts) == 0 {
+		return e
+	}
+	var cfg encodingConfig
+	e.err = apply(opts, func(o ExchangeOption) error { return o.applyExchange(&cfg) })
+	if e.err == nil {
+		e.ownCodecs, e.err = ownCodecs[T](b, cfg)
+	}
+	return e
+}
+
+// ownCodecs returns the codecs of a pattern whose options say cfg.
+func ownCodecs[T any](b *Bus, cfg encodingConfig) (*codecs, error) {
+	if b == nil || b.codecs == nil { // the first verb says what is wrong with the bus
+		return nil, nil
+	}
+	c, err := b.codecs.with(cfg)
+	if err == nil {
+		err = fits[T](c)
+	}
+	return c, err
 }
 
 // as returns e, or of a zero value, which does not know what it is, one that does for its errors.
@@ -37,6 +58,9 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 	if err := e.bus.ready(ctx); err != nil {
 		return subscriptionSpec{}, err
 	}
+	if e.err != nil {
+		return subscriptionSpec{}, e.err
+	}
 	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
 		return subscriptionSpec{}, err
 	}
@@ -48,7 +72,7 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 			return subscriptionSpec{}, err
 		}
 	}
-	codecs, err := e.bus.codecs.with(cfg.encoding)
+	codecs, err := e.codecs().with(cfg.encoding)
 	if err != nil {
 		return subscriptionSpec{}, err
 	}
@@ -78,8 +102,10 @@ func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Hand
 	case err != nil:
 	case handler == nil:
 		err = invalid("nil handler")
+	case spec.cfg.onUnknown != nil && spec.codecs.types == nil:
+		err = errNoTypes
 	default:
-		spec.handler = handlerFunc(spec.codecs, handler)
+		spec.handler = handlerFunc(spec.codecs, handler, spec.cfg.onUnknown)
 		spec.opError = func(err error) error { return e.opError("subscription to", spec.source.Group, err) }
 		if err = checkOrder[T](&spec.cfg); err == nil {
 			sub, err = e.bus.start(ctx, spec)
@@ -103,6 +129,9 @@ func (e *exchange[T]) unbind(ctx context.Context, keys []string, group string) e
 func (e *exchange[T]) unbindNow(ctx context.Context, src adapters.Source) error {
 	if err := e.bus.ready(ctx); err != nil {
 		return err
+	}
+	if e.err != nil {
+		return e.err
 	}
 	if err := src.Validate(); err != nil {
 		return err

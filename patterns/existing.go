@@ -21,8 +21,8 @@ import (
 type Exchange[T any] struct{ exchange[T] }
 
 // NewExchange names an exchange that somebody else declared.
-func NewExchange[T any](b *Bus, name string) *Exchange[T] {
-	return &Exchange[T]{newExchange[T](b, adapters.Exchange, name)}
+func NewExchange[T any](b *Bus, name string, opts ...ExchangeOption) *Exchange[T] {
+	return &Exchange[T]{newExchange[T](b, adapters.Exchange, name, opts)}
 }
 
 // Publish sends v to whichever queues the exchange routes it to, which may be none (see

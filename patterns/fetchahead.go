@@ -42,7 +42,7 @@ func (w *worker) emptyPrefetch() {
 
 // tryReceive is receive for what is on its way from the broker: it returns ErrEmpty if nothing is.
 func (s *Subscription) tryReceive(ctx context.Context) (adapters.Delivery, error) {
-	return tryReceive(ctx, s.driver)
+	return tryReceive(ctx, s.fetcher())
 }
 
 func tryReceive(ctx context.Context, sub adapters.Subscription) (d adapters.Delivery, err error) {
@@ -113,7 +113,7 @@ func (m *moves) await(ctx context.Context) int {
 // keepPrefetchEmpty goes on so while w handles the message, if there is no other worker to fetch,
 // until it is stopped.
 func (w *worker) keepPrefetchEmpty() (stop func()) {
-	if len(w.s.workers) > 1 {
+	if w.s.workerCount() > 1 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(w.s.fetching)
@@ -127,7 +127,7 @@ func (w *worker) keepPrefetchEmpty() (stop func()) {
 
 // fetchAhead receives a message before its turn.
 func (w *worker) fetchAhead(ctx context.Context, receive func(context.Context) (adapters.Delivery, error)) error {
-	if g, ok := w.s.driver.(*gated); ok && !g.fetchesAhead() {
+	if g, ok := w.s.fetcher().(*gated); ok && !g.fetchesAhead() {
 		return adapters.ErrEmpty
 	}
 	d, err := receive(ctx)
@@ -167,7 +167,7 @@ func (w *worker) next() (adapters.Delivery, error) {
 			return d, nil
 		}
 	}
-	return w.s.receive(w.s.fetching)
+	return w.receive()
 }
 
 func (w *worker) fetchedCount() int {
@@ -187,7 +187,7 @@ func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {
 }
 
 func (s *Subscription) receive(ctx context.Context) (adapters.Delivery, error) {
-	d, err := s.driver.Receive(ctx)
+	d, err := s.fetcher().Receive(ctx)
 	resetAttempts(&d)
 	return d, err
 }

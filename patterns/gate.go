@@ -19,8 +19,9 @@ type Gate interface {
 	// as many as [Prefetch] says; if not it is this one alone, and Wait is called again before the
 	// next. While Wait waits nothing is fetched, and what was fetched ahead goes back to its queue.
 	//
-	// It returns an error when ctx ends, which is when the subscription is stopped. Any other error
-	// ends the subscription, whose Wait returns it, and so does a panic, as a [*PanicError].
+	// It returns an error when ctx ends, which is when the subscription is stopped or paused. Any
+	// other error ends the subscription, whose Wait returns it, and so does a panic, as a
+	// [*PanicError].
 	//
 	// What Wait has let be fetched may come late, where the queue was empty: up to as many messages
 	// as there are workers after the gate has closed.

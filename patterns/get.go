@@ -146,7 +146,8 @@ func (q *WorkQueue[T]) newMessage(d adapters.Delivery) (*Message[T], error) {
 	m := &Message[T]{queue: q, d: d}
 	o := originOf(q.source)
 	m.Delivery = public(&m.d, &o)
-	return m, q.codecs().unmarshal(d.ContentType, d.ContentEncoding, d.Message.Payload, &m.Value)
+	c := Content{ID: m.ID, Type: d.Type, ContentType: d.ContentType, Headers: d.Message.Metadata, Payload: d.Message.Payload}
+	return m, q.codecs().open(&c, d.ContentEncoding, &m.Value)
 }
 
 // decodeOrReject returns the message, or why it does not decode: then it is in the dead-letter

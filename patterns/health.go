@@ -38,6 +38,7 @@ type SubscriptionState string
 // The states of a subscription, in this order.
 const (
 	StateRunning  SubscriptionState = "running"  // also while a lost connection is made again, see Health.Connections
+	StatePaused   SubscriptionState = "paused"   // by Pause, which is no problem: it finishes what is in hand
 	StateDraining SubscriptionState = "draining" // it fetches no more, and finishes what is in hand
 	StateEnded    SubscriptionState = "ended"    // with the error that Wait returns
 )
@@ -179,7 +180,7 @@ const maxFailed = 100
 // noteFailed remembers that a subscription ended, for err. The bus's lock is held, as below.
 func (b *Bus) noteFailed(s *Subscription, err error) {
 	h := SubscriptionHealth{
-		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: len(s.workers), State: StateEnded, Err: err,
+		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: s.workerCount(), State: StateEnded, Err: err,
 	}
 	b.forgetFailed(s)
 	if len(b.failed) >= maxFailed {
@@ -204,12 +205,15 @@ func (s *Subscription) kind() string {
 
 func (s *Subscription) health(now time.Time) SubscriptionHealth {
 	h := SubscriptionHealth{
-		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: len(s.workers), State: StateRunning,
+		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: s.workerCount(), State: StateRunning,
+	}
+	if s.flow.paused.Load() != nil {
+		h.State = StatePaused
 	}
 	if s.fetching.Err() != nil {
 		h.State = StateDraining
 	}
-	for _, w := range s.workers {
+	for _, w := range s.currentWorkers() {
 		w.addTo(&h, now)
 	}
 	return h

@@ -65,7 +65,7 @@ func (k *knownReturns) count(id string) int {
 // stillHeld reports whether a worker of s has the message in hand that it got in a session that
 // is over, for no fault of the message.
 func (s *Subscription) stillHeld(id string) bool {
-	for _, w := range s.workers {
+	for _, w := range s.currentWorkers() {
 		if w.stillHolds(id) {
 			return true
 		}

@@ -42,7 +42,9 @@ func (s *Subscription) log(level slog.Level, d *adapters.Delivery, what string, 
 		return
 	}
 	text := err.Error()
-	if errors.Is(err, ErrCodec) {
+	if unknown, ok := errors.AsType[*UnknownTypeError](err); ok {
+		text = unknown.Error()
+	} else if errors.Is(err, ErrCodec) {
 		text = ErrCodec.Error()
 	}
 	args := append([]any{"queue", s.queue, "id", d.Message.UUID, "attempt", d.Attempt, "error", text}, more...)

@@ -23,6 +23,10 @@ type (
 	// WorkQueueOption is for [NewWorkQueue]: the properties of its queue.
 	WorkQueueOption interface{ applyQueue(*queueConfig) error }
 
+	// ExchangeOption is for [NewPubSub], [NewRouted], [NewTopic] and [NewExchange]: how what is
+	// published, and comes to subscriptions, is encoded.
+	ExchangeOption interface{ applyExchange(*encodingConfig) error }
+
 	// WorkOption is for [WorkQueue.Work].
 	WorkOption interface{ applyWork(*consumeConfig) error }
 
@@ -98,6 +102,7 @@ type consumeConfig struct {
 	middleware   []message.HandlerMiddleware
 	encoding     encodingConfig
 	onDrop       func(Delivery, error)
+	onUnknown    func(context.Context, Delivery) error
 	gates        []Gate
 	onSettle     []SettleHook
 	classify     func(error) error
@@ -132,6 +137,7 @@ type publishConfig struct {
 	received    *Delivery // what it is to be sent as, or nil
 	waitForRoom bool
 	prioritized bool
+	typeGiven   bool // by an option
 }
 
 func (o ConsumeOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }

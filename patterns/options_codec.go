@@ -1,15 +1,15 @@
 package patterns
 
 type (
-	// CodecOption is what [WithCodec] returns; it is a BusOption, a WorkQueueOption, a
-	// SubscribeOption, a ServeOption, a PublishOption and a CallOption.
+	// CodecOption is what [WithCodec] returns; it is a BusOption, a WorkQueueOption, an
+	// ExchangeOption, a SubscribeOption, a ServeOption, a PublishOption and a CallOption.
 	CodecOption struct {
 		codec  Codec
 		others []Codec
 	}
 
-	// CompressOption is what [Compress] returns; it is a BusOption, a WorkQueueOption, a
-	// ServeOption, a PublishOption and a CallOption.
+	// CompressOption is what [Compress] returns; it is a BusOption, a WorkQueueOption, an
+	// ExchangeOption, a ServeOption, a PublishOption and a CallOption.
 	CompressOption struct{ coding Coding }
 )
 
@@ -18,7 +18,8 @@ type (
 // decode. What comes with no content type is decoded by c.
 //
 // Given to [New] it is for the whole bus; to [NewWorkQueue] for what is sent to that queue and
-// comes from it; to Subscribe for what comes; to [RPC.Serve] for requests and their replies; to
+// comes from it; to [NewTopic] and the like for what is published there and comes to subscriptions;
+// to Subscribe for what comes; to [RPC.Serve] for requests and their replies; to
 // Publish or Send for that message; to [RPC.Call] for that request and its reply.
 func WithCodec(c Codec, others ...Codec) CodecOption { return CodecOption{c, others} }
 
@@ -40,6 +41,7 @@ func (o CodecOption) apply(c *encodingConfig) error {
 
 func (o CodecOption) applyBus(c *busConfig) error             { return o.apply(&c.encoding) }
 func (o CodecOption) applyQueue(c *queueConfig) error         { return o.apply(&c.encoding) }
+func (o CodecOption) applyExchange(c *encodingConfig) error   { return o.apply(c) }
 func (o CodecOption) applyServe(c *consumeConfig) error       { return o.apply(&c.encoding) }
 func (o CodecOption) applySubscribe(c *subscribeConfig) error { return o.apply(&c.encoding) }
 func (o CodecOption) applyCall(c *publishConfig) error        { return o.apply(&c.encoding) }
@@ -64,8 +66,9 @@ func (o CompressOption) apply(c *encodingConfig) error {
 	return nil
 }
 
-func (o CompressOption) applyBus(c *busConfig) error         { return o.apply(&c.encoding) }
-func (o CompressOption) applyQueue(c *queueConfig) error     { return o.apply(&c.encoding) }
-func (o CompressOption) applyServe(c *consumeConfig) error   { return o.apply(&c.encoding) }
-func (o CompressOption) applyPublish(c *publishConfig) error { return o.apply(&c.encoding) }
-func (o CompressOption) applyCall(c *publishConfig) error    { return o.apply(&c.encoding) }
+func (o CompressOption) applyBus(c *busConfig) error           { return o.apply(&c.encoding) }
+func (o CompressOption) applyQueue(c *queueConfig) error       { return o.apply(&c.encoding) }
+func (o CompressOption) applyExchange(c *encodingConfig) error { return o.apply(c) }
+func (o CompressOption) applyServe(c *consumeConfig) error     { return o.apply(&c.encoding) }
+func (o CompressOption) applyPublish(c *publishConfig) error   { return o.apply(&c.encoding) }
+func (o CompressOption) applyCall(c *publishConfig) error      { return o.apply(&c.encoding) }

@@ -33,7 +33,8 @@ func Priority(p uint8) PublishOption {
 }
 
 // Type says what kind of message it is, for receivers that tell messages apart by that: AMQP's
-// property type, at most 255 bytes. Motif itself does not look at it.
+// property type, at most 255 bytes. Motif itself looks at it where a queue has [Types], which set
+// it.
 func Type(name string) PublishOption {
 	return publishOption(func(c *publishConfig) error { return setOnce("Type", &c.p.Type, name) })
 }

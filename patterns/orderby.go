@@ -4,6 +4,8 @@ import (
 	"runtime/debug"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
 )
 
 // OrderBy has a subscription handle messages that have the same key one after another, in the order
@@ -57,15 +59,17 @@ func OvertakeRetries() FailureOption {
 
 // keyOf is the type of [OrderBy]'s function, whatever its T.
 type keyOf interface {
-	// of returns the key of a message, and a pointer to its value.
-	of(c *codecs, contentType, contentEncoding string, payload []byte) (key string, value any, err error)
+	// of returns the key of a message, and a pointer to its value, which is nil if it has to be
+	// decoded again for the handler.
+	of(c *codecs, d *adapters.Delivery) (key string, value any, err error)
 }
 
 type orderBy[T any] func(T) string
 
-func (f orderBy[T]) of(c *codecs, contentType, contentEncoding string, payload []byte) (key string, value any, err error) {
-	v := new(T)
-	if err = c.unmarshal(contentType, contentEncoding, payload, v); err != nil {
+func (f orderBy[T]) of(c *codecs, d *adapters.Delivery) (key string, value any, err error) {
+	v, m := new(T), d.Message
+	content := Content{ID: m.UUID, Type: d.Type, ContentType: d.ContentType, Headers: m.Metadata, Payload: m.Payload}
+	if err = c.open(&content, d.ContentEncoding, v); err != nil {
 		return "", nil, Reject(err)
 	}
 	defer func() {
@@ -73,7 +77,10 @@ func (f orderBy[T]) of(c *codecs, contentType, contentEncoding string, payload [
 			err = Reject(&PanicError{Value: p, Stack: debug.Stack()})
 		}
 	}()
-	return f(*v), v, nil
+	if key = f(*v); c.isPlain() {
+		value = v
+	}
+	return key, value, nil
 }
 
 // checkOrder refuses an OrderBy of messages of another type.

@@ -9,10 +9,12 @@ import (
 // Receive implements [adapters.Subscription].
 func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 	for {
+		o.mu.Lock()
 		if err := ctx.Err(); err != nil {
+			o.wakeIfReady() // it may have had a token
+			o.unlock()
 			return adapters.Delivery{}, err
 		}
-		o.mu.Lock()
 		it, receiving := o.take(), o.receiving
 		switch {
 		case it != nil:
@@ -122,7 +124,7 @@ func (o *ordered) decode(d *adapters.Delivery, it *orderedItem) {
 	if o.s.countsLosses(d) {
 		it.suspect = o.s.suspects(d)
 	}
-	it.key, it.value, it.err = o.by.of(o.codecs, d.ContentType, d.ContentEncoding, it.payload)
+	it.key, it.value, it.err = o.by.of(o.codecs, d)
 	returned = true
 }
 

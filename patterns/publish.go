@@ -63,6 +63,7 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 	if s.source.Name != "" && !s.source.Passive && s.source.Queue.MaxPriority == 0 && cfg.p.Priority > 0 {
 		return cfg, invalid("Priority(%d) to queue %q, which has no MaxPriority: it would overtake nothing", cfg.p.Priority, clip(s.source.Name, 64))
 	}
+	cfg.typeGiven = cfg.p.Type != ""
 	if cfg.received != nil {
 		cfg.applyReceived()
 	}
@@ -82,6 +83,17 @@ func (s *sender) encode(cfg *publishConfig, v any) (*message.Message, error) {
 		return nil, err
 	}
 	return s.bus.message(cfg.id, payload, cfg.headers), nil
+}
+
+// encodeOne is encode for the only message of a publish, whose properties may depend on the value.
+func (s *sender) encodeOne(cfg *publishConfig, v any) (m *message.Message, err error) {
+	if cfg.codecs.isPlain() {
+		return s.encode(cfg, v)
+	}
+	if cfg.p, m, err = s.sealOne(cfg, v); err == nil {
+		err = cfg.p.Validate()
+	}
+	return m, err
 }
 
 // encodeAll makes the messages for several, or none if one cannot be made.
@@ -149,6 +161,13 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if err != nil {
 		return err
 	}
+	if !cfg.codecs.isPlain() {
+		runs, err := s.sealAll(&cfg, values)
+		if err != nil {
+			return err
+		}
+		return s.sendRuns(ctx, &cfg, runs)
+	}
 	var parcel struct { // one allocation
 		ctx publishContext
 		one [1]*message.Message
@@ -157,18 +176,23 @@ func (s *sender) sendNow(ctx context.Context, key string, opts []PublishOption, 
 	if err != nil {
 		return err
 	}
+	return s.sendMessages(ctx, &cfg, msgs, &parcel.ctx)
+}
+
+// sendMessages sends messages that have all their properties in common, in a ctx that try becomes.
+func (s *sender) sendMessages(ctx context.Context, cfg *publishConfig, msgs []*message.Message, try *publishContext) (err error) {
 	var o *observation
 	if s.bus.hooks != nil {
 		o = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
 	}
 	if store := storeOf(ctx); store != nil {
-		err = s.store(ctx, store, &cfg, msgs)
+		err = s.store(ctx, store, cfg, msgs)
 	} else if cfg.waitForRoom {
-		err = s.sendWithRoom(ctx, &cfg, msgs)
+		err = s.sendWithRoom(ctx, cfg, msgs)
 	} else {
-		parcel.ctx.init(ctx, &s.bus.timeout)
-		defer parcel.ctx.end()
-		err = s.publish(&parcel.ctx, &cfg, msgs)
+		try.init(ctx, &s.bus.timeout)
+		defer try.end()
+		err = s.publish(try, cfg, msgs)
 	}
 	o.end(err)
 	return err

@@ -76,7 +76,7 @@ func (s *sender) sendAsyncNow(ctx context.Context, key string, opts []PublishOpt
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.encode(&cfg, value)
+	m, err := s.encodeOne(&cfg, value)
 	if err == nil && cfg.waitForRoom {
 		err = invalid("WaitForRoom with an asynchronous publish")
 	}

@@ -11,8 +11,8 @@ import (
 type PubSub[T any] struct{ exchange[T] }
 
 // NewPubSub names a fanout exchange on b. Nothing is declared yet.
-func NewPubSub[T any](b *Bus, name string) *PubSub[T] {
-	return &PubSub[T]{newExchange[T](b, adapters.Fanout, name)}
+func NewPubSub[T any](b *Bus, name string, opts ...ExchangeOption) *PubSub[T] {
+	return &PubSub[T]{newExchange[T](b, adapters.Fanout, name, opts)}
 }
 
 // Publish sends v to whoever is subscribed, which may be nobody (see

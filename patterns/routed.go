@@ -11,8 +11,8 @@ import (
 type Routed[T any] struct{ exchange[T] }
 
 // NewRouted names a direct exchange on b. Nothing is declared yet.
-func NewRouted[T any](b *Bus, name string) *Routed[T] {
-	return &Routed[T]{newExchange[T](b, adapters.Direct, name)}
+func NewRouted[T any](b *Bus, name string, opts ...ExchangeOption) *Routed[T] {
+	return &Routed[T]{newExchange[T](b, adapters.Direct, name, opts)}
 }
 
 // Publish sends v to whoever asked for key, which may be nobody (see

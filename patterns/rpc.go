@@ -189,7 +189,8 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 		calls.end()
 		return nil, err
 	}
-	calls.function, calls.expose, calls.workers = r.server.Name, cfg.exposeErrors, int64(cfg.workers)
+	calls.function, calls.expose = r.server.Name, cfg.exposeErrors
+	calls.workers.Store(int64(cfg.workers))
 	sub, err := r.bus.start(context.WithValue(ctx, callServerKey{}, calls), subscriptionSpec{
 		source: source, cfg: cfg, handler: r.handlerFunc(codecs, handler), processor: calls,
 		opError: func(err error) error { return opError("serve RPC", r.server.Name, err) },
@@ -280,9 +281,9 @@ func (r *RPC[Req, Resp]) countNested(ctx context.Context) (done func()) {
 	if !ok || c.bus != r.bus || c.function != r.server.Name {
 		return func() {}
 	}
-	if c.nested.Add(1) == c.workers {
+	if c.nested.Add(1) == c.workers.Load() {
 		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here ca reply: it needs more Workers",
-			"function", r.server.Name, "workers", c.workers)
+			"function", r.server.Name, "workers", c.workers.Load())
 	}
 	return func() { c.nested.Add(-1) }
 }

@@ -18,7 +18,7 @@ type callServer struct {
 	codecs   *codecs
 	function string
 	expose   bool // callers are told what an error says
-	workers  int64
+	workers  atomic.Int64
 	nested   atomic.Int64          // handlers that wait for a call of their own function
 	cancels  adapters.Subscription // nil if callers cannot tell
 	halt     context.CancelFunc

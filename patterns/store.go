@@ -46,28 +46,55 @@ func storeOf(ctx context.Context) Store {
 
 // store gives messages to a store.
 func (s *sender) store(ctx context.Context, store Store, cfg *publishConfig, msgs []*message.Message) error {
+	out, err := s.outgoing(cfg, msgs)
+	if err != nil {
+		return err
+	}
+	return store.Store(ctx, out)
+}
+
+// storeRuns is store for messages of several types: all of them or none.
+func (s *sender) storeRuns(ctx context.Context, store Store, cfg *publishConfig, runs []run) (err error) {
+	var all []Outgoing
+	for _, r := range runs {
+		cfg.p = r.p
+		if s.bus.hooks != nil {
+			o := s.bus.hooks.observe(ctx, CausePublish, cfg.p, r.msgs)
+			defer func() { o.end(err) }()
+		}
+		out, err := s.outgoing(cfg, r.msgs)
+		if err != nil {
+			return err
+		}
+		all = append(all, out...)
+	}
+	return store.Store(ctx, all)
+}
+
+// outgoing makes what a store is given of messages.
+func (s *sender) outgoing(cfg *publishConfig, msgs []*message.Message) ([]Outgoing, error) {
 	switch {
 	case cfg.waitForRoom:
-		return invalid("WaitForRoom with a message that is stored: whoever publishes it later waits")
+		return nil, invalid("WaitForRoom with a message that is stored: whoever publishes it later waits")
 	case cfg.p.Foreign != nil:
-		return invalid("AsReceived: what a program without Motif published cannot be stored")
+		return nil, invalid("AsReceived: what a program without Motif published cannot be stored")
 	}
 	if s.source.Name != "" {
 		if err := s.source.Validate(); err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.bus.features.Require(s.source.Needs()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	out := make([]Outgoing, len(msgs))
 	for i, m := range msgs {
 		if err := adapters.ValidateMessage(m); err != nil {
-			return err
+			return nil, err
 		}
 		out[i] = Outgoing{Publication: cfg.p, Queue: s.source, Message: m}
 	}
-	return store.Store(ctx, out)
+	return out, nil
 }
 
 // PublishOutgoing publishes a message that a [Store] was given, as its verb would have: it declares

@@ -24,7 +24,8 @@ import (
 // uncounted.
 type Subscription struct {
 	bus           *Bus
-	driver        adapters.Subscription
+	driver        atomic.Pointer[adapters.Subscription] // see fetcher
+	source        adapters.Source
 	queue         string // "" for a private one
 	deadLetter    string // "" for none; the queue's own name if failures stay in it
 	brokerRejects bool   // the broker itself makes dead letters of what is rejected
@@ -50,7 +51,8 @@ type Subscription struct {
 	halt     context.CancelFunc
 	settling context.Context // never ends
 
-	workers  []*worker
+	workers  []*worker // see flow
+	flow     flow
 	live     atomic.Int64 // workers not finished, and replies on their way
 	draining atomic.Bool
 	drained  chan struct{} // closed when nothing is fetched any more
@@ -115,7 +117,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
-		bus: b, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
+		bus: b, source: src, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
 		handler: chain(b.withTimeout(spec.handler, cfg.timeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
@@ -133,26 +135,28 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	for i := range s.workers {
 		s.workers[i] = &worker{s: s}
 	}
+	var fetcher adapters.Subscription
 	var err error
 	if len(cfg.gates) > 0 {
-		s.driver, err = s.newGated(ctx, src)
+		fetcher, err = s.newGated(ctx, src)
 	} else {
-		s.driver, err = b.driver.Subscribe(ctx, src)
+		fetcher, err = b.driver.Subscribe(ctx, src)
 	}
 	if err != nil {
 		s.halt()
 		return nil, err
 	}
 	if cfg.order != nil {
-		s.order = s.newOrdered(s.driver, spec.codecs)
-		s.driver = s.order
+		s.order = s.newOrdered(fetcher, spec.codecs)
+		fetcher = s.order
 	}
+	s.driver.Store(&fetcher)
 	if err := b.add(s); err != nil {
 		s.halt()
-		return nil, errors.Join(err, s.driver.Stop())
+		return nil, errors.Join(err, fetcher.Stop())
 	}
 	s.onEnd(context.AfterFunc(ctx, s.drain))
-	for _, w := range s.workers {
+	for _, w := range s.currentWorkers() {
 		go w.run()
 	}
 	return s, nil
@@ -205,17 +209,21 @@ func (s *Subscription) Stop(ctx context.Context) error {
 
 // drain is the first phase: fetch no more. It returns when nothing is fetched.
 func (s *Subscription) drain() {
-	if !s.draining.CompareAndSwap(false, true) {
+	s.flow.mu.Lock() // so that no worker comes later
+	first := s.draining.CompareAndSwap(false, true)
+	s.flow.mu.Unlock()
+	if !first {
 		<-s.drained
 		return
 	}
 	defer close(s.drained)
 	s.halt() // first: what a handler gives back at its ctx's end must not be fetched again
 	s.onEnd(time.AfterFunc(s.cfg.drain, s.expire).Stop)
-	if _, isGated := s.driver.(*gated); !isGated && s.hasSuspects.Load() { // which does so itself
-		s.requeueSuspects(s.driver)
+	sub := s.fetcher()
+	if _, isGated := sub.(*gated); !isGated && s.hasSuspects.Load() { // which does so itself
+		s.requeueSuspects(sub)
 	}
-	if err := s.driver.Stop(); err != nil {
+	if err := sub.Stop(); err != nil {
 		s.bus.log.Warn("motif: stopping a subscription", "queue", s.queue, "error", err)
 	}
 }
@@ -236,7 +244,7 @@ func (s *Subscription) abandon() {
 	ctx, cancel := context.WithTimeout(s.settling, abandonAfter)
 	defer cancel()
 	var settled []Settlement
-	for _, w := range s.workers {
+	for _, w := range s.currentWorkers() {
 		settled = append(settled, w.requeueInHand(ctx)...)
 	}
 	if s.order != nil {
@@ -302,6 +310,7 @@ func (s *Subscription) finish(err error) {
 	s.bus.remove(s, s.opError(cause))
 	s.processor.end()
 	close(s.done)
+	s.flow.note()
 }
 
 // onEnd has stop called when the subscription ends, at once if it has.

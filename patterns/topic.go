@@ -12,8 +12,8 @@ import (
 type Topic[T any] struct{ exchange[T] }
 
 // NewTopic names a topic exchange on b. Nothing is declared yet.
-func NewTopic[T any](b *Bus, name string) *Topic[T] {
-	return &Topic[T]{newExchange[T](b, adapters.Topic, name)}
+func NewTopic[T any](b *Bus, name string, opts ...ExchangeOption) *Topic[T] {
+	return &Topic[T]{newExchange[T](b, adapters.Topic, name, opts)}
 }
 
 // Publish sends v to whoever has a pattern that matches key, which may be

@@ -29,9 +29,14 @@ type worker struct {
 	times    times           // of the message in hand
 	original message.Message // what the one in hand was; see keepOriginal
 
+	waiting context.Context // for a message: ends with the subscription's fetching, or by stopWaiting
+	state   atomic.Int32    // what it does
+	retired atomic.Bool     // it is to end
+
 	due atomic.Int64 // when the handler's time is over, after the bus was made; 0 if it has none, or does not run
 
 	mu           sync.Mutex
+	stopWaiting  context.CancelFunc
 	inHand       adapters.Settler    // of the message the handler is at work on
 	last         lastMessage         // the one that was in hand last, until it is settled
 	suspect      *adapters.Delivery  // it, if it is handled alone
@@ -54,7 +59,13 @@ func (w *worker) run() {
 		if err != nil {
 			handling = false
 			w.unbind()
+			if errors.Is(err, errRetired) {
+				w.retire()
+				return
+			}
+			w.interrupt()
 			w.s.workerDone(err)
+			w.become(workerParked)
 			return
 		}
 		w.bind(d.Message.Context())

@@ -40,9 +40,7 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	q := newWorkQueue[T](b, name, err)
 	q.deadLetter = cfg.applyTo(&q.source)
 	var codecErr error
-	if b != nil && b.codecs != nil {
-		q.ownCodecs, codecErr = b.codecs.with(cfg.encoding)
-	}
+	q.ownCodecs, codecErr = ownCodecs[T](b, cfg.encoding)
 	q.err = errors.Join(err, cfg.check(q.source), codecErr)
 	return q
 }
@@ -163,8 +161,11 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if err := checkOrder[T](&cfg); err != nil {
 		return nil, err
 	}
+	if cfg.onUnknown != nil && q.codecs().types == nil {
+		return nil, errNoTypes
+	}
 	return q.bus.start(ctx, subscriptionSpec{
-		source: q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler),
+		source: q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler, cfg.onUnknown),
 		opError: func(err error) error { return q.opError("work on", err) },
 	})
 }
@@ -182,19 +183,25 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 	return dead
 }
 
+var errNoTypes = invalid("OnUnknownType without WithTypes: all types are known, then")
+
 // handlerFunc makes the innermost watermill handler of the user's function.
-func handlerFunc[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
+func handlerFunc[T any](c *codecs, handler Handler[T], onUnknown func(context.Context, Delivery) error) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		var v T
 		decoded, err := orderedValue(m, &v)
-		if err != nil {
-			return nil, err
-		}
-		if !decoded {
-			contentType, contentEncoding := contentOf(m)
-			if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
-				return nil, Reject(err)
+		if err == nil && !decoded {
+			if err = c.openMessage(m, &v); err != nil {
+				err = Reject(err)
 			}
+		}
+		switch {
+		case err == nil:
+		case onUnknown != nil && isA[*UnknownTypeError](err):
+			d, _ := DeliveryFrom(m.Context())
+			return nil, onUnknown(m.Context(), d)
+		default:
+			return nil, err
 		}
 		return nil, handler(m.Context(), v)
 	}

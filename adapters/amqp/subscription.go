@@ -162,7 +162,7 @@ func (sub *subscription) finish(c *consumer, quiet func()) {
 		return
 	}
 	if sub.returns.Load() {
-		c.giveBack()
+		c.returnAll()
 		return
 	}
 	c.retire(true, quiet)

@@ -37,7 +37,7 @@ func parsed(t *testing.T, dir string) []*ast.File {
 // places is what the page calls whatever takes an option, by the method that an option has for it.
 var places = map[string]string{
 	"applyBus": "New", "applyQueue": "NewWorkQueue", "applyWork": "Work", "applySubscribe": "Subscribe",
-	"applyServe": "Serve", "applyPublish": "publish", "applyCall": "Call",
+	"applyExchange": "NewTopic", "applyServe": "Serve", "applyPublish": "publish", "applyCall": "Call",
 }
 
 // optionPlaces returns where each option of package patterns may be given, as its type says.

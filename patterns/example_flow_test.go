@@ -1,0 +1,45 @@
+package patterns_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// Pause a subscription while something that it needs is being mended, and go on with more workers.
+func ExampleSubscription_Pause() {
+	ctx := context.Background()
+	bus := patterns.New(memory.New().Connect())
+	defer bus.Close(ctx)
+	orders := patterns.NewWorkQueue[Order](bus, "orders")
+
+	handled := make(chan int)
+	sub, err := orders.Work(ctx, func(_ context.Context, o Order) error {
+		handled <- o.ID
+		return nil
+	}, patterns.Workers(1), patterns.Prefetch(8)) // Prefetch is how many workers there can be
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sub.Pause(ctx); err != nil { // nil: nothing is in hand
+		log.Fatal(err)
+	}
+	if err := orders.Send(ctx, Order{ID: 7}); err != nil { // it waits in the queue, where others can have it
+		log.Fatal(err)
+	}
+	fmt.Println(bus.Health().Subscriptions[0].State)
+
+	if err := sub.SetWorkers(8); err != nil {
+		log.Fatal(err)
+	}
+	sub.Resume()
+	fmt.Println(<-handled)
+	fmt.Println(sub.Stop(ctx))
+	// Output:
+	// paused
+	// 7
+	// <nil>
+}
