@@ -179,7 +179,7 @@ const maxFailed = 100
 // noteFailed remembers that a subscription ended, for err. The bus's lock is held, as below.
 func (b *Bus) noteFailed(s *Subscription, err error) {
 	h := SubscriptionHealth{
-		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: len(s.workers), State: StateEnded, Err: err,
+		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: s.width, State: StateEnded, Err: err,
 	}
 	b.forgetFailed(s)
 	if len(b.failed) >= maxFailed {
@@ -204,7 +204,7 @@ func (s *Subscription) kind() string {
 
 func (s *Subscription) health(now time.Time) SubscriptionHealth {
 	h := SubscriptionHealth{
-		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: len(s.workers), State: StateRunning,
+		Kind: s.kind(), Name: s.origin.Source.Name, Group: s.origin.Group, Queue: s.queue, Workers: s.width, State: StateRunning,
 	}
 	if s.fetching.Err() != nil {
 		h.State = StateDraining

@@ -26,6 +26,9 @@ type (
 	// WorkOption is for [WorkQueue.Work].
 	WorkOption interface{ applyWork(*consumeConfig) error }
 
+	// BatchOption is for [WorkQueue.WorkBatch].
+	BatchOption interface{ applyBatch(*consumeConfig) error }
+
 	// ServeOption is for [RPC.Serve].
 	ServeOption interface{ applyServe(*consumeConfig) error }
 
@@ -65,6 +68,7 @@ type (
 	PassiveOption struct{}
 
 	busOption       func(*busConfig) error
+	batchOption     func(*consumeConfig) error
 	serveOption     func(*consumeConfig) error
 	subscribeOption func(*subscribeConfig) error
 	publishOption   func(*publishConfig) error
@@ -103,6 +107,9 @@ type consumeConfig struct {
 	classify     func(error) error
 
 	passive, exposeErrors bool // of Serve
+
+	batchSize int // of WorkBatch
+	batchWait time.Duration
 }
 
 type queueConfig struct {
@@ -133,10 +140,12 @@ type publishConfig struct {
 }
 
 func (o ConsumeOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
+func (o ConsumeOption) applyBatch(c *consumeConfig) error       { return configure(o.set, c) }
 func (o ConsumeOption) applyServe(c *consumeConfig) error       { return configure(o.set, c) }
 func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
 
 func (o FailureOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
+func (o FailureOption) applyBatch(c *consumeConfig) error       { return configure(o.set, c) }
 func (o FailureOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
 
 func (o QueueOption) applyQueue(c *queueConfig) error {
@@ -156,6 +165,7 @@ func (o MiddlewareOption) applyWork(c *consumeConfig) error {
 	return o.check()
 }
 
+func (o MiddlewareOption) applyBatch(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applyServe(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
 	return c.consume(o.applyWork)
@@ -209,6 +219,7 @@ func (o PassiveOption) applyServe(c *consumeConfig) error {
 }
 
 func (o serveOption) applyServe(c *consumeConfig) error { return o(c) }
+func (o batchOption) applyBatch(c *consumeConfig) error { return o(c) }
 
 func (o busOption) applyBus(c *busConfig) error                   { return o(c) }
 func (o subscribeOption) applySubscribe(c *subscribeConfig) error { return o(c) }

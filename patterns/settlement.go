@@ -91,6 +91,7 @@ func (o SettleOption) applyWork(c *consumeConfig) error {
 	return o.check()
 }
 
+func (o SettleOption) applyBatch(c *consumeConfig) error       { return o.applyWork(c) }
 func (o SettleOption) applyServe(c *consumeConfig) error       { return o.applyWork(c) }
 func (o SettleOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.applyWork) }
 

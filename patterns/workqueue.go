@@ -182,11 +182,18 @@ func (q *WorkQueue[T]) Dead() *WorkQueue[T] {
 // handlerFunc makes the innermost watermill handler of the user's function.
 func handlerFunc[T any](c *codecs, handler Handler[T]) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
-		var v T
-		contentType, contentEncoding := contentOf(m)
-		if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
-			return nil, Reject(err)
+		v, err := decodeAs[T](c, m)
+		if err != nil {
+			return nil, err
 		}
 		return nil, handler(m.Context(), v)
 	}
+}
+
+func decodeAs[T any](c *codecs, m *message.Message) (v T, err error) {
+	contentType, contentEncoding := contentOf(m)
+	if err := c.unmarshal(contentType, contentEncoding, m.Payload, &v); err != nil {
+		return v, Reject(err)
+	}
+	return v, nil
 }
