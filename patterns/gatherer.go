@@ -50,6 +50,7 @@ type member struct {
 	session  context.Context
 
 	taken  bool          // its batch is being handled
+	inRun  bool          // acknowledged, and another one of the batch is next
 	result chan error    // of the handler, for this message
 	left   chan struct{} // closed when the message is settled, or its worker waits for something
 }
@@ -255,8 +256,15 @@ func (g *gatherer) release(members []*member, err error) {
 			await(m)
 		}
 	}
+	last := -1
+	for i := range members {
+		if errs[i] == nil {
+			last = i
+		}
+	}
 	for i, m := range members {
 		if errs[i] == nil {
+			m.inRun = i < last
 			m.result <- nil
 			await(m)
 		}
