@@ -211,7 +211,7 @@ func TestBatchesAtATime(t *testing.T) {
 		must(t, err)
 		must(t, q.SendBatch(t.Context(), numbers(1, 20)))
 		time.Sleep(time.Minute)
-	synctest.Wait()
+		synctest.Wait()
 		if n := len(got.snapshot()); n != 2 {
 			t.Errorf("%d batches at a time, want 2: %v", n, got.snapshot())
 		}
@@ -296,7 +296,7 @@ func TestBatchDrainTimeout(t *testing.T) {
 				must(t, err)
 				must(t, q.SendBatch(t.Context(), numbers(1, 3)))
 				time.Sleep(time.Second)
-			synctest.Wait()
+				synctest.Wait()
 				begun := time.Now()
 				err = sub.Stop(t.Context())
 				if errors.Is(err, patterns.ErrAbandoned) != ignores {
@@ -334,10 +334,10 @@ func TestBatchIsWithoutWhatIsStale(t *testing.T) {
 		must(t, err)
 		must(t, q.SendBatch(t.Context(), numbers(1, 3)))
 		time.Sleep(time.Second)
-	synctest.Wait()
+		synctest.Wait()
 		broker.Cut()
 		time.Sleep(time.Second)
-	synctest.Wait()
+		synctest.Wait()
 		must(t, q.SendBatch(t.Context(), numbers(4, 5)))
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
@@ -531,7 +531,7 @@ func TestBatchAckOnReceive(t *testing.T) {
 			t.Errorf("%d messages are not acknowledged", n)
 		}
 		time.Sleep(time.Second)
-	synctest.Wait()
+		synctest.Wait()
 		got.want(t, numbers(1, 2))
 		if !slices.Equal(dropped, []string{"1"}) {
 			t.Errorf("dropped: %v, want 1", dropped)
@@ -547,15 +547,15 @@ func TestBatchOptionsAreChecked(t *testing.T) {
 		handler patterns.BatchHandler[int]
 		opts    []patterns.BatchOption
 	}{
-		"nil handler":                   {nil, nil},
-		"BatchSize(0)":                  {fine, []patterns.BatchOption{patterns.BatchSize(0)}},
-		"BatchWait(0s)":                 {fine, []patterns.BatchOption{patterns.BatchWait(0)}},
-		"BatchSize is given twice":      {fine, []patterns.BatchOption{patterns.BatchSize(1), patterns.BatchSize(2)}},
-		"BatchSize(1000) for 66":        {fine, []patterns.BatchOption{patterns.BatchSize(1000), patterns.Workers(66)}},
-		"Prefetch(9) for 10":            {fine, []patterns.BatchOption{patterns.BatchSize(10), patterns.Prefetch(9)}},
-		"nil option":                    {fine, []patterns.BatchOption{nil}},
-		"Retry and AckOnReceive":        {fine, []patterns.BatchOption{patterns.NoRetry(), patterns.AckOnReceive()}},
-		"middleware 0 is nil":           {fine, []patterns.BatchOption{patterns.WithMiddleware(nil)}},
+		"nil handler":              {nil, nil},
+		"BatchSize(0)":             {fine, []patterns.BatchOption{patterns.BatchSize(0)}},
+		"BatchWait(0s)":            {fine, []patterns.BatchOption{patterns.BatchWait(0)}},
+		"BatchSize is given twice": {fine, []patterns.BatchOption{patterns.BatchSize(1), patterns.BatchSize(2)}},
+		"BatchSize(1000) for 66":   {fine, []patterns.BatchOption{patterns.BatchSize(1000), patterns.Workers(66)}},
+		"Prefetch(9) for 10":       {fine, []patterns.BatchOption{patterns.BatchSize(10), patterns.Prefetch(9)}},
+		"nil option":               {fine, []patterns.BatchOption{nil}},
+		"Retry and AckOnReceive":   {fine, []patterns.BatchOption{patterns.NoRetry(), patterns.AckOnReceive()}},
+		"middleware 0 is nil":      {fine, []patterns.BatchOption{patterns.WithMiddleware(nil)}},
 	}
 	for want, r := range rows {
 		_, err := q.WorkBatch(t.Context(), r.handler, r.opts...)

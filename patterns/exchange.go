@@ -32,12 +32,12 @@ func (e *exchange[T]) opError(verb, group string, err error) error {
 }
 
 // configure turns the options of Subscribe and Declare into a plan.
-func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption, declare bool) (subscriptionSpec, error) {
+func (e *exchange[T]) configure(ctx context.Context, keys []string, options func(*subscribeConfig) error, declare bool) (subscriptionSpec, error) {
 	var cfg subscribeConfig
 	if err := e.bus.ready(ctx); err != nil {
 		return subscriptionSpec{}, err
 	}
-	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
+	if err := options(&cfg); err != nil {
 		return subscriptionSpec{}, err
 	}
 	if declare && cfg.handles {
@@ -72,22 +72,43 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 }
 
 func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Handler[T], opts []SubscribeOption) (*Subscription, error) {
-	spec, err := e.configure(ctx, keys, opts, false)
-	var sub *Subscription
-	switch {
-	case err != nil:
-	case handler == nil:
+	spec, err := e.configure(ctx, keys, subscribeOptions(opts), false)
+	if err == nil && handler == nil {
 		err = invalid("nil handler")
-	default:
-		spec.handler = handlerFunc(spec.codecs, handler)
+	}
+	spec.handler = handlerFunc(spec.codecs, handler)
+	return e.start(ctx, spec, err)
+}
+
+func (e *exchange[T]) subscribeBatch(ctx context.Context, keys []string, handler BatchHandler[T], opts []SubscribeBatchOption) (*Subscription, error) {
+	spec, err := e.configure(ctx, keys, func(c *subscribeConfig) error {
+		return apply(opts, func(o SubscribeBatchOption) error { return o.applySubscribeBatch(c) })
+	}, false)
+	if err == nil && handler == nil {
+		err = invalid("nil handler")
+	}
+	spec.gatherer = newGatherer(handler)
+	spec.handler = gatherFunc[T](spec.codecs, spec.gatherer)
+	return e.start(ctx, spec, err)
+}
+
+// start begins the subscription of a plan, unless that failed with err.
+func (e *exchange[T]) start(ctx context.Context, spec subscriptionSpec, err error) (sub *Subscription, _ error) {
+	if err == nil {
 		spec.opError = func(err error) error { return e.opError("subscription to", spec.source.Group, err) }
 		sub, err = e.bus.start(ctx, spec)
 	}
 	return sub, e.opError("subscribe to", spec.source.Group, err)
 }
 
+func subscribeOptions(opts []SubscribeOption) func(*subscribeConfig) error {
+	return func(c *subscribeConfig) error {
+		return apply(opts, func(o SubscribeOption) error { return o.applySubscribe(c) })
+	}
+}
+
 func (e *exchange[T]) declare(ctx context.Context, keys []string, opts []SubscribeOption) error {
-	spec, err := e.configure(ctx, keys, opts, true)
+	spec, err := e.configure(ctx, keys, subscribeOptions(opts), true)
 	if err == nil {
 		err = e.bus.driver.Declare(ctx, spec.source)
 	}

@@ -2,7 +2,7 @@ package patterns
 
 type (
 	// CodecOption is what [WithCodec] returns; it is a BusOption, a WorkQueueOption, a
-	// SubscribeOption, a ServeOption, a PublishOption and a CallOption.
+	// SubscribeOption, a SubscribeBatchOption, a ServeOption, a PublishOption and a CallOption.
 	CodecOption struct {
 		codec  Codec
 		others []Codec
@@ -38,11 +38,12 @@ func (o CodecOption) apply(c *encodingConfig) error {
 	return nil
 }
 
-func (o CodecOption) applyBus(c *busConfig) error             { return o.apply(&c.encoding) }
-func (o CodecOption) applyQueue(c *queueConfig) error         { return o.apply(&c.encoding) }
-func (o CodecOption) applyServe(c *consumeConfig) error       { return o.apply(&c.encoding) }
-func (o CodecOption) applySubscribe(c *subscribeConfig) error { return o.apply(&c.encoding) }
-func (o CodecOption) applyCall(c *publishConfig) error        { return o.apply(&c.encoding) }
+func (o CodecOption) applyBus(c *busConfig) error                  { return o.apply(&c.encoding) }
+func (o CodecOption) applyQueue(c *queueConfig) error              { return o.apply(&c.encoding) }
+func (o CodecOption) applyServe(c *consumeConfig) error            { return o.apply(&c.encoding) }
+func (o CodecOption) applySubscribe(c *subscribeConfig) error      { return o.apply(&c.encoding) }
+func (o CodecOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
+func (o CodecOption) applyCall(c *publishConfig) error             { return o.apply(&c.encoding) }
 
 func (o CodecOption) applyPublish(c *publishConfig) error {
 	if len(o.others) > 0 {

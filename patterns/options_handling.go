@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// Workers is how many messages of a subscription are handled at a time (1
-// without it). With one, messages are handled in the order of the queue.
+// Workers is how many messages of a subscription are handled at a time, or batches (1 without it).
+// With one, messages are handled in the order of the queue.
 func Workers(n int) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }}
 }
 
 // BatchSize is how many values a [BatchHandler] is given at most (100 without it).
-func BatchSize(n int) BatchOption {
-	return batchOption(func(c *consumeConfig) error { return atLeast1("BatchSize", n, &c.batchSize) })
+func BatchSize(n int) GatherOption {
+	return GatherOption{func(c *consumeConfig) error { return atLeast1("BatchSize", n, &c.batchSize) }}
 }
 
 // BatchWait is how long after its first message a batch waits for more (100 ms without it).
-func BatchWait(d time.Duration) BatchOption {
-	return batchOption(func(c *consumeConfig) error { return positive("BatchWait", d, &c.batchWait) })
+func BatchWait(d time.Duration) GatherOption {
+	return GatherOption{func(c *consumeConfig) error { return positive("BatchWait", d, &c.batchWait) }}
 }
 
 // Prefetch is how many messages a subscription holds at a time, those being handled
 // included. Without it, as many as it has workers, so that no message waits
-// behind a busy worker while another is idle. More is faster for short
-// handlers, and less fair.
+// behind a busy worker while another is idle; where it handles batches, [BatchSize] times as many.
+// More is faster for short handlers, and less fair.
 func Prefetch(n int) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }}
 }

@@ -136,6 +136,12 @@ func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...Publis
 	return q.send(ctx, "", opts, toAny(values)...)
 }
 
+// SendItems is SendBatch of values that have options each of their own. None is sent if one of them
+// cannot be, for its value or its options. Hooks of [OnPublish] are called for each.
+func (q *WorkQueue[T]) SendItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &q.sender, items)
+}
+
 // SendAsync is Send that does not wait for the publish confirm: the receipt does.
 // It waits only while as many publishes are in flight as [MaxInFlight] allows.
 // Values sent by one goroutine keep their order.
