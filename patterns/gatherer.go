@@ -16,7 +16,7 @@ const (
 
 	// inTurn is how long the messages of a batch have to be settled one after another. It is an
 	// optimisation: those that take longer hold up nothing else.
-	inTurn = 100 * time.Millisecond
+	inTurn = time.Second
 )
 
 // gatherer has the messages that the workers of a subscription have in hand handled in batches.
