@@ -44,7 +44,8 @@ func batchProcess(ctx context.Context, t *testing.T, broker *memory.Broker, hand
 	return died
 }
 
-// What kills its process again and again is handled alone, and given up; the rest of its batch is not.
+// What kills its process again and again is handled alone, and given up; the rest of its batch is
+// not.
 func TestBatchWithPoison(t *testing.T) {
 	for _, workers := range []int{1, 3} {
 		onEachBroker(t, func(t *testing.T, broker *memory.Broker) {

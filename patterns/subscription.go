@@ -129,6 +129,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	}
 	s.processor, s.origin, s.onSettle = spec.processor, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
 	_, s.origin.Call = spec.processor.(*callServer)
+	s.origin.Batch = spec.gatherer != nil
 	if len(s.onSettle) > 0 {
 		s.reports = make(chan struct{}, src.Prefetch)
 	}
