@@ -55,7 +55,7 @@ type member struct {
 	left   chan struct{} // closed when the message is settled, or its worker waits for something
 }
 
-// start has g gather for s. It makes cfg one for a worker for each message.
+// configure takes what cfg says of batches, and makes it that of a worker for each message.
 func (g *gatherer) configure(cfg *consumeConfig) error {
 	g.size, g.wait, g.timeout = cfg.batchSize, cfg.batchWait, cfg.timeout
 	if g.size == 0 {
@@ -294,6 +294,13 @@ func (w *worker) joined(m *member) {
 		close(w.member.left)
 	}
 	w.member = m
+}
+
+// inRun reports whether other messages of the batch are acknowledged after that of w.
+func (w *worker) inRun() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.member != nil && w.member.inRun
 }
 
 // stepAside lets those go on that wait for w, once its message is settled or it waits itself.
