@@ -233,6 +233,24 @@ func TestBatchesAtATime(t *testing.T) {
 	})
 }
 
+// Batches that are not full are no more at a time, and grow while they wait for their turn.
+func TestBatchesAtATimeThatAreNotFull(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[int](bus, "q")
+		got := newBatches()
+		got.results = func([]int) error { time.Sleep(time.Minute); return nil }
+		_, err := q.WorkBatch(t.Context(), got.handle, patterns.BatchSize(4), patterns.BatchWait(time.Second))
+		must(t, err)
+		for n := range 3 {
+			must(t, q.Send(t.Context(), n))
+			time.Sleep(10 * time.Second)
+		}
+		got.want(t, []int{0})
+		time.Sleep(3 * time.Minute)
+		got.want(t, []int{0}, []int{1, 2})
+	})
+}
+
 // The only worker handles what comes in the order of the queue.
 func TestBatchesKeepTheOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -18,13 +19,15 @@ func TestHandledInABatch(t *testing.T) {
 			_, end := s.begin(ctx, "insert")
 			defer end()
 			return patterns.BatchError{1: patterns.Reject(errKitchen)}
-		}, patterns.BatchSize(2))
+		}, patterns.BatchWait(time.Second))
 		must(t, err)
 		for _, dish := range []string{"ramen", "pho"} {
 			ctx, end := s.begin(t.Context(), "order "+dish)
 			must(t, orders.Send(ctx, dish))
 			end()
+			time.Sleep(time.Second / 2)
 		}
+		time.Sleep(time.Second)
 		synctest.Wait()
 	})
 	s.want(t,
