@@ -70,7 +70,7 @@ func TestBatchIsHandledWhenItIsFullOrHasWaited(t *testing.T) {
 		got.want(t, numbers(1, 4), numbers(5, 8))
 		time.Sleep(time.Second - 1)
 		got.want(t, numbers(1, 4), numbers(5, 8))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		got.want(t, numbers(1, 4), numbers(5, 8), numbers(9, 10))
 		if n := depth(t, bus, "q"); n != 0 {
 			t.Errorf("%d messages are left", n)

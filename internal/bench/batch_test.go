@@ -73,7 +73,7 @@ func benchmarkCommit(b *testing.B, work func(q *patterns.WorkQueue[string], hand
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer bus.Close(context.Background()) //nolint:errcheck // the broker ends with the test
+	defer bus.Close(context.Background())
 	q := patterns.NewWorkQueue[string](bus, fmt.Sprint("commits-", time.Now().UnixNano()))
 	values := make([]string, b.N)
 	for i := range values {
