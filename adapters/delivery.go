@@ -34,6 +34,17 @@ type Settler interface {
 	Settle(ctx context.Context, o Outcome) error
 }
 
+// RunSettler is implemented by Settlers of adapters that can tell the broker of several
+// acknowledgements at once.
+type RunSettler interface {
+	Settler
+
+	// AckInRun is Settle with Ack by a caller that is about to acknowledge another message of the
+	// same subscription: the two may go to the broker together. It does not depend on that: an
+	// acknowledgement that no other follows goes soon.
+	AckInRun(ctx context.Context) error
+}
+
 // Delivery is a message in hand: it is the receiver's until it is settled.
 type Delivery struct {
 	// Message is the receiver's own copy. Its context ends with the cause

@@ -40,7 +40,8 @@ type Key struct {
 //
 // A message without an id, as programs without Motif may send, is handled each time. Give Once
 // last, so that it is next to the handler. It is no option of [patterns.RPC.Serve],
-// because a store does not keep replies.
+// because a store does not keep replies. With an SQLStore it is not for batches
+// ([patterns.WorkQueue.WorkBatch]): messages go back to their place, and the log says why.
 func Once(store Store) patterns.FailureOption {
 	if store == nil {
 		return patterns.Options(patterns.WithMiddleware(nil))

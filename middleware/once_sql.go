@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/patterns"
 )
 
 // SQLConfig says where an [SQLStore] keeps what it remembers.
@@ -68,6 +69,10 @@ func NewSQLStore(db *sql.DB, c SQLConfig) (*SQLStore, error) {
 
 type txKey struct{}
 
+// errBatch is for a handler of many messages, each of which would have a transaction: it could
+// write in none of them, and they would wait for each other.
+var errBatch = errors.New("motif: Once with an SQLStore is not for batches")
+
 // TxFrom returns the transaction that the handler runs in, from its ctx. It is not the handler's to
 // commit or roll back.
 func TxFrom(ctx context.Context) (*sql.Tx, bool) {
@@ -78,6 +83,9 @@ func TxFrom(ctx context.Context) (*sql.Tx, bool) {
 // Do implements [Store]. What the database refuses is an error like any other: the message is tried
 // again.
 func (s *SQLStore) Do(ctx context.Context, key Key, handle func(ctx context.Context) error) error {
+	if from, _ := patterns.OriginFrom(ctx); from.Batch {
+		return patterns.Requeue(errBatch)
+	}
 	tx, err := s.db.BeginTx(ctx, s.opts)
 	if err != nil {
 		return fmt.Errorf("beginning the transaction of a message: %w", err)

@@ -54,6 +54,7 @@ type Origin struct {
 	Group  string            // the group, of a subscription that has one
 	Queue  string            // the queue it came from; "" for a private one
 	Call   bool              // it is the request of a call, for [RPC.Serve]
+	Batch  bool              // it is handled together with others, see [WorkQueue.WorkBatch]
 }
 
 func originOf(src adapters.Source) Origin {

@@ -53,7 +53,7 @@ func (e *exchange[T]) opError(verb, group string, err error) error {
 }
 
 // configure turns the options of Subscribe and Declare into a plan.
-func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []SubscribeOption, declare bool) (subscriptionSpec, error) {
+func (e *exchange[T]) configure(ctx context.Context, keys []string, options func(*subscribeConfig) error, declare bool) (subscriptionSpec, error) {
 	var cfg subscribeConfig
 	if err := e.bus.ready(ctx); err != nil {
 		return subscriptionSpec{}, err
@@ -61,7 +61,7 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 	if e.err != nil {
 		return subscriptionSpec{}, e.err
 	}
-	if err := apply(opts, func(o SubscribeOption) error { return o.applySubscribe(&cfg) }); err != nil {
+	if err := options(&cfg); err != nil {
 		return subscriptionSpec{}, err
 	}
 	if declare && cfg.handles {
@@ -96,26 +96,46 @@ func (e *exchange[T]) configure(ctx context.Context, keys []string, opts []Subsc
 }
 
 func (e *exchange[T]) subscribe(ctx context.Context, keys []string, handler Handler[T], opts []SubscribeOption) (*Subscription, error) {
-	spec, err := e.configure(ctx, keys, opts, false)
-	var sub *Subscription
-	switch {
-	case err != nil:
-	case handler == nil:
+	spec, err := e.configure(ctx, keys, subscribeOptions(opts), false)
+	if err == nil && handler == nil {
 		err = invalid("nil handler")
-	case spec.cfg.onUnknown != nil && spec.codecs.types == nil:
-		err = errNoTypes
-	default:
-		spec.handler = handlerFunc(spec.codecs, handler, spec.cfg.onUnknown)
+	}
+	spec.handler = handlerFunc(spec.codecs, handler, spec.cfg.onUnknown)
+	if err == nil {
+		err = checkOrder[T](&spec.cfg)
+	}
+	return e.start(ctx, spec, err)
+}
+
+func (e *exchange[T]) subscribeBatch(ctx context.Context, keys []string, handler BatchHandler[T], opts []SubscribeBatchOption) (*Subscription, error) {
+	spec, err := e.configure(ctx, keys, func(c *subscribeConfig) error {
+		return apply(opts, func(o SubscribeBatchOption) error { return o.applySubscribeBatch(c) })
+	}, false)
+	if err == nil && handler == nil {
+		err = invalid("nil handler")
+	}
+	spec.gatherer = newGatherer(handler)
+	spec.handler = gatherFunc[T](spec.codecs, spec.gatherer, spec.cfg.onUnknown)
+	return e.start(ctx, spec, err)
+}
+
+// start begins the subscription of a plan, unless that failed with err.
+func (e *exchange[T]) start(ctx context.Context, spec subscriptionSpec, err error) (sub *Subscription, _ error) {
+	if err == nil {
 		spec.opError = func(err error) error { return e.opError("subscription to", spec.source.Group, err) }
-		if err = checkOrder[T](&spec.cfg); err == nil {
-			sub, err = e.bus.start(ctx, spec)
-		}
+		sub, err = e.bus.start(ctx, spec)
 	}
 	return sub, e.opError("subscribe to", spec.source.Group, err)
 }
 
+func subscribeOptions(opts []SubscribeOption) func(*subscribeConfig) error {
+	return func(c *subscribeConfig) error {
+		return apply(opts, func(o SubscribeOption) error { return o.applySubscribe(c) })
+	}
+}
+
 func (e *exchange[T]) declare(ctx context.Context, keys []string, opts []SubscribeOption) error {
-	spec, err := e.configure(ctx, keys, opts, true)
+	spec, err := e.configure(ctx, keys, subscribeOptions(opts), true)
 	if err == nil {
 		err = e.bus.driver.Declare(ctx, spec.source)
 	}

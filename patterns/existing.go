@@ -36,6 +36,11 @@ func (x *Exchange[T]) PublishBatch(ctx context.Context, key string, values []T, 
 	return x.as(adapters.Exchange).send(ctx, key, opts, toAny(values)...)
 }
 
+// PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
+func (x *Exchange[T]) PublishItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &x.as(adapters.Exchange).sender, items)
+}
+
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (x *Exchange[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
 	return x.as(adapters.Exchange).sendAsync(ctx, key, opts, v)

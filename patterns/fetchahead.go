@@ -142,10 +142,20 @@ func (w *worker) fetchAhead(ctx context.Context, receive func(context.Context) (
 			return nil
 		}
 	}
+	w = w.keeper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fetchedAhead = append(w.fetchedAhead, d)
 	return nil
+}
+
+// keeper returns the worker that keeps what w fetches ahead. Where batches are gathered it is one
+// for all: or those messages would each wait for another batch.
+func (w *worker) keeper() *worker {
+	if w.s.gatherer != nil {
+		return w.s.workers[0]
+	}
+	return w
 }
 
 // next returns the next message for the worker.
@@ -171,12 +181,14 @@ func (w *worker) next() (adapters.Delivery, error) {
 }
 
 func (w *worker) fetchedCount() int {
+	w = w.keeper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.fetchedAhead)
 }
 
 func (w *worker) nextFetched() (d adapters.Delivery, ok bool) {
+	w = w.keeper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.fetchedAhead) == 0 {

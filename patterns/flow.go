@@ -48,11 +48,14 @@ func (s *Subscription) Resume() {
 // it is adapters.ErrStopped.
 //
 // How long the broker is asked to let messages be held, for a [HandlerTimeout], is by the number of
-// workers that the subscription began with.
+// workers that the subscription began with. How many batches are handled at a time cannot be
+// changed, which is adapters.ErrInvalid, too.
 func (s *Subscription) SetWorkers(n int) error { return s.opError(s.setWorkers(n)) }
 
 func (s *Subscription) setWorkers(n int) error {
 	switch {
+	case s.gatherer != nil:
+		return invalid("SetWorkers of a subscription that handles batches")
 	case n < 1:
 		return invalid("SetWorkers(%d), at least 1 is needed: Pause has none work", n)
 	case n > s.prefetch:
@@ -153,6 +156,9 @@ func (s *Subscription) currentWorkers() []*worker {
 
 // workerCount is how many workers there are to be.
 func (s *Subscription) workerCount() (n int) {
+	if s.gatherer != nil {
+		return s.width
+	}
 	s.flow.mu.Lock()
 	defer s.flow.mu.Unlock()
 	for _, w := range s.workers {

@@ -30,11 +30,17 @@ type (
 	// WorkOption is for [WorkQueue.Work].
 	WorkOption interface{ applyWork(*consumeConfig) error }
 
+	// BatchOption is for [WorkQueue.WorkBatch].
+	BatchOption interface{ applyBatch(*consumeConfig) error }
+
 	// ServeOption is for [RPC.Serve].
 	ServeOption interface{ applyServe(*consumeConfig) error }
 
 	// SubscribeOption is for the Subscribe and Declare methods of [PubSub], [Routed] and [Topic].
 	SubscribeOption interface{ applySubscribe(*subscribeConfig) error }
+
+	// SubscribeBatchOption is for the SubscribeBatch methods of [PubSub], [Routed] and [Topic].
+	SubscribeBatchOption interface{ applySubscribeBatch(*subscribeConfig) error }
 
 	// PublishOption is for everything that sends one way.
 	PublishOption interface{ applyPublish(*publishConfig) error }
@@ -44,34 +50,39 @@ type (
 )
 
 type (
-	// ConsumeOption says how messages are handled; it is a WorkOption, a
-	// SubscribeOption and a ServeOption.
+	// ConsumeOption says how messages are handled; it is a WorkOption, a SubscribeOption, a
+	// ServeOption, a BatchOption and a SubscribeBatchOption.
 	ConsumeOption struct{ set func(*consumeConfig) error }
 
-	// FailureOption says what becomes of failed messages; it is a WorkOption
-	// and a SubscribeOption.
+	// FailureOption says what becomes of failed messages; it is a WorkOption, a SubscribeOption, a
+	// BatchOption and a SubscribeBatchOption.
 	FailureOption struct{ set func(*consumeConfig) error }
 
-	// QueueOption is a property of a durable queue; it is a WorkQueueOption
-	// and, for the queue of a group, a SubscribeOption.
+	// GatherOption says how batches are gathered; it is a BatchOption and a SubscribeBatchOption.
+	GatherOption struct{ set func(*consumeConfig) error }
+
+	// QueueOption is a property of a durable queue; it is a WorkQueueOption and, for the queue of a
+	// group, a SubscribeOption and a SubscribeBatchOption.
 	QueueOption struct{ set func(*queueConfig) error }
 
-	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a
-	// WorkOption, a SubscribeOption and a ServeOption.
+	// MiddlewareOption is what [WithMiddleware] returns; it is a BusOption, a WorkOption, a
+	// SubscribeOption, a ServeOption, a BatchOption and a SubscribeBatchOption.
 	MiddlewareOption struct{ chain []message.HandlerMiddleware }
 
 	// HeaderOption is what [Header] returns; it is a PublishOption and a
 	// CallOption.
 	HeaderOption struct{ key, value string }
 
+	// GroupOption is what [Group] returns; it is a SubscribeOption and a SubscribeBatchOption.
+	GroupOption struct{ name string }
+
 	// PassiveOption is what [Passive] returns; it is a WorkQueueOption, a ServeOption and, for the
-	// queue of a group, a SubscribeOption.
+	// queue of a group, a SubscribeOption and a SubscribeBatchOption.
 	PassiveOption struct{}
 
-	busOption       func(*busConfig) error
-	serveOption     func(*consumeConfig) error
-	subscribeOption func(*subscribeConfig) error
-	publishOption   func(*publishConfig) error
+	busOption     func(*busConfig) error
+	serveOption   func(*consumeConfig) error
+	publishOption func(*publishConfig) error
 )
 
 type busConfig struct {
@@ -110,6 +121,9 @@ type consumeConfig struct {
 	overtake     bool
 
 	passive, exposeErrors bool // of Serve
+
+	batchSize int // of WorkBatch
+	batchWait time.Duration
 }
 
 type queueConfig struct {
@@ -140,19 +154,27 @@ type publishConfig struct {
 	typeGiven   bool // by an option
 }
 
-func (o ConsumeOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
-func (o ConsumeOption) applyServe(c *consumeConfig) error       { return configure(o.set, c) }
-func (o ConsumeOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
+func (o ConsumeOption) applyWork(c *consumeConfig) error             { return configure(o.set, c) }
+func (o ConsumeOption) applyBatch(c *consumeConfig) error            { return configure(o.set, c) }
+func (o ConsumeOption) applyServe(c *consumeConfig) error            { return configure(o.set, c) }
+func (o ConsumeOption) applySubscribe(c *subscribeConfig) error      { return c.consume(o.set) }
+func (o ConsumeOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 
-func (o FailureOption) applyWork(c *consumeConfig) error        { return configure(o.set, c) }
-func (o FailureOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.set) }
+func (o FailureOption) applyWork(c *consumeConfig) error             { return configure(o.set, c) }
+func (o FailureOption) applyBatch(c *consumeConfig) error            { return configure(o.set, c) }
+func (o FailureOption) applySubscribe(c *subscribeConfig) error      { return c.consume(o.set) }
+func (o FailureOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
+
+func (o GatherOption) applyBatch(c *consumeConfig) error            { return configure(o.set, c) }
+func (o GatherOption) applySubscribeBatch(c *subscribeConfig) error { return c.consume(o.set) }
 
 func (o QueueOption) applyQueue(c *queueConfig) error {
 	c.set = true
 	return configure(o.set, c)
 }
 
-func (o QueueOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
+func (o QueueOption) applySubscribe(c *subscribeConfig) error      { return o.applyQueue(&c.queue) }
+func (o QueueOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 
 func (o MiddlewareOption) applyBus(c *busConfig) error {
 	c.middleware = append(c.middleware, o.chain...)
@@ -164,10 +186,13 @@ func (o MiddlewareOption) applyWork(c *consumeConfig) error {
 	return o.check()
 }
 
+func (o MiddlewareOption) applyBatch(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applyServe(c *consumeConfig) error { return o.applyWork(c) }
 func (o MiddlewareOption) applySubscribe(c *subscribeConfig) error {
 	return c.consume(o.applyWork)
 }
+
+func (o MiddlewareOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 
 func (c *subscribeConfig) consume(set func(*consumeConfig) error) error {
 	c.handles = true
@@ -211,16 +236,17 @@ func (o PassiveOption) applyQueue(c *queueConfig) error {
 	c.set = true
 	return setOnce("Passive", &c.passive, true)
 }
-func (o PassiveOption) applySubscribe(c *subscribeConfig) error { return o.applyQueue(&c.queue) }
+
+func (o PassiveOption) applySubscribe(c *subscribeConfig) error      { return o.applyQueue(&c.queue) }
+func (o PassiveOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 func (o PassiveOption) applyServe(c *consumeConfig) error {
 	return setOnce("Passive", &c.passive, true)
 }
 
 func (o serveOption) applyServe(c *consumeConfig) error { return o(c) }
 
-func (o busOption) applyBus(c *busConfig) error                   { return o(c) }
-func (o subscribeOption) applySubscribe(c *subscribeConfig) error { return o(c) }
-func (o publishOption) applyPublish(c *publishConfig) error       { return o(c) }
+func (o busOption) applyBus(c *busConfig) error             { return o(c) }
+func (o publishOption) applyPublish(c *publishConfig) error { return o(c) }
 
 // apply runs every option and joins what they say.
 func apply[O any](opts []O, one func(O) error) error {
@@ -301,14 +327,16 @@ func MaxPayload(n int) BusOption {
 // copy of every message, even while no member is connected, and its members
 // share them. Without it the subscription gets its own copy of what is
 // published while it lasts.
-func Group(name string) SubscribeOption {
-	return subscribeOption(func(c *subscribeConfig) error {
-		if name == "" {
-			return invalid("empty group")
-		}
-		return setOnce("Group", &c.group, name)
-	})
+func Group(name string) GroupOption { return GroupOption{name} }
+
+func (o GroupOption) applySubscribe(c *subscribeConfig) error {
+	if o.name == "" {
+		return invalid("empty group")
+	}
+	return setOnce("Group", &c.group, o.name)
 }
+
+func (o GroupOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 
 func atLeast1(what string, n int, to *int) error {
 	if n < 1 {

@@ -2,7 +2,8 @@ package patterns
 
 type (
 	// CodecOption is what [WithCodec] returns; it is a BusOption, a WorkQueueOption, an
-	// ExchangeOption, a SubscribeOption, a ServeOption, a PublishOption and a CallOption.
+	// ExchangeOption, a SubscribeOption, a SubscribeBatchOption, a ServeOption, a PublishOption and a
+	// CallOption.
 	CodecOption struct {
 		codec  Codec
 		others []Codec
@@ -39,12 +40,13 @@ func (o CodecOption) apply(c *encodingConfig) error {
 	return nil
 }
 
-func (o CodecOption) applyBus(c *busConfig) error             { return o.apply(&c.encoding) }
-func (o CodecOption) applyQueue(c *queueConfig) error         { return o.apply(&c.encoding) }
-func (o CodecOption) applyExchange(c *encodingConfig) error   { return o.apply(c) }
-func (o CodecOption) applyServe(c *consumeConfig) error       { return o.apply(&c.encoding) }
-func (o CodecOption) applySubscribe(c *subscribeConfig) error { return o.apply(&c.encoding) }
-func (o CodecOption) applyCall(c *publishConfig) error        { return o.apply(&c.encoding) }
+func (o CodecOption) applyBus(c *busConfig) error                  { return o.apply(&c.encoding) }
+func (o CodecOption) applyQueue(c *queueConfig) error              { return o.apply(&c.encoding) }
+func (o CodecOption) applyExchange(c *encodingConfig) error        { return o.apply(c) }
+func (o CodecOption) applyServe(c *consumeConfig) error            { return o.apply(&c.encoding) }
+func (o CodecOption) applySubscribe(c *subscribeConfig) error      { return o.apply(&c.encoding) }
+func (o CodecOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
+func (o CodecOption) applyCall(c *publishConfig) error             { return o.apply(&c.encoding) }
 
 func (o CodecOption) applyPublish(c *publishConfig) error {
 	if len(o.others) > 0 {

@@ -6,16 +6,27 @@ import (
 	"time"
 )
 
-// Workers is how many messages of a subscription are handled at a time (1
-// without it). With one, messages are handled in the order of the queue.
+// Workers is how many messages of a subscription are handled at a time, or batches (1 without it).
+// With one, messages are handled in the order of the queue.
 func Workers(n int) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Workers", n, &c.workers) }}
 }
 
+// BatchSize is how many values a [BatchHandler] is given at most (100 without it).
+func BatchSize(n int) GatherOption {
+	return GatherOption{func(c *consumeConfig) error { return atLeast1("BatchSize", n, &c.batchSize) }}
+}
+
+// BatchWait is how long after its first message a batch waits for more (100 ms without it).
+func BatchWait(d time.Duration) GatherOption {
+	return GatherOption{func(c *consumeConfig) error { return positive("BatchWait", d, &c.batchWait) }}
+}
+
 // Prefetch is how many messages a subscription holds at a time, those being handled
 // included. Without it, as many as it has workers, so that no message waits
-// behind a busy worker while another is idle. More is faster for short
-// handlers, and less fair. With [OrderBy], four times as many, at least 32.
+// behind a busy worker while another is idle; where it handles batches, [BatchSize] times as many,
+// and with [OrderBy] four times as many, at least 32. More is faster for short handlers, and less
+// fair.
 func Prefetch(n int) ConsumeOption {
 	return ConsumeOption{func(c *consumeConfig) error { return atLeast1("Prefetch", n, &c.prefetch) }}
 }
@@ -110,7 +121,7 @@ func (c *consumeConfig) holdTime(prefetch int) time.Duration {
 		each = saturated(each, retry.Attempts, 0)
 	}
 	rounds := (prefetch + c.workers - 1) / c.workers
-	return saturated(each, rounds+1, time.Minute)
+	return saturated(each, rounds+1, time.Minute+min(c.batchWait, 24*time.Hour))
 }
 
 // saturated is d*n + more, or the longest time there is.

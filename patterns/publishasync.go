@@ -20,7 +20,7 @@ type Receipt struct {
 
 	mu    sync.Mutex
 	known bool
-	err   error
+	err   error         // without what was published to
 	done  chan struct{} // nil if nobody has waited: most who wait for one do not wait for the next
 }
 
@@ -59,7 +59,14 @@ func (r *Receipt) Wait(ctx context.Context) error {
 func (r *Receipt) outcome() (known bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.known, r.err
+	return r.known, r.s.publishError(r.err)
+}
+
+// cause is the error of the outcome that is known, as the driver had it.
+func (r *Receipt) cause() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // sendAsync blocks only for a place among the publishes in flight.
@@ -83,13 +90,18 @@ func (s *sender) sendAsyncNow(ctx context.Context, key string, opts []PublishOpt
 	if err != nil {
 		return nil, err
 	}
+	return s.begin(ctx, cfg.p, m)
+}
+
+// begin begins to publish m. After an error nothing was sent.
+func (s *sender) begin(ctx context.Context, p adapters.Publication, m *message.Message) (*Receipt, error) {
 	r := &Receipt{s: s}
 	if s.bus.hooks != nil {
 		msgs := []*message.Message{m}
-		r.observation = s.bus.hooks.observe(ctx, CausePublish, cfg.p, msgs)
+		r.observation = s.bus.hooks.observe(ctx, CausePublish, p, msgs)
 		m = msgs[0]
 	}
-	if err := r.publish(ctx, cfg.p, m); err != nil {
+	if err := r.publish(ctx, p, m); err != nil {
 		r.observation.end(err)
 		return nil, err
 	}
@@ -138,9 +150,8 @@ func (r *Receipt) finish(err error) {
 	} else {
 		<-s.bus.inFlight
 	}
-	err = s.publishError(err)
 	if r.told != nil {
-		r.told(err)
+		r.told(s.publishError(err))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

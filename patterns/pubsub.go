@@ -26,6 +26,11 @@ func (p *PubSub[T]) PublishBatch(ctx context.Context, values []T, opts ...Publis
 	return p.as(adapters.Fanout).send(ctx, "", opts, toAny(values)...)
 }
 
+// PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
+func (p *PubSub[T]) PublishItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &p.as(adapters.Fanout).sender, items)
+}
+
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (p *PubSub[T]) PublishAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
 	return p.as(adapters.Fanout).sendAsync(ctx, "", opts, v)
@@ -34,6 +39,11 @@ func (p *PubSub[T]) PublishAsync(ctx context.Context, v T, opts ...PublishOption
 // Subscribe calls handler with a copy of each message, until ctx ends.
 func (p *PubSub[T]) Subscribe(ctx context.Context, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
 	return p.as(adapters.Fanout).subscribe(ctx, nil, handler, opts)
+}
+
+// SubscribeBatch is Subscribe of a handler of several values at a time, as [WorkQueue.WorkBatch].
+func (p *PubSub[T]) SubscribeBatch(ctx context.Context, handler BatchHandler[T], opts ...SubscribeBatchOption) (*Subscription, error) {
+	return p.as(adapters.Fanout).subscribeBatch(ctx, nil, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its

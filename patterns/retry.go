@@ -85,6 +85,7 @@ const (
 // pause waits for d, unless the subscription is being stopped or the session
 // is lost.
 func (w *worker) pause(d time.Duration) error {
+	w.stepAside()
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -26,6 +26,11 @@ func (r *Routed[T]) PublishBatch(ctx context.Context, key string, values []T, op
 	return r.as(adapters.Direct).send(ctx, key, opts, toAny(values)...)
 }
 
+// PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
+func (r *Routed[T]) PublishItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &r.as(adapters.Direct).sender, items)
+}
+
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (r *Routed[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
 	return r.as(adapters.Direct).sendAsync(ctx, key, opts, v)
@@ -35,6 +40,11 @@ func (r *Routed[T]) PublishAsync(ctx context.Context, key string, v T, opts ...P
 // keys, until ctx ends. The keys of a group add up over time, see Unbind.
 func (r *Routed[T]) Subscribe(ctx context.Context, keys []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
 	return r.as(adapters.Direct).subscribe(ctx, keys, handler, opts)
+}
+
+// SubscribeBatch is Subscribe of a handler of several values at a time, as [WorkQueue.WorkBatch].
+func (r *Routed[T]) SubscribeBatch(ctx context.Context, keys []string, handler BatchHandler[T], opts ...SubscribeBatchOption) (*Subscription, error) {
+	return r.as(adapters.Direct).subscribeBatch(ctx, keys, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its

@@ -164,6 +164,11 @@ func (w *worker) settleLost(d *adapters.Delivery) {
 // handlers' time is up. A nil error means that it was settled, or that there is nothing to settle
 // any more.
 func (w *worker) settle(d *adapters.Delivery, o adapters.Outcome) error {
+	if o == adapters.Ack && w.s.gatherer != nil && w.inRun() {
+		if run, ok := d.Settler.(adapters.RunSettler); ok && run.AckInRun(w.s.settling) == nil {
+			return nil
+		}
+	}
 	return w.s.settle(w.ctx, d, o)
 }
 

@@ -49,8 +49,8 @@ type Settlement struct {
 	RetryIn time.Duration
 }
 
-// SettleOption is what [OnSettle] returns; it is a BusOption, a WorkOption, a SubscribeOption and
-// a ServeOption.
+// SettleOption is what [OnSettle] returns; it is a BusOption, a WorkOption, a SubscribeOption, a
+// ServeOption, a BatchOption and a SubscribeBatchOption.
 type SettleOption struct{ hooks []SettleHook }
 
 // SettleHook is called with what became of an attempt of a message.
@@ -91,8 +91,10 @@ func (o SettleOption) applyWork(c *consumeConfig) error {
 	return o.check()
 }
 
-func (o SettleOption) applyServe(c *consumeConfig) error       { return o.applyWork(c) }
-func (o SettleOption) applySubscribe(c *subscribeConfig) error { return c.consume(o.applyWork) }
+func (o SettleOption) applyBatch(c *consumeConfig) error            { return o.applyWork(c) }
+func (o SettleOption) applyServe(c *consumeConfig) error            { return o.applyWork(c) }
+func (o SettleOption) applySubscribe(c *subscribeConfig) error      { return c.consume(o.applyWork) }
+func (o SettleOption) applySubscribeBatch(c *subscribeConfig) error { return o.applySubscribe(c) }
 
 // times are what a worker remembers of the message in hand, where [OnSettle] wants to know.
 type times struct {

@@ -34,6 +34,8 @@ type Subscription struct {
 	wrapped       bool                // there is middleware
 	prefetch      int
 	processor     processor
+	gatherer      *gatherer // of batches, or nil
+	width         int       // how many messages are handled at a time, or batches
 	origin        Origin
 	onSettle      []SettleHook
 	reports       chan struct{} // a place for each call that onSettle is being told of
@@ -76,6 +78,7 @@ type subscriptionSpec struct {
 	deadLetter string
 	handler    message.HandlerFunc
 	processor  processor         // nil: retryProcessor
+	gatherer   *gatherer         // of batches, whose join the handler calls
 	opError    func(error) error // says of an error what failed
 }
 
@@ -85,11 +88,25 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if err := cfg.check(src.Private()); err != nil {
 		return nil, err
 	}
+	if cfg.onUnknown != nil && spec.codecs.types == nil {
+		return nil, errNoTypes
+	}
 	var need adapters.Ability
 	if cfg.order != nil && cfg.lossLimit > 0 {
 		need = adapters.CanGet // for the notes of losses
 	}
 	cfg = cfg.withDefaults()
+	width := cfg.workers
+	handlerTimeout := cfg.timeout
+	if spec.gatherer != nil {
+		if cfg.order != nil {
+			return nil, invalid("OrderBy of batches: it is for handlers of one message")
+		}
+		if err := spec.gatherer.configure(&cfg); err != nil {
+			return nil, err
+		}
+		handlerTimeout = 0 // the time of a batch is kept by the gatherer
+	}
 	src.Prefetch = cfg.prefetch
 	if src.Prefetch == 0 && cfg.order != nil {
 		src.Prefetch = defaultOrderPrefetch(cfg.workers)
@@ -118,14 +135,18 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, source: src, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(b.withTimeout(spec.handler, cfg.timeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
+		handler: chain(b.withTimeout(spec.handler, handlerTimeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
 		done:     make(chan struct{}),
 	}
+	if s.gatherer, s.width = spec.gatherer, width; s.gatherer != nil {
+		s.gatherer.s = s
+	}
 	s.processor, s.origin, s.onSettle = spec.processor, originOf(src), slices.Concat(b.onSettle, cfg.onSettle)
 	_, s.origin.Call = spec.processor.(*callServer)
+	s.origin.Batch = spec.gatherer != nil
 	if len(s.onSettle) > 0 {
 		s.reports = make(chan struct{}, src.Prefetch)
 	}

@@ -28,6 +28,11 @@ func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opt
 	return t.as(adapters.Topic).send(ctx, key, opts, toAny(values)...)
 }
 
+// PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
+func (t *Topic[T]) PublishItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &t.as(adapters.Topic).sender, items)
+}
+
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].
 func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...PublishOption) (*Receipt, error) {
 	return t.as(adapters.Topic).sendAsync(ctx, key, opts, v)
@@ -38,6 +43,11 @@ func (t *Topic[T]) PublishAsync(ctx context.Context, key string, v T, opts ...Pu
 // The patterns of a group add up over time, see Unbind.
 func (t *Topic[T]) Subscribe(ctx context.Context, patterns []string, handler Handler[T], opts ...SubscribeOption) (*Subscription, error) {
 	return t.as(adapters.Topic).subscribe(ctx, patterns, handler, opts)
+}
+
+// SubscribeBatch is Subscribe of a handler of several values at a time, as [WorkQueue.WorkBatch].
+func (t *Topic[T]) SubscribeBatch(ctx context.Context, patterns []string, handler BatchHandler[T], opts ...SubscribeBatchOption) (*Subscription, error) {
+	return t.as(adapters.Topic).subscribeBatch(ctx, patterns, handler, opts)
 }
 
 // Declare makes the exchange exist, and with [Group] also the group and its

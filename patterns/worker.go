@@ -26,6 +26,7 @@ type worker struct {
 	release func()
 
 	alone    bool            // the message in hand is handled alone
+	hasTurn  atomic.Bool     // to receive, in a subscription that gathers batches
 	times    times           // of the message in hand
 	original message.Message // what the one in hand was; see keepOriginal
 
@@ -42,6 +43,7 @@ type worker struct {
 	suspect      *adapters.Delivery  // it, if it is handled alone
 	received     adapters.Delivery   // inHand as it was received, for OnSettle; without a Message, if there is none
 	fetchedAhead []adapters.Delivery // ahead of their turn
+	member       *member             // what it was in a batch, which waits for it to be settled
 	abandoned    bool                // inHand was requeued while its handler ran on
 	since        time.Time           // when what is in hand was received, or the last one was; zero if nobody asked for the bus's health
 }
@@ -50,14 +52,17 @@ func (w *worker) run() {
 	handling := false
 	defer func() {
 		if handling { // a handler called runtime.Goexit, as t.FailNow does, or the function of an OrderBy
+			w.stepAside()
 			go w.run()
 		}
 	}()
 	for {
+		w.takeTurn()
 		handling = true // what a user wrote may be called from here on
 		d, err := w.next()
 		if err != nil {
 			handling = false
+			w.stepAside()
 			w.unbind()
 			if errors.Is(err, errRetired) {
 				w.retire()
@@ -74,6 +79,7 @@ func (w *worker) run() {
 		}
 		w.noteReceived()
 		w.s.processor.handle(w, d)
+		w.stepAside()
 	}
 }
 

@@ -134,6 +134,12 @@ func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...Publis
 	return q.send(ctx, "", opts, toAny(values)...)
 }
 
+// SendItems is SendBatch of values that have options each of their own. None is sent if one of them
+// cannot be, for its value or its options. Hooks of [OnPublish] are called for each.
+func (q *WorkQueue[T]) SendItems(ctx context.Context, items []Item[T]) error {
+	return sendItems(ctx, &q.sender, items)
+}
+
 // SendAsync is Send that does not wait for the publish confirm: the receipt does.
 // It waits only while as many publishes are in flight as [MaxInFlight] allows.
 // Values sent by one goroutine keep their order.
@@ -161,9 +167,6 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if err := checkOrder[T](&cfg); err != nil {
 		return nil, err
 	}
-	if cfg.onUnknown != nil && q.codecs().types == nil {
-		return nil, errNoTypes
-	}
 	return q.bus.start(ctx, subscriptionSpec{
 		source: q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler, cfg.onUnknown),
 		opError: func(err error) error { return q.opError("work on", err) },
@@ -188,21 +191,30 @@ var errNoTypes = invalid("OnUnknownType without WithTypes: all types are known, 
 // handlerFunc makes the innermost watermill handler of the user's function.
 func handlerFunc[T any](c *codecs, handler Handler[T], onUnknown func(context.Context, Delivery) error) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
-		var v T
-		decoded, err := orderedValue(m, &v)
-		if err == nil && !decoded {
-			if err = c.openMessage(m, &v); err != nil {
-				err = Reject(err)
-			}
-		}
-		switch {
-		case err == nil:
-		case onUnknown != nil && isA[*UnknownTypeError](err):
-			d, _ := DeliveryFrom(m.Context())
-			return nil, onUnknown(m.Context(), d)
-		default:
-			return nil, err
+		v, err := decodeAs[T](c, m)
+		if err != nil {
+			return nil, undecoded(m, err, onUnknown)
 		}
 		return nil, handler(m.Context(), v)
 	}
+}
+
+// decodeAs returns the value of a message, or the error of the handler that is not called for it.
+func decodeAs[T any](c *codecs, m *message.Message) (v T, err error) {
+	decoded, err := orderedValue(m, &v)
+	if err == nil && !decoded {
+		if err = c.openMessage(m, &v); err != nil {
+			err = Reject(err)
+		}
+	}
+	return v, err
+}
+
+// undecoded returns what a message comes to that decodeAs returned err for.
+func undecoded(m *message.Message, err error, onUnknown func(context.Context, Delivery) error) error {
+	if onUnknown == nil || !isA[*UnknownTypeError](err) {
+		return err
+	}
+	d, _ := DeliveryFrom(m.Context())
+	return onUnknown(m.Context(), d)
 }

@@ -247,11 +247,18 @@ func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
 	}
+	return in.settle(o, false)
+}
+
+// AckInRun implements [adapters.RunSettler].
+func (in *incoming) AckInRun(context.Context) error { return in.settle(adapters.Ack, true) }
+
+func (in *incoming) settle(o adapters.Outcome, inRun bool) error {
 	c := in.consumer
 	var err error
 	if in.settled.CompareAndSwap(false, true) {
 		settled := c.sub.driver.expectSettled(&c.sub.source, c.queue, in.header, o)
-		if err = c.ledger.settle(in.tag, o); err != nil {
+		if err = c.ledger.settle(in.tag, o, inRun); err != nil {
 			settled()
 		}
 	} else {

@@ -66,8 +66,9 @@ func (l *ledger) handOut() bool {
 	return true
 }
 
-// settle tells the broker the outcome of a message, now or soon. Each tag is settled once.
-func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
+// settle tells the broker the outcome of a message, now or soon. Each tag is settled once. If an
+// acknowledgement is one of a run, another one comes at once.
+func (l *ledger) settle(tag uint64, o adapters.Outcome, inRun bool) error {
 	l.mu.Lock()
 	if l.closeErr != nil {
 		err := l.closeErr
@@ -77,7 +78,7 @@ func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 	l.inHand--
 	var err error
 	if o == adapters.Ack {
-		l.acknowledge(tag)
+		l.acknowledge(tag, inRun)
 	} else {
 		l.mark(tag, reported)
 		err = l.channel.Nack(tag, false, o == adapters.Requeue)
@@ -98,7 +99,7 @@ func (l *ledger) settle(tag uint64, o adapters.Outcome) error {
 
 // l.mu is held from here on.
 
-func (l *ledger) acknowledge(tag uint64) {
+func (l *ledger) acknowledge(tag uint64, inRun bool) {
 	if tag != l.first {
 		l.outOfOrder = append(l.outOfOrder, tag)
 	}
@@ -106,7 +107,7 @@ func (l *ledger) acknowledge(tag uint64) {
 	l.unsent++
 	switch {
 	// The broker sends no more than prefetch. Not waiting for all of them keeps it sending.
-	case l.unsent >= (l.prefetch+1)/2, l.stopped:
+	case !inRun && (l.unsent >= (l.prefetch+1)/2 || l.stopped):
 		l.flush()
 	case l.unsent > 1: // the timer is running
 	case l.timer == nil:

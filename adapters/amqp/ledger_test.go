@@ -61,9 +61,14 @@ func TestLedgerAtRandom(t *testing.T) {
 			l := newLedger(ch, prefetch)
 			var inHand, acked, nacked []uint64
 			next := uint64(1)
+			room := func() bool {
+				l.mu.Lock() // the timer may be at work
+				defer l.mu.Unlock()
+				return len(ch.unacked) < prefetch
+			}
 			for range 500 {
 				switch n := r.IntN(10); {
-				case n < 5 && len(ch.unacked) < prefetch:
+				case n < 5 && room():
 					ch.deliver(next)
 					if !l.handOut() {
 						t.Fatal("take refused")
@@ -81,7 +86,7 @@ func TestLedgerAtRandom(t *testing.T) {
 					} else {
 						acked = append(acked, tag)
 					}
-					if err := l.settle(tag, o); err != nil {
+					if err := l.settle(tag, o, r.IntN(3) == 0); err != nil {
 						t.Fatal(err)
 					}
 				default:
@@ -115,12 +120,56 @@ func TestLedgerAcksInRuns(t *testing.T) {
 		for tag := range uint64(1000) {
 			ch.deliver(tag + 1)
 			l.handOut()
-			_ = l.settle(tag+1, adapters.Ack)
+			_ = l.settle(tag+1, adapters.Ack, false)
 		}
 		l.close(errAllSettled)
 		if ch.frames > 1000/50+1 {
 			t.Errorf("%d frames for 1000 acknowledgements with prefetch 100, want one per 50", ch.frames)
 		}
+	})
+}
+
+// A run is one frame, however long it is, also of a subscription that was stopped.
+func TestLedgerAcksARunAtOnce(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ch := &fakeChannel{}
+			l := newLedger(ch, 100)
+			for tag := range uint64(100) {
+				ch.deliver(tag + 1)
+				l.handOut()
+			}
+			if stopped {
+				l.stop()
+			}
+			for tag := range uint64(100) {
+				_ = l.settle(tag+1, adapters.Ack, tag < 99)
+			}
+			l.mu.Lock()
+			if ch.frames != 1 || len(ch.acked) != 100 {
+				t.Errorf("stopped: %v: %d frames acknowledge %d of 100 messages, want one for all", stopped, ch.frames, len(ch.acked))
+			}
+			l.mu.Unlock()
+			l.close(errAllSettled)
+		})
+	}
+}
+
+// A run that is not ended is sent soon.
+func TestLedgerTellsOfARunSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ch := &fakeChannel{}
+		l := newLedger(ch, 2)
+		ch.deliver(1, 2)
+		l.handOut()
+		l.handOut()
+		_ = l.settle(1, adapters.Ack, true)
+		time.Sleep(ackDelay)
+		synctest.Wait()
+		if !slices.Equal(ch.acked, []uint64{1}) {
+			t.Errorf("acked %v, want 1", ch.acked)
+		}
+		l.close(errAllSettled)
 	})
 }
 
@@ -132,9 +181,9 @@ func TestLedgerTellsSoon(t *testing.T) {
 			ch.deliver(tag + 1)
 			l.handOut()
 		}
-		_ = l.settle(1, adapters.Ack)
-		_ = l.settle(2, adapters.Ack)
-		_ = l.settle(4, adapters.Ack)
+		_ = l.settle(1, adapters.Ack, false)
+		_ = l.settle(2, adapters.Ack, false)
+		_ = l.settle(4, adapters.Ack, false)
 		l.mu.Lock()
 		if ch.frames != 0 {
 			t.Errorf("%d frames at once", ch.frames)
@@ -152,30 +201,32 @@ func TestLedgerTellsSoon(t *testing.T) {
 // TestLedgerWithoutRoom: with no place left at the broker's side there is
 // nothing to wait for.
 func TestLedgerWithoutRoom(t *testing.T) {
-	ch := &fakeChannel{}
-	l := newLedger(ch, 1)
-	ch.deliver(1)
-	l.handOut()
-	_ = l.settle(1, adapters.Ack)
-	if len(ch.acked) != 1 {
-		t.Error("prefetch 1: not acknowledged at once")
-	}
-
-	ch = &fakeChannel{}
-	l = newLedger(ch, 10)
-	for tag := range uint64(10) {
-		ch.deliver(tag + 1)
+	synctest.Test(t, func(t *testing.T) { // however slow the machine is, no time passes
+		ch := &fakeChannel{}
+		l := newLedger(ch, 1)
+		ch.deliver(1)
 		l.handOut()
-	}
-	_ = l.settle(1, adapters.Ack)
-	if len(ch.acked) != 0 {
-		t.Error("acknowledged at once")
-	}
-	l.flushIfStarving() // nine in hand, one acknowledged: the broker can send nothing
-	if len(ch.acked) != 1 {
-		t.Error("idle, and still not acknowledged")
-	}
-	l.close(errAllSettled)
+		_ = l.settle(1, adapters.Ack, false)
+		if len(ch.acked) != 1 {
+			t.Error("prefetch 1: not acknowledged at once")
+		}
+
+		ch = &fakeChannel{}
+		l = newLedger(ch, 10)
+		for tag := range uint64(10) {
+			ch.deliver(tag + 1)
+			l.handOut()
+		}
+		_ = l.settle(1, adapters.Ack, false)
+		if len(ch.acked) != 0 {
+			t.Error("acknowledged at once")
+		}
+		l.flushIfStarving() // nine in hand, one acknowledged: the broker can send nothing
+		if len(ch.acked) != 1 {
+			t.Error("idle, and still not acknowledged")
+		}
+		l.close(errAllSettled)
+	})
 }
 
 func TestLedgerEnds(t *testing.T) {
@@ -192,18 +243,18 @@ func TestLedgerEnds(t *testing.T) {
 	if l.handOut() {
 		t.Error("take after stop")
 	}
-	_ = l.settle(2, adapters.Ack)
+	_ = l.settle(2, adapters.Ack, false)
 	if len(ch.acked) != 1 {
 		t.Error("stopped, and not acknowledged at once")
 	}
-	_ = l.settle(1, adapters.Reject)
+	_ = l.settle(1, adapters.Reject, false)
 	if drained != 1 {
 		t.Errorf("drained %d times", drained)
 	}
 	lost := errors.New("lost")
 	l.close(lost)
 	l.close(errAllSettled)
-	if err := l.settle(3, adapters.Ack); !errors.Is(err, lost) || ch.frames != 2 {
+	if err := l.settle(3, adapters.Ack, false); !errors.Is(err, lost) || ch.frames != 2 {
 		t.Errorf("settle after the end: %v, %d frames", err, ch.frames)
 	}
 }

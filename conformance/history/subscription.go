@@ -173,9 +173,22 @@ type settler struct {
 }
 
 func (s *settler) Settle(ctx context.Context, o adapters.Outcome) error {
+	return s.record(o, func() error { return s.Settler.Settle(ctx, o) })
+}
+
+// AckInRun implements [adapters.RunSettler].
+func (s *settler) AckInRun(ctx context.Context) error {
+	run, ok := s.Settler.(adapters.RunSettler)
+	if !ok {
+		return s.Settle(ctx, adapters.Ack)
+	}
+	return s.record(adapters.Ack, func() error { return run.AckInRun(ctx) })
+}
+
+func (s *settler) record(o adapters.Outcome, settle func() error) error {
 	e := s.e
 	e.Begun = s.l.now()
-	e.Op, e.Outcome, e.Err = Settled, o, s.Settler.Settle(ctx, o)
+	e.Op, e.Outcome, e.Err = Settled, o, settle()
 	if e.Err != nil {
 		e.Op = Unsettled
 	}

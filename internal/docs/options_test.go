@@ -38,6 +38,20 @@ func parsed(t *testing.T, dir string) []*ast.File {
 var places = map[string]string{
 	"applyBus": "New", "applyQueue": "NewWorkQueue", "applyWork": "Work", "applySubscribe": "Subscribe",
 	"applyExchange": "NewTopic", "applyServe": "Serve", "applyPublish": "publish", "applyCall": "Call",
+	"applyBatch": "WorkBatch", "applySubscribeBatch": "SubscribeBatch",
+}
+
+// withBatches returns places without those of batches where the page does not name them: what Work
+// takes WorkBatch takes, and what Subscribe takes SubscribeBatch takes.
+func withBatches(places []string) []string {
+	for _, of := range []string{"Work", "Subscribe"} {
+		with, without := slices.Contains(places, of+"Batch"), slices.Contains(places, of)
+		places = slices.DeleteFunc(places, func(p string) bool { return p == of+"Batch" && without })
+		if without && !with {
+			places = append(places, "no "+of+"Batch")
+		}
+	}
+	return places
 }
 
 // optionPlaces returns where each option of package patterns may be given, as its type says.
@@ -76,7 +90,7 @@ func optionPlaces(t *testing.T) map[string][]string {
 	options := map[string][]string{}
 	for name, of := range results {
 		slices.Sort(methods[of])
-		options[name] = methods[of]
+		options[name] = withBatches(slices.Clone(methods[of]))
 	}
 	return options
 }

@@ -33,7 +33,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting)
+	use(delivery, stats, workQueues, batches, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting)
 }
 
 var vault interface {
@@ -52,6 +52,27 @@ func delivery() {
 func stats(bus *patterns.Bus) {
 	s := bus.Stats()
 	slog.Info("messages", "retried", s.Retried, "dead", s.DeadLettered, "dropped", s.Dropped, "requeued", s.Requeued, "stale", s.Stale)
+}
+
+var errNoDish = errors.New("no dish")
+
+func insert(context.Context, []Order, patterns.BatchError) error { return nil }
+
+func batches(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	store := func(ctx context.Context, batch []Order) error {
+		failed := patterns.BatchError{}
+		for i, o := range batch {
+			if o.Dish == "" {
+				failed[i] = patterns.Reject(errNoDish) // a dead letter; the others are done
+			}
+		}
+		if err := insert(ctx, batch, failed); err != nil {
+			return err // all are tried again
+		}
+		return failed
+	}
+	sub, err := orders.WorkBatch(ctx, store, patterns.BatchSize(500), patterns.Workers(2))
+	use(sub, err)
 }
 
 func workQueues(ctx context.Context, bus *patterns.Bus) {
