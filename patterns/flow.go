@@ -16,9 +16,9 @@ import (
 // its own subscription must not wait for itself, but give Pause a ctx that has ended.
 //
 // A private subscription, whose messages nobody else can have, and one with [OrderBy], where others
-// would overtake them, keep what they have fetched, and handle that later. A subscription that is paused is not unready: see [StatePaused]. To pause one
-// that is paused only waits, which ends with Resume, too, and one that has ended has nothing in
-// hand.
+// would overtake them, keep what they have fetched, and handle that later. A subscription that is
+// paused is not unready: see [StatePaused]. To pause one that is paused only waits, which ends with
+// Resume, too, and one that has ended has nothing in hand.
 func (s *Subscription) Pause(ctx context.Context) error {
 	p := &pause{resumed: make(chan struct{}), stopped: make(chan struct{})}
 	if s.flow.paused.CompareAndSwap(nil, p) {

@@ -2,8 +2,8 @@ package patterns
 
 type (
 	// CodecOption is what [WithCodec] returns; it is a BusOption, a WorkQueueOption, an
-	// ExchangeOption, a SubscribeOption, a SubscribeBatchOption, a ServeOption, a PublishOption and a
-	// CallOption.
+	// ExchangeOption, a SubscribeOption, a SubscribeBatchOption, a ServeOption, a PublishOption and
+	// a CallOption.
 	CodecOption struct {
 		codec  Codec
 		others []Codec

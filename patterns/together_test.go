@@ -40,8 +40,8 @@ func TestItemsOfSeveralTypes(t *testing.T) {
 	}
 }
 
-// TestOrderOfSeveralTypes: the key is that of the value, upgraded, and what is unknown is handled by
-// who is there for it.
+// TestOrderOfSeveralTypes: the key is that of the value, upgraded, and what is unknown is handled
+// by who is there for it.
 func TestOrderOfSeveralTypes(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
 		events := newEvents[any](patterns.Upgrade("v1", upgradePlaced))

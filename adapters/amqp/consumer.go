@@ -194,8 +194,9 @@ func (c *consumer) retire(cancel bool, quiet func()) {
 	}
 }
 
-// returnAll ends the consumer with its channel, whereupon the broker requeues all that it has sent on
-// it, in order. Of what is nacked one by one, a quorum queue (RabbitMQ 3.10 to 4.3) loses the order.
+// returnAll ends the consumer with its channel, whereupon the broker requeues all that it has sent
+// on it, in order. Of what is nacked one by one, a quorum queue (RabbitMQ 3.10 to 4.3) loses the
+// order.
 func (c *consumer) returnAll() {
 	c.ledger.stop() // sends the acknowledgements that wait
 	c.lost(nil)
