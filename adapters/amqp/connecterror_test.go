@@ -5,11 +5,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,4 +162,44 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 	u.User = url.UserPassword("guest", "wrong")
 	_, err = adapters.Open(soon(t), u.String())
 	wantErr(t, "Open with a wrong password", err, adapters.ErrAccess)
+}
+
+// TestConnectSaysWhatWasWrongBefore: an attempt that is cut short by the end of its ctx has nothing
+// to say, and the one before has.
+func TestConnectSaysWhatWasWrongBefore(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted, closes atomic.Int64 // how many connections; and are closed at once
+	closes.Store(math.MaxInt64)
+	silent, end := make(chan struct{}), make(chan struct{})
+	var server sync.WaitGroup
+	server.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if accepted.Add(1) > closes.Load() {
+				close(silent)
+				<-end
+				conn.Close()
+				return
+			}
+			conn.Close()
+		}
+	})
+	defer func() { close(end); l.Close(); server.Wait() }()
+	url := "amqp://guest:guest@" + l.Addr().String()
+	_, before := adapters.Open(soon(t), url)
+	wantErr(t, "Open of what closes", before, adapters.ErrUnavailable)
+	closes.Store(2 * accepted.Load()) // those of the next attempt, too
+	brief, cancel := context.WithCancel(soon(t))
+	go func() { <-silent; cancel() }()
+	_, err = adapters.Open(brief, url+"?retry_connect=true")
+	wantErr(t, "Open of what closes and then is silent", err, context.Canceled)
+	if before != nil && !strings.HasPrefix(err.Error(), before.Error()) {
+		t.Errorf("got %v, want %v", err, before)
+	}
 }

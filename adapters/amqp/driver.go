@@ -108,11 +108,16 @@ const maxRefused = 3
 // connectFirst makes the first connection.
 func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 	pause := kit.Backoff{Min: d.cfg.BackoffMin, Max: d.cfg.BackoffMax}
+	var before error // of the attempt before
 	for refused := 0; ; {
 		conn, err := d.publisher.connect(ctx)
 		if err == nil || !d.cfg.RetryConnect {
 			return conn, err
 		}
+		if before != nil && ctx.Err() != nil { // which cut this attempt short, so that it says less
+			return nil, fmt.Errorf("%w (%w)", before, ctx.Err())
+		}
+		before = err
 		if refused++; !refusedLogin(err) {
 			refused = 0
 		}

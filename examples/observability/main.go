@@ -96,7 +96,7 @@ func run(ctx context.Context, broker string, replay func(context.Context, *patte
 	}
 	<-outcomes
 	show(out, spans.GetSpans(), trace.SpanID{}, "")
-	for _, line := range regexp.MustCompile(`(?m)^motif_messages_se.*`).FindAllString(request(ctx, service, "GET", "/metrics"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^motif_messages_se.* [1-9]\d*$`).FindAllString(request(ctx, service, "GET", "/metrics"), -1) {
 		fmt.Fprintln(out, line)
 	}
 	return nil
