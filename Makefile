@@ -57,9 +57,9 @@ each = @failed=; for version in $(1); do \
 # is first, since go test begins in this order.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
 
-# Three packages at a time: those on RabbitMQ run many tests beside each other already, and wait for
-# it much of the time. No vet, which has had them all before.
-RACE = $(GO) test -race -vet=off -shuffle=on -p 3 -timeout 15m
+# Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which
+# has had them all before.
+RACE = $(GO) test -race -vet=off -shuffle=on -p 2 -timeout 15m
 
 # What is tested on older versions, too: where they differ.
 VERSIONED = TestConformance|TestForeignMessages|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestFaults|TestHandlerThatExits|TestSuspectsOfASlowBroker|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestRefused|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestModel|TestTopics|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash|TestMigrateSurvives|TestMigrateKeepsDelayed|TestMigratingWaits|TestBrowse|TestIsClassic

@@ -421,7 +421,7 @@ func (t *trial) inspected(d adapters.Inspector, name string, want adapters.Queue
 		}
 		return known == want
 	}
-	for range 40 {
+	for range 100 { // what a broker counts may be old, and older on a busy machine
 		if seen() {
 			return
 		}

@@ -90,6 +90,11 @@ func (d *Driver) Purge(ctx context.Context, queue string) (int, error) {
 // Delete implements [adapters.Inspector]. It looks whether a condition is met and deletes the queue
 // then: quorum queues cannot do both at once. What comes in between is lost.
 func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Condition) error {
+	if only&adapters.IfEmpty != 0 {
+		if err := d.checkEmpty(ctx, queue); err != nil && !errors.Is(err, adapters.ErrNotFound) {
+			return fmt.Errorf("amqp: delete: %w", err)
+		}
+	}
 	deleting := false
 	remove := func(conn *connection, ch *amqp091.Channel) (unmet, err error) {
 		q, err := conn.passive(ch, queue)
@@ -114,6 +119,21 @@ func (d *Driver) Delete(ctx context.Context, queue string, only adapters.Conditi
 		err = fmt.Errorf("amqp: delete: %w", unmet)
 	}
 	return err
+}
+
+var errNotEmpty = fmt.Errorf("%w: it has messages", adapters.ErrPrecondition)
+
+// checkEmpty returns errNotEmpty if a message waits. RabbitMQ says of a quorum queue that it is
+// empty, too, if it has not found out within a quarter of a second, but not to a Get.
+func (d *Driver) checkEmpty(ctx context.Context, queue string) error {
+	got, err := d.Get(ctx, passive(queue))
+	switch {
+	case errors.Is(err, adapters.ErrEmpty):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.Join(fmt.Errorf("queue %q: %w", queue, errNotEmpty), got.Settle(context.WithoutCancel(ctx), adapters.Requeue))
 }
 
 // ask runs f, on another connection if the first one is lost.

@@ -294,3 +294,51 @@ func TestInspectWithManagement(t *testing.T) {
 		settle(t, held, adapters.Ack)
 	}
 }
+
+// TestBusyQueueIsNotEmpty: of a quorum queue that does not answer RabbitMQ says that it is empty. It
+// is not deleted for that, by those who delete what is empty.
+func TestBusyQueueIsNotEmpty(t *testing.T) {
+	t.Parallel() // it has a node of its own, and waits for it
+	n := amqptest.Private(t, amqptest.Options{})
+	d := connectTo(t, n.URL)
+	src := fromQueue("busy", 1)
+	declare(t, d, src)
+	publish(t, d, mandatory("busy"), ids("m", 5)...)
+	process := func(verb string) {
+		t.Helper()
+		if err := n.Eval(soon(t), new(string), `begin {ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"busy">>)),
+			{Name, _} = amqqueue:get_pid(Q), ok = sys:%s(Name), <<"ok">> end`, verb); err != nil {
+			t.Fatal(err)
+		}
+	}
+	depth := func() int {
+		t.Helper()
+		q, err := d.Inspect(soon(t), "busy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Ready
+	}
+	for what, remove := range map[string]func() error{
+		"Delete": func() error { return d.Delete(soon(t), "busy", adapters.IfEmpty) },
+		"a move": func() error {
+			return d.migrate(soon(t), "test", src, nil, func(ctx context.Context, m *migration) error { return m.remove(ctx, m.queue) })
+		},
+	} {
+		process("suspend")
+		if depth() != 0 {
+			t.Log("RabbitMQ knows how many messages a queue has that does not answer")
+		}
+		removed := make(chan error, 1)
+		go func() { removed <- remove() }()
+		select {
+		case err := <-removed:
+			t.Errorf("%s did not wait for an answer: %v", what, err)
+			removed <- err
+		case <-time.After(time.Second): // in which a deletion begins
+		}
+		process("resume")
+		wantErr(t, what, <-removed, adapters.ErrPrecondition)
+		eventually(t, "all messages are there after "+what, func() bool { return depth() == 5 })
+	}
+}

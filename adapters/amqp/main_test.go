@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	amqptest.Parallel(8)
+	amqptest.Parallel(6)
 	amqptest.Main(m)
 }

@@ -200,7 +200,7 @@ func (m *migration) clear(ctx context.Context, begun bool) error {
 	if err := m.declareHelper(ctx, m.past); err != nil {
 		return err
 	}
-	if _, err := m.move(ctx, m.queue, m.past, quietBefore, nil); err != nil {
+	if _, err := m.drain(ctx, m.queue, m.past, quietBefore, nil); err != nil {
 		return err
 	}
 	m.step("delete: the queue is empty")
@@ -222,7 +222,7 @@ func (m *migration) refill(ctx context.Context) error {
 	}
 	if past {
 		m.step("return: what waited comes back")
-		if _, err := m.move(ctx, m.past, m.queue, quietHeld, nil); err != nil {
+		if _, err := m.drain(ctx, m.past, m.queue, quietHeld, nil); err != nil {
 			return err
 		}
 		if err := m.remove(ctx, m.past); err != nil {
@@ -237,7 +237,7 @@ func (m *migration) refill(ctx context.Context) error {
 		return err
 	}
 	m.step("clean up: " + m.newer + " is empty")
-	if _, err := m.move(ctx, m.newer, m.queue, quietBefore, nil); err != nil {
+	if _, err := m.drain(ctx, m.newer, m.queue, quietBefore, nil); err != nil {
 		return err
 	}
 	if err := m.remove(ctx, m.newer); err != nil {
@@ -255,14 +255,14 @@ func (m *migration) refill(ctx context.Context) error {
 func (m *migration) switchBack(ctx context.Context) error {
 	bind := func(ch *amqp091.Channel) error { return ch.QueueBind(m.queue, "", detourOf(m.queue), false, nil) }
 	if m.source.Kind.IsExchange() {
-		n, err := m.move(ctx, m.newer, m.queue, quietHeld, func() error {
+		n, err := m.drain(ctx, m.newer, m.queue, quietHeld, func() error {
 			m.step("switch: what is published from now on goes to the queue")
 			return m.do(ctx, bind)
 		})
 		m.step(fmt.Sprintf("%d messages that were published before come behind it", n))
 		return err
 	}
-	_, err := m.move(ctx, m.newer, m.queue, quietHeld, func() error {
+	_, err := m.drain(ctx, m.newer, m.queue, quietHeld, func() error {
 		m.step("hold: publishers wait")
 		return m.do(ctx, func(ch *amqp091.Channel) error { return ch.QueueUnbind(m.newer, "", restOf(m.queue), nil) })
 	})
@@ -289,6 +289,9 @@ func (m *migration) remove(ctx context.Context, queue string) error {
 	q, err := m.d.Inspect(ctx, queue)
 	if err == nil {
 		err = (adapters.IfEmpty | adapters.IfUnused).Unmet(q)
+	}
+	if err == nil {
+		err = m.d.checkEmpty(ctx, queue)
 	}
 	if err != nil {
 		return err

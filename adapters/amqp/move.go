@@ -45,6 +45,25 @@ func (m *migration) move(ctx context.Context, from, to string, quiet time.Durati
 	return n, m.awaitUnused(ctx, from)
 }
 
+// maxMoves is how often a queue is moved that turns out not to be empty.
+const maxMoves = 10
+
+// drain is move until the first queue is empty.
+func (m *migration) drain(ctx context.Context, from, to string, quiet time.Duration, caughtUp func() error) (moved int, err error) {
+	for range maxMoves {
+		n, err := m.move(ctx, from, to, quiet, caughtUp)
+		moved += n
+		if err == nil {
+			err = m.d.checkEmpty(ctx, from)
+		}
+		if !errors.Is(err, errNotEmpty) {
+			return moved, err
+		}
+		caughtUp = nil
+	}
+	return moved, fmt.Errorf("queue %q: %w", from, errNotEmpty)
+}
+
 // transfer is one move.
 type transfer struct {
 	m        *migration
