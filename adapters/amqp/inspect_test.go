@@ -295,8 +295,8 @@ func TestInspectWithManagement(t *testing.T) {
 	}
 }
 
-// TestBusyQueueIsNotEmpty: of a quorum queue that does not answer RabbitMQ says that it is empty. It
-// is not deleted for that, by those who delete what is empty.
+// TestBusyQueueIsNotEmpty: of a quorum queue that does not answer RabbitMQ says that it is empty.
+// It is not deleted for that, by those who delete what is empty.
 func TestBusyQueueIsNotEmpty(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	n := amqptest.Private(t, amqptest.Options{})
