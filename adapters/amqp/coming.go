@@ -127,16 +127,21 @@ func (d *Driver) expectDelayed(o *outgoing) (published func(error)) {
 	}
 }
 
+func noCancel() {}
+
 // expectSettled is called before a message with this header, which came from the queue of src, is
 // settled with o: it may come again for that. It returns what to call if it was not settled.
 func (d *Driver) expectSettled(src *adapters.Source, queue, header string, o adapters.Outcome) (cancel func()) {
+	if o == adapters.Ack {
+		return noCancel // and nothing is allocated
+	}
 	key := comingKey{to: toQueues + queue, mark: givenBack}
 	switch {
 	case o == adapters.Requeue && !src.Private():
 	case o == adapters.Reject && src.Queue.DeadLetter != "":
 		key.to, key.mark = toQueues+src.Queue.DeadLetter, rejected
 	default:
-		return func() {}
+		return noCancel
 	}
 	var received adapters.Delivery
 	as := incoming{header: header} // a handler may have changed the message
