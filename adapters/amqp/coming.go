@@ -112,7 +112,9 @@ func (cm *coming) forget(d *Driver) {
 // outcome of that.
 func (d *Driver) expectDelayed(o *outgoing) (published func(error)) {
 	key := comingKey{destinationOf(o.p.To), o.message.UUID, o.until()}
-	comingMessages.add(key, comingMessage{driver: d, due: o.due, key: o.p.Key})
+	// A pointer in o.due would take the route of every publish to the heap.
+	due := time.UnixMilli(o.due.UnixMilli())
+	comingMessages.add(key, comingMessage{driver: d, due: due, key: o.p.Key})
 	return func(err error) {
 		if err == nil {
 			return
