@@ -184,8 +184,8 @@ func isFaulty(err error) bool {
 		errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
 }
 
-// isCounted reports whether err may be the message's own fault, so that it is not tried without end:
-// it is not known to be that of its destination or of the broker.
+// isCounted reports whether err may be the message's own fault, so that it is not tried without
+// end: it is not known to be that of its destination or of the broker.
 func isCounted(err error) bool {
 	for _, others := range []error{
 		adapters.ErrNacked, adapters.ErrAccess, adapters.ErrNotFound, adapters.ErrMismatch,
