@@ -92,13 +92,14 @@ func (conn *connection) settlingTime() time.Duration {
 	if conn.version.atLeast(quickQueues) {
 		least = 50 * time.Millisecond
 	}
-	return max(least, min(3*time.Duration(conn.supervisor.driver.declareTook.Load()), time.Second))
+	return max(least, min(5*time.Duration(conn.supervisor.driver.declareTook.Load()), 2*time.Second))
 }
 
-// noteDeclareTime notes how long a declaration took. The maximum decays.
+// noteDeclareTime notes how long a declaration took. The maximum decays, slowly: most declarations
+// are of queues that exist, which is quick even where new ones take long.
 func (d *Driver) noteDeclareTime(t time.Duration) {
 	last := d.declareTook.Load()
-	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/8))
+	d.declareTook.CompareAndSwap(last, max(int64(t), last-last/32))
 }
 
 // declare makes what src describes exist, or looks whether it does if src is Passive. If it is to
