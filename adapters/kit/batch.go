@@ -15,14 +15,15 @@ import (
 // PublishEach calls publish for each message in turn. It returns nil if all calls did, else an
 // [*adapters.PublishError] with those that failed: what [adapters.Driver] asks of Publish. A
 // message may be nil; adapters.ValidateMessage refuses it.
-func PublishEach(msgs []*message.Message, publish func(*message.Message) error) error {
-	var failed []adapters.FailedMessage
+func PublishEach(msgs []*message.Message, publish func(*message.Message) error) (err error) {
+	var failed []adapters.FailedMessage // small enough to be inlined: messages may stay on the caller's stack
 	for i, m := range msgs {
-		if err := publish(m); err != nil {
-			failed = append(failed, failure(i, m, err))
+		if e := publish(m); e != nil {
+			failed = append(failed, failure(i, m, e))
+			err = &adapters.PublishError{Failed: failed}
 		}
 	}
-	return publishError(failed)
+	return err
 }
 
 // Batch gathers the results of publishes that are under way together. Its methods may be called
