@@ -190,7 +190,8 @@ func (w *worker) retryInProcess(d *adapters.Delivery, err error, wait time.Durat
 		return w.decide(d, stopped)
 	}
 	if mine {
-		apart(func() { w.settled(d, ResultRetried, err, wait) })
+		tried := *d // were d captured, every delivery would be on the heap
+		apart(func() { w.settled(&tried, ResultRetried, err, wait) })
 	}
 	return mine
 }
