@@ -37,11 +37,12 @@ type Publishing struct {
 	Attempt int               // of a CauseRetry: the attempt that it is sent for
 	Delay   time.Duration     // how long it is to wait at the broker
 
-	publication *adapters.Publication
+	publication adapters.Publication
 
 	messages []*message.Message
 	were     []*message.Message  // before a header was set, else nil; none if none was
-	one      [1]*message.Message // room for it
+	one      [1]*message.Message // room for it, and for its message with headers
+	with     message.Message
 }
 
 // Len returns how many messages are published together.
@@ -90,7 +91,12 @@ func (p *Publishing) SetHeader(i int, key, value string) {
 		if metadata == nil {
 			metadata = make(message.Metadata, 2)
 		}
-		p.messages[i] = &message.Message{UUID: m.UUID, Payload: m.Payload, Metadata: metadata}
+		with := &p.with
+		if len(p.messages) > 1 {
+			with = new(message.Message)
+		}
+		with.UUID, with.Payload, with.Metadata = m.UUID, m.Payload, metadata
+		p.messages[i] = with
 	}
 	p.messages[i].Metadata[key] = value
 }
@@ -167,7 +173,7 @@ func (h *publishHooks) observe(ctx context.Context, cause PublishCause, p adapte
 		return nil // or a hook would be called for what it publishes for that, too
 	}
 	o := &observation{Context: ctx, hooks: h, publishing: Publishing{
-		Cause: cause, To: p.To, Key: p.Key, Delay: p.Delay, publication: &p, messages: msgs,
+		Cause: cause, To: p.To, Key: p.Key, Delay: p.Delay, publication: p, messages: msgs,
 	}}
 	if cause == CauseRetry {
 		o.publishing.Attempt = p.Attempt

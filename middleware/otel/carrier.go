@@ -23,6 +23,15 @@ func (c outgoing) Keys() []string        { return nil }
 
 func (c outgoing) header(key string) string { return c.Header(c.i, key) }
 
+// single is outgoing for a message that is published alone: as an interface it allocates nothing.
+type single patterns.Publishing
+
+func (c *single) Get(key string) string { return traceHeader(key, c.header) }
+func (c *single) Set(key, value string) { (*patterns.Publishing)(c).SetHeader(0, key, value) }
+func (c *single) Keys() []string        { return nil }
+
+func (c *single) header(key string) string { return (*patterns.Publishing)(c).Header(0, key) }
+
 // received is the headers of a message that was received, as one.
 type received map[string]string
 

@@ -37,7 +37,7 @@ func (in *instrument) publish(ctx context.Context, p *patterns.Publishing) func(
 	if creation.IsValid() {
 		in.resent(ctx, p)
 	} else {
-		in.propagator.Inject(ctx, outgoing{p, 0})
+		in.propagator.Inject(ctx, (*single)(p))
 	}
 	recording := span.IsRecording()
 	if recording {
@@ -131,7 +131,7 @@ func (in *instrument) call(ctx context.Context, p *patterns.Publishing) func(err
 	op := in.destinations.operation(operation{destination: p.To.Name, method: true, span: trace.SpanKindClient})
 	start := time.Now()
 	ctx, span := in.tracer.Start(ctx, op.spanName, op.start...)
-	in.propagator.Inject(ctx, outgoing{p, 0})
+	in.propagator.Inject(ctx, (*single)(p))
 	if span.IsRecording() {
 		span.SetAttributes(keyMessageID.String(p.ID(0)), keyBodySize.Int(p.Size(0)))
 	}
