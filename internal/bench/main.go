@@ -65,6 +65,9 @@ func run(ctx context.Context) error {
 	return bench(ctx, o)
 }
 
+// brokerPid is the environment variable with the process of the broker, for a process that measures.
+const brokerPid = "MOTIF_BENCH_BROKER"
+
 // childOptions say what a process has to measure alone.
 type childOptions struct {
 	side, workload string
@@ -76,6 +79,7 @@ type childOptions struct {
 
 func (c *childOptions) run(ctx context.Context) error {
 	r := &Run{URL: os.Getenv("AMQP_URL"), Name: "bench-" + strconv.Itoa(os.Getpid()), Messages: c.messages}
+	r.Broker, _ = strconv.Atoi(os.Getenv(brokerPid))
 	for _, w := range workloads() {
 		if w.key() == c.workload {
 			return child(ctx, &w, c.side == "ours", r, c.profile, os.Stdout)
@@ -104,7 +108,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 		return nil
 	}
-	url := os.Getenv("AMQP_URL")
+	url, pid := os.Getenv("AMQP_URL"), 0
 	if url == "" && needBroker(chosen, grown) {
 		say("starting RabbitMQ")
 		node, err := amqptest.Start(ctx, amqptest.Options{})
@@ -112,10 +116,10 @@ func bench(ctx context.Context, o options) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, node.Close()) }()
-		url = node.URL
+		url, pid = node.URL, node.Pid()
 	}
 	report := &Report{Machine: describeMachine(url)}
-	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick}
+	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick, broker: pid}
 	if o.quick {
 		p.duration = 160 * time.Millisecond
 	}

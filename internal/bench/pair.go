@@ -32,6 +32,9 @@ type Result struct {
 	Ours     Sample  `json:"ours"` // the median of each figure
 	Theirs   Sample  `json:"theirs"`
 
+	// BrokerRatio is of the broker's CPU per message.
+	BrokerRatio float64 `json:"broker_cpu_ratio,omitempty"`
+
 	target Target
 }
 
@@ -42,6 +45,7 @@ type plan struct {
 	rounds   int           // for each size of a curve
 	quick    bool
 	profiles string // where to write profiles to, or ""
+	broker   int    // the process of the broker, or 0
 	progress func(format string, args ...any)
 }
 
@@ -86,11 +90,14 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (*Result, e
 // warmUp runs a side until it has worked long enough to tell how many messages
 // take as long as a measurement should.
 func (p *plan) warmUp(ctx context.Context, w *Workload, url string, ours bool) (int, error) {
-	n := cmp.Or(w.Warmup, 1000)
+	n := cmp.Or(w.Messages, w.Warmup, 1000)
 	for {
 		s, err := p.runSide(ctx, w, url, ours, n, "")
 		if err != nil {
 			return 0, err
+		}
+		if w.Messages > 0 {
+			return n, nil
 		}
 		enough := max(10, int(s.Rate*p.duration.Seconds()))
 		if enough < 8*n {
@@ -130,7 +137,7 @@ func (p *plan) start(ctx context.Context, url string, ours bool, result any, arg
 		side = "ours"
 	}
 	cmd := exec.CommandContext(ctx, self, append([]string{"-side", side}, args...)...)
-	cmd.Env = append(os.Environ(), "AMQP_URL="+url) // it may have a password, which the arguments would show
+	cmd.Env = append(os.Environ(), brokerPid+"="+strconv.Itoa(p.broker), "AMQP_URL="+url) // it may have a password, which the arguments would show
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -155,6 +162,9 @@ func compare(w *Workload, ours, theirs []Sample) *Result {
 	r := &Result{Workload: w.Name, Baseline: w.Baseline, Limit: w.Limit, Pairs: len(ours), Ours: middle(ours), Theirs: middle(theirs)}
 	r.Min, r.Ratio, r.Max = ratios(func(s Sample) float64 { return s.Rate })
 	_, r.CPURatio, _ = ratios(func(s Sample) float64 { return s.CPU })
+	if r.Ours.Broker > 0 && r.Theirs.Broker > 0 {
+		_, r.BrokerRatio, _ = ratios(func(s Sample) float64 { return s.Broker })
+	}
 	if w.Latency {
 		_, r.P50Ratio, _ = ratios(func(s Sample) float64 { return s.P50 })
 	}
@@ -180,6 +190,7 @@ func middle(samples []Sample) Sample {
 		Seconds:    of(func(s Sample) float64 { return s.Seconds }),
 		Rate:       of(func(s Sample) float64 { return s.Rate }),
 		CPU:        of(func(s Sample) float64 { return s.CPU }),
+		Broker:     of(func(s Sample) float64 { return s.Broker }),
 		Allocs:     of(func(s Sample) float64 { return s.Allocs }),
 		Bytes:      of(func(s Sample) float64 { return s.Bytes }),
 		P50:        of(func(s Sample) float64 { return s.P50 }),

@@ -21,7 +21,7 @@ type Report struct {
 
 var (
 	resultColumns = []string{
-		"workload", "baseline", "ratio", "min..max", "CPU ratio", "p50 ratio", "msg/s", "theirs", "CPU us", "theirs",
+		"workload", "baseline", "ratio", "min..max", "CPU ratio", "broker CPU ratio", "p50 ratio", "msg/s", "theirs", "CPU us", "theirs", "broker CPU us", "theirs",
 		"allocs", "theirs", "B", "theirs", "p50/p99 us", "theirs", "heap MiB", "theirs", "goroutines", "theirs", "target", "",
 	}
 	growthColumns = []string{"growth", "baseline", "sizes", "ours", "theirs", "each of the last", "theirs", "slope", "theirs", "target", ""}
@@ -34,19 +34,23 @@ func (r *Result) cells() []string {
 		}
 		return fmt.Sprintf("%.0f/%.0f", s.P50, s.P99)
 	}
-	p50 := ""
-	if r.P50Ratio != 0 {
-		p50 = fmt.Sprintf("%.2fx", r.P50Ratio)
-	}
 	mib := func(bytes float64) string { return fmt.Sprintf("%.1f", bytes/(1<<20)) }
 	a, b := r.Ours, r.Theirs
 	return []string{
-		r.Workload, r.Baseline, fmt.Sprintf("%.2fx", r.Ratio), fmt.Sprintf("%.2f..%.2f", r.Min, r.Max), fmt.Sprintf("%.2fx", r.CPURatio), p50,
-		fmt.Sprintf("%.0f", a.Rate), fmt.Sprintf("%.0f", b.Rate), fmt.Sprintf("%.2f", a.CPU), fmt.Sprintf("%.2f", b.CPU),
+		r.Workload, r.Baseline, fmt.Sprintf("%.2fx", r.Ratio), fmt.Sprintf("%.2f..%.2f", r.Min, r.Max), fmt.Sprintf("%.2fx", r.CPURatio), known("%.2fx", r.BrokerRatio), known("%.2fx", r.P50Ratio),
+		fmt.Sprintf("%.0f", a.Rate), fmt.Sprintf("%.0f", b.Rate), fmt.Sprintf("%.2f", a.CPU), fmt.Sprintf("%.2f", b.CPU), known("%.1f", a.Broker), known("%.1f", b.Broker),
 		fmt.Sprintf("%.1f", a.Allocs), fmt.Sprintf("%.1f", b.Allocs), fmt.Sprintf("%.0f", a.Bytes), fmt.Sprintf("%.0f", b.Bytes),
 		latency(a), latency(b), mib(a.PeakHeap), mib(b.PeakHeap), fmt.Sprintf("%.0f", a.Goroutines), fmt.Sprintf("%.0f", b.Goroutines),
 		r.Target, verdict(r.Met),
 	}
+}
+
+// known renders a figure, if there is one.
+func known(format string, v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, v)
 }
 
 func (g *Growth) cells() []string {

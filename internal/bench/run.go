@@ -19,6 +19,7 @@ type Run struct {
 	URL      string // of the broker
 	Name     string // for queues: no other run has it
 	Messages int    // to be passed
+	Broker   int    // its process, if that is ours; else 0
 
 	// Latencies has a place for what each message took, for workloads where that
 	// means something. Each place is written by one goroutine.
@@ -35,7 +36,8 @@ type Sample struct {
 	Messages   int     `json:"messages"`
 	Seconds    float64 `json:"seconds"`
 	Rate       float64 `json:"messages_per_second"`
-	CPU        float64 `json:"cpu_us"` // per message, as are
+	CPU        float64 `json:"cpu_us"`                  // per message, as are
+	Broker     float64 `json:"broker_cpu_us,omitempty"` // of the broker's process
 	Allocs     float64 `json:"allocs"`
 	Bytes      float64 `json:"bytes"`
 	P50        float64 `json:"p50_us,omitempty"`
@@ -53,13 +55,13 @@ func (r *Run) Start() error {
 			return err
 		}
 	}
-	r.before = use()
+	r.before = r.use()
 	return nil
 }
 
 // Stop ends it.
 func (r *Run) Stop() {
-	after := use()
+	after := r.use()
 	if r.profile != nil {
 		pprof.StopCPUProfile()
 	}
@@ -69,6 +71,7 @@ func (r *Run) Stop() {
 		Seconds:  seconds,
 		Rate:     n / seconds,
 		CPU:      float64((after.cpu - r.before.cpu).Microseconds()) / n,
+		Broker:   micros(after.broker-r.before.broker) / n,
 		Allocs:   float64(after.allocs-r.before.allocs) / n,
 		Bytes:    float64(after.bytes-r.before.bytes) / n,
 	}
@@ -90,18 +93,22 @@ func percentile(sorted []time.Duration, percent int) time.Duration {
 // usage is what the process has used up so far.
 type usage struct {
 	at            time.Time
-	cpu           time.Duration
+	cpu, broker   time.Duration
 	allocs, bytes uint64
 }
 
-func use() usage {
+func (r *Run) use() usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
 		panic(err) // it has no other reason than wrong arguments
 	}
-	return usage{time.Now(), time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), m.Mallocs, m.TotalAlloc}
+	var broker time.Duration
+	if r.Broker != 0 {
+		broker, _ = cpuOf(r.Broker) // 0 where it cannot be known
+	}
+	return usage{time.Now(), time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), broker, m.Mallocs, m.TotalAlloc}
 }
 
 // peak watches heap and goroutines from beside.

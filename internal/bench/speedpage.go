@@ -54,18 +54,15 @@ func (r *Report) ratios() string {
 		return 0
 	})
 	var out bytes.Buffer
-	fmt.Fprint(&out, "| Workload | Beside | Messages a second (pairs) | CPU a message | Median latency |\n|---|---|---|---|---|\n")
+	fmt.Fprint(&out, "| Workload | Beside | Messages a second (pairs) | CPU a message | The broker's | Median latency |\n|---|---|---|---|---|---|\n")
 	for _, result := range results {
 		baseline := result.Baseline
 		if result.Limit {
 			baseline = "*" + baseline + "*"
 		}
-		p50 := ""
-		if result.P50Ratio != 0 {
-			p50 = fmt.Sprintf("%.2fx", result.P50Ratio)
-		}
-		fmt.Fprintf(&out, "| %s | %s | **%.2fx** (%.2f..%.2f) | %.2fx | %s |\n",
-			strings.Replace(result.Workload, "/", ": ", 1), baseline, result.Ratio, result.Min, result.Max, result.CPURatio, p50)
+		fmt.Fprintf(&out, "| %s | %s | **%.2fx** (%.2f..%.2f) | %.2fx | %s | %s |\n",
+			strings.Replace(result.Workload, "/", ": ", 1), baseline, result.Ratio, result.Min, result.Max, result.CPURatio,
+			known("%.2fx", result.BrokerRatio), known("%.2fx", result.P50Ratio))
 	}
 	fmt.Fprintf(&out, "\n%s.\n", r.Machine)
 	return out.String()

@@ -16,6 +16,7 @@ type Workload struct {
 	Limit    bool // the baseline is not what others do, but what can be had at all
 	Quick    bool // one of the main ones
 	Warmup   int  // messages of the warm-up; 0: 1000
+	Messages int  // of each run; 0: as many as take long enough
 	Latency  bool // what one message takes means something here
 
 	InProcess bool // it takes no broker
@@ -39,9 +40,10 @@ func (w *Workload) key() string { return w.Name + " / " + w.Baseline }
 
 // A Target is what the ratios to the baseline should be; 0 is none.
 type Target struct {
-	Rate float64 // at least
-	CPU  float64 // at most, of CPU per message
-	P50  float64 // at most, of the median latency
+	Rate   float64 // at least
+	CPU    float64 // at most, of CPU per message
+	Broker float64 // at most, of the broker's CPU per message
+	P50    float64 // at most, of the median latency
 
 	Micros float64 // at most, for one of ours, whatever the ratio
 }
@@ -51,7 +53,7 @@ func (t Target) String() string {
 	for _, p := range []struct {
 		format string
 		value  float64
-	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"p50 <= %gx", t.P50}, {"<= %g us", t.Micros}} {
+	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"broker CPU <= %gx", t.Broker}, {"p50 <= %gx", t.P50}, {"<= %g us", t.Micros}} {
 		if p.value != 0 {
 			parts = append(parts, fmt.Sprintf(p.format, p.value))
 		}
@@ -61,7 +63,7 @@ func (t Target) String() string {
 
 // Met reports whether a result meets the target.
 func (t Target) Met(r *Result) bool {
-	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.P50 == 0 || r.P50Ratio <= t.P50) &&
+	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.Broker == 0 || r.BrokerRatio > 0 && r.BrokerRatio <= t.Broker) && (t.P50 == 0 || r.P50Ratio <= t.P50) &&
 		(t.Micros == 0 || 1e6/r.Ours.Rate <= t.Micros)
 }
 
@@ -69,7 +71,7 @@ func (t Target) Met(r *Result) bool {
 func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
-		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), inProcess(), chains(), observed(),
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(),
 	} {
 		all = append(all, group...)
 	}

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+)
+
+// atLeastOnce has a queue keep what is dead until its destination has it.
+var atLeastOnce = amqp091.Table{"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+
+// delayed is about messages that wait at the broker. How many come a second says nothing, as they
+// wait: it is about what they cost.
+func delayed() []Workload {
+	const byHand = "a queue with a TTL, by hand"
+	var all []Workload
+	for _, d := range []time.Duration{1100 * time.Millisecond, 3100 * time.Millisecond} {
+		w := Workload{
+			Name: fmt.Sprint("delay/", d), Baseline: byHand, Messages: 3000,
+			Ours: motifDelay(d), Theirs: rawDelay(d, nil),
+		}
+		safe := w
+		safe.Baseline, safe.Target = byHand+", that loses nothing", Target{Broker: 1.5}
+		safe.Theirs = rawDelay(d, atLeastOnce)
+		all = append(all, safe, w)
+	}
+	return append(all, Workload{
+		Name: "retry/1.1s, a handler that fails once", Baseline: byHand + ", that loses nothing", Messages: 3000,
+		Ours: motifRetry(1100 * time.Millisecond), Theirs: rawRetry(1100 * time.Millisecond), Target: Target{Broker: 1.5},
+	})
+}
