@@ -65,7 +65,8 @@ func run(ctx context.Context) error {
 	return bench(ctx, o)
 }
 
-// brokerPid is the environment variable with the process of the broker, for a process that measures.
+// brokerPid is the environment variable with the process of the broker, for a process that
+// measures.
 const brokerPid = "MOTIF_BENCH_BROKER"
 
 // childOptions say what a process has to measure alone.
