@@ -135,10 +135,10 @@ func (q *WorkQueue[T]) schedule(ctx context.Context, name string, s Schedule, at
 	}
 	r := &Scheduled{
 		bus: q.bus, name: name, schedule: s, missed: max(cfg.missed, 1), late: cfg.late,
-		source:   adapters.Source{Endpoint: scheduleQueue(q.Name(), name)},
-		opError:  func(err error) error { return q.scheduleError(name, err) },
-		log:      q.bus.log.With("queue", q.Name(), "schedule", name),
-		done:     make(chan struct{}),
+		source:  adapters.Source{Endpoint: scheduleQueue(q.Name(), name)},
+		opError: func(err error) error { return q.scheduleError(name, err) },
+		log:     q.bus.log.With("queue", q.Name(), "schedule", name),
+		done:    make(chan struct{}),
 	}
 	if name == "" || len(r.id(farFuture)) > adapters.MaxNameBytes {
 		return nil, invalid("name of %d bytes", len(name))

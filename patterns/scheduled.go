@@ -53,6 +53,10 @@ const (
 	// clockStep is how long to sleep at most without a look at the clock, which somebody may set.
 	clockStep = time.Minute
 
+	// turnSpread is how much later than it is due a process may try to take the token. Those that try
+	// in the same moment may each find one, where there are two, and would for ever.
+	turnSpread = 100 * time.Millisecond
+
 	turnTime = time.Minute // for sending what is due, and a token
 )
 
@@ -128,8 +132,14 @@ func (s *Scheduled) Stop(ctx context.Context) error {
 // run takes part until it is stopped.
 func (s *Scheduled) run(ctx context.Context) error {
 	failed := time.Duration(0)
-	for next := s.schedule.Next(s.known.Done); ; {
-		if next.IsZero() || !s.sleepUntil(next) {
+	for next := wallClock(); ; { // something may have been missed
+		if next.IsZero() {
+			return nil
+		}
+		if next.After(wallClock()) {
+			next = next.Add(rand.N(turnSpread))
+		}
+		if !s.sleepUntil(next) {
 			return nil
 		}
 		var err error
@@ -172,7 +182,7 @@ func (s *Scheduled) turn(ctx context.Context) (next time.Time, err error) {
 	}
 	now := wallClock()
 	if len(held) == 0 && !s.isGone(now) {
-		return now.Add(time.Second/4 + rand.N(time.Second)), nil
+		return now.Add(time.Second/4 + rand.N(time.Second/2)), nil
 	}
 	s.since = time.Time{}
 	best, isBest := s.best(held, now)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-
 	"github.com/motifmq/motif/adapters"
 )
 
@@ -109,4 +108,3 @@ func settleAll(ctx context.Context, held []adapters.Delivery, o adapters.Outcome
 	}
 	return err
 }
-
