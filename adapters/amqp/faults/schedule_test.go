@@ -1,0 +1,96 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	"github.com/motifmq/motif/patterns"
+)
+
+// TestScheduleThroughRestart: three processes with a schedule of each second, through a broker that
+// is killed and one that is stopped. Once all is over there is one message for each second, or two
+// with one id around what went wrong, and none where nothing did.
+func TestScheduleThroughRestart(t *testing.T) {
+	t.Parallel()
+	n := amqptest.Private(t, amqptest.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	type run struct{ At time.Time }
+	const most = 100
+	var queues []*patterns.WorkQueue[run]
+	var scheduled []*patterns.Scheduled
+	for range 3 {
+		bus, err := patterns.Open(ctx, n.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer bus.Close(context.Background())
+		q := patterns.NewWorkQueue[run](bus, "reports")
+		s, err := q.Schedule(ctx, "tick", patterns.Every(time.Second), func(at time.Time) run { return run{at} }, patterns.RunMissed(most))
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues, scheduled = append(queues, q), append(scheduled, s)
+	}
+
+	sent := map[time.Time]int{}
+	var first, last time.Time
+	receiveUntil := func(until time.Time) {
+		t.Helper()
+		for !last.After(until) {
+			m, err := queues[0].Get(ctx)
+			if errors.Is(err, adapters.ErrUnavailable) && ctx.Err() == nil {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := m.Value.At
+			if want := "tick@" + at.Format(time.RFC3339); m.ID != want {
+				t.Errorf("id %q, want %q", m.ID, want)
+			}
+			if sent[at]++; first.IsZero() {
+				first = at
+			}
+			if at.After(last) {
+				last = at
+			}
+			_ = m.Ack(ctx) // or it comes again, with one id, too
+		}
+	}
+	receiveUntil(time.Now().Add(2 * time.Second))
+	quiet := last
+	if err := errors.Join(n.Kill(), n.Restart(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	receiveUntil(time.Now())
+	if err := errors.Join(n.Stop(ctx), n.Restart(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	receiveUntil(time.Now().Add(time.Second))
+	for _, s := range scheduled[1:] { // the last one that is left goes on
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	receiveUntil(time.Now().Add(2 * time.Second))
+
+	twice := 0
+	for at := first; !at.After(last); at = at.Add(time.Second) {
+		switch {
+		case sent[at] == 0:
+			t.Errorf("none for %v", at)
+		case sent[at] > 1 && !at.After(quiet.Add(-time.Second)):
+			t.Errorf("%d for %v, when nothing went wrong", sent[at], at)
+		}
+		twice += max(sent[at]-1, 0)
+	}
+	t.Logf("%d runs, %d repeats", len(sent), twice)
+	if twice > 12 { // of two restarts, with three processes
+		t.Errorf("%d repeats", twice)
+	}
+}
