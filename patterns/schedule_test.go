@@ -373,6 +373,27 @@ func TestScheduleHealsItsToken(t *testing.T) {
 	}
 }
 
+// A process that is slow holds the token for half a minute while a run is due: the others wait.
+func TestScheduleWaitsForTheToken(t *testing.T) {
+	inReplicas(t, func(t *testing.T, r *replicas) {
+		start := time.Now().UTC()
+		for range 3 {
+			r.start(nil, patterns.Every(time.Hour))
+		}
+		time.Sleep(time.Hour - time.Second)
+		m, err := patterns.NewWorkQueue[patterns.Raw](r.connect(nil), "reports.schedule.nightly", patterns.NoDeadLetter()).TryGet(t.Context())
+		must(t, err)
+		time.Sleep(30 * time.Second)
+		r.wantSent(map[string]int{})
+		if n := r.tokens(); n != 1 {
+			t.Errorf("%d tokens", n)
+		}
+		must(t, m.Requeue(t.Context()))
+		time.Sleep(2 * time.Second)
+		r.wantSent(hours(start, 1, 1))
+	})
+}
+
 // A new deployment brings another schedule, which takes over from the moment the last old process
 // is gone; and a schedule that is removed and comes back begins anew.
 func TestScheduleChangesAndIsRemoved(t *testing.T) {

@@ -147,7 +147,7 @@ func (s *Scheduled) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			failed = 0
-		case errors.Is(err, adapters.ErrClosed) || ctx.Err() != nil:
+		case errors.Is(err, adapters.ErrClosed) || s.stopping.Err() != nil:
 			return nil
 		case errors.Is(err, errBadSchedule):
 			return err

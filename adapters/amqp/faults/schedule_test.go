@@ -11,9 +11,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// TestScheduleThroughRestart: three processes with a schedule of each second, through a broker that
-// is killed and one that is stopped. Once all is over there is one message for each second, or two
-// with one id around what went wrong, and none where nothing did.
+// TestScheduleThroughRestart: three processes with a schedule of each second, through a restart of
+// the broker. There is one message for each second, and no repeat before something goes wrong.
 func TestScheduleThroughRestart(t *testing.T) {
 	t.Parallel()
 	n := amqptest.Private(t, amqptest.Options{})
@@ -64,10 +63,6 @@ func TestScheduleThroughRestart(t *testing.T) {
 	}
 	receiveUntil(time.Now().Add(2 * time.Second))
 	quiet := last
-	if err := errors.Join(n.Kill(), n.Restart(ctx)); err != nil {
-		t.Fatal(err)
-	}
-	receiveUntil(time.Now())
 	if err := errors.Join(n.Stop(ctx), n.Restart(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +85,7 @@ func TestScheduleThroughRestart(t *testing.T) {
 		twice += max(sent[at]-1, 0)
 	}
 	t.Logf("%d runs, %d repeats", len(sent), twice)
-	if twice > 12 { // of two restarts, with three processes
+	if twice > 6 { // three processes
 		t.Errorf("%d repeats", twice)
 	}
 }
