@@ -53,8 +53,8 @@ const (
 	// clockStep is how long to sleep at most without a look at the clock, which somebody may set.
 	clockStep = time.Minute
 
-	// turnSpread is how much later than it is due a process may try to take the token. Those that try
-	// in the same moment may each find one, where there are two, and would for ever.
+	// turnSpread is how much later than it is due a process may try to take the token. Those that
+	// try in the same moment may each find one, where there are two, and would for ever.
 	turnSpread = 100 * time.Millisecond
 
 	turnTime = time.Minute // for sending what is due, and a token

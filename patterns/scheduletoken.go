@@ -59,7 +59,8 @@ func (s *Scheduled) take(ctx context.Context) (held []adapters.Delivery, err err
 // best returns the token that knows most, of those that were taken and what the process knows
 // itself, and whether that is the only one that was taken, and may be put back.
 func (s *Scheduled) best(held []adapters.Delivery, now time.Time) (best token, isOnly bool) {
-	for _, t := range append(s.tokens(held), s.known) {
+	tokens := s.tokens(held)
+	for _, t := range append(tokens[:len(tokens):len(tokens)], s.known) {
 		switch {
 		case t.Done.After(now.Add(maxAhead)):
 			s.log.Error("motif: the clock of some process with this schedule is wrong", "ahead", t.Done.Sub(now))
@@ -70,11 +71,8 @@ func (s *Scheduled) best(held []adapters.Delivery, now time.Time) (best token, i
 	if best.Done.IsZero() {
 		best = token{Done: now, Fresh: true}
 	}
-	if len(held) != 1 || held[0].Returned > maxReturns {
-		return best, false
-	}
-	tokens := s.tokens(held)
-	return best, len(tokens) == 1 && tokens[0] == best
+	isOnly = len(held) == 1 && len(tokens) == 1 && tokens[0] == best
+	return best, isOnly && held[0].Returned <= maxReturns
 }
 
 // tokens decodes what was taken. What is no token is left out, and goes.
