@@ -126,6 +126,39 @@ var limitCases = []Case{
 		},
 	},
 	{
+		ID:    "limit/cancel",
+		Rule:  "A delayed message that is cancelled is not delivered, and no other message is gone; to cancel what does not wait for its time is ErrNotFound.",
+		Needs: adapters.CanDelay | adapters.CanCancel,
+		run: func(t *trial) {
+			d, s, sub := t.subscribed(10)
+			another := queue(t.name("another"), 10)
+			others := t.subscribe(d, another)
+			if _, ok := d.Unwrap().(adapters.Canceller); !ok {
+				t.fatalf("%T has no Cancel", d.Unwrap())
+			}
+			late := func(s adapters.Source) adapters.Publication {
+				p := to(s)
+				p.Delay = long
+				return p
+			}
+			t.publish(d, late(s), "first", "cancelled", "last")
+			t.publish(d, late(another), "cancelled")
+			t.publish(d, to(s), "waits")
+			held := t.receive(sub)
+			cancel := func(id string) error { return d.Cancel(t.soon(), s.Endpoint, id) }
+			t.must(cancel("cancelled"), "cancelling a message")
+			for _, id := range []string{"cancelled", "waits", "unknown"} {
+				t.is(cancel(id), adapters.ErrNotFound, "cancelling "+id)
+			}
+			t.is(d.Cancel(t.soon(), another.Endpoint, "first"), adapters.ErrNotFound, "cancelling a message to another queue")
+			t.settle(held, adapters.Requeue)
+			same(t, t.take(sub, 3), []string{"waits", "first", "last"}, "what came")
+			same(t, t.take(others, 1), []string{"cancelled"}, "what came to another queue")
+			t.silent(sub, "it was cancelled")
+			t.is(cancel("first"), adapters.ErrNotFound, "cancelling what was delivered")
+		},
+	},
+	{
 		ID:    "limit/delays-by-due-time",
 		Rule:  "Delayed messages come in the order of their times: none waits behind one that is due later.",
 		Needs: adapters.CanDelay,

@@ -35,6 +35,62 @@ var limitMutants = []mutant{
 			p.Key = ""
 		}
 	})},
+	{"says that it cancelled, and does not", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if id == "cancelled" {
+				return nil
+			}
+			return cancel(ctx, to, id)
+		}
+	}},
+	{"cancels what it does not know", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if err := cancel(ctx, to, id); id != "unknown" {
+				return err
+			}
+			return nil
+		}
+	}},
+	{"cancels all messages to a queue", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			_ = cancel(ctx, to, "first")
+			return cancel(ctx, to, id)
+		}
+	}},
+	{"cancels by id, whatever the queue", "limit/cancel", func(m *mutated) {
+		cancel, declare := m.cancel, m.subscribe
+		var mu sync.Mutex
+		var all []adapters.Endpoint
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, s.Endpoint)
+			return declare(ctx, s)
+		}
+		m.cancel = func(ctx context.Context, _ adapters.Endpoint, id string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			err := adapters.ErrNotFound
+			for _, to := range all {
+				if cancel(ctx, to, id) == nil {
+					err = nil
+				}
+			}
+			return err
+		}
+	}},
+	{"cancels what waits in the queue", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if err := cancel(ctx, to, id); id != "waits" {
+				return err
+			}
+			return nil
+		}
+	}},
 	{"keeps delayed messages in a queue, where one waits behind another", "limit/delays-by-due-time", func(m *mutated) {
 		var mu sync.Mutex
 		var most time.Duration

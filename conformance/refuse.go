@@ -43,6 +43,9 @@ func (t *trial) refuses(abilities adapters.Ability) {
 		if ability == adapters.CanUnbind {
 			t.refused(d.Unbind(t.soon(), group(adapters.Fanout, t.name("refused"), "group")), ability, "Unbind")
 		}
+		if ability == adapters.CanCancel {
+			t.refused(d.Cancel(t.soon(), queue(t.name("refused"), 1).Endpoint, "refused"), ability, "Cancel")
+		}
 		if inspect := inspections[ability]; inspect != nil {
 			t.refused(inspect(t.soon(), d, t.name("refused")), ability, "an Inspector's method")
 		}
