@@ -10,9 +10,9 @@ import (
 )
 
 // Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver,
-// Getter, Unbinder, Canceller, Inspector and HealthReporter whatever that one is: what it cannot do is
-// ErrUnsupported, but for PublishAsync, which then does what Publish does, and Health, which then
-// has no connections.
+// Getter, Unbinder, Canceller, Inspector and HealthReporter whatever that one is: what it cannot do
+// is ErrUnsupported, but for PublishAsync, which then does what Publish does, and Health, which
+// then has no connections.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
