@@ -46,8 +46,8 @@ type Scheduled struct {
 }
 
 const (
-	// tokenPatience is how long a token may be missing before it is made again: longer than a
-	// broker takes to notice that its holder has died.
+	// tokenPatience is how long a token may be missing before it is made again: longer than a turn,
+	// and than a broker takes to notice that its holder has died.
 	tokenPatience = time.Minute
 
 	// clockStep is how long to sleep at most without a look at the clock, which somebody may set.
@@ -57,7 +57,7 @@ const (
 	// try in the same moment may each find one, where there are two, and would for ever.
 	turnSpread = 100 * time.Millisecond
 
-	turnTime = time.Minute // for sending what is due, and a token
+	turnTime = 30 * time.Second // for sending what is due, and a token
 )
 
 func (s *Scheduled) id(due time.Time) string {
@@ -82,7 +82,9 @@ func (s *Scheduled) begin(ctx context.Context) error {
 		return err
 	}
 	go func() {
-		s.cause = s.run(working)
+		if s.cause = s.run(working); s.cause != nil {
+			s.log.Error("motif: a schedule has ended", "error", s.cause)
+		}
 		s.end()
 		s.bus.removeScheduled(s)
 		close(s.done)
