@@ -1,8 +1,11 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -156,6 +159,53 @@ var limitCases = []Case{
 			same(t, t.take(others, 1), []string{"cancelled"}, "what came to another queue")
 			t.silent(sub, "it was cancelled")
 			t.is(cancel("first"), adapters.ErrNotFound, "cancelling what was delivered")
+		},
+	},
+	{
+		ID:    "limit/unique",
+		Rule:  "A message that is unique for a time has others with its id dropped for that time, which are to the same endpoint and unique themselves; one that is refused does not.",
+		Needs: adapters.CanUnique | adapters.CanLimit,
+		run: func(t *trial) {
+			d, s, sub := t.subscribed(10)
+			unique := func(s adapters.Source, d time.Duration) adapters.Publication {
+				p := to(s)
+				p.UniqueFor = d
+				return p
+			}
+			t.publish(d, unique(s, time.Hour), "a", "b", "a")
+			t.publish(t.connect(), unique(s, brief), "b", "c")
+			t.publish(d, to(s), "a")
+			same(t, t.take(sub, 4), []string{"a", "b", "c", "a"}, "what came, with one at the end that was not unique")
+			t.pass(brief)
+			t.publish(d, unique(s, brief), "b", "c")
+			same(t, t.take(sub, 1), []string{"c"}, "what came when the time of one was over")
+
+			another := queue(t.name("another"), 10)
+			t.declare(d, another)
+			t.publish(d, unique(another, time.Hour), "a")
+			same(t, t.take(t.subscribe(d, another), 1), []string{"a"}, "what came to another queue")
+			t.is(d.Publish(t.soon(), unique(another, time.Hour), message.NewMessage("", nil)), adapters.ErrInvalid, "publishing without an id")
+
+			full := queue(t.name("full"), 10)
+			full.Queue.MaxLength = 1
+			t.declare(d, full)
+			var refused string
+			for i := 0; refused == "" && i < 100; i++ { // a broker may take some more than the limit
+				id := fmt.Sprint("m-", i)
+				if err := d.Publish(t.soon(), unique(full, time.Hour), text(id)...); err != nil {
+					t.is(err, adapters.ErrNacked, "publishing to a full queue")
+					refused = id
+				}
+			}
+			emptied := t.subscribe(d, full)
+			got := t.receive(emptied)
+			for err := adapters.ErrNacked; errors.Is(err, adapters.ErrNacked); {
+				t.pass(time.Millisecond)
+				err = d.Publish(t.soon(), unique(full, time.Hour), text(refused)...)
+			}
+			for t.settle(got, adapters.Ack); got.Message.UUID != refused; t.settle(got, adapters.Ack) {
+				got = t.receive(emptied)
+			}
 		},
 	},
 	{

@@ -100,6 +100,9 @@ func askFor(ability adapters.Ability, name string) asking {
 	case adapters.CanDelay:
 		p.Delay = time.Second
 		return asking{publish: &p}
+	case adapters.CanUnique:
+		p.UniqueFor = time.Hour
+		return asking{publish: &p}
 	case adapters.CanExpire:
 		p.TTL, q.Queue.MessageTTL = time.Hour, time.Hour
 		return asking{&p, &q}

@@ -58,7 +58,7 @@ func (c *Client) Health() adapters.Health {
 
 // Features implements [adapters.Driver].
 func (c *Client) Features() adapters.Features {
-	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel, MaxDelay: maxDelay}
+	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique, MaxDelay: maxDelay}
 }
 
 // Declare implements [adapters.Driver].
