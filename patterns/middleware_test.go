@@ -216,6 +216,9 @@ func TestUnsupportedIsRefusedBeforeTheFirstMessage(t *testing.T) {
 		"cancel": {adapters.CanCancel, func(ctx context.Context, b *patterns.Bus) error {
 			return patterns.NewWorkQueue[order](b, "q").Cancel(ctx, "x")
 		}},
+		"unique": {adapters.CanUnique, func(ctx context.Context, b *patterns.Bus) error {
+			return patterns.NewWorkQueue[order](b, "q").Send(ctx, order{}, patterns.MessageID("x"), patterns.UniqueFor(time.Hour))
+		}},
 		"schedule": {adapters.CanGet, func(ctx context.Context, b *patterns.Bus) error {
 			return second(patterns.NewWorkQueue[order](b, "q").Schedule(ctx, "s", patterns.Every(time.Hour), func(time.Time) order { return order{} }))
 		}},
