@@ -12,11 +12,10 @@ import (
 
 // Schedule says when something is due. [Every] is one, package patterns/cron makes others of cron
 // expressions, and so does github.com/robfig/cron/v3.
-//
-// Next returns the first time after t at which it is due, or the zero time if there is none any
-// more. It is given times in UTC. What it returns may depend on t only: all processes have to agree
-// on it. It is called by one goroutine of each [Scheduled].
 type Schedule interface {
+	// Next returns the first time after t at which it is due, or the zero time if there is none any
+	// more. It is given times in UTC. What it returns may depend on t only: all processes have to
+	// agree on it. It is called by one goroutine of each [Scheduled] at a time.
 	Next(t time.Time) time.Time
 }
 

@@ -21,13 +21,13 @@ func ExampleUniqueFor() {
 		err := invoices.Send(ctx, "order 7", patterns.MessageID("invoice-7"), patterns.UniqueFor(time.Hour))
 		fmt.Println(err)
 	}
-	for invoice := range invoices.Waiting(ctx) {
-		fmt.Println(invoice.Value)
+	for invoice, err := range invoices.Waiting(ctx) {
+		fmt.Println(invoice.Value, err)
 	}
 	// Output:
 	// <nil>
 	// <nil>
-	// order 7
+	// order 7 <nil>
 }
 
 // In each way of sending, what is unique is there once, until its time is over; and what is
