@@ -303,9 +303,9 @@ func TestManyMissedRuns(t *testing.T) {
 		time.Sleep(182 * 24 * time.Hour)
 		began := time.Now().UTC()
 		r.start(nil, patterns.Every(time.Second), patterns.RunMissed(3))
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(1200 * time.Millisecond) // it may take a second to look, and one more is due by then
 		sent := r.sent()
-		if len(sent) != 3 || sent[began.Truncate(time.Second).Format(time.RFC3339)] != 1 {
+		if len(sent) < 3 || len(sent) > 4 || sent[began.Truncate(time.Second).Format(time.RFC3339)] != 1 {
 			t.Errorf("sent %v at %v", sent, began)
 		}
 	})

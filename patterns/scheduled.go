@@ -134,7 +134,9 @@ func (s *Scheduled) Stop(ctx context.Context) error {
 // run takes part until it is stopped.
 func (s *Scheduled) run(ctx context.Context) error {
 	failed := time.Duration(0)
-	for next := wallClock(); ; { // something may have been missed
+	// Something may have been missed. Others that begin now have put tokens there, too, which
+	// whoever comes first makes one of.
+	for next := wallClock().Add(rand.N(time.Second)); ; {
 		if next.IsZero() {
 			return nil
 		}
