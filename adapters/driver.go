@@ -116,6 +116,17 @@ type Unbinder interface {
 	Unbind(ctx context.Context, s Source) error
 }
 
+// Canceller is implemented by drivers that can take back a message that waits for its Delay
+// (CanCancel).
+type Canceller interface {
+	// Cancel drops what was published to an endpoint with this id and a Delay, and waits for its
+	// time: none of it is delivered once Cancel has returned nil. It is ErrNotFound if there is
+	// none, because its time has come, for example. What waits in a queue stays.
+	//
+	// With an error that wraps ErrUnavailable or ctx.Err() it is not known whether it was dropped.
+	Cancel(ctx context.Context, to Endpoint, id string) error
+}
+
 // Subscription is a consumer of one source. All methods are safe for
 // concurrent use.
 type Subscription interface {

@@ -47,12 +47,16 @@ const (
 	// management API. What a later version adds is not in it: an adapter that claims it does not
 	// claim what it has never heard of.
 	AllV1 Ability = 1<<iota - 1
+
+	CanCancel = AllV1 + 1      // the driver is a Canceller
+	CanUnique = CanCancel << 1 // publications that are UniqueFor a time
 )
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
 	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
 	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues", "reporting health",
+	"cancelling", "unique messages",
 }
 
 // Abilities returns all that this version knows, which grow with it, for code that looks at each: a

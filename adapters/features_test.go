@@ -8,13 +8,13 @@ import (
 )
 
 func TestAbilityNames(t *testing.T) {
-	if got := bits.OnesCount64(uint64(AllV1)); got != len(abilityNames) {
+	if got := bits.OnesCount64(uint64(AllV1 | CanCancel | CanUnique)); got != len(abilityNames) {
 		t.Fatalf("%d abilities have %d names", got, len(abilityNames))
 	}
 	if CanReportHealth<<1 != AllV1+1 {
-		t.Errorf("AllV1 is %b, the last ability is %b", AllV1, CanReportHealth)
+		t.Errorf("AllV1 is %b, its last ability is %b", AllV1, CanReportHealth)
 	}
-	if all := Abilities(); all[0] != CanFanout || all[len(all)-1] != CanReportHealth {
+	if all := Abilities(); all[0] != CanFanout || all[len(all)-1] != CanUnique {
 		t.Errorf("the abilities are %v", all)
 	}
 	seen := make(map[string]bool)
@@ -27,7 +27,7 @@ func TestAbilityNames(t *testing.T) {
 	}
 	// One from each end and from the middle, against a list out of step.
 	for ability, want := range map[Ability]string{
-		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues", CanReportHealth: "reporting health",
+		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues", CanReportHealth: "reporting health", CanCancel: "cancelling", CanUnique: "unique messages",
 		CanRoute | CanTopic: "direct routing, topic routing",
 		1 << 63:             "ability(63)",
 	} {

@@ -30,6 +30,13 @@ type Publication struct {
 	// Lasting keeps the message from being dropped at the end of its TTL. Its receiver is told the
 	// TTL, which counts again when the message is sent on.
 	Lasting bool
+
+	// UniqueFor has others with the same id dropped for this time after the broker has taken this
+	// message: what is published to the same endpoint, and has a UniqueFor itself. To their
+	// publishers that is success, and it does not matter what became of this message. 0 = none.
+	// A message that is refused has no effect on others. One without an id is ErrInvalid. Needs
+	// CanUnique.
+	UniqueFor time.Duration
 }
 
 // Needs returns the abilities without which an adapter must refuse p.
@@ -46,6 +53,9 @@ func (p Publication) Needs() Ability {
 	}
 	if p.Mandatory {
 		need |= CanReturn
+	}
+	if p.UniqueFor > 0 {
+		need |= CanUnique
 	}
 	return need
 }
@@ -64,6 +74,8 @@ func (p Publication) Validate() error {
 		return fmt.Errorf("%w: negative delay %v", ErrInvalid, p.Delay)
 	case p.TTL < 0 || p.TTL > MaxTTL:
 		return fmt.Errorf("%w: TTL of %v, which is not in 0..%v", ErrInvalid, p.TTL, MaxTTL)
+	case p.UniqueFor < 0 || p.UniqueFor > MaxTTL:
+		return fmt.Errorf("%w: unique for %v, which is not in 0..%v", ErrInvalid, p.UniqueFor, MaxTTL)
 	case p.Attempt < 0:
 		return fmt.Errorf("%w: negative attempt %d", ErrInvalid, p.Attempt)
 	case p.Lost < 0:

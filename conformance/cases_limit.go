@@ -1,8 +1,11 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -122,6 +125,86 @@ var limitCases = []Case{
 			t.sameMessage(got.Message, want, "the delayed message")
 			if got.Key != p.Key || got.Attempt != p.Attempt {
 				t.errorf("the delayed message has key %q and attempt %d, not %q and %d", got.Key, got.Attempt, p.Key, p.Attempt)
+			}
+		},
+	},
+	{
+		ID:    "limit/cancel",
+		Rule:  "A delayed message that is cancelled is not delivered, and no other message is gone; to cancel what does not wait for its time is ErrNotFound.",
+		Needs: adapters.CanDelay | adapters.CanCancel,
+		run: func(t *trial) {
+			d, s, sub := t.subscribed(10)
+			another := queue(t.name("another"), 10)
+			others := t.subscribe(d, another)
+			if _, ok := d.Unwrap().(adapters.Canceller); !ok {
+				t.fatalf("%T has no Cancel", d.Unwrap())
+			}
+			late := func(s adapters.Source) adapters.Publication {
+				p := to(s)
+				p.Delay = long
+				return p
+			}
+			t.publish(d, late(s), "first", "cancelled", "last")
+			t.publish(d, late(another), "cancelled")
+			t.publish(d, to(s), "waits")
+			held := t.receive(sub)
+			cancel := func(id string) error { return d.Cancel(t.soon(), s.Endpoint, id) }
+			t.must(cancel("cancelled"), "cancelling a message")
+			for _, id := range []string{"cancelled", "waits", "unknown"} {
+				t.is(cancel(id), adapters.ErrNotFound, "cancelling "+id)
+			}
+			t.is(d.Cancel(t.soon(), another.Endpoint, "first"), adapters.ErrNotFound, "cancelling a message to another queue")
+			t.settle(held, adapters.Requeue)
+			same(t, t.take(sub, 3), []string{"waits", "first", "last"}, "what came")
+			same(t, t.take(others, 1), []string{"cancelled"}, "what came to another queue")
+			t.silent(sub, "it was cancelled")
+			t.is(cancel("first"), adapters.ErrNotFound, "cancelling what was delivered")
+		},
+	},
+	{
+		ID:    "limit/unique",
+		Rule:  "A message that is unique for a time has others with its id dropped for that time, which are to the same endpoint and unique themselves; one that is refused does not.",
+		Needs: adapters.CanUnique | adapters.CanLimit,
+		run: func(t *trial) {
+			d, s, sub := t.subscribed(10)
+			unique := func(s adapters.Source, d time.Duration) adapters.Publication {
+				p := to(s)
+				p.UniqueFor = d
+				return p
+			}
+			t.publish(d, unique(s, time.Hour), "a", "b", "a")
+			t.publish(t.connect(), unique(s, brief), "b", "c")
+			t.publish(d, to(s), "a")
+			same(t, t.take(sub, 4), []string{"a", "b", "c", "a"}, "what came, with one at the end that was not unique")
+			t.pass(brief)
+			t.publish(d, unique(s, brief), "b", "c")
+			same(t, t.take(sub, 1), []string{"c"}, "what came when the time of one was over")
+
+			another := queue(t.name("another"), 10)
+			t.declare(d, another)
+			t.publish(d, unique(another, time.Hour), "a")
+			same(t, t.take(t.subscribe(d, another), 1), []string{"a"}, "what came to another queue")
+			t.is(d.Publish(t.soon(), unique(another, time.Hour), message.NewMessage("", nil)), adapters.ErrInvalid, "publishing without an id")
+
+			full := queue(t.name("full"), 10)
+			full.Queue.MaxLength = 1
+			t.declare(d, full)
+			var refused string
+			for i := 0; refused == "" && i < 100; i++ { // a broker may take some more than the limit
+				id := fmt.Sprint("m-", i)
+				if err := d.Publish(t.soon(), unique(full, time.Hour), text(id)...); err != nil {
+					t.is(err, adapters.ErrNacked, "publishing to a full queue")
+					refused = id
+				}
+			}
+			emptied := t.subscribe(d, full)
+			got := t.receive(emptied)
+			for err := adapters.ErrNacked; errors.Is(err, adapters.ErrNacked); {
+				t.pass(time.Millisecond)
+				err = d.Publish(t.soon(), unique(full, time.Hour), text(refused)...)
+			}
+			for t.settle(got, adapters.Ack); got.Message.UUID != refused; t.settle(got, adapters.Ack) {
+				got = t.receive(emptied)
 			}
 		},
 	},

@@ -48,4 +48,4 @@ func stall(b *memory.Broker, ops ...memory.Op) (undo func() error) {
 
 func onMemory(context.Context) (*Harness, error) { return harness(memory.New()), nil }
 
-var onMemoryClaims = adapters.Features{Adapter: "memory", Ability: adapters.AllV1}
+var onMemoryClaims = adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique}

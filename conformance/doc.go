@@ -14,7 +14,7 @@
 //				Restart: func(context.Context) error { broker.Restart(); return nil },
 //			}, nil
 //		}
-//		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1})
+//		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique})
 //	}
 //
 // [Run] runs each case as a subtest, [Check] does so outside of a test and
@@ -335,6 +335,10 @@
 //   - limit/expired-to-dead-letters: A message that expires goes to the dead-letter queue, and does
 //     not expire there.
 //   - limit/delay: A delayed message is not delivered before its time.
+//   - limit/cancel: A delayed message that is cancelled is not delivered, and no other message is
+//     gone; to cancel what does not wait for its time is ErrNotFound.
+//   - limit/unique: A message that is unique for a time has others with its id dropped for that
+//     time, which are to the same endpoint and unique themselves; one that is refused does not.
 //   - limit/delays-by-due-time: Delayed messages come in the order of their times: none waits
 //     behind one that is due later.
 //   - limit/delay-to-an-exchange: A delayed message is routed when it is due, to whoever is bound

@@ -21,7 +21,7 @@ func ExampleRun() {
 				Restart: func(context.Context) error { broker.Restart(); return nil }, // and more, where there are ways
 			}, nil
 		}
-		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1})
+		conformance.Run(t, open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique})
 	}
 	_ = testConformance
 }
@@ -35,7 +35,7 @@ func ExampleCheck() {
 			Cut:     func(context.Context) error { broker.Cut(); return nil },
 		}, nil
 	}
-	report, err := conformance.Check(context.Background(), open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1})
+	report, err := conformance.Check(context.Background(), open, adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique})
 	if err != nil {
 		fmt.Println(err)
 	}

@@ -35,6 +35,94 @@ var limitMutants = []mutant{
 			p.Key = ""
 		}
 	})},
+	{"drops nothing that is not unique", "limit/unique", changing(func(p *adapters.Publication) { p.UniqueFor = 0 })},
+	{"has what is unique be so for ever", "limit/unique", changing(func(p *adapters.Publication) {
+		if p.UniqueFor > 0 {
+			p.UniqueFor = time.Hour
+		}
+	})},
+	{"has what is unique be so for a moment", "limit/unique", changing(func(p *adapters.Publication) { p.UniqueFor = min(p.UniqueFor, 1) })},
+	{"drops what is not unique itself", "limit/unique", changing(func(p *adapters.Publication) { p.UniqueFor = max(p.UniqueFor, 1) })},
+	{"has messages be unique in all queues", "limit/unique", remembering(func(_ adapters.Publication, id string, _ error) string { return id })},
+	{"remembers what it has refused", "limit/unique", remembering(func(p adapters.Publication, id string, err error) string {
+		if err == nil {
+			return ""
+		}
+		return p.To.Name + id
+	})},
+	{"refuses what is not unique", "limit/unique", func(m *mutated) {
+		publish := m.publish
+		var mu sync.Mutex
+		known := map[string]bool{}
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for i, msg := range msgs {
+				key := p.To.Name + msg.UUID
+				if p.UniqueFor > 0 && known[key] {
+					return &adapters.PublishError{Failed: []adapters.FailedMessage{{Index: i, UUID: msg.UUID, Err: adapters.ErrNacked}}}
+				}
+				known[key] = true
+			}
+			return publish(ctx, p, msgs...)
+		}
+	}},
+	{"says that it cancelled, and does not", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if id == "cancelled" {
+				return nil
+			}
+			return cancel(ctx, to, id)
+		}
+	}},
+	{"cancels what it does not know", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if err := cancel(ctx, to, id); id != "unknown" {
+				return err
+			}
+			return nil
+		}
+	}},
+	{"cancels all messages to a queue", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			_ = cancel(ctx, to, "first")
+			return cancel(ctx, to, id)
+		}
+	}},
+	{"cancels by id, whatever the queue", "limit/cancel", func(m *mutated) {
+		cancel, declare := m.cancel, m.subscribe
+		var mu sync.Mutex
+		var all []adapters.Endpoint
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, s.Endpoint)
+			return declare(ctx, s)
+		}
+		m.cancel = func(ctx context.Context, _ adapters.Endpoint, id string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			err := adapters.ErrNotFound
+			for _, to := range all {
+				if cancel(ctx, to, id) == nil {
+					err = nil
+				}
+			}
+			return err
+		}
+	}},
+	{"cancels what waits in the queue", "limit/cancel", func(m *mutated) {
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if err := cancel(ctx, to, id); id != "waits" {
+				return err
+			}
+			return nil
+		}
+	}},
 	{"keeps delayed messages in a queue, where one waits behind another", "limit/delays-by-due-time", func(m *mutated) {
 		var mu sync.Mutex
 		var most time.Duration
@@ -96,4 +184,31 @@ var limitMutants = []mutant{
 	{"has publishers notice that a queue dropped something", "limit/drop-head", specifying(func(q *adapters.QueueSpec) { q.Overflow = adapters.RejectPublish })},
 	{"takes no notice of a queue's length", "limit/drop-head", specifying(func(q *adapters.QueueSpec) { q.MaxLength = 0 })},
 	{"drops what does not fit where there are dead letters", "limit/dropped-to-dead-letters", specifying(func(q *adapters.QueueSpec) { q.DeadLetter = "" })},
+}
+
+// remembering drops unique messages whose key, as it was when one was published, comes again. One
+// whose key is "" is not remembered.
+func remembering(keyOf func(adapters.Publication, string, error) string) func(*mutated) {
+	var mu sync.Mutex
+	known := map[string]bool{}
+	return func(m *mutated) {
+		publish := m.publish
+		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, msg := range msgs {
+				if p.UniqueFor > 0 && (known[keyOf(p, msg.UUID, nil)] || known[p.To.Name+msg.UUID]) {
+					continue
+				}
+				err := publish(ctx, p, msg)
+				if key := keyOf(p, msg.UUID, err); p.UniqueFor > 0 && key != "" {
+					known[key] = true
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
 }

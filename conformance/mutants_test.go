@@ -66,6 +66,7 @@ type mutated struct {
 	subscribe func(context.Context, adapters.Source) (adapters.Subscription, error)
 	get       func(context.Context, adapters.Source) (adapters.Delivery, error)
 	unbind    func(context.Context, adapters.Source) error
+	cancel    func(context.Context, adapters.Endpoint, string) error
 	features  func() adapters.Features
 	close     func(context.Context) error
 
@@ -90,7 +91,7 @@ func newMutated(b *memory.Broker, h *Harness) *mutated {
 	c := b.Connect()
 	m := &mutated{
 		Client: c, harness: h, broker: b,
-		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind,
+		declare: c.Declare, publish: c.Publish, async: c.PublishAsync, subscribe: c.Subscribe, get: c.Get, unbind: c.Unbind, cancel: c.Cancel,
 		features: c.Features, close: c.Close,
 		inspect: c.Inspect, list: c.Queues, browse: c.Browse, bindings: c.Bindings, compare: c.Compare, purge: c.Purge, remove: c.Delete, health: c.Health,
 		receive: func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) { return s.Receive(ctx) },
@@ -138,8 +139,13 @@ func (m *mutated) Get(ctx context.Context, s adapters.Source) (adapters.Delivery
 }
 
 func (m *mutated) Unbind(ctx context.Context, s adapters.Source) error { return m.unbind(ctx, s) }
-func (m *mutated) Features() adapters.Features                         { return m.features() }
-func (m *mutated) Close(ctx context.Context) error                     { return m.close(ctx) }
+
+func (m *mutated) Cancel(ctx context.Context, to adapters.Endpoint, id string) error {
+	return m.cancel(ctx, to, id)
+}
+
+func (m *mutated) Features() adapters.Features     { return m.features() }
+func (m *mutated) Close(ctx context.Context) error { return m.close(ctx) }
 
 func (m *mutated) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
 	return m.inspect(ctx, queue)
@@ -330,6 +336,13 @@ func limited(to adapters.Ability) func(*mutated) {
 				return err
 			}
 			return unbind(ctx, s)
+		}
+		cancel := m.cancel
+		m.cancel = func(ctx context.Context, to adapters.Endpoint, id string) error {
+			if err := require(adapters.CanCancel); err != nil {
+				return err
+			}
+			return cancel(ctx, to, id)
 		}
 		limitInspector(m, require)
 	}

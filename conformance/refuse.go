@@ -43,6 +43,9 @@ func (t *trial) refuses(abilities adapters.Ability) {
 		if ability == adapters.CanUnbind {
 			t.refused(d.Unbind(t.soon(), group(adapters.Fanout, t.name("refused"), "group")), ability, "Unbind")
 		}
+		if ability == adapters.CanCancel {
+			t.refused(d.Cancel(t.soon(), queue(t.name("refused"), 1).Endpoint, "refused"), ability, "Cancel")
+		}
 		if inspect := inspections[ability]; inspect != nil {
 			t.refused(inspect(t.soon(), d, t.name("refused")), ability, "an Inspector's method")
 		}
@@ -96,6 +99,9 @@ func askFor(ability adapters.Ability, name string) asking {
 		return asking{publish: &p}
 	case adapters.CanDelay:
 		p.Delay = time.Second
+		return asking{publish: &p}
+	case adapters.CanUnique:
+		p.UniqueFor = time.Hour
 		return asking{publish: &p}
 	case adapters.CanExpire:
 		p.TTL, q.Queue.MessageTTL = time.Hour, time.Hour

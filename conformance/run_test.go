@@ -149,7 +149,7 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 func TestUnclaimedMustBeRefused(t *testing.T) {
 	for _, ability := range adapters.Abilities() {
 		t.Run(ability.String(), func(t *testing.T) {
-			claims := adapters.Features{Adapter: "memory", Ability: adapters.AllV1 &^ ability}
+			claims := adapters.Features{Adapter: "memory", Ability: onMemoryClaims.Ability &^ ability}
 			c := Case{ID: "test/needs", Needs: ability, run: func(t *trial) { t.errorf("it ran") }}
 			if ability&refusable == 0 {
 				if r := outcome(t, onMemory, claims, c); r.Outcome != NotClaimed {

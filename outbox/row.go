@@ -43,6 +43,7 @@ type envelope struct {
 	Delay           time.Duration      `json:"delay,omitempty"`
 	Mandatory       bool               `json:"mandatory,omitempty"`
 	Lasting         bool               `json:"lasting,omitempty"`
+	UniqueFor       time.Duration      `json:"unique_for,omitempty"`
 	Queue           *queueDeclarations `json:"queue,omitempty"`
 }
 
@@ -65,6 +66,7 @@ func newRow(o patterns.Outgoing, now time.Time) (row, error) {
 		ContentType: p.ContentType, ContentEncoding: p.ContentEncoding, Type: p.Type, AppID: p.AppID,
 		CorrelationID: p.CorrelationID, ReplyTo: p.ReplyTo, Timestamp: p.Timestamp, Attempt: p.Attempt, Lost: p.Lost,
 		TTL: p.TTL, Transient: p.Transient, Priority: p.Priority, Delay: p.Delay, Mandatory: p.Mandatory, Lasting: p.Lasting,
+		UniqueFor: p.UniqueFor,
 	}
 	if e.Timestamp.IsZero() {
 		e.Timestamp = now
@@ -107,7 +109,7 @@ func (r *row) outgoing(now time.Time) (o patterns.Outgoing, err error) {
 	}
 	o.Message = &message.Message{UUID: e.ID, Payload: r.payload, Metadata: e.Headers}
 	o.Publication = adapters.Publication{
-		To: to, Key: e.Key, Delay: e.Delay, Mandatory: e.Mandatory, Lasting: e.Lasting,
+		To: to, Key: e.Key, Delay: e.Delay, Mandatory: e.Mandatory, Lasting: e.Lasting, UniqueFor: e.UniqueFor,
 		Properties: adapters.Properties{
 			ContentType: e.ContentType, ContentEncoding: e.ContentEncoding, Type: e.Type, AppID: e.AppID,
 			CorrelationID: e.CorrelationID, ReplyTo: e.ReplyTo, Timestamp: e.Timestamp, Attempt: e.Attempt, Lost: e.Lost,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +43,7 @@ type Bus struct {
 	closed        bool
 	onClosed      []func() // of OnNew, until they are called
 	subscriptions map[*Subscription]struct{}
+	schedules     map[*Scheduled]struct{}
 	failed        []SubscriptionHealth // those that ended with an error, the last ones
 	declared      map[declared]error   // queues that this bus declared to send to, or may not declare
 
@@ -64,6 +67,7 @@ func New(d adapters.Driver, opts ...BusOption) *Bus {
 		made:          time.Now(),
 		lastResend:    make(chan struct{}, 1),
 		subscriptions: map[*Subscription]struct{}{},
+		schedules:     map[*Scheduled]struct{}{},
 		declared:      map[declared]error{},
 	}
 	b.timeout.limit = cmp.Or(cfg.publishTimeout, defaultPublishTimeout)
@@ -109,7 +113,7 @@ func Open(ctx context.Context, url string, opts ...BusOption) (*Bus, error) {
 	return b, nil
 }
 
-// Close stops every subscription, waits for what is in hand as long as ctx and
+// Close stops every subscription and schedule, waits for what is in hand as long as ctx and
 // each one's drain timeout allow, and closes the driver. Messages whose
 // handlers did not finish go back to their queues; with a ctx that has ended
 // already, that is every one in hand. Calls that wait for a
@@ -121,9 +125,13 @@ func (b *Bus) Close(ctx context.Context) error {
 	for s := range b.subscriptions {
 		subs = append(subs, s)
 	}
+	schedules := slices.Collect(maps.Keys(b.schedules))
 	b.mu.Unlock()
 	if b.driver == nil {
 		return nil
+	}
+	for _, s := range schedules {
+		s.beginStop()
 	}
 	var draining sync.WaitGroup
 	for _, s := range subs { // all at once: each may wait for the broker a little
@@ -132,6 +140,9 @@ func (b *Bus) Close(ctx context.Context) error {
 	draining.Wait()
 	var errs []error
 	for _, s := range subs {
+		errs = append(errs, s.Stop(ctx))
+	}
+	for _, s := range schedules {
 		errs = append(errs, s.Stop(ctx))
 	}
 	b.replies.close()
@@ -224,6 +235,22 @@ func (b *Bus) remove(s *Subscription, err error) {
 	if err != nil {
 		b.noteFailed(s, err)
 	}
+}
+
+func (b *Bus) addScheduled(s *Scheduled) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return adapters.ErrClosed
+	}
+	b.schedules[s] = struct{}{}
+	return nil
+}
+
+func (b *Bus) removeScheduled(s *Scheduled) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.schedules, s)
 }
 
 // declared is a queue as it was declared: a sender with other options must be

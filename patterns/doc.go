@@ -11,7 +11,7 @@
 //
 // The patterns:
 //
-//	WorkQueue  each message to one worker            Send, Work, Get
+//	WorkQueue  each message to one worker            Send, Work, Get, Schedule
 //	PubSub     each message to every subscriber      Publish, Subscribe
 //	Routed     to the subscribers of its exact key   Publish, Subscribe
 //	Topic      to the subscribers of a pattern       Publish, Subscribe

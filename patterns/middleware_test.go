@@ -213,6 +213,18 @@ func TestUnsupportedIsRefusedBeforeTheFirstMessage(t *testing.T) {
 		"group": {adapters.CanGroup, func(ctx context.Context, b *patterns.Bus) error {
 			return patterns.NewPubSub[int](b, "f").Declare(ctx, patterns.Group("g"))
 		}},
+		"cancel": {adapters.CanCancel, func(ctx context.Context, b *patterns.Bus) error {
+			return patterns.NewWorkQueue[order](b, "q").Cancel(ctx, "x")
+		}},
+		"unique": {adapters.CanUnique, func(ctx context.Context, b *patterns.Bus) error {
+			return patterns.NewWorkQueue[order](b, "q").Send(ctx, order{}, patterns.MessageID("x"), patterns.UniqueFor(time.Hour))
+		}},
+		"schedule": {adapters.CanGet, func(ctx context.Context, b *patterns.Bus) error {
+			return second(patterns.NewWorkQueue[order](b, "q").Schedule(ctx, "s", patterns.Every(time.Hour), func(time.Time) order { return order{} }))
+		}},
+		"unschedule": {adapters.CanDelete, func(ctx context.Context, b *patterns.Bus) error {
+			return patterns.NewWorkQueue[order](b, "q").Unschedule(ctx, "s")
+		}},
 		"unbind": {adapters.CanUnbind, func(ctx context.Context, b *patterns.Bus) error {
 			return patterns.NewPubSub[int](b, "f").Unbind(ctx, "g")
 		}},

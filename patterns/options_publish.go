@@ -67,6 +67,16 @@ func MessageID(id string) PublishOption {
 	})
 }
 
+// UniqueFor has others with the same [MessageID] dropped for d after this message was sent (49 days
+// at most): what is sent to the same queue or exchange with UniqueFor, too. Their senders get no
+// error. It does not matter whether this message has been handled by then. A message without a
+// MessageID is refused, and so is UniqueFor where the broker does not know what was sent
+// (adapters.CanUnique), as RabbitMQ. There, middleware.Once skips the second of two messages with
+// one id when it is handled.
+func UniqueFor(d time.Duration) PublishOption {
+	return publishOption(func(c *publishConfig) error { return positive("UniqueFor", d, &c.p.UniqueFor) })
+}
+
 // WaitForRoom makes a send to a full queue wait for room, as long as ctx allows, instead of failing
 // with ErrNacked. It polls, so senders that wait get in in no particular order. It is for a single
 // blocking send to a work queue: an exchange would copy each attempt to the queues that have room,

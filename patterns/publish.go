@@ -67,6 +67,9 @@ func (s *sender) configure(ctx context.Context, key string, opts []PublishOption
 	if cfg.received != nil {
 		cfg.applyReceived()
 	}
+	if cfg.p.UniqueFor > 0 && cfg.id == "" {
+		return cfg, invalid("UniqueFor(%v) without a MessageID: what would it be the same as?", cfg.p.UniqueFor)
+	}
 	if err := cfg.p.Validate(); err != nil {
 		return cfg, err
 	}

@@ -147,6 +147,31 @@ func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption
 	return q.sendAsync(ctx, "", opts, v)
 }
 
+// Cancel takes back what was sent with this [MessageID] and a [Delay] and waits for its time, also
+// a message that failed and waits for its next attempt. None of it comes once Cancel has returned
+// nil. It is ErrNotFound if nothing with this id waits so, because its time has come, for example.
+// Not every adapter can (adapters.CanCancel): RabbitMQ cannot.
+func (q *WorkQueue[T]) Cancel(ctx context.Context, id string) error {
+	return q.opError("cancel a message to", q.cancel(ctx, id))
+}
+
+func (q *WorkQueue[T]) cancel(ctx context.Context, id string) error {
+	if err := q.ready(ctx); err != nil {
+		return err
+	}
+	if err := q.bus.features.Require(adapters.CanDelay | adapters.CanCancel); err != nil {
+		return err
+	}
+	c, ok := q.bus.driver.(adapters.Canceller)
+	if !ok {
+		return &adapters.UnsupportedError{Adapter: q.bus.features.Adapter, Missing: adapters.CanCancel}
+	}
+	if id == "" || len(id) > adapters.MaxNameBytes {
+		return invalid("message id of %d bytes", len(id))
+	}
+	return c.Cancel(ctx, q.to, id)
+}
+
 // Work calls handler with each message, until ctx ends; see [Subscription].
 func (q *WorkQueue[T]) Work(ctx context.Context, handler Handler[T], opts ...WorkOption) (*Subscription, error) {
 	sub, err := q.work(ctx, handler, opts)

@@ -60,6 +60,8 @@ var (
 	_ adapters.HealthReporter = (*Driver)(nil)
 )
 
+const adapterName = "amqp" // in Features, and of what is refused
+
 // managed are the abilities that take the management API.
 const managed = adapters.CanList | adapters.CanListBindings
 
@@ -142,7 +144,7 @@ func (d *Driver) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(d.String())
 
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features {
-	f := adapters.Features{Adapter: "amqp", Ability: adapters.AllV1, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
+	f := adapters.Features{Adapter: adapterName, Ability: adapters.AllV1, MaxBody: d.cfg.MaxBody, MaxDelay: maxDelay}
 	if d.management == nil {
 		f.Ability &^= managed
 	}

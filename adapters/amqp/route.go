@@ -28,6 +28,9 @@ func (c *Config) newRoute(p *adapters.Publication) (route, error) {
 	if err := p.Validate(); err != nil {
 		return route{}, fmt.Errorf("amqp: publish: %w", err)
 	}
+	if p.UniqueFor > 0 {
+		return route{}, fmt.Errorf("amqp: publish: %w", &adapters.UnsupportedError{Adapter: adapterName, Missing: adapters.CanUnique})
+	}
 	r := route{p: *p, key: p.To.Name}
 	if p.To.Kind.IsExchange() {
 		r.exchange, r.key = p.To.Name, p.Key

@@ -22,6 +22,7 @@ type Broker struct {
 	clock   clock
 	routes  routes
 	delays  delays
+	unique  unique
 	entries entries
 	faults  faults
 	idle    idle

@@ -12,7 +12,7 @@ import (
 )
 
 // Client is one client of a [Broker]: an [adapters.Driver] with every ability,
-// and an AsyncPublisher, Getter, Unbinder, Inspector and HealthReporter.
+// and an AsyncPublisher, Getter, Unbinder, Canceller, Inspector and HealthReporter.
 type Client struct {
 	broker  *Broker
 	closed  atomic.Bool
@@ -33,6 +33,7 @@ var (
 	_ adapters.AsyncPublisher = (*Client)(nil)
 	_ adapters.Getter         = (*Client)(nil)
 	_ adapters.Unbinder       = (*Client)(nil)
+	_ adapters.Canceller      = (*Client)(nil)
 	_ adapters.Inspector      = (*Client)(nil)
 	_ adapters.HealthReporter = (*Client)(nil)
 )
@@ -57,7 +58,7 @@ func (c *Client) Health() adapters.Health {
 
 // Features implements [adapters.Driver].
 func (c *Client) Features() adapters.Features {
-	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1, MaxDelay: maxDelay}
+	return adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique, MaxDelay: maxDelay}
 }
 
 // Declare implements [adapters.Driver].
@@ -128,6 +129,19 @@ func (c *Client) Unbind(ctx context.Context, s adapters.Source) error {
 	}
 	return c.change(ctx, "unbind", s, func() error {
 		c.broker.unbind(s)
+		return nil
+	})
+}
+
+// Cancel implements [adapters.Canceller].
+func (c *Client) Cancel(ctx context.Context, to adapters.Endpoint, id string) error {
+	if err := cmp.Or(c.check(ctx, "cancel"), adapters.Publication{To: to}.Validate()); err != nil {
+		return err
+	}
+	return c.change(ctx, "cancel", adapters.Source{Endpoint: to}, func() error {
+		if !c.broker.delays.cancel(to, id) {
+			return fmt.Errorf("memory: cancel: %w: a delayed message %q to %s", adapters.ErrNotFound, id, to)
+		}
 		return nil
 	})
 }

@@ -96,6 +96,16 @@ func (d *delays) filter(keep func(*delayed) bool) {
 	}
 }
 
+// cancel removes the messages to an endpoint that have an id, and reports whether there were any.
+func (d *delays) cancel(to adapters.Endpoint, id string) (found bool) {
+	d.filter(func(x *delayed) bool {
+		is := x.to == to && x.record.uuid == id
+		found = found || is
+		return !is
+	})
+	return found
+}
+
 func (d *delays) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

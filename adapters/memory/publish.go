@@ -86,6 +86,13 @@ func (c *Client) publish(ctx context.Context, p *adapters.Publication, priority 
 
 // store takes responsibility for a message: it is in all of its queues, or waits for its time.
 func (b *Broker) store(p *adapters.Publication, priority uint8, m *message.Message) error {
+	if p.UniqueFor == 0 {
+		return b.storeAny(p, priority, m)
+	}
+	return b.unique.store(p, m.UUID, &b.clock, func() error { return b.storeAny(p, priority, m) })
+}
+
+func (b *Broker) storeAny(p *adapters.Publication, priority uint8, m *message.Message) error {
 	var err error
 	switch {
 	case p.Delay > 0:

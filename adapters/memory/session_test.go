@@ -244,7 +244,7 @@ func wantAllClosed(t *testing.T, c *Client) {
 	wantErr(t, "Subscribe", err, adapters.ErrClosed)
 	_, err = c.Get(ctx, invalid)
 	wantErr(t, "Get", err, adapters.ErrClosed)
-	if f := c.Features(); f.Adapter != "memory" || f.Ability != adapters.AllV1 {
+	if f := c.Features(); f.Adapter != "memory" || f.Ability != adapters.AllV1|adapters.CanCancel|adapters.CanUnique {
 		t.Errorf("Features after Close: %+v", f)
 	}
 }

@@ -54,6 +54,7 @@ type judge struct {
 	feeders   map[string][]string
 	replies   map[string]bool // queues behind reply addresses
 	purged    map[string]int  // the last time
+	cancelled map[string]int  // by id: the last time
 	copies    map[copyOf]*life
 	order     []copyOf        // in which the copies came up
 	sent      map[string]bool // by id: whether a publish of it may have worked
@@ -79,7 +80,7 @@ type judge struct {
 func Check(events []Event, hanging []string) Verdict {
 	v := Verdict{}
 	j := &judge{
-		v: &v, now: routes{}, ever: routes{}, queues: queues{}, replies: map[string]bool{}, purged: map[string]int{},
+		v: &v, now: routes{}, ever: routes{}, queues: queues{}, replies: map[string]bool{}, purged: map[string]int{}, cancelled: map[string]int{},
 		copies: map[copyOf]*life{}, sent: map[string]bool{}, fates: map[identity]*fate{}, answers: map[identity]int{}, onTheWay: map[identity]bool{},
 		ended: map[uint64]*Event{}, publishes: map[uint64]*publish{}, settled: map[uint64]*Event{}, lines: lines{}, hands: newHands(),
 	}
@@ -157,6 +158,8 @@ func (j *judge) prepare(i int, e *Event) {
 		}
 	case Purged:
 		j.purged[e.Queue] = i
+	case Cancelled:
+		j.cancelled[e.ID] = i
 	case Crash:
 		j.crashes = append(j.crashes, e.At)
 	}
@@ -335,6 +338,9 @@ func (j *judge) judge(c copyOf, l *life) {
 // accountedFor reports whether it is known where a copy is, or why it is not
 // there.
 func (j *judge) accountedFor(c copyOf, l *life) bool {
+	if at, cancelled := j.cancelled[c.id]; cancelled && l.sent < at {
+		return true
+	}
 	if l.handled || l.left || j.onTheWay[c.identity] || j.gone(c.queue, l) {
 		return true
 	}

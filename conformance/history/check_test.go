@@ -265,8 +265,11 @@ func TestCheckerKnowsWhatQueuesDo(t *testing.T) {
 		"purged dead letters": {func(s script) script {
 			return s.bound("q", letters).sent("a").rejected("a").event(Event{Op: Purged, Queue: "d"})
 		}, none},
-		"lost after a purge":        {func(s script) script { return s.event(Event{Op: Purged, Queue: "q"}).sent("a") }, Lost},
-		"lost while another purges": {func(s script) script { return s.sent("a").event(Event{Op: Purged, Queue: "r"}) }, Lost},
+		"cancelled":                       {func(s script) script { return s.sent("a").event(Event{Op: Cancelled, ID: "a"}) }, none},
+		"lost while another is cancelled": {func(s script) script { return s.sent("a").event(Event{Op: Cancelled, ID: "b"}) }, Lost},
+		"lost after it was cancelled":     {func(s script) script { return s.event(Event{Op: Cancelled, ID: "a"}).sent("a") }, Lost},
+		"lost after a purge":              {func(s script) script { return s.event(Event{Op: Purged, Queue: "q"}).sent("a") }, Lost},
+		"lost while another purges":       {func(s script) script { return s.sent("a").event(Event{Op: Purged, Queue: "r"}) }, Lost},
 
 		"unbound meanwhile": {func(s script) script {
 			e := Event{Op: PublishInvoke, ID: "a", To: fanout, Publish: s.Number()}

@@ -10,9 +10,9 @@ import (
 )
 
 // Driver writes down what goes through another driver. It is an AsyncPublisher, ReplyReceiver,
-// Getter, Unbinder, Inspector and HealthReporter whatever that one is: what it cannot do is
-// ErrUnsupported, but for PublishAsync, which then does what Publish does, and Health, which then
-// has no connections.
+// Getter, Unbinder, Canceller, Inspector and HealthReporter whatever that one is: what it cannot do
+// is ErrUnsupported, but for PublishAsync, which then does what Publish does, and Health, which
+// then has no connections.
 type Driver struct {
 	driver adapters.Driver
 	l      *Log
@@ -25,6 +25,7 @@ var (
 	_ adapters.ReplyReceiver  = (*Driver)(nil)
 	_ adapters.Getter         = (*Driver)(nil)
 	_ adapters.Unbinder       = (*Driver)(nil)
+	_ adapters.Canceller      = (*Driver)(nil)
 	_ adapters.Inspector      = (*Driver)(nil)
 	_ adapters.HealthReporter = (*Driver)(nil)
 )
@@ -99,6 +100,21 @@ func (r *Driver) Unbind(ctx context.Context, s adapters.Source) (err error) {
 		r.l.Add(Event{Op: Unbind, Client: r.client, To: s.Endpoint, Queue: s.QueueName(), Keys: s.Keys})
 	}
 	return u.Unbind(ctx, s)
+}
+
+// Cancel implements [adapters.Canceller].
+func (r *Driver) Cancel(ctx context.Context, to adapters.Endpoint, id string) (err error) {
+	c, ok := r.driver.(adapters.Canceller)
+	if !ok {
+		return &adapters.UnsupportedError{Adapter: r.Features().Adapter, Missing: adapters.CanCancel}
+	}
+	back := r.l.Call(ctx, r.client, "Cancel")
+	defer func() { back(err) }()
+	err = c.Cancel(ctx, to, id)
+	if !errors.Is(err, adapters.ErrNotFound) {
+		r.l.Add(Event{Op: Cancelled, Client: r.client, To: to, ID: id, Err: err})
+	}
+	return err
 }
 
 // Publish implements [adapters.Driver].

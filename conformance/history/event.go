@@ -24,6 +24,7 @@ const (
 	Bind                     // a queue was declared, and gets what is sent to an endpoint
 	Unbind                   // and no longer does, for somebody is about to take it away; without Keys, none of it
 	Purged                   // a queue was emptied or deleted: what was sent to it before may be gone
+	Cancelled                // what was sent to an endpoint with an id and a delay may be gone
 	Crash                    // the broker lost its memory: what it says of redelivery may be wrong, and what it was told just now be forgotten
 	Left                     // a message was still in its queue at the end, or on its way to one ("")
 	Returned                 // a call came back late or with an error
@@ -33,7 +34,7 @@ const (
 
 var opNames = [ops]string{
 	"publish-invoke", "publish-taken", "publish-ok", "publish-fail", "publish-unknown", "subscribed", "deliver", "settled",
-	"unsettled", "session-end", "bind", "unbind", "purged", "crash", "left", "returned",
+	"unsettled", "session-end", "bind", "unbind", "purged", "cancelled", "crash", "left", "returned",
 }
 
 // String returns the op's name in lower case.

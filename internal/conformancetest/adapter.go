@@ -31,7 +31,7 @@ func Memory() Adapter {
 		Name:     "memory",
 		About:    "adapters/memory, the in-process broker. It has no login.",
 		Ours:     true,
-		Features: adapters.Features{Adapter: "memory", Ability: adapters.AllV1},
+		Features: adapters.Features{Adapter: "memory", Ability: adapters.AllV1 | adapters.CanCancel | adapters.CanUnique},
 		Open: func(context.Context) (*conformance.Harness, error) {
 			b := memory.New()
 			return &conformance.Harness{

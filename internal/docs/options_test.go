@@ -38,7 +38,7 @@ func parsed(t *testing.T, dir string) []*ast.File {
 var places = map[string]string{
 	"applyBus": "New", "applyQueue": "NewWorkQueue", "applyWork": "Work", "applySubscribe": "Subscribe",
 	"applyExchange": "NewTopic", "applyServe": "Serve", "applyPublish": "publish", "applyCall": "Call",
-	"applyBatch": "WorkBatch", "applySubscribeBatch": "SubscribeBatch",
+	"applyBatch": "WorkBatch", "applySchedule": "Schedule", "applySubscribeBatch": "SubscribeBatch",
 }
 
 // withBatches returns places without those of batches where the page does not name them: what Work

@@ -33,7 +33,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, batches, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting)
+	use(delivery, stats, workQueues, batches, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting, schedules)
 }
 
 var vault interface {
@@ -79,6 +79,19 @@ func workQueues(ctx context.Context, bus *patterns.Bus) {
 	orders := patterns.NewWorkQueue[Order](bus, "orders")
 	sub, err := orders.Work(ctx, ship, patterns.Workers(8), patterns.HandlerTimeout(time.Minute))
 	use(sub, err)
+}
+
+type Report struct{ Until time.Time }
+
+func schedules(ctx context.Context, bus *patterns.Bus) error {
+	reports := patterns.NewWorkQueue[Report](bus, "reports")
+	hourly, err := reports.Schedule(ctx, "hourly-report", patterns.Every(time.Hour), func(at time.Time) Report {
+		return Report{Until: at}
+	})
+	if err != nil {
+		return err
+	}
+	return hourly.Wait() // nil: ctx has ended
 }
 
 func sending(ctx context.Context, orders *patterns.WorkQueue[Order], batch []Order, receipts []*patterns.Receipt) error {
