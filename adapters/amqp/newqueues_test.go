@@ -10,10 +10,10 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// TestNewQueues: clients that begin with the same new queues in the same moment, each as if
-// alone, notice nothing of each other: no publish is refused, in no way of publishing, and no
-// connection is lost; nor does a publisher to an exchange notice new groups. It has the processor to
-// itself: how long a new queue needs is estimated.
+// TestNewQueues: clients that begin with the same new queues in the same moment, each as if alone,
+// notice nothing of each other: no publish is refused, in no way of publishing, and no connection
+// is lost; nor does a publisher to an exchange notice new groups. It has the processor to itself:
+// how long a new queue needs is estimated.
 func TestNewQueues(t *testing.T) {
 	const queues, clients = 60, 4
 	var lost atomic.Int64
