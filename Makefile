@@ -77,7 +77,7 @@ test: rabbitmq chromium databases ## go vet, all tests on the newest RabbitMQ, w
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
 .PHONY: test-memory
-test-memory: ## the tests that need no RabbitMQ (a minute)
+test-memory: ## the tests that need no RabbitMQ (two minutes)
 	$(GO) test -race -shuffle=on $$($(GO) list $(ALL) | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: rabbitmq

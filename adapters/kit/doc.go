@@ -4,7 +4,8 @@
 //   - [Tasks] are the goroutines of a driver, which its Close waits for;
 //   - [Call] runs an operation of a client that knows no context, and stops waiting for it when the
 //     context ends;
-//   - [Backoff] spaces attempts to reconnect.
+//   - [Backoff] spaces attempts to reconnect;
+//   - [Routes] has publishers route, where the broker has no bindings.
 //
 // It stands on package adapters alone, and an adapter need not use it. Motif's own adapters do.
 package kit

@@ -90,3 +90,23 @@ func ExampleBackoff() {
 	fmt.Println("connected with attempt", attempt)
 	// Output: connected with attempt 3
 }
+
+// An adapter for a broker without bindings: the publisher looks where its message goes.
+func ExampleRoutes() {
+	ctx, tasks := context.Background(), kit.NewTasks()
+	routes := kit.NewRoutes(newRecords(), tasks) // at the broker, for all programs
+
+	news := adapters.Endpoint{Kind: adapters.Topic, Name: "news"}
+	if err := routes.Bind(ctx, news, kit.Bound{Queue: "news:weather"}, "*.rain", "*.sun"); err != nil { // in Subscribe
+		fmt.Println(err)
+	}
+	for _, key := range []string{"madrid.sun", "london.bus"} { // in Publish
+		queues, err := routes.Route(ctx, news, key)
+		fmt.Println(key, queues, err) // none, and Mandatory: adapters.ErrUnroutable
+	}
+	tasks.Close()
+	tasks.Wait()
+	// Output:
+	// madrid.sun [{news:weather }] <nil>
+	// london.bus [] <nil>
+}

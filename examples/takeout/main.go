@@ -15,6 +15,9 @@
 //	go run ./examples/takeout -orders FILE    # other orders, one JSON object a line
 //	go run ./examples/takeout -scale 0.2      # all in a fifth of the time
 //
+// With -broker jetstream:///tmp/takeout the orders are on the disk, and nothing has to be
+// installed: end the program in the middle, however you like, and start it again.
+//
 // On a real broker each part can be a process of its own: give -broker
 // amqp://... with -role order, rider, merchant, ledger or coupons. Restart the
 // broker in the middle if you like: customers without a reply ask again, and
@@ -30,6 +33,7 @@ import (
 	"strings"
 	"time"
 
+	_ "github.com/motifmq/motif/adapters/jetstream" // makes jetstream:, nats: and tls: URLs known, too
 	"github.com/motifmq/motif/examples/internal/demo"
 )
 

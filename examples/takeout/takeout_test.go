@@ -130,6 +130,15 @@ func TestABrokerRestartLosesNothing(t *testing.T) {
 	})
 }
 
+// The queues may be on the disk of this process, too, with nothing installed.
+func TestOnDisk(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-scale", "0.2", "-broker", "jetstream://" + t.TempDir()}, &out); err != nil {
+		t.Fatal(err)
+	}
+	lastLine(t, out.String()).is(t, out.String(), map[string]int{"orders": 300, "rider": 300, "merchant": 300, "ledger": 300, "lost": 0})
+}
+
 func TestANewServiceJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -1,0 +1,127 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// Get implements [adapters.Getter].
+func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Delivery, err error) {
+	if err := cmp.Or(d.check(ctx, "get"), s.Validate(), features.Require(s.Needs())); err != nil {
+		return got, err
+	}
+	if s.Private() {
+		return got, fmt.Errorf("jetstream: get: %w: a private source", adapters.ErrInvalid)
+	}
+	session, err := d.live(ctx)
+	if err != nil {
+		return got, d.finish(ctx, err)
+	}
+	q, err := d.declare(ctx, session, s)
+	if err != nil {
+		return got, d.finish(ctx, err)
+	}
+	got, err = d.get(ctx, session, s, q)
+	return got, d.finish(ctx, err)
+}
+
+// get takes the first message that has not expired.
+func (d *Driver) get(ctx context.Context, session *session, s adapters.Source, q *queue) (got adapters.Delivery, err error) {
+	question, _ := json.Marshal(map[string]any{"batch": 1, "no_wait": true})
+	holder := d.holder(session, s, q)
+	for {
+		m, err := session.next(ctx, q, question)
+		if err != nil {
+			return got, err
+		}
+		switch status := m.Header.Get("Status"); {
+		case status == "404" || status == "408":
+			return got, adapters.ErrEmpty
+		case status != "" && len(m.Data) == 0:
+			return got, fmt.Errorf("jetstream: get: %w: the server says %s %s", adapters.ErrUnavailable, status, m.Header.Get("Description"))
+		}
+		h, err := holder.at.newDelivery(m)
+		if err != nil {
+			return got, fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err)
+		}
+		holder.mu.Lock()
+		holder.held[h] = struct{}{}
+		expired := h.isExpired()
+		if expired {
+			h.expire()
+		}
+		holder.mu.Unlock()
+		if expired {
+			continue
+		}
+		d.mu.Lock()
+		d.subs[holder] = struct{}{}
+		d.mu.Unlock()
+		got = h.deliver()
+		meta, _ := m.Metadata()
+		got.Remaining = int(min(meta.NumPending, 1<<31-1)) + d.stillRequeued(h)
+		return got, nil
+	}
+}
+
+// holder returns a subscription that has been stopped, for what Get takes.
+func (d *Driver) holder(session *session, s adapters.Source, q *queue) *subscription {
+	s.Prefetch = 0
+	holder := newSubscription(d, s)
+	holder.err = adapters.ErrStopped
+	close(holder.over)
+	holder.at = &attachment{sub: holder, session: session, queue: q, gone: make(chan struct{}), leave: func() {}, heard: time.Now(), closed: true, gets: true}
+	return holder
+}
+
+// noteRequeued notes that what Get took goes back, see stillRequeued.
+func (d *Driver) noteRequeued(h *delivery) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stream := h.at.queue.stream()
+	if d.requeued[stream] == nil {
+		d.requeued[stream] = map[uint64]struct{}{}
+	}
+	d.requeued[stream][h.seq] = struct{}{}
+}
+
+// stillRequeued returns how many of the messages that this driver took by Get, and requeued, have
+// not been seen since h is not one of them any more.
+func (d *Driver) stillRequeued(h *delivery) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stream := h.at.queue.stream()
+	delete(d.requeued[stream], h.seq)
+	n := len(d.requeued[stream])
+	if n == 0 {
+		delete(d.requeued, stream)
+	}
+	return n
+}
+
+// next sends a pull, and returns what comes first. A message keeps its subject, so that each takes
+// an inbox of its own.
+func (s *session) next(ctx context.Context, q *queue, question []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	inbox, err := s.nc.SubscribeSync(newInbox())
+	if err != nil {
+		return nil, s.sendError(err)
+	}
+	defer inbox.Unsubscribe() //nolint:errcheck // it ends with the connection, else
+	if err := s.nc.PublishRequest(nextSubject(q), inbox.Subject, question); err != nil {
+		return nil, s.sendError(err)
+	}
+	m, err := inbox.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err)
+	}
+	return m, nil
+}
