@@ -30,6 +30,13 @@ type Source struct {
 
 	Queue QueueSpec // the properties of the queue behind; zero for private ones and for Reply
 
+	// Precedence says which consumer of a SingleActive queue is to get its messages: the one with
+	// the highest. Where the broker can do so, one with a higher precedence than the active one
+	// takes its place, as soon as that one has settled all that it holds, and gets no more until
+	// then. Where it cannot, the active one stays, and precedence may not count at all: an adapter
+	// says so in its documentation. It means nothing for other queues.
+	Precedence int32
+
 	// HoldTime is how long this subscription means to hold a message at most, from its delivery
 	// to its outcome; 0 = as long as the broker lets it. An adapter whose broker takes messages
 	// back (see ErrConsumerTimeout) asks it to wait for so long, or says in its log that it may
@@ -118,6 +125,20 @@ func (s Source) validateGroup() error {
 		return err
 	}
 	return checkText("queue name", s.QueueName(), MaxNameBytes)
+}
+
+// ValidateGet is Validate, and that single messages can be taken from s: not from a private source,
+// nor from a SingleActive queue.
+func (s Source) ValidateGet() error {
+	switch err := s.Validate(); {
+	case err != nil:
+		return err
+	case s.Private():
+		return fmt.Errorf("%w: getting from a private source", ErrInvalid)
+	case s.Queue.SingleActive:
+		return fmt.Errorf("%w: getting from queue %q, of which only the active consumer gets messages", ErrInvalid, clip(s.QueueName()))
+	}
+	return nil
 }
 
 func (s Source) validateKeys() error {
