@@ -134,6 +134,21 @@ var queueMutants = []mutant{
 			return err
 		}
 	}},
+	{"gives the messages of a SingleActive queue to all its consumers", "queue/single-active", sourcing(func(s *adapters.Source) { s.Queue.SingleActive = false })},
+	{"has the newest consumer be the active one", "queue/single-active", func(m *mutated) {
+		subscribe, n := m.subscribe, int32(0)
+		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+			n++
+			s.Precedence = n
+			return subscribe(ctx, s)
+		}
+	}},
+	{"takes single messages from SingleActive queues", "queue/single-active-is-a-property", func(m *mutated) {
+		m.get = func(context.Context, adapters.Source) (adapters.Delivery, error) {
+			return adapters.Delivery{}, adapters.ErrEmpty
+		}
+	}},
+	{"ignores SingleActive", "queue/single-active-is-a-property", sourcing(func(s *adapters.Source) { s.Queue.SingleActive = false })},
 	{"keeps auto-delete queues", "queue/auto-delete", sourcing(func(s *adapters.Source) { s.Queue.AutoDelete = false })},
 	{"deletes an auto-delete queue with the first consumer that goes", "queue/auto-delete", func(m *mutated) {
 		stop := m.stop
