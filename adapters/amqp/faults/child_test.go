@@ -57,6 +57,9 @@ func work(role string, task childTask) error {
 	if err != nil {
 		return err
 	}
+	if role == "partitions" {
+		return workOnPartitions(ctx, bus, task.Queue)
+	}
 	if role == "exits" {
 		return workUntilPoisoned(ctx, bus, task)
 	}
