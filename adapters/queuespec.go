@@ -36,10 +36,10 @@ type QueueSpec struct {
 	// consumer has gone. Needs CanAutoDelete.
 	AutoDelete bool
 
-	// SingleActive has one consumer at a time get the queue's messages, and the others wait: in the
-	// beginning the first one, and when that has gone the one with the highest Source.Precedence,
-	// of several the one that has waited for longest. What the one before held and did not settle
-	// comes first. Get cannot be used. Needs CanSingleActive.
+	// SingleActive has one consumer at a time get the queue's messages, while the others wait: the
+	// first that came, and when it has gone the one that has waited for longest. What the one
+	// before held and did not settle comes first, if its session was lost or by StopAndReturn. Get
+	// cannot be used. Needs CanSingleActive.
 	SingleActive bool
 }
 

@@ -30,13 +30,6 @@ type Source struct {
 
 	Queue QueueSpec // the properties of the queue behind; zero for private ones and for Reply
 
-	// Precedence says which consumer of a SingleActive queue is to get its messages: the one with
-	// the highest. Where the broker can do so, one with a higher precedence than the active one
-	// takes its place, as soon as that one has settled all that it holds, and gets no more until
-	// then. Where it cannot, the active one stays, and precedence may not count at all: an adapter
-	// says so in its documentation. It means nothing for other queues.
-	Precedence int32
-
 	// HoldTime is how long this subscription means to hold a message at most, from its delivery
 	// to its outcome; 0 = as long as the broker lets it. An adapter whose broker takes messages
 	// back (see ErrConsumerTimeout) asks it to wait for so long, or says in its log that it may

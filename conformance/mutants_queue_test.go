@@ -135,12 +135,21 @@ var queueMutants = []mutant{
 		}
 	}},
 	{"gives the messages of a SingleActive queue to all its consumers", "queue/single-active", sourcing(func(s *adapters.Source) { s.Queue.SingleActive = false })},
-	{"has the newest consumer be the active one", "queue/single-active", func(m *mutated) {
-		subscribe, n := m.subscribe, int32(0)
-		m.subscribe = func(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
-			n++
-			s.Precedence = n
-			return subscribe(ctx, s)
+	{"gives a SingleActive queue another active consumer, and drops what the one before held", "queue/single-active", func(m *mutated) {
+		var held []adapters.Delivery
+		receive, closing := m.receive, m.close
+		m.receive = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
+			d, err := receive(ctx, s)
+			held = append(held, d)
+			return d, err
+		}
+		m.close = func(ctx context.Context) error {
+			for _, d := range held {
+				if d.Settler != nil {
+					_ = d.Settle(ctx, adapters.Ack)
+				}
+			}
+			return closing(ctx)
 		}
 	}},
 	{"takes single messages from SingleActive queues", "queue/single-active-is-a-property", func(m *mutated) {

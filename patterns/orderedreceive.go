@@ -101,7 +101,7 @@ func (o *ordered) endReceiving() {
 func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
 	session, queue := d.Message.Context(), ""
 	if part, ok := d.Settler.(*partSettler); ok {
-		d.Settler, queue = part.Settler, part.queue
+		queue = part.part.source.Name
 	}
 	if before := o.sessions[queue]; before == nil || before.Done() != session.Done() { // contexts need not be comparable
 		o.mu.Lock()

@@ -158,11 +158,10 @@ func (h *history) endIn(ctx context.Context, s step, ok bool) {
 	h.end(s, ok)
 }
 
-// TestPartitionsAreShared: over the processes, and again when one comes or goes, where the broker
-// can do so.
+// TestPartitionsAreShared: over the processes, and again when one comes or goes.
 func TestPartitionsAreShared(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
-		const n, keys = 40, 400
+		const n, keys = 10, 200
 		partitions := patterns.Partitions(n, byKey)
 		var mu sync.Mutex
 		handled := map[int]map[int]bool{} // partitions by process
@@ -206,18 +205,22 @@ func TestPartitionsAreShared(t *testing.T) {
 			return by
 		}
 		second := start(2)
-		rebalances := broker.Version() != memory.RabbitMQ310 && !strings.HasSuffix(t.Name(), "classic")
-		if got := shares(); rebalances && (got[1] < n/8 || got[2] < n/8) || !rebalances && got[1] != n {
-			t.Errorf("with two processes the partitions are shared as %v", got)
+		atMost := func(share int) {
+			t.Helper()
+			shares() // what nothing comes from is nobody's yet
+			time.Sleep(time.Minute)
+			got := shares()
+			for _, has := range got {
+				if has > share {
+					t.Errorf("the partitions are shared as %v", got)
+				}
+			}
 		}
+		atMost(5)
 		third := start(3)
-		if got := shares(); rebalances && (got[1] < 2 || got[2] < 2 || got[3] < 2) {
-			t.Errorf("with three processes the partitions are shared as %v", got)
-		}
+		atMost(4)
 		must(t, second.Close(context.Background()))
-		if got := shares(); got[2] > 0 {
-			t.Errorf("when one has gone the partitions are shared as %v", got)
-		}
+		atMost(5)
 		must(t, third.Close(context.Background()))
 		must(t, first.Close(context.Background()))
 	})
@@ -382,6 +385,7 @@ func TestPartitionsRefused(t *testing.T) {
 			"Passive":      queue("q", partitions, patterns.Passive()),
 			"dead letters": queue("q.dead", partitions),
 			"a long name":  queue(strings.Repeat("q", adapters.MaxNameBytes-2), partitions, patterns.DeadLetter("d")),
+			"AckOnReceive": work(patterns.AckOnReceive()),
 			"OrderBy":      work(patterns.OrderBy(byKey)),
 			"a gate":       work(patterns.WithGate(newLatch(true))),
 			"Get":          getErr, "TryGet": tryErr, "WorkBatch": batchErr, "Waiting": waitErr,

@@ -232,6 +232,9 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 		if cfg.order != nil {
 			return nil, invalid("OrderBy with a queue that has Partitions, whose key is the order's")
 		}
+		if cfg.ackOnReceive {
+			return nil, invalid("AckOnReceive with a queue that has Partitions: another process would go on before the handler has returned")
+		}
 		if err := q.split.check(ctx, q.bus); err != nil {
 			return nil, err
 		}

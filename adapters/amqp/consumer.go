@@ -85,21 +85,9 @@ func (c *consumer) start(src adapters.Source) (err error) {
 	return c.channel.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
 }
 
-// arguments are the arguments of basic.consume.
+// arguments are the arguments of basic.consume. A queue that somebody else declared may be of a
+// type that does not take them.
 func (c *consumer) arguments(src adapters.Source) amqp091.Table {
-	args := c.typeArguments(src)
-	if src.Queue.SingleActive && src.Precedence != 0 {
-		if args == nil {
-			args = amqp091.Table{}
-		}
-		args["x-priority"] = src.Precedence
-	}
-	return args
-}
-
-// typeArguments are those that depend on the queue's type. A queue that somebody else declared may
-// be of one that does not take them.
-func (c *consumer) typeArguments(src adapters.Source) amqp091.Table {
 	switch {
 	case src.Passive: // the default, which a stream, that cannot be consumed here, refuses
 		return amqp091.Table{"x-priority": int32(0)}

@@ -30,7 +30,6 @@ type queue struct {
 	turn      int       // index of the consumer whose turn it is
 	withRoom  int       // consumers that have room
 	active    *consumer // the one that gets messages, if the queue is SingleActive
-	quiesces  bool      // it gets none until all that it holds is settled: see activate
 
 	dead        []deadEntry // to be dead-lettered once the lock is released
 	expiryTimer *time.Timer // for the expiry of the next entry
@@ -170,7 +169,6 @@ func (q *queue) release(e *entry) {
 	if !had && q.hasRoom(c) {
 		q.withRoom++
 	}
-	q.activate()
 }
 
 // requeue puts e, which a consumer holds, back into its place.
@@ -183,10 +181,9 @@ func (q *queue) attach(c *consumer) {
 	q.mu.Lock()
 	defer q.unlock()
 	q.consumers = append(q.consumers, c)
-	if q.hasRoom(c) {
+	if q.activate(); q.hasRoom(c) {
 		q.withRoom++
 	}
-	q.activate()
 	q.dispatch()
 }
 
@@ -211,8 +208,10 @@ func (q *queue) remove(c *consumer) {
 		}
 		if c == q.active {
 			q.active = nil
+			if q.activate(); q.active != nil {
+				q.withRoom++
+			}
 		}
-		q.activate()
 	}
 	c.end()
 }
