@@ -31,15 +31,14 @@ const partitionPrefetch = 64
 // are in the same one (see [PartitionOf]), and the broker gives the messages of a partition to one
 // process at a time, the active one. There they are handled as with [OrderBy], whose rules hold,
 // those for retries too: one after another for each key, and different keys at the same time.
-// [Workers] is for all partitions together, [Prefetch] for each. The dead letters of all are in one
+// [Workers] is for all partitions together, [Prefetch] for each (64 without it): it must not be
+// smaller in one process than in another. The dead letters of all are in one
 // queue, "moves.dead", and [WorkQueue.Redrive] sends each back to its partition.
 //
 // When a process goes, however it does, the others take its partitions over, first with what it
-// had not settled, in order. When one comes, it takes some over from those who have them, as soon
-// as they have settled what they hold of them: by chance, so that there should be several times as
-// many partitions as processes. That is what RabbitMQ does from 4.0 on with quorum queues; with
-// other versions and with classic queues a process has its partitions until it goes. What order
-// means where a connection is lost while a handler runs is in docs/order.md.
+// had not settled, in order. When one comes, those that have more than their share leave the rest
+// to others within seconds, each partition as soon as nothing of it is in hand. What order means
+// where a connection is lost while a handler runs is in docs/order.md.
 //
 // Every process has to give the same n. One that gives a smaller one is refused (ErrMismatch) when
 // there is a partition beyond it, for as long as that exists. Before n is changed the queue should
@@ -47,8 +46,8 @@ const partitionPrefetch = 64
 //
 // key is called by Send, too. It must come to the same for a value as it was sent and as it is
 // received, must not change it, and is called by several goroutines at a time. Get, TryGet, Waiting
-// and WorkBatch cannot be used, nor can Passive, [OrderBy] or [WithGate]. n is 1 to 256. T has to
-// be the type of the queue's messages.
+// and WorkBatch cannot be used, nor can Passive, [OrderBy], [AckOnReceive] or [WithGate]. n is 1 to
+// 256. T has to be the type of the queue's messages.
 func Partitions[T any](n int, key func(T) string) WorkQueueOption {
 	return partitionOption(func(c *queueConfig) error {
 		switch {
