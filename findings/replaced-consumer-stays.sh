@@ -18,9 +18,11 @@ set -euo pipefail
 install forky 4.3.6
 start forky
 client <<'END'
+import socket
+
 def consume(connection, queue, priority, came, ack):
     channel = connection.channel()
-    channel.basic_qos(prefetch_count=1)
+    channel.basic_qos(prefetch_count=2)
     def on_message(channel, method, properties, body):
         came.append(body.decode())
         if ack:
@@ -38,12 +40,13 @@ def third(queue, in_peace):
     first, second, last = connect(), connect(), connect()
     came = []
     consume(first, queue, 1, came, in_peace)
+    publish(publisher, queue, "0")
     publish(publisher, queue, "1")
     first.sleep(1)
     taken = []
     consume(second, queue, 2, taken, True)
     second.sleep(1)
-    first.close()
+    first._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # as a broken connection
     publish(publisher, queue, "2")
     second.sleep(2)
     second.close()

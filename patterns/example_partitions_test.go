@@ -19,20 +19,28 @@ func ExamplePartitions() {
 		played <- m
 		return nil
 	}
-	partitions := patterns.Partitions(8, func(m Move) string { return m.Game })
-	for range 2 { // each stands for a process
+	process := func(bus *patterns.Bus) error {
+		partitions := patterns.Partitions(8, func(m Move) string { return m.Game })
+		moves := patterns.NewWorkQueue[Move](bus, "moves", partitions)
+		sub, err := moves.Work(ctx, play, patterns.Workers(64))
+		if err != nil {
+			return err
+		}
+		return sub.Wait()
+	}
+	for range 2 {
 		bus := patterns.New(broker.Connect())
 		defer bus.Close(ctx)
-		moves := patterns.NewWorkQueue[Move](bus, "moves", partitions)
-		if _, err := moves.Work(ctx, play, patterns.Workers(64)); err != nil {
-			fmt.Println(err)
-			return
-		}
+		go func() {
+			if err := process(bus); err != nil {
+				fmt.Println(err)
+			}
+		}()
 	}
 
 	bus := patterns.New(broker.Connect())
 	defer bus.Close(ctx)
-	moves := patterns.NewWorkQueue[Move](bus, "moves", partitions)
+	moves := patterns.NewWorkQueue[Move](bus, "moves", patterns.Partitions(8, func(m Move) string { return m.Game }))
 	for _, m := range []Move{{"anna-ben", "e2", "e4"}, {"cleo-dan", "d2", "d4"}, {"anna-ben", "e7", "e5"}, {"anna-ben", "g1", "f3"}} {
 		if err := moves.Send(ctx, m); err != nil {
 			fmt.Println(err)

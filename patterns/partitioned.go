@@ -15,11 +15,11 @@ import (
 // it is active, as the only one of all processes, or waits for its turn.
 //
 // All processes subscribe to all partitions, so the first would be active on every one. So each has
-// a consumer of one more queue, too, by which they know how many they are (see balance). One that is
-// active on more than its share leaves the rest: it has what it holds of a partition handled, and
-// then subscribes to it again, behind the others. RabbitMQ 4 could do this by itself, with consumers
-// of different priorities, but (seen with 4.3.6) a consumer whose connection breaks just when
-// another one is to take its place stays a consumer, gets messages, and nobody has them.
+// a consumer of one more queue, too, by which they know how many they are (see balance). One that
+// is active on more than its share leaves the rest: it has what it holds of a partition handled,
+// and then subscribes to it again, behind the others. RabbitMQ 4 could do this by itself, with
+// consumers of different priorities, but (seen with 4.3.6) a consumer whose connection breaks just
+// when another one is to take its place stays a consumer, gets messages, and nobody has them.
 type partitioned struct {
 	bus      *Bus
 	queue    string

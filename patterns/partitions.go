@@ -17,9 +17,9 @@ import (
 const maxPartitions = 256
 
 // partitionPrefetch is the prefetch for each partition. It does not depend on the number of workers
-// as that of other subscriptions does, because a process that takes a partition over must be able to
-// hold all that the one before held. Else a part of it waits at the broker, and what the second one
-// gives back goes behind that, in a quorum queue.
+// as that of other subscriptions does, because a process that takes a partition over must be able
+// to hold all that the one before held. Else a part of it waits at the broker, and what the second
+// one gives back goes behind that, in a quorum queue.
 const partitionPrefetch = 64
 
 // Partitions keeps the order of messages that have the same key in whatever process they are
