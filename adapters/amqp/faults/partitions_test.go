@@ -299,10 +299,11 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 					}
 				}
 			}()
+			pause := min(span/10, 2*time.Second) // about
 			var did [4]int
 			for time.Now().Before(end) {
 				select {
-				case <-time.After(100*time.Millisecond + rand.N(400*time.Millisecond)):
+				case <-time.After(pause/2 + rand.N(pause)):
 				case <-ctx.Done():
 				}
 				at, what := rand.IntN(len(children)), rand.IntN(4)
