@@ -42,7 +42,6 @@ type partProcess struct {
 	client *memory.Client
 	bus    *patterns.Bus
 	sub    *patterns.Subscription
-	leave  context.CancelFunc
 }
 
 // kill ends it as kill -9 does: it loses all that it holds, and its handlers end.
