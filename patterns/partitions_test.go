@@ -287,6 +287,27 @@ func TestPartitionsSend(t *testing.T) {
 	})
 }
 
+// TestPartitionsSchedule: what a schedule sends, and what is taken back, is in a partition, too.
+func TestPartitionsSchedule(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
+		jobs := patterns.NewWorkQueue[step](bus, "jobs", patterns.Partitions(4, byKey))
+		must(t, jobs.Send(t.Context(), step{"later", 0}, patterns.Delay(time.Hour), patterns.MessageID("m")))
+		must(t, jobs.Cancel(t.Context(), "m"))
+		if err := jobs.Cancel(t.Context(), "m"); !errors.Is(err, adapters.ErrNotFound) {
+			t.Errorf("cancelled twice: %v", err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		_, err := jobs.Schedule(ctx, "hourly", patterns.Every(time.Hour), func(time.Time) step { return step{"a", 0} })
+		must(t, err)
+		time.Sleep(150 * time.Minute)
+		name := fmt.Sprint("jobs.p", patterns.PartitionOf("a", 4))
+		if info, _ := broker.Queue(name); info.Ready != 2 {
+			t.Errorf("%s has %+v", name, info)
+		}
+	})
+}
+
 // TestPartitionsDeadLetters: they are in one queue, and go back to where they were.
 func TestPartitionsDeadLetters(t *testing.T) {
 	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {

@@ -205,7 +205,16 @@ func (q *WorkQueue[T]) cancel(ctx context.Context, id string) error {
 	if id == "" || len(id) > adapters.MaxNameBytes {
 		return invalid("message id of %d bytes", len(id))
 	}
-	return c.Cancel(ctx, q.to, id)
+	if q.split == nil {
+		return c.Cancel(ctx, q.to, id)
+	}
+	err := error(adapters.ErrNotFound)
+	for i := range q.split.senders { // the id does not say where it is
+		if err = c.Cancel(ctx, q.split.senders[i].to, id); !errors.Is(err, adapters.ErrNotFound) {
+			break
+		}
+	}
+	return err
 }
 
 // Work calls handler with each message, until ctx ends; see [Subscription].
