@@ -102,8 +102,8 @@ type LogSetter interface {
 // (CanGet).
 type Getter interface {
 	// Get takes the next message of s, which is declared as Subscribe does, or
-	// returns ErrEmpty if none is ready. Prefetch is ignored. A private source is
-	// ErrInvalid.
+	// returns ErrEmpty if none is ready. Prefetch is ignored. A private source and a SingleActive
+	// queue are ErrInvalid.
 	Get(ctx context.Context, s Source) (Delivery, error)
 }
 

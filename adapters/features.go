@@ -11,26 +11,27 @@ import (
 type Ability uint64
 
 const (
-	CanFanout     Ability = 1 << iota // Fanout endpoints
-	CanRoute                          // Direct endpoints
-	CanTopic                          // Topic endpoints
-	CanReply                          // Reply sources, and publishing to their addresses
-	CanGroup                          // durable groups of subscribers to an exchange
-	CanPersist                        // queues, bindings and confirmed messages survive a broker restart
-	CanConfirm                        // Publish returns nil only when the broker has the message
-	CanReturn                         // Mandatory publications
-	CanDelay                          // delayed publications
-	CanExpire                         // time to live, of a message and of a queue's messages
-	CanPrioritize                     // priorities
-	CanLimit                          // queues of bounded length
-	CanDeadLetter                     // dead-letter queues kept by the broker
-	CanGet                            // the driver is a Getter
-	CanPassive                        // using a queue as it stands
-	CanRequeue                        // Requeue puts a message back to its original place, marked redelivered
-	CanBalance                        // fair dispatch: prefetch holds, and an idle consumer gets the next message
-	CanAutoDelete                     // queues that go with their last consumer
-	CanUnbind                         // the driver is an Unbinder
-	CanExchange                       // publishing to Exchange endpoints
+	CanFanout       Ability = 1 << iota // Fanout endpoints
+	CanRoute                            // Direct endpoints
+	CanTopic                            // Topic endpoints
+	CanReply                            // Reply sources, and publishing to their addresses
+	CanGroup                            // durable groups of subscribers to an exchange
+	CanPersist                          // queues, bindings and confirmed messages survive a broker restart
+	CanConfirm                          // Publish returns nil only when the broker has the message
+	CanReturn                           // Mandatory publications
+	CanDelay                            // delayed publications
+	CanExpire                           // time to live, of a message and of a queue's messages
+	CanPrioritize                       // priorities
+	CanLimit                            // queues of bounded length
+	CanDeadLetter                       // dead-letter queues kept by the broker
+	CanGet                              // the driver is a Getter
+	CanPassive                          // using a queue as it stands
+	CanRequeue                          // Requeue puts a message back to its original place, marked redelivered
+	CanBalance                          // fair dispatch: prefetch holds, and an idle consumer gets the next message
+	CanAutoDelete                       // queues that go with their last consumer
+	CanUnbind                           // the driver is an Unbinder
+	CanExchange                         // publishing to Exchange endpoints
+	CanSingleActive                     // queues of which one consumer at a time gets the messages
 
 	// The driver is an Inspector that can:
 	CanInspect      // say what a queue holds
@@ -54,7 +55,7 @@ const (
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
-	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges",
+	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges", "single active consumers",
 	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues", "reporting health",
 	"cancelling", "unique messages",
 }

@@ -35,6 +35,12 @@ type QueueSpec struct {
 	// AutoDelete removes the queue, and what waits in it, when its last
 	// consumer has gone. Needs CanAutoDelete.
 	AutoDelete bool
+
+	// SingleActive has one consumer at a time get the queue's messages, while the others wait: the
+	// first that came, and when it has gone the one that has waited for longest. What the one
+	// before held and did not settle comes first, if its session was lost or by StopAndReturn. Get
+	// cannot be used. Needs CanSingleActive.
+	SingleActive bool
 }
 
 // needs returns the abilities that a queue with these properties takes.
@@ -53,6 +59,9 @@ func (q QueueSpec) needs() (need Ability) {
 	}
 	if q.AutoDelete {
 		need |= CanAutoDelete
+	}
+	if q.SingleActive {
+		need |= CanSingleActive
 	}
 	return need
 }

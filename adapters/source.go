@@ -120,6 +120,20 @@ func (s Source) validateGroup() error {
 	return checkText("queue name", s.QueueName(), MaxNameBytes)
 }
 
+// ValidateGet is Validate, and that single messages can be taken from s: not from a private source,
+// nor from a SingleActive queue.
+func (s Source) ValidateGet() error {
+	switch err := s.Validate(); {
+	case err != nil:
+		return err
+	case s.Private():
+		return fmt.Errorf("%w: getting from a private source", ErrInvalid)
+	case s.Queue.SingleActive:
+		return fmt.Errorf("%w: getting from queue %q, of which only the active consumer gets messages", ErrInvalid, clip(s.QueueName()))
+	}
+	return nil
+}
+
 func (s Source) validateKeys() error {
 	switch {
 	case s.Kind.UsesKeys() && len(s.Keys) == 0 && !s.Passive:

@@ -293,6 +293,56 @@ var queueCases = []Case{
 		},
 	},
 	{
+		ID:    "queue/single-active",
+		Rule:  "Of the consumers of a SingleActive queue one gets the messages, and when it is gone another one: first what the one before held, in order.",
+		Needs: adapters.CanSingleActive,
+		run: func(t *trial) {
+			d, s := t.connect(), queue(t.name("queue"), 3)
+			s.Queue.SingleActive = true
+			ids := numbered("m", 8)
+			first := t.subscribe(d, s)
+			other := t.connect()
+			second, third := t.subscribe(other, s), t.subscribe(other, s)
+			t.publish(other, to(s), ids...)
+			for _, d := range t.hold(first, 3)[:1] {
+				t.settle(d, adapters.Ack)
+			}
+			t.hold(first, 1)
+			t.silent(second, "another consumer is the active one")
+			t.silent(third, "another consumer is the active one")
+			t.must(d.Close(t.soon()), "closing the driver of the active consumer")
+			same(t, t.take(second, 3), ids[1:4], "what the next consumer received first, which the one before held")
+			held := t.hold(second, 3)
+			t.silent(third, "another consumer is the active one, though its prefetch is full")
+			for _, d := range held {
+				t.settle(d, adapters.Ack)
+			}
+			same(t, t.take(second, 1), ids[7:], "the rest")
+			t.must(second.Stop(), "stopping the active consumer")
+			t.publish(other, to(s), "last")
+			same(t, t.take(third, 1), []string{"last"}, "what the last consumer received")
+		},
+	},
+	{
+		ID:    "queue/single-active-is-a-property",
+		Rule:  "To declare a queue as SingleActive that is not, or the other way round, is ErrMismatch, and single messages cannot be taken from one.",
+		Needs: adapters.CanSingleActive,
+		run: func(t *trial) {
+			d, one, many := t.connect(), queue(t.name("one"), 1), queue(t.name("many"), 1)
+			one.Queue.SingleActive = true
+			t.declare(d, one)
+			t.declare(d, many)
+			one.Queue, many.Queue = many.Queue, one.Queue
+			t.is(d.Declare(t.soon(), one), adapters.ErrMismatch, "declaring it without SingleActive")
+			t.is(d.Declare(t.soon(), many), adapters.ErrMismatch, "declaring it with SingleActive")
+			if t.claims.Ability.Has(adapters.CanGet) {
+				one.Queue.SingleActive = true
+				_, err := d.Get(t.soon(), one)
+				t.is(err, adapters.ErrInvalid, "getting a message")
+			}
+		},
+	},
+	{
 		ID:    "queue/auto-delete",
 		Rule:  "An auto-delete queue lives as long as it has a consumer, and is gone with the last one.",
 		Needs: adapters.CanAutoDelete | adapters.CanPassive,

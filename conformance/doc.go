@@ -154,6 +154,10 @@
 //     error.
 //   - queue/mismatch: Declaring a queue again with other properties is ErrMismatch, and the queue
 //     stays as it is, with its messages and consumers.
+//   - queue/single-active: Of the consumers of a SingleActive queue one gets the messages, and when
+//     it is gone another one: first what the one before held, in order.
+//   - queue/single-active-is-a-property: To declare a queue as SingleActive that is not, or the
+//     other way round, is ErrMismatch, and single messages cannot be taken from one.
 //   - queue/auto-delete: An auto-delete queue lives as long as it has a consumer, and is gone with
 //     the last one.
 //   - queue/isolated-from-publisher: What a publisher does to its message after Publish changes

@@ -134,6 +134,30 @@ var queueMutants = []mutant{
 			return err
 		}
 	}},
+	{"gives the messages of a SingleActive queue to all its consumers", "queue/single-active", sourcing(func(s *adapters.Source) { s.Queue.SingleActive = false })},
+	{"gives a SingleActive queue another active consumer, and drops what the one before held", "queue/single-active", func(m *mutated) {
+		var held []adapters.Delivery
+		receive, closing := m.receive, m.close
+		m.receive = func(ctx context.Context, s adapters.Subscription) (adapters.Delivery, error) {
+			d, err := receive(ctx, s)
+			held = append(held, d)
+			return d, err
+		}
+		m.close = func(ctx context.Context) error {
+			for _, d := range held {
+				if d.Settler != nil {
+					_ = d.Settle(ctx, adapters.Ack)
+				}
+			}
+			return closing(ctx)
+		}
+	}},
+	{"takes single messages from SingleActive queues", "queue/single-active-is-a-property", func(m *mutated) {
+		m.get = func(context.Context, adapters.Source) (adapters.Delivery, error) {
+			return adapters.Delivery{}, adapters.ErrEmpty
+		}
+	}},
+	{"ignores SingleActive", "queue/single-active-is-a-property", sourcing(func(s *adapters.Source) { s.Queue.SingleActive = false })},
 	{"keeps auto-delete queues", "queue/auto-delete", sourcing(func(s *adapters.Source) { s.Queue.AutoDelete = false })},
 	{"deletes an auto-delete queue with the first consumer that goes", "queue/auto-delete", func(m *mutated) {
 		stop := m.stop

@@ -117,6 +117,8 @@ func askFor(ability adapters.Ability, name string) asking {
 		q.Passive = true
 	case adapters.CanAutoDelete:
 		q.Queue.AutoDelete = true
+	case adapters.CanSingleActive:
+		q.Queue.SingleActive = true
 	default:
 		return asking{}
 	}

@@ -187,7 +187,7 @@ func (t *trial) collect() error {
 // empty takes everything out of a queue.
 func (t *trial) empty(ctx context.Context, d adapters.Driver, s adapters.Source) error {
 	var next func() (adapters.Delivery, error)
-	if getter, ok := d.(adapters.Getter); ok && t.claims.Ability.Has(adapters.CanGet) {
+	if getter, ok := d.(adapters.Getter); ok && t.claims.Ability.Has(adapters.CanGet) && !s.Queue.SingleActive {
 		next = func() (adapters.Delivery, error) { return getter.Get(ctx, s) }
 	} else {
 		sub, err := d.Subscribe(ctx, s)

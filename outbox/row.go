@@ -49,13 +49,14 @@ type envelope struct {
 
 // queueDeclarations is what the relay declares before it sends to a work queue.
 type queueDeclarations struct {
-	Passive     bool              `json:"passive,omitempty"`
-	DeadLetter  string            `json:"dead_letter,omitempty"`
-	MaxLength   int               `json:"max_length,omitempty"`
-	Overflow    adapters.Overflow `json:"overflow,omitempty"`
-	MessageTTL  time.Duration     `json:"message_ttl,omitempty"`
-	MaxPriority uint8             `json:"max_priority,omitempty"`
-	AutoDelete  bool              `json:"auto_delete,omitempty"`
+	Passive      bool              `json:"passive,omitempty"`
+	DeadLetter   string            `json:"dead_letter,omitempty"`
+	MaxLength    int               `json:"max_length,omitempty"`
+	Overflow     adapters.Overflow `json:"overflow,omitempty"`
+	MessageTTL   time.Duration     `json:"message_ttl,omitempty"`
+	MaxPriority  uint8             `json:"max_priority,omitempty"`
+	AutoDelete   bool              `json:"auto_delete,omitempty"`
+	SingleActive bool              `json:"single_active,omitempty"`
 }
 
 // newRow makes a row of a message that is stored now.
@@ -73,7 +74,7 @@ func newRow(o patterns.Outgoing, now time.Time) (row, error) {
 	}
 	if q := o.Queue.Queue; o.Queue.Name != "" {
 		e.Queue = &queueDeclarations{
-			o.Queue.Passive, q.DeadLetter, q.MaxLength, q.Overflow, q.MessageTTL, q.MaxPriority, q.AutoDelete,
+			o.Queue.Passive, q.DeadLetter, q.MaxLength, q.Overflow, q.MessageTTL, q.MaxPriority, q.AutoDelete, q.SingleActive,
 		}
 	}
 	for _, text := range []string{e.ID, e.CorrelationID, e.Key, e.ReplyTo} {
@@ -119,7 +120,7 @@ func (r *row) outgoing(now time.Time) (o patterns.Outgoing, err error) {
 	if q := e.Queue; q != nil {
 		o.Queue = adapters.Source{Endpoint: to, Passive: q.Passive, Queue: adapters.QueueSpec{
 			DeadLetter: q.DeadLetter, MaxLength: q.MaxLength, Overflow: q.Overflow, MessageTTL: q.MessageTTL,
-			MaxPriority: q.MaxPriority, AutoDelete: q.AutoDelete,
+			MaxPriority: q.MaxPriority, AutoDelete: q.AutoDelete, SingleActive: q.SingleActive,
 		}}
 	}
 	age(&o.Publication, now.Sub(r.storedAt))

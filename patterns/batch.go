@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func (q *WorkQueue[T]) WorkBatch(ctx context.Context, handler BatchHandler[T], o
 }
 
 func (q *WorkQueue[T]) workBatch(ctx context.Context, handler BatchHandler[T], opts []BatchOption) (*Subscription, error) {
-	if err := q.ready(ctx); err != nil {
+	if err := cmp.Or(q.ready(ctx), q.split.errUnordered("WorkBatch")); err != nil {
 		return nil, err
 	}
 	var cfg consumeConfig

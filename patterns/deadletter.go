@@ -22,7 +22,7 @@ func (w *worker) giveUp(d *adapters.Delivery, err error) {
 		w.drop(d, err)
 		return
 	}
-	if sendErr := s.bus.sendDeadLetter(detachedContext(d), d, s.queue, s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
+	if sendErr := s.bus.sendDeadLetter(detachedContext(d), d, s.queueOf(d), s.deadLetter, s.cfg.retry.Max, err); sendErr != nil {
 		if s.brokerRejects && s.bus.brokerCanDeadLetter(s.settling, s.deadLetter, sendErr) {
 			s.bus.counters.deadLettered.Add(1)
 			w.warn(d, "given up, to the dead letters as it came", err, "because", sendErr.Error())

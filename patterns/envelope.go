@@ -189,6 +189,7 @@ func (c *codecs) openMessage(msg *message.Message, v any) error {
 type run struct {
 	p    adapters.Publication
 	msgs []*message.Message
+	by   *sender // nil: who sends all
 }
 
 // sealAll makes the messages for several values, or none if one cannot be made: in runs, in order.
@@ -213,7 +214,7 @@ func (s *sender) sealAll(cfg *publishConfig, values []any) (runs []run, err erro
 		if n := len(runs); n > 0 && runs[n-1].p.Type == p.Type && runs[n-1].p.ContentType == p.ContentType {
 			runs[n-1].msgs = append(runs[n-1].msgs, msg)
 		} else {
-			runs = append(runs, run{p, []*message.Message{msg}})
+			runs = append(runs, run{p: p, msgs: []*message.Message{msg}})
 		}
 	}
 	return runs, nil

@@ -38,7 +38,7 @@ func (x *Exchange[T]) PublishBatch(ctx context.Context, key string, values []T, 
 
 // PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
 func (x *Exchange[T]) PublishItems(ctx context.Context, items []Item[T]) error {
-	return sendItems(ctx, &x.as(adapters.Exchange).sender, items)
+	return sendItems(ctx, &x.as(adapters.Exchange).sender, items, nil)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

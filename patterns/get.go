@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -92,7 +93,7 @@ func (q *WorkQueue[T]) Get(ctx context.Context) (*Message[T], error) {
 
 func (q *WorkQueue[T]) get(ctx context.Context) (*Message[T], error) {
 	began := time.Now()
-	if err := q.ready(ctx); err != nil {
+	if err := cmp.Or(q.ready(ctx), q.split.errUnordered("Get")); err != nil {
 		return nil, err
 	}
 	src := q.source
@@ -127,7 +128,7 @@ func (q *WorkQueue[T]) tryGet(ctx context.Context) (*Message[T], error) {
 }
 
 func (q *WorkQueue[T]) tryGetDelivery(ctx context.Context) (adapters.Delivery, error) {
-	if err := q.ready(ctx); err != nil {
+	if err := cmp.Or(q.ready(ctx), q.split.errUnordered("Get")); err != nil {
 		return adapters.Delivery{}, err
 	}
 	if err := q.bus.features.Require(adapters.CanGet); err != nil {

@@ -132,6 +132,8 @@ type queueConfig struct {
 	deadLetter   string
 	noDeadLetter bool
 	encoding     encodingConfig
+	partitions   int // 0: it is one queue
+	partitionKey partitionKey
 	set          bool // some queue option was given
 }
 

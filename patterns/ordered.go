@@ -38,11 +38,11 @@ type ordered struct {
 	over     bool           // all is given back
 	stale    []*orderedItem // dropped, and not noted yet: unlock does so
 
-	receiving bool               // somebody waits for the driver,
-	receive   context.Context    // with this ctx,
-	interrupt context.CancelFunc // which this ends;
-	session   context.Context    // of what came last, which is whoever receives's
-	quiet     chan struct{}      // closed when nobody receives any more, if it is not nil
+	receiving bool                       // somebody waits for the driver,
+	receive   context.Context            // with this ctx,
+	interrupt context.CancelFunc         // which this ends;
+	sessions  map[string]context.Context // of what came last from each partition, or from the queue (""), which is whoever receives's
+	quiet     chan struct{}              // closed when nobody receives any more, if it is not nil
 }
 
 // orderedItem is a message that an ordered subscription holds, and its Settler.
@@ -52,6 +52,7 @@ type orderedItem struct {
 	order   *ordered
 	d       *adapters.Delivery // as the next worker gets it, unless one has it
 	id      string
+	queue   string          // the partition that it came from, or ""
 	session context.Context // that delivered it
 	key     string
 	payload []byte
@@ -89,7 +90,7 @@ const (
 func (s *Subscription) newOrdered(sub adapters.Subscription, c *codecs) *ordered {
 	o := &ordered{
 		Subscription: sub, s: s, by: s.cfg.order, codecs: c,
-		wake: make(chan struct{}, 1), last: make(map[string]*orderedItem),
+		wake: make(chan struct{}, 1), last: make(map[string]*orderedItem), sessions: make(map[string]context.Context),
 	}
 	o.receive, o.interrupt = context.WithCancel(s.fetching)
 	return o

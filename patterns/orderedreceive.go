@@ -99,16 +99,19 @@ func (o *ordered) endReceiving() {
 // newItem makes an item of d, whose Settler it becomes. The caller receives, and does not hold
 // o.mu.
 func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
-	session := d.Message.Context()
-	if o.session == nil || o.session.Done() != session.Done() { // contexts need not be comparable
+	session, queue := d.Message.Context(), ""
+	if part, ok := d.Settler.(*partSettler); ok {
+		queue = part.part.source.Name
+	}
+	if before := o.sessions[queue]; before == nil || before.Done() != session.Done() { // contexts need not be comparable
 		o.mu.Lock()
-		o.session = session
+		o.sessions[queue] = session
 		o.dropStale()
 		o.unlock()
 	}
 	resetAttempts(d)
 	d.Died = false // or they would be reset with every attempt
-	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, session: session, payload: d.Message.Payload}
+	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, queue: queue, session: session, payload: d.Message.Payload}
 	d.Settler = it
 	return it
 }

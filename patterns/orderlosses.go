@@ -93,7 +93,7 @@ func (s *Subscription) changeNote(d *adapters.Delivery, change func(int) int) (n
 	}
 	ctx, cancel := context.WithTimeout(detachedContext(d), notesTime)
 	defer cancel()
-	to := adapters.Endpoint{Kind: adapters.Queue, Name: s.queue + notesSuffix}
+	to := adapters.Endpoint{Kind: adapters.Queue, Name: s.queueOf(d) + notesSuffix}
 	var mine, others []adapters.Delivery
 	changed := false
 	defer func() {

@@ -16,11 +16,12 @@ import (
 // sender publishes values to one endpoint: what all patterns but RPC have in
 // common.
 type sender struct {
-	bus       *Bus
-	to        adapters.Endpoint
-	ownCodecs *codecs         // nil: the bus's
-	source    adapters.Source // of a work queue: what to declare before the first send
-	err       error           // of the pattern's options
+	bus        *Bus
+	to         adapters.Endpoint
+	ownCodecs  *codecs         // nil: the bus's
+	source     adapters.Source // of a work queue: what to declare before the first send
+	err        error           // of the pattern's options
+	partitions *partitions     // of which source is one, or nil
 }
 
 func (s *sender) codecs() *codecs {
@@ -122,6 +123,11 @@ func (s *sender) encodeAll(cfg *publishConfig, values []any, room []*message.Mes
 func (s *sender) declare(ctx context.Context) error {
 	if s.source.Name == "" {
 		return nil
+	}
+	if s.partitions != nil {
+		if err := s.partitions.check(ctx, s.bus); err != nil {
+			return err
+		}
 	}
 	err := s.bus.declareOnce(ctx, s.source)
 	if errors.Is(err, adapters.ErrAccess) && s.bus.features.Ability.Has(adapters.CanReturn) {

@@ -20,22 +20,31 @@ type Item[T any] struct {
 
 // parcel is a message on its way, and how it is to be published.
 type parcel struct {
+	s       *sender
 	cfg     publishConfig
 	message *message.Message
 	err     error
 }
 
-func sendItems[T any](ctx context.Context, s *sender, items []Item[T]) error {
-	return s.publishError(sendItemsNow(ctx, s, items))
+// sendItems sends each item by the sender that senderOf returns for its value, if it is not nil.
+func sendItems[T any](ctx context.Context, s *sender, items []Item[T], senderOf func(T) (*sender, error)) error {
+	return s.publishError(sendItemsNow(ctx, s, items, senderOf))
 }
 
-func sendItemsNow[T any](ctx context.Context, s *sender, items []Item[T]) error {
+func sendItemsNow[T any](ctx context.Context, s *sender, items []Item[T], senderOf func(T) (*sender, error)) error {
 	if err := s.bus.ready(ctx); err != nil {
 		return err
 	}
 	parcels := make([]parcel, len(items))
 	for i, item := range items {
-		if err := parcels[i].pack(ctx, s, item.Key, item.Value, item.Options); err != nil {
+		by, err := s, error(nil)
+		if senderOf != nil {
+			by, err = senderOf(item.Value)
+		}
+		if err == nil {
+			err = parcels[i].pack(ctx, by, item.Key, item.Value, item.Options)
+		}
+		if err != nil {
 			return fmt.Errorf("item %d: %w", i, err)
 		}
 	}
@@ -48,7 +57,7 @@ func sendItemsNow[T any](ctx context.Context, s *sender, items []Item[T]) error 
 func (s *sender) storeParcels(ctx context.Context, store Store, parcels []parcel) error {
 	runs := make([]run, len(parcels))
 	for i, p := range parcels {
-		runs[i] = run{p.cfg.p, []*message.Message{p.message}}
+		runs[i] = run{p: p.cfg.p, msgs: []*message.Message{p.message}, by: p.s}
 	}
 	return s.storeRuns(ctx, store, new(publishConfig), runs)
 }
@@ -57,6 +66,7 @@ func (p *parcel) pack(ctx context.Context, s *sender, key string, v any, opts []
 	if key != "" && !s.to.Kind.UsesKeys() && s.to.Kind != adapters.Exchange {
 		return invalid("key %q for a %s, which has none", clip(key, 64), patternNames[s.to.Kind])
 	}
+	p.s = s
 	if p.cfg, err = s.configure(ctx, key, opts); err != nil {
 		return err
 	}
@@ -75,7 +85,7 @@ func (s *sender) publishParcels(ctx context.Context, parcels []parcel) error {
 	receipts := make([]*Receipt, len(parcels))
 	for i := range parcels {
 		p := &parcels[i]
-		receipts[i], p.err = s.begin(&whole, p.cfg.p, p.message)
+		receipts[i], p.err = p.s.begin(&whole, p.cfg.p, p.message)
 	}
 	for i, r := range receipts {
 		if r == nil {
@@ -91,8 +101,8 @@ func (s *sender) publishParcels(ctx context.Context, parcels []parcel) error {
 	var failed []adapters.FailedMessage
 	for i := range parcels {
 		p := &parcels[i]
-		if s.source.Name != "" && errors.Is(p.err, adapters.ErrUnroutable) { // somebody deleted the queue: see republish
-			p.err = s.publish(&whole, &p.cfg, []*message.Message{p.message})
+		if p.s.source.Name != "" && errors.Is(p.err, adapters.ErrUnroutable) { // somebody deleted the queue: see republish
+			p.err = p.s.publish(&whole, &p.cfg, []*message.Message{p.message})
 		}
 		if p.err != nil {
 			failed = append(failed, adapters.FailedMessage{Index: i, UUID: p.message.UUID, Err: p.err})

@@ -28,7 +28,7 @@ func (p *PubSub[T]) PublishBatch(ctx context.Context, values []T, opts ...Publis
 
 // PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
 func (p *PubSub[T]) PublishItems(ctx context.Context, items []Item[T]) error {
-	return sendItems(ctx, &p.as(adapters.Fanout).sender, items)
+	return sendItems(ctx, &p.as(adapters.Fanout).sender, items, nil)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

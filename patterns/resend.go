@@ -49,7 +49,7 @@ func detachedContext(d *adapters.Delivery) context.Context {
 // resendDelayed sends the message to its queue, with an attempt count and after a delay.
 func (s *Subscription) resendDelayed(d *adapters.Delivery, attempt int, wait time.Duration) error {
 	p := adapters.Publication{
-		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties, Delay: wait,
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queueOf(d)}, Key: d.Key, Properties: d.Properties, Delay: wait,
 	}
 	p.Attempt = attempt
 	p.Mandatory = wait == 0 && s.bus.features.Ability.Has(adapters.CanReturn)
@@ -70,7 +70,7 @@ func (s *Subscription) resendDelayed(d *adapters.Delivery, attempt int, wait tim
 func (s *Subscription) resendToQueue(ctx context.Context, d *adapters.Delivery, wait time.Duration) error {
 	can := s.bus.features.Ability
 	p := adapters.Publication{
-		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queue}, Key: d.Key, Properties: d.Properties,
+		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queueOf(d)}, Key: d.Key, Properties: d.Properties,
 	}
 	if can.Has(adapters.CanDelay) {
 		p.Delay = wait

@@ -28,7 +28,7 @@ func (r *Routed[T]) PublishBatch(ctx context.Context, key string, values []T, op
 
 // PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
 func (r *Routed[T]) PublishItems(ctx context.Context, items []Item[T]) error {
-	return sendItems(ctx, &r.as(adapters.Direct).sender, items)
+	return sendItems(ctx, &r.as(adapters.Direct).sender, items, nil)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

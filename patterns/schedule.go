@@ -154,7 +154,11 @@ func (q *WorkQueue[T]) schedule(ctx context.Context, name string, s Schedule, at
 		if err != nil {
 			return err
 		}
-		return q.send(ctx, "", append([]PublishOption{MessageID(r.id(due))}, cfg.publish...), v)
+		s, err := q.senderOf(v)
+		if err != nil {
+			return q.publishError(err)
+		}
+		return s.send(ctx, "", append([]PublishOption{MessageID(r.id(due))}, cfg.publish...), v)
 	}
 	return r, nil
 }

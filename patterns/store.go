@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -62,7 +63,7 @@ func (s *sender) storeRuns(ctx context.Context, store Store, cfg *publishConfig,
 			o := s.bus.hooks.observe(ctx, CausePublish, cfg.p, r.msgs)
 			defer func() { o.end(err) }()
 		}
-		out, err := s.outgoing(cfg, r.msgs)
+		out, err := cmp.Or(r.by, s).outgoing(cfg, r.msgs)
 		if err != nil {
 			return err
 		}

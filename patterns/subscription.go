@@ -80,6 +80,7 @@ type subscriptionSpec struct {
 	processor  processor         // nil: retryProcessor
 	gatherer   *gatherer         // of batches, whose join the handler calls
 	opError    func(error) error // says of an error what failed
+	partitions *partitions       // of source, or nil
 }
 
 // start subscribes and sets the workers to work.
@@ -108,6 +109,9 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 		handlerTimeout = 0 // the time of a batch is kept by the gatherer
 	}
 	src.Prefetch = cfg.prefetch
+	if src.Prefetch == 0 && spec.partitions != nil {
+		src.Prefetch = partitionPrefetch
+	}
 	if src.Prefetch == 0 && cfg.order != nil {
 		src.Prefetch = defaultOrderPrefetch(cfg.workers)
 	}
@@ -115,8 +119,9 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 		src.Prefetch = cfg.workers
 	}
 	cfg.retry.InProcess = cfg.retry.InProcess || cfg.order != nil && !cfg.overtake
-	src.HoldTime = cfg.holdTime(src.Prefetch)
-	if src.Prefetch < cfg.workers {
+	held := src.Prefetch * spec.queues()
+	src.HoldTime = cfg.holdTime(held)
+	if held < cfg.workers {
 		return nil, invalid("Prefetch(%d) for %d workers, of whom some could never work: at least as many are needed", src.Prefetch, cfg.workers)
 	}
 	if err := src.ValidateSubscribe(); err != nil {
@@ -135,7 +140,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, source: src, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,
-		handler: chain(b.withTimeout(spec.handler, handlerTimeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: src.Prefetch,
+		handler: chain(b.withTimeout(spec.handler, handlerTimeout), mw), wrapped: len(mw) > 0, opError: spec.opError, prefetch: held,
 		settling: context.WithoutCancel(ctx),
 		workers:  make([]*worker, cfg.workers),
 		drained:  make(chan struct{}),
@@ -148,7 +153,7 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	_, s.origin.Call = spec.processor.(*callServer)
 	s.origin.Batch = spec.gatherer != nil
 	if len(s.onSettle) > 0 {
-		s.reports = make(chan struct{}, src.Prefetch)
+		s.reports = make(chan struct{}, held)
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
 	s.fetching, s.halt = context.WithCancel(ctx) // its end stops the workers themselves, before drain gets to run
@@ -160,6 +165,8 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	var err error
 	if len(cfg.gates) > 0 {
 		fetcher, err = s.newGated(ctx, src)
+	} else if spec.partitions != nil {
+		fetcher, err = b.subscribePartitions(ctx, spec.partitions, src)
 	} else {
 		fetcher, err = b.driver.Subscribe(ctx, src)
 	}
@@ -181,6 +188,14 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 		go w.run()
 	}
 	return s, nil
+}
+
+// queues is how many queues the subscription is to.
+func (spec subscriptionSpec) queues() int {
+	if spec.partitions != nil {
+		return len(spec.partitions.senders)
+	}
+	return 1
 }
 
 // retryNeeds is what the adapter has to be able to do for retries.

@@ -30,7 +30,7 @@ func (t *Topic[T]) PublishBatch(ctx context.Context, key string, values []T, opt
 
 // PublishItems publishes several values with options each of their own, as [WorkQueue.SendItems].
 func (t *Topic[T]) PublishItems(ctx context.Context, items []Item[T]) error {
-	return sendItems(ctx, &t.as(adapters.Topic).sender, items)
+	return sendItems(ctx, &t.as(adapters.Topic).sender, items, nil)
 }
 
 // PublishAsync is Publish that does not wait, as [WorkQueue.SendAsync].

@@ -22,7 +22,8 @@ type Handler[T any] func(ctx context.Context, v T) error
 type WorkQueue[T any] struct {
 	sender
 	deadLetter    string
-	deadLettersOf string // the queue whose dead letters these are, where it is known
+	deadLettersOf string      // the queue whose dead letters these are, where it is known
+	split         *partitions // of the queue, or nil
 }
 
 const deadSuffix = ".dead"
@@ -41,7 +42,10 @@ func NewWorkQueue[T any](b *Bus, name string, opts ...WorkQueueOption) *WorkQueu
 	q.deadLetter = cfg.applyTo(&q.source)
 	var codecErr error
 	q.ownCodecs, codecErr = ownCodecs[T](b, cfg.encoding)
-	q.err = errors.Join(err, cfg.check(q.source), codecErr)
+	q.err = errors.Join(err, cfg.check(q.source), checkPartitions[T](&cfg, name), codecErr)
+	if q.err == nil && cfg.partitions > 0 {
+		q.split = newPartitions(q.sender, cfg.partitions, cfg.partitionKey)
+	}
 	return q
 }
 
@@ -100,7 +104,11 @@ func (q *WorkQueue[T]) Name() string { return q.source.Name }
 // verbs do so too.
 func (q *WorkQueue[T]) Declare(ctx context.Context) error {
 	err := q.ready(ctx)
-	if err == nil {
+	switch {
+	case err != nil:
+	case q.split != nil:
+		err = q.split.declare(ctx, q.bus)
+	default:
 		err = q.bus.driver.Declare(ctx, q.source)
 	}
 	return q.opError("declare", err)
@@ -125,26 +133,54 @@ func (q *WorkQueue[T]) ready(ctx context.Context) error {
 
 // Send puts v into the queue. nil means that the broker has it.
 func (q *WorkQueue[T]) Send(ctx context.Context, v T, opts ...PublishOption) error {
-	return q.send(ctx, "", opts, v)
+	s, err := q.senderOf(v)
+	if err != nil {
+		return q.publishError(err)
+	}
+	return s.send(ctx, "", opts, v)
+}
+
+// senderOf returns who sends a value.
+func (q *WorkQueue[T]) senderOf(v T) (*sender, error) {
+	if q.split == nil {
+		return &q.sender, nil
+	}
+	return q.split.of(v)
 }
 
 // SendBatch sends several values, in order and at once. If some of them fail the error is an
 // *adapters.PublishError, which says which; the others are in the queue.
 func (q *WorkQueue[T]) SendBatch(ctx context.Context, values []T, opts ...PublishOption) error {
-	return q.send(ctx, "", opts, toAny(values)...)
+	if q.split == nil {
+		return q.send(ctx, "", opts, toAny(values)...)
+	}
+	items := make([]Item[T], len(values))
+	for i, v := range values {
+		items[i] = Item[T]{Value: v, Options: opts}
+	}
+	if len(items) > 1 {
+		if err := checkShared(opts, len(items)); err != nil {
+			return q.publishError(err)
+		}
+	}
+	return q.SendItems(ctx, items)
 }
 
 // SendItems is SendBatch of values that have options each of their own. None is sent if one of them
 // cannot be, for its value or its options. Hooks of [OnPublish] are called for each.
 func (q *WorkQueue[T]) SendItems(ctx context.Context, items []Item[T]) error {
-	return sendItems(ctx, &q.sender, items)
+	return sendItems(ctx, &q.sender, items, q.senderOf)
 }
 
 // SendAsync is Send that does not wait for the publish confirm: the receipt does.
 // It waits only while as many publishes are in flight as [MaxInFlight] allows.
 // Values sent by one goroutine keep their order.
 func (q *WorkQueue[T]) SendAsync(ctx context.Context, v T, opts ...PublishOption) (*Receipt, error) {
-	return q.sendAsync(ctx, "", opts, v)
+	s, err := q.senderOf(v)
+	if err != nil {
+		return nil, q.publishError(err)
+	}
+	return s.sendAsync(ctx, "", opts, v)
 }
 
 // Cancel takes back what was sent with this [MessageID] and a [Delay] and waits for its time, also
@@ -169,7 +205,16 @@ func (q *WorkQueue[T]) cancel(ctx context.Context, id string) error {
 	if id == "" || len(id) > adapters.MaxNameBytes {
 		return invalid("message id of %d bytes", len(id))
 	}
-	return c.Cancel(ctx, q.to, id)
+	if q.split == nil {
+		return c.Cancel(ctx, q.to, id)
+	}
+	err := error(adapters.ErrNotFound)
+	for i := range q.split.senders { // the id does not say where it is
+		if err = c.Cancel(ctx, q.split.senders[i].to, id); !errors.Is(err, adapters.ErrNotFound) {
+			break
+		}
+	}
+	return err
 }
 
 // Work calls handler with each message, until ctx ends; see [Subscription].
@@ -192,8 +237,21 @@ func (q *WorkQueue[T]) work(ctx context.Context, handler Handler[T], opts []Work
 	if err := checkOrder[T](&cfg); err != nil {
 		return nil, err
 	}
+	if q.split != nil {
+		if cfg.order != nil {
+			return nil, invalid("OrderBy with a queue that has Partitions, whose key is the order's")
+		}
+		if cfg.ackOnReceive {
+			return nil, invalid("AckOnReceive with a queue that has Partitions: another process would go on before the handler has returned")
+		}
+		if err := q.split.check(ctx, q.bus); err != nil {
+			return nil, err
+		}
+		cfg.order = q.split.key
+	}
 	return q.bus.start(ctx, subscriptionSpec{
-		source: q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler, cfg.onUnknown),
+		partitions: q.split,
+		source:     q.source, cfg: cfg, codecs: q.codecs(), deadLetter: q.deadLetter, handler: handlerFunc(q.codecs(), handler, cfg.onUnknown),
 		opError: func(err error) error { return q.opError("work on", err) },
 	})
 }

@@ -49,12 +49,13 @@ type file struct {
 
 type queueJSON struct {
 	Queue
-	DeadLetter  string `json:"dead_letter,omitempty"`
-	MaxLength   int    `json:"max_length,omitempty"`
-	DropOldest  bool   `json:"drop_oldest,omitempty"`
-	MessageTTL  string `json:"message_ttl,omitempty"` // as time.Duration has it: "1h30m0s"
-	MaxPriority uint8  `json:"max_priority,omitempty"`
-	AutoDelete  bool   `json:"auto_delete,omitempty"`
+	DeadLetter   string `json:"dead_letter,omitempty"`
+	MaxLength    int    `json:"max_length,omitempty"`
+	DropOldest   bool   `json:"drop_oldest,omitempty"`
+	MessageTTL   string `json:"message_ttl,omitempty"` // as time.Duration has it: "1h30m0s"
+	MaxPriority  uint8  `json:"max_priority,omitempty"`
+	AutoDelete   bool   `json:"auto_delete,omitempty"`
+	SingleActive bool   `json:"single_active,omitempty"`
 }
 
 // MarshalJSON implements [json.Marshaler]. The same topology is always the same text.
@@ -63,7 +64,7 @@ func (t Topology) MarshalJSON() ([]byte, error) {
 	for _, q := range t.Queues {
 		j := queueJSON{
 			Queue: q, DeadLetter: q.Spec.DeadLetter, MaxLength: q.Spec.MaxLength, DropOldest: q.Spec.Overflow == adapters.DropHead,
-			MaxPriority: q.Spec.MaxPriority, AutoDelete: q.Spec.AutoDelete,
+			MaxPriority: q.Spec.MaxPriority, AutoDelete: q.Spec.AutoDelete, SingleActive: q.Spec.SingleActive,
 		}
 		if q.Spec.MessageTTL > 0 {
 			j.MessageTTL = q.Spec.MessageTTL.String()
@@ -94,7 +95,7 @@ func (t *Topology) UnmarshalJSON(b []byte) error {
 	read := Topology{Exchanges: f.Exchanges}
 	for _, j := range f.Queues {
 		q := j.Queue
-		q.Spec = adapters.QueueSpec{DeadLetter: j.DeadLetter, MaxLength: j.MaxLength, MaxPriority: j.MaxPriority, AutoDelete: j.AutoDelete}
+		q.Spec = adapters.QueueSpec{DeadLetter: j.DeadLetter, MaxLength: j.MaxLength, MaxPriority: j.MaxPriority, AutoDelete: j.AutoDelete, SingleActive: j.SingleActive}
 		if j.DropOldest {
 			q.Spec.Overflow = adapters.DropHead
 		}

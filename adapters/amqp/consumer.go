@@ -78,6 +78,9 @@ func (c *consumer) start(src adapters.Source) (err error) {
 			return err
 		}
 	}
+	if v := c.conn.version; src.Queue.SingleActive && v.atLeast(consumerTimeouts) && !v.atLeast(sacFixed) {
+		c.sub.driver.warnOfSAC(v)
+	}
 	c.countsReturns = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err

@@ -90,3 +90,12 @@ func (sub *subscription) warnOfTimeout(conn *connection) {
 			"operator has raised it", "source", sourceName(sub.source), "hold_time", sub.source.HoldTime)
 	}
 }
+
+// warnOfSAC warns, once, that this version of RabbitMQ can block a queue with a single active
+// consumer for good.
+func (d *Driver) warnOfSAC(v version) {
+	d.warnedOfSAC.Do(func() {
+		d.cfg.Logger.Warn("motif: on RabbitMQ 4.3.0 to 4.3.5 a queue with a single active consumer (Partitions) delivers nothing any more once all its "+
+			"consumers were timed out: update to 4.3.6 (rabbitmq-server issue 17317)", "version", v.String())
+	})
+}

@@ -36,8 +36,9 @@ type Driver struct {
 	publishChannelLimit atomic.Int32 // channels on the publishing connection, where the broker was found to allow fewer than it negotiates; else 0
 
 	declareTook atomic.Int64 // a time.Duration
-	declaring   nameLocks    // names of queues that are being declared
-	tasks       *kit.Tasks   // all goroutines
+	warnedOfSAC sync.Once
+	declaring   nameLocks  // names of queues that are being declared
+	tasks       *kit.Tasks // all goroutines
 	idle        idle
 
 	mu             sync.Mutex

@@ -50,6 +50,9 @@ func sentinel(err error) error {
 		}
 		return adapters.ErrMismatch
 	case amqp091.ResourceLocked:
+		if strings.Contains(e.Reason, "single active consumer") { // basic.get
+			return adapters.ErrInvalid
+		}
 		return ErrInUse
 	case amqp091.NotAllowed, amqp091.ChannelError: // the latter also from amqp091, if it has no channels left
 		if isLimit(e) {

@@ -22,8 +22,8 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (adapters.Delivery,
 	if err := d.checkCall(ctx, "get", validateSource(s)); err != nil {
 		return adapters.Delivery{}, err
 	}
-	if s.Private() {
-		return adapters.Delivery{}, invalid("get: a private source")
+	if err := s.ValidateGet(); err != nil {
+		return adapters.Delivery{}, fmt.Errorf("amqp: %w", err)
 	}
 	d.idle.getting.Add(1)
 	defer d.idle.getting.Add(-1)

@@ -17,6 +17,7 @@ var optionByArgument = map[string]string{
 	"x-dead-letter-exchange":    "DeadLetter or NoDeadLetter",
 	"x-dead-letter-routing-key": "DeadLetter or NoDeadLetter",
 	"x-dead-letter-strategy":    "DeadLetter, NoDeadLetter or DropOldest",
+	"x-single-active-consumer":  "Partitions",
 	"x-queue-type":              "queue_type in the URL, MaxLength or MaxPriority",
 	"auto_delete":               "it is the queue of an RPC on one side only, or another client declared it",
 }

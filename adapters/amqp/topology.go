@@ -250,6 +250,9 @@ func queueArguments(q adapters.QueueSpec, kind QueueType) amqp091.Table {
 	case q.MaxPriority > 0:
 		args["x-max-priority"] = int64(q.MaxPriority)
 	}
+	if q.SingleActive {
+		args["x-single-active-consumer"] = true
+	}
 	if q.MessageTTL > 0 {
 		args["x-message-ttl"] = milliseconds(q.MessageTTL)
 	}

@@ -20,6 +20,7 @@ var (
 	consumerTimeouts = version{4, 3, 0}  // consumer timeouts belong to the queue and the consumer
 	strictLevels     = version{4, 3, 0}  // quorum queues have strict priorities
 	nacksLeaving     = version{4, 1, 0}  // an exchange may nack because of a queue that is going away: 4.0 does not, 4.3 does
+	sacFixed         = version{4, 3, 6}  // a queue with a single active consumer survives that all are timed out
 	quickQueues      = version{4, 3, 0}  // new quorum queues work sooner
 )
 

@@ -92,11 +92,8 @@ func (c *Client) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 
 // Get implements [adapters.Getter].
 func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Delivery, err error) {
-	if err := cmp.Or(c.check(ctx, "get"), s.Validate()); err != nil {
+	if err := cmp.Or(c.check(ctx, "get"), s.ValidateGet()); err != nil {
 		return d, err
-	}
-	if s.Private() {
-		return d, fmt.Errorf("memory: get: %w: a private source", adapters.ErrInvalid)
 	}
 	var holder *consumer
 	var got dequeued
@@ -104,6 +101,9 @@ func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Deliver
 		q, err := c.declare(s)
 		if err != nil {
 			return err
+		}
+		if q.spec.SingleActive && q.ready.order != classic { // which RabbitMQ lets pass
+			return fmt.Errorf("memory: get: %w: queue %q has a single active consumer", adapters.ErrInvalid, q.name)
 		}
 		holder = newConsumer(q, c.session)
 		holder.stopped = true

@@ -65,5 +65,6 @@ func differences(declared, actual adapters.QueueSpec) (found []adapters.Differen
 	differ("message TTL", ttl(declared), ttl(actual))
 	differ("max priority", count(int(declared.MaxPriority)), count(int(actual.MaxPriority)))
 	differ("auto-delete", strconv.FormatBool(declared.AutoDelete), strconv.FormatBool(actual.AutoDelete))
+	differ("single active consumer", strconv.FormatBool(declared.SingleActive), strconv.FormatBool(actual.SingleActive))
 	return found
 }

@@ -21,6 +21,7 @@ func mismatch(name string, has, declared adapters.QueueSpec) error {
 		{"MessageTTL", has.MessageTTL, declared.MessageTTL},
 		{"MaxPriority", has.MaxPriority, declared.MaxPriority},
 		{"AutoDelete", has.AutoDelete, declared.AutoDelete},
+		{"Partitions", has.SingleActive, declared.SingleActive},
 	} {
 		if p.has != p.declared {
 			differ = append(differ, fmt.Sprintf("%s %v, not %v", p.option, p.has, p.declared))

@@ -27,8 +27,9 @@ type queue struct {
 	seq       uint64
 	unacked   int
 	consumers []*consumer
-	turn      int // index of the consumer whose turn it is
-	withRoom  int // consumers that have room
+	turn      int       // index of the consumer whose turn it is
+	withRoom  int       // consumers that have room
+	active    *consumer // the one that gets messages, if the queue is SingleActive
 
 	dead        []deadEntry // to be dead-lettered once the lock is released
 	expiryTimer *time.Timer // for the expiry of the next entry
@@ -109,11 +110,11 @@ func (q *queue) deliver(e *entry) {
 		}
 		c := q.consumers[q.turn]
 		q.turn++
-		if c.hasRoom() {
+		if q.hasRoom(c) {
 			c.push(e)
 			q.unacked++
 			q.armTimeoutCheck(c)
-			if !c.hasRoom() {
+			if !q.hasRoom(c) {
 				q.withRoom--
 			}
 			return
@@ -162,10 +163,10 @@ func (q *queue) get(c *consumer) (t dequeued) {
 // release takes e from the consumer that holds it.
 func (q *queue) release(e *entry) {
 	c := e.consumer
-	had := c.hasRoom()
+	had := q.hasRoom(c)
 	c.drop(e)
 	q.unacked--
-	if !had && c.hasRoom() {
+	if !had && q.hasRoom(c) {
 		q.withRoom++
 	}
 }
@@ -180,7 +181,9 @@ func (q *queue) attach(c *consumer) {
 	q.mu.Lock()
 	defer q.unlock()
 	q.consumers = append(q.consumers, c)
-	q.withRoom++
+	if q.activate(); q.hasRoom(c) {
+		q.withRoom++
+	}
 	q.dispatch()
 }
 
@@ -196,12 +199,18 @@ func (q *queue) detach(c *consumer) {
 // remove ends c, and leaves what it holds alone.
 func (q *queue) remove(c *consumer) {
 	if i := slices.Index(q.consumers, c); i >= 0 {
-		if c.hasRoom() {
+		if q.hasRoom(c) {
 			q.withRoom--
 		}
 		q.consumers = slices.Delete(q.consumers, i, i+1)
 		if i < q.turn {
 			q.turn--
+		}
+		if c == q.active {
+			q.active = nil
+			if q.activate(); q.active != nil {
+				q.withRoom++
+			}
 		}
 	}
 	c.end()
@@ -233,7 +242,7 @@ func (q *queue) delete() {
 			q.release(e)
 		}
 	}
-	q.consumers, q.withRoom = nil, 0
+	q.consumers, q.withRoom, q.active = nil, 0, nil
 	q.deleted = true
 	q.drop()
 	q.stopExpiry()

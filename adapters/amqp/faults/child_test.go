@@ -27,6 +27,7 @@ type (
 		URL, Queue string
 		Workers    int
 		Ordered    bool // by keyOf
+		Prefetch   int  // 0: as it is without
 	}
 	childHolds struct {
 		ID          string
@@ -56,6 +57,9 @@ func work(role string, task childTask) error {
 	bus, err := patterns.Open(ctx, task.URL)
 	if err != nil {
 		return err
+	}
+	if role == "partitions" {
+		return workOnPartitions(ctx, bus, task)
 	}
 	if role == "exits" {
 		return workUntilPoisoned(ctx, bus, task)
@@ -117,7 +121,7 @@ func (s *site) child(role, queue string, workers int) *child {
 		x.h.Add(history.Event{Op: history.SessionEnd, Client: "child", Queue: queue, Session: c.session, Err: adapters.ErrSessionLost})
 	})
 	x.atEnd(func(context.Context) error { c.kill(); return nil })
-	x.must(json.NewEncoder(in).Encode(childTask{s.url(), queue, workers, false}), "telling the child what to do")
+	x.must(json.NewEncoder(in).Encode(childTask{URL: s.url(), Queue: queue, Workers: workers}), "telling the child what to do")
 	go func() {
 		defer close(read)
 		for lines := bufio.NewScanner(out); lines.Scan(); {

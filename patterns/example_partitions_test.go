@@ -1,0 +1,59 @@
+package patterns_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/patterns"
+)
+
+// The moves of one game are played in order, though two processes play.
+func ExamplePartitions() {
+	ctx := context.Background()
+	broker := memory.New()
+
+	type Move struct{ Game, From, To string }
+	played := make(chan Move, 4)
+	play := func(_ context.Context, m Move) error {
+		played <- m
+		return nil
+	}
+	process := func(bus *patterns.Bus) error {
+		partitions := patterns.Partitions(8, func(m Move) string { return m.Game })
+		moves := patterns.NewWorkQueue[Move](bus, "moves", partitions)
+		sub, err := moves.Work(ctx, play, patterns.Workers(64))
+		if err != nil {
+			return err
+		}
+		return sub.Wait()
+	}
+	for range 2 {
+		bus := patterns.New(broker.Connect())
+		defer bus.Close(ctx)
+		go func() {
+			if err := process(bus); err != nil {
+				fmt.Println(err)
+			}
+		}()
+	}
+
+	bus := patterns.New(broker.Connect())
+	defer bus.Close(ctx)
+	moves := patterns.NewWorkQueue[Move](bus, "moves", patterns.Partitions(8, func(m Move) string { return m.Game }))
+	for _, m := range []Move{{"anna-ben", "e2", "e4"}, {"cleo-dan", "d2", "d4"}, {"anna-ben", "e7", "e5"}, {"anna-ben", "g1", "f3"}} {
+		if err := moves.Send(ctx, m); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	for range cap(played) {
+		if m := <-played; m.Game == "anna-ben" {
+			fmt.Println(m.From, m.To)
+		}
+	}
+	// Output:
+	// e2 e4
+	// e7 e5
+	// g1 f3
+}
