@@ -119,6 +119,7 @@ type consumeConfig struct {
 	classify     func(error) error
 	order        keyOf
 	overtake     bool
+	maxAge       time.Duration
 
 	passive, exposeErrors bool // of Serve
 

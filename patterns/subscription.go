@@ -91,6 +91,9 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if cfg.onUnknown != nil && spec.codecs.types == nil {
 		return nil, errNoTypes
 	}
+	if cfg.maxAge > 0 && spec.deadLetter != "" && spec.deadLetter == src.QueueName() {
+		return nil, invalid("MaxAge of a queue of dead letters: what is too old is sent there")
+	}
 	var need adapters.Ability
 	if cfg.order != nil && cfg.lossLimit > 0 {
 		need = adapters.CanGet // for the notes of losses

@@ -139,6 +139,9 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 		w.continueDelay(&d, wait)
 		return
 	}
+	if w.giveUpTooOld(&d) {
+		return
+	}
 	original := w.keepOriginal(d.Message)
 	if s.cfg.ackOnReceive {
 		if err := w.settle(&d, adapters.Ack); err != nil { // it comes again: handling it now too would be twice
@@ -149,6 +152,9 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 	for w.try(&d, original) {
 		d.Attempt++
 		d.Message = clone(original)
+		if w.giveUpTooOld(&d) {
+			return
+		}
 	}
 }
 
