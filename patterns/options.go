@@ -120,6 +120,7 @@ type consumeConfig struct {
 	order        keyOf
 	overtake     bool
 	maxAge       time.Duration
+	between      bounds
 
 	passive, exposeErrors bool // of Serve
 

@@ -34,6 +34,9 @@ type worker struct {
 	state   atomic.Int32    // what it does
 	retired atomic.Bool     // it is to end
 
+	waitsSince atomic.Int64 // for a message, by the clock of its scaler; 0 if it has one
+	counted    bool         // as busy by the scaler
+
 	due atomic.Int64 // when the handler's time is over, after the bus was made; 0 if it has none, or does not run
 
 	mu           sync.Mutex
