@@ -34,6 +34,7 @@ type ordered struct {
 	running  int                     // with a worker
 	alone    bool                    // and that is a suspect
 	idle     int                     // workers that wait for a token
+	waking   bool                    // one was sent, and nobody has seen yet what there is to do
 	stopping bool
 	over     bool           // all is given back
 	stale    []*orderedItem // dropped, and not noted yet: unlock does so
@@ -50,7 +51,7 @@ type orderedItem struct {
 	adapters.Settler // the driver's
 
 	order   *ordered
-	d       *adapters.Delivery // as the next worker gets it, unless one has it
+	d       adapters.Delivery // as the next worker gets it
 	id      string
 	session context.Context // that delivered it
 	key     string
@@ -128,7 +129,9 @@ func (o *ordered) release(it *orderedItem) {
 		return
 	}
 	for key := it.key; o.last[key] != it; {
-		if it = it.after; it.state != itemGone {
+		before := it
+		it, before.after = before.after, nil
+		if it.state != itemGone {
 			o.makeReady(it)
 			return
 		}
@@ -180,21 +183,21 @@ func (o *ordered) take() *orderedItem {
 	return nil
 }
 
-// wakeIfReady has an idle worker find what there is to do.
+// wakeIfReady has an idle worker find what there is to do. One at a time: who takes an item wakes
+// the next.
 func (o *ordered) wakeIfReady() {
-	switch {
-	case o.next() == nil:
-	case o.idle > 0:
+	switch ready := o.next() != nil; {
+	case o.idle > 0 && (ready || !o.receiving):
 		o.wakeOne()
-	case o.receiving:
+	case ready && o.receiving:
 		o.interrupt()
 	} // else all are busy
 }
 
 func (o *ordered) wakeOne() {
-	select {
-	case o.wake <- struct{}{}:
-	default: // one is about to wake
+	if !o.waking {
+		o.waking = true
+		o.wake <- struct{}{} // it has room, for one at a time is woken
 	}
 }
 
@@ -248,7 +251,7 @@ func (o *ordered) unlock() {
 func (s *Subscription) noteLost(it *orderedItem) {
 	switch {
 	case s.queue == "" && it.begun: // nobody else has it: a private queue is gone with its session
-		go (&worker{s: s}).drop(it.d, context.Cause(it.session))
+		go (&worker{s: s}).drop(&it.d, context.Cause(it.session))
 	case s.queue == "":
 	case errors.Is(it.Settler.Settle(s.settling, adapters.Requeue), adapters.ErrConsumerTimeout): // which has no effect any more
 		s.bus.counters.timedOut.Add(1)
@@ -314,9 +317,8 @@ func (w *worker) park(d *adapters.Delivery, wait time.Duration) bool {
 	m.SetContext(it.session)
 	it.order.mu.Lock()
 	defer it.order.mu.Unlock()
-	next := *d
-	next.Message = m
-	it.d, it.payload = &next, m.Payload
+	it.d, it.payload = *d, m.Payload
+	it.d.Message = m
 	it.wait, it.state = wait, itemParks
 	return true
 }

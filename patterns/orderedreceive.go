@@ -2,13 +2,14 @@ package patterns
 
 import (
 	"context"
+	"runtime"
 
 	"github.com/motifmq/motif/adapters"
 )
 
 // Receive implements [adapters.Subscription].
 func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
-	for {
+	for yielded := false; ; {
 		o.mu.Lock()
 		if err := ctx.Err(); err != nil {
 			o.wakeIfReady() // it may have had a token
@@ -19,7 +20,12 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		switch {
 		case it != nil:
 			o.unlock()
-			return it.takeDelivery(), nil
+			return it.d, nil
+		case receiving && !yielded: // whoever does may have done so in a moment, which saves a sleep
+			yielded = true
+			o.unlock()
+			runtime.Gosched()
+			continue
 		case receiving:
 			o.idle++
 			o.unlock()
@@ -32,45 +38,45 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		}
 		interruptible := o.receive
 		o.unlock()
-		d, fresh, err := o.fetch(ctx, interruptible)
+		fresh, err := o.fetch(ctx, interruptible)
 		switch {
 		case err != nil:
-			return d, err
+			return adapters.Delivery{}, err
 		case fresh == nil:
 			continue
 		}
-		o.decode(&d, fresh)
+		o.decode(fresh)
 		o.mu.Lock()
 		o.admit(fresh)
-		if it = o.take(); it != fresh {
-			fresh.keepDelivery(d)
-		}
+		it = o.take()
 		o.unlock()
-		switch it {
-		case nil:
-		case fresh: // as it nearly always is
-			return d, nil
-		default:
-			return it.takeDelivery(), nil
+		if it != nil { // fresh, as it nearly always is
+			return it.d, nil
 		}
 	}
 }
 
 // awaitWake waits for a token, and is not idle any more.
 func (o *ordered) awaitWake(ctx context.Context) {
+	woken := false
 	select {
 	case <-o.wake:
+		woken = true
 	case <-ctx.Done():
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.idle--
+	if woken {
+		o.waking = false
+	}
 }
 
 // fetch receives a message from the driver. It returns no item if it was interrupted, because
 // somebody has found something to do. The caller has set o.receiving.
-func (o *ordered) fetch(ctx, interruptible context.Context) (d adapters.Delivery, it *orderedItem, err error) {
-	if d, err = o.Subscription.Receive(interruptible); err == nil {
+func (o *ordered) fetch(ctx, interruptible context.Context) (it *orderedItem, err error) {
+	d, err := o.Subscription.Receive(interruptible)
+	if err == nil {
 		it = o.newItem(&d)
 	} else if interruptible.Err() != nil && ctx.Err() == nil {
 		err = nil
@@ -82,7 +88,7 @@ func (o *ordered) fetch(ctx, interruptible context.Context) (d adapters.Delivery
 		o.fresh.add(it)
 	}
 	o.endReceiving()
-	return d, it, err
+	return it, err
 }
 
 // endReceiving lets somebody else receive. o.mu is held.
@@ -91,13 +97,11 @@ func (o *ordered) endReceiving() {
 		close(o.quiet) // nobody else is to
 		return
 	}
-	if o.receiving = false; o.idle > 0 {
-		o.wakeOne()
-	}
+	o.receiving = false
+	o.wakeIfReady()
 }
 
-// newItem makes an item of d, whose Settler it becomes. The caller receives, and does not hold
-// o.mu.
+// newItem makes an item of d. The caller receives, and does not hold o.mu.
 func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
 	session := d.Message.Context()
 	if o.session == nil || o.session.Done() != session.Done() { // contexts need not be comparable
@@ -106,43 +110,32 @@ func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
 		o.dropStale()
 		o.unlock()
 	}
-	resetAttempts(d)
-	d.Died = false // or they would be reset with every attempt
-	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, session: session, payload: d.Message.Payload}
-	d.Settler = it
+	it := &orderedItem{Settler: d.Settler, order: o, d: *d, id: d.Message.UUID, session: session, payload: d.Message.Payload}
+	resetAttempts(&it.d)
+	it.d.Died = false // or they would be reset with every attempt
+	it.d.Settler = it
 	return it
 }
 
 // decode finds out what it has to know of a message.
-func (o *ordered) decode(d *adapters.Delivery, it *orderedItem) {
+func (o *ordered) decode(it *orderedItem) {
 	returned := false
 	defer func() {
 		if !returned { // the function of OrderBy called runtime.Goexit: another worker hears of it
-			o.undecoded(*d, it)
+			o.undecoded(it)
 		}
 	}()
-	if o.s.countsLosses(d) {
-		it.suspect = o.s.suspects(d)
+	if o.s.countsLosses(&it.d) {
+		it.suspect = o.s.suspects(&it.d)
 	}
-	it.key, it.value, it.err = o.by.of(o.codecs, d)
+	it.key, it.value, it.err = o.by.of(o.codecs, &it.d)
 	returned = true
 }
 
-func (o *ordered) undecoded(d adapters.Delivery, it *orderedItem) {
+func (o *ordered) undecoded(it *orderedItem) {
 	it.err = Reject(errGoexit)
-	it.keepDelivery(d)
 	o.mu.Lock()
 	defer o.unlock()
 	o.admit(it)
 	o.wakeIfReady()
-}
-
-// keepDelivery is for an item that no worker takes at once.
-func (it *orderedItem) keepDelivery(d adapters.Delivery) { it.d = &d }
-
-// takeDelivery is for the worker that takes it later.
-func (it *orderedItem) takeDelivery() adapters.Delivery {
-	d := it.d
-	it.d = nil
-	return *d
 }
