@@ -51,7 +51,7 @@ type orderedItem struct {
 	adapters.Settler // the driver's
 
 	order   *ordered
-	d       adapters.Delivery // as the next worker gets it
+	d       *adapters.Delivery // as the next worker gets it, unless one has it
 	id      string
 	session context.Context // that delivered it
 	key     string
@@ -251,7 +251,7 @@ func (o *ordered) unlock() {
 func (s *Subscription) noteLost(it *orderedItem) {
 	switch {
 	case s.queue == "" && it.begun: // nobody else has it: a private queue is gone with its session
-		go (&worker{s: s}).drop(&it.d, context.Cause(it.session))
+		go (&worker{s: s}).drop(it.d, context.Cause(it.session))
 	case s.queue == "":
 	case errors.Is(it.Settler.Settle(s.settling, adapters.Requeue), adapters.ErrConsumerTimeout): // which has no effect any more
 		s.bus.counters.timedOut.Add(1)
@@ -317,8 +317,9 @@ func (w *worker) park(d *adapters.Delivery, wait time.Duration) bool {
 	m.SetContext(it.session)
 	it.order.mu.Lock()
 	defer it.order.mu.Unlock()
-	it.d, it.payload = *d, m.Payload
-	it.d.Message = m
+	next := *d
+	next.Message = m
+	it.d, it.payload = &next, m.Payload
 	it.wait, it.state = wait, itemParks
 	return true
 }

@@ -20,7 +20,7 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		switch {
 		case it != nil:
 			o.unlock()
-			return it.d, nil
+			return it.takeDelivery(), nil
 		case receiving && !yielded: // whoever does may have done so in a moment, which saves a sleep
 			yielded = true
 			o.unlock()
@@ -38,20 +38,26 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		}
 		interruptible := o.receive
 		o.unlock()
-		fresh, err := o.fetch(ctx, interruptible)
+		d, fresh, err := o.fetch(ctx, interruptible)
 		switch {
 		case err != nil:
-			return adapters.Delivery{}, err
+			return d, err
 		case fresh == nil:
 			continue
 		}
-		o.decode(fresh)
+		o.decode(&d, fresh)
 		o.mu.Lock()
 		o.admit(fresh)
-		it = o.take()
+		if it = o.take(); it != fresh {
+			fresh.keepDelivery(d)
+		}
 		o.unlock()
-		if it != nil { // fresh, as it nearly always is
-			return it.d, nil
+		switch it {
+		case nil:
+		case fresh: // as it nearly always is
+			return d, nil
+		default:
+			return it.takeDelivery(), nil
 		}
 	}
 }
@@ -74,9 +80,8 @@ func (o *ordered) awaitWake(ctx context.Context) {
 
 // fetch receives a message from the driver. It returns no item if it was interrupted, because
 // somebody has found something to do. The caller has set o.receiving.
-func (o *ordered) fetch(ctx, interruptible context.Context) (it *orderedItem, err error) {
-	d, err := o.Subscription.Receive(interruptible)
-	if err == nil {
+func (o *ordered) fetch(ctx, interruptible context.Context) (d adapters.Delivery, it *orderedItem, err error) {
+	if d, err = o.Subscription.Receive(interruptible); err == nil {
 		it = o.newItem(&d)
 	} else if interruptible.Err() != nil && ctx.Err() == nil {
 		err = nil
@@ -88,7 +93,7 @@ func (o *ordered) fetch(ctx, interruptible context.Context) (it *orderedItem, er
 		o.fresh.add(it)
 	}
 	o.endReceiving()
-	return it, err
+	return d, it, err
 }
 
 // endReceiving lets somebody else receive. o.mu is held.
@@ -101,7 +106,8 @@ func (o *ordered) endReceiving() {
 	o.wakeIfReady()
 }
 
-// newItem makes an item of d. The caller receives, and does not hold o.mu.
+// newItem makes an item of d, whose Settler it becomes. The caller receives, and does not hold
+// o.mu.
 func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
 	session := d.Message.Context()
 	if o.session == nil || o.session.Done() != session.Done() { // contexts need not be comparable
@@ -110,32 +116,43 @@ func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
 		o.dropStale()
 		o.unlock()
 	}
-	it := &orderedItem{Settler: d.Settler, order: o, d: *d, id: d.Message.UUID, session: session, payload: d.Message.Payload}
-	resetAttempts(&it.d)
-	it.d.Died = false // or they would be reset with every attempt
-	it.d.Settler = it
+	resetAttempts(d)
+	d.Died = false // or they would be reset with every attempt
+	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, session: session, payload: d.Message.Payload}
+	d.Settler = it
 	return it
 }
 
 // decode finds out what it has to know of a message.
-func (o *ordered) decode(it *orderedItem) {
+func (o *ordered) decode(d *adapters.Delivery, it *orderedItem) {
 	returned := false
 	defer func() {
 		if !returned { // the function of OrderBy called runtime.Goexit: another worker hears of it
-			o.undecoded(it)
+			o.undecoded(*d, it)
 		}
 	}()
-	if o.s.countsLosses(&it.d) {
-		it.suspect = o.s.suspects(&it.d)
+	if o.s.countsLosses(d) {
+		it.suspect = o.s.suspects(d)
 	}
-	it.key, it.value, it.err = o.by.of(o.codecs, &it.d)
+	it.key, it.value, it.err = o.by.of(o.codecs, *d) // a copy, so that d stays on its stack
 	returned = true
 }
 
-func (o *ordered) undecoded(it *orderedItem) {
+func (o *ordered) undecoded(d adapters.Delivery, it *orderedItem) {
 	it.err = Reject(errGoexit)
+	it.keepDelivery(d)
 	o.mu.Lock()
 	defer o.unlock()
 	o.admit(it)
 	o.wakeIfReady()
+}
+
+// keepDelivery is for an item that no worker takes at once.
+func (it *orderedItem) keepDelivery(d adapters.Delivery) { it.d = &d }
+
+// takeDelivery is for the worker that takes it later.
+func (it *orderedItem) takeDelivery() adapters.Delivery {
+	d := it.d
+	it.d = nil
+	return *d
 }
