@@ -124,6 +124,12 @@ func TestReplayIsRedrive(t *testing.T) {
 		t.Error("it does not say that it was replayed")
 	}
 	delete(a.Message.Metadata, HeaderReplay)
+	for _, sent := range []adapters.Delivery{a, b} {
+		if at, err := time.Parse(time.RFC3339, sent.Message.Metadata[patterns.HeaderSentBackAt]); err != nil || time.Since(at) > time.Minute {
+			t.Errorf("it says that it was sent back at %v, %v", at, err)
+		}
+		delete(sent.Message.Metadata, patterns.HeaderSentBackAt)
+	}
 	if !a.Message.Equals(b.Message) || a.Attempt != b.Attempt || a.Key != b.Key || a.ContentType != b.ContentType {
 		t.Errorf("replayed %+v, redriven %+v", a, b)
 	}

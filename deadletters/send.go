@@ -149,6 +149,9 @@ func publication(l *Letter, to, run string, features adapters.Features) (adapter
 		delete(m.Metadata, name)
 	}
 	m.Metadata[HeaderReplay] = run
+	if !l.Timestamp.IsZero() { // see patterns.MaxAge
+		m.Metadata[patterns.HeaderSentBackAt] = time.Now().UTC().Format(time.RFC3339Nano)
+	}
 	return p, m
 }
 

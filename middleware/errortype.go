@@ -17,6 +17,8 @@ var errorTypes = []struct {
 	{patterns.ErrRejected, "rejected"},
 	{patterns.ErrRequeued, "requeued"},
 	{patterns.ErrSkipped, "skipped"},
+	{patterns.ErrTooOld, "too_old"},
+	{patterns.ErrWorkerLost, "worker_lost"},
 	{patterns.ErrNoServer, "no_server"},
 	{patterns.ErrShutdown, "shutdown"},
 	{patterns.ErrAbandoned, "abandoned"},

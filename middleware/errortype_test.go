@@ -28,6 +28,7 @@ func TestErrorType(t *testing.T) {
 		{fmt.Errorf("call: %w", context.DeadlineExceeded), "deadline"},
 		{fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, context.Canceled), "unconfirmed"},
 		{&adapters.PublishError{Failed: []adapters.FailedMessage{{Err: adapters.ErrNacked}}}, "nacked"},
+		{patterns.ErrTooOld, "too_old"},
 		{adapters.ErrAccess, "access"},
 		{adapters.ErrInvalid, "invalid"},
 	} {

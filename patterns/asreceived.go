@@ -57,6 +57,9 @@ func (c *publishConfig) applyReceived() {
 	if headers == nil {
 		headers = make(map[string]string)
 	}
+	if headers[HeaderQueue] != "" || headers["x-first-death-queue"] != "" { // it is a dead letter
+		noteSentBack(headers, d.PublishedAt)
+	}
 	for _, name := range historyHeaders {
 		delete(headers, name)
 	}

@@ -143,6 +143,8 @@ const (
 	HeaderNotBefore = "motif-not-before" // of a message that waits for longer than the broker can delay it: its next attempt, RFC 3339
 	HeaderRepair    = "motif-repair"     // why it could not be repaired: the last error of a handler of dead letters
 
+	HeaderSentBackAt = "motif-sent-back-at" // of a message that was a dead letter and was sent back: when, RFC 3339 in UTC
+
 	HeaderErrorCode = "motif-error-code" // of an RPC reply: the code of a RemoteError
 	HeaderError     = "motif-error"      // of an RPC reply: its text
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -42,4 +43,32 @@ func ExampleSubscription_Pause() {
 	// paused
 	// 7
 	// <nil>
+}
+
+// Have more workers while messages wait, and few when none do.
+func ExampleWorkersBetween() {
+	ctx := context.Background()
+	bus := patterns.New(memory.New().Connect())
+	defer bus.Close(ctx)
+	orders := patterns.NewWorkQueue[Order](bus, "orders")
+	if err := orders.SendBatch(ctx, make([]Order, 100)); err != nil {
+		log.Fatal(err)
+	}
+
+	atOnce := make(chan Order)
+	sub, err := orders.Work(ctx, func(_ context.Context, o Order) error {
+		atOnce <- o
+		return nil
+	}, patterns.WorkersBetween(1, 8))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for bus.Health().Subscriptions[0].Workers < 8 { // all wait
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 100 {
+		<-atOnce
+	}
+	fmt.Println(sub.Stop(ctx))
+	// Output: <nil>
 }

@@ -49,18 +49,29 @@ func (s *Subscription) Resume() {
 //
 // How long the broker is asked to let messages be held, for a [HandlerTimeout], is by the number of
 // workers that the subscription began with. How many batches are handled at a time cannot be
-// changed, which is adapters.ErrInvalid, too.
+// changed, nor what [WorkersBetween] changes, which is adapters.ErrInvalid, too.
 func (s *Subscription) SetWorkers(n int) error { return s.opError(s.setWorkers(n)) }
 
 func (s *Subscription) setWorkers(n int) error {
 	switch {
 	case s.gatherer != nil:
 		return invalid("SetWorkers of a subscription that handles batches")
+	case s.scaler != nil:
+		return invalid("SetWorkers of a subscription with WorkersBetween")
 	case n < 1:
 		return invalid("SetWorkers(%d), at least 1 is needed: Pause has none work", n)
 	case n > s.prefetch:
 		return invalid("SetWorkers(%d) with a prefetch of %d, so that some could never work: Prefetch says how many there can be", n, s.prefetch)
 	}
+	err := s.resize(n)
+	if c, ok := s.processor.(*callServer); ok && err == nil {
+		c.workers.Store(int64(n))
+	}
+	return err
+}
+
+// resize is setWorkers without its checks.
+func (s *Subscription) resize(n int) error {
 	s.flow.mu.Lock()
 	defer s.flow.mu.Unlock()
 	if s.draining.Load() {
@@ -82,9 +93,6 @@ func (s *Subscription) setWorkers(n int) error {
 		s.workers = append(s.workers, w)
 		s.live.Add(1)
 		go w.run()
-	}
-	if c, ok := s.processor.(*callServer); ok {
-		c.workers.Store(int64(n))
 	}
 	return nil
 }
@@ -269,6 +277,9 @@ func (w *worker) receive() (adapters.Delivery, error) {
 			var d adapters.Delivery
 			if d, err = s.receive(w.waiting); err == nil {
 				w.become(workerBusy)
+				if s.scaler != nil {
+					s.scaler.received(w)
+				}
 				return d, nil
 			}
 		}
@@ -286,6 +297,9 @@ func (w *worker) receive() (adapters.Delivery, error) {
 // ready returns when the worker may wait for a message: not while the subscription is paused.
 func (w *worker) ready() error {
 	s := w.s
+	if s.scaler != nil {
+		s.scaler.waits(w)
+	}
 	for {
 		if w.waiting == nil || w.waiting.Err() != nil {
 			w.mu.Lock()

@@ -40,7 +40,7 @@ func (l *itemList) append(it *orderedItem) {
 	l.last = it
 }
 
-// remove leaves it.next as it is, for a loop over the list.
+// remove takes it out, which then leads to no other: whoever keeps one would keep all behind it.
 func (l *itemList) remove(it *orderedItem) {
 	if it.prev == nil {
 		l.first = it.next
@@ -52,4 +52,5 @@ func (l *itemList) remove(it *orderedItem) {
 	} else {
 		it.next.prev = it.prev
 	}
+	it.prev, it.next = nil, nil
 }

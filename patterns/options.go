@@ -119,6 +119,8 @@ type consumeConfig struct {
 	classify     func(error) error
 	order        keyOf
 	overtake     bool
+	maxAge       time.Duration
+	between      bounds
 
 	passive, exposeErrors bool // of Serve
 

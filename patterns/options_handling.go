@@ -73,6 +73,8 @@ func (c *consumeConfig) check(private bool) error {
 		return invalid("LossLimit and AckOnReceive: what is acknowledged does not come back")
 	case private && c.lossLimit > 0:
 		return invalid("LossLimit without Group: what a private subscription loses does not come back")
+	case c.workers > 0 && c.between.max > 0:
+		return invalid("Workers and WorkersBetween: one says how many there are")
 	case c.overtake && c.order == nil:
 		return invalid("OvertakeRetries without OrderBy: there is no order to keep")
 	case c.order != nil && len(c.gates) > 0:
@@ -93,7 +95,7 @@ func (c *consumeConfig) check(private bool) error {
 }
 
 func (c consumeConfig) withDefaults() consumeConfig {
-	c.workers = cmp.Or(c.workers, 1)
+	c.workers = cmp.Or(c.workers, c.between.min, 1)
 	c.lossLimit = cmp.Or(c.lossLimit, defaultLossLimit)
 	if !c.drainGiven {
 		c.drain = 30 * time.Second

@@ -61,15 +61,21 @@ func OvertakeRetries() FailureOption {
 type keyOf interface {
 	// of returns the key of a message, and a pointer to its value, which is nil if it has to be
 	// decoded again for the handler.
-	of(c *codecs, d *adapters.Delivery) (key string, value any, err error)
+	of(c *codecs, d adapters.Delivery) (key string, value any, err error)
 }
 
 type orderBy[T any] func(T) string
 
-func (f orderBy[T]) of(c *codecs, d *adapters.Delivery) (key string, value any, err error) {
+func (f orderBy[T]) of(c *codecs, d adapters.Delivery) (key string, value any, err error) {
 	v, m := new(T), d.Message
-	content := Content{ID: m.UUID, Type: d.Type, ContentType: d.ContentType, Headers: m.Metadata, Payload: m.Payload}
-	if err = c.open(&content, d.ContentEncoding, v); err != nil {
+	if c.isPlain() {
+		value = v
+		err = c.unmarshal(d.ContentType, d.ContentEncoding, m.Payload, v)
+	} else {
+		content := Content{ID: m.UUID, Type: d.Type, ContentType: d.ContentType, Headers: m.Metadata, Payload: m.Payload}
+		err = c.open(&content, d.ContentEncoding, v)
+	}
+	if err != nil {
 		return "", nil, Reject(err)
 	}
 	defer func() {
@@ -77,10 +83,7 @@ func (f orderBy[T]) of(c *codecs, d *adapters.Delivery) (key string, value any, 
 			err = Reject(&PanicError{Value: p, Stack: debug.Stack()})
 		}
 	}()
-	if key = f(*v); c.isPlain() {
-		value = v
-	}
-	return key, value, nil
+	return f(*v), value, nil
 }
 
 // checkOrder refuses an OrderBy of messages of another type.
@@ -100,24 +103,23 @@ func defaultOrderPrefetch(workers int) int {
 	return max(workers, min(max(4*workers, minOrderPrefetch), maxPrefetch))
 }
 
-// orderedValue puts into v what was decoded for the key, for the first attempt, unless middleware
-// replaced the payload, and reports whether it did. The error is the message's.
-func orderedValue[T any](m *message.Message, v *T) (ok bool, err error) {
+// orderedValue returns what was decoded for the key, for the first attempt, unless middleware
+// replaced the payload: then it is nil. The error is the message's.
+func orderedValue[T any](m *message.Message) (*T, error) {
 	c, ok := m.Context().Value(deliveryKey{}).(*deliveryContext)
 	if !ok {
-		return false, nil
+		return nil, nil
 	}
 	it, isOrdered := c.d.Settler.(*orderedItem)
 	if !isOrdered {
-		return false, nil
+		return nil, nil
 	}
 	decoded, _ := it.value.(*T)
 	it.value = nil // a handler may change it, and be called again
 	if it.err != nil || decoded == nil || !sameBytes(m.Payload, it.payload) {
-		return false, it.err
+		return nil, it.err
 	}
-	*v = *decoded
-	return true, nil
+	return decoded, nil
 }
 
 // sameBytes reports whether a and b are the same bytes in memory.

@@ -32,3 +32,26 @@ func TestOrderedHoldTime(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// TestRemovedItemsLeadNowhere: who keeps a message that was handled does not keep all that came
+// after it.
+func TestRemovedItemsLeadNowhere(t *testing.T) {
+	o := &ordered{last: make(map[string]*orderedItem)}
+	items := []*orderedItem{{key: "a"}, {key: "a"}, {key: "b"}}
+	for _, it := range items {
+		o.held.append(it)
+		o.queue(it)
+	}
+	for _, it := range items {
+		o.drop(it)
+		o.release(it)
+	}
+	for i, it := range items {
+		if it.prev != nil || it.next != nil || it.after != nil {
+			t.Errorf("item %d leads to others", i)
+		}
+	}
+	if o.held.first != nil || o.held.last != nil || len(o.last) != 0 {
+		t.Errorf("%+v is left", o.held)
+	}
+}

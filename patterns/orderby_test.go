@@ -297,3 +297,34 @@ func TestOrderByKeyGivesBackInOrder(t *testing.T) {
 		})
 	}
 }
+
+// TestOrderByUsesAllWorkers: messages of different keys are handled at the same time, by workers
+// that were idle, however they come: one by one, together, or once others have returned.
+func TestOrderByUsesAllWorkers(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		orders := patterns.NewWorkQueue[order](bus, "orders")
+		k := &kitchen{}
+		sub, err := orders.Work(t.Context(), k.cook, patterns.Workers(8),
+			patterns.OrderBy(func(o order) string { return o.Dish }))
+		must(t, err)
+		for round := range 3 {
+			for i := range 8 {
+				must(t, orders.Send(t.Context(), order{ID: i, Dish: string(rune('a' + i))}))
+				must(t, orders.Send(t.Context(), order{ID: i, Dish: string(rune('a' + i))})) // waits for the other
+				if round == 0 {
+					time.Sleep(time.Second)
+				}
+			}
+			synctest.Wait()
+			if now := k.now.Load(); now != 8 {
+				t.Errorf("round %d: %d of 8 workers are busy", round, now)
+			}
+			time.Sleep(time.Minute + 30*time.Second)
+			if now := k.now.Load(); now != 8 {
+				t.Errorf("round %d: %d of 8 workers are busy with those that waited", round, now)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		must(t, sub.Stop(t.Context()))
+	})
+}

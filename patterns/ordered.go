@@ -34,6 +34,7 @@ type ordered struct {
 	running  int                     // with a worker
 	alone    bool                    // and that is a suspect
 	idle     int                     // workers that wait for a token
+	waking   bool                    // one was sent, and nobody has seen yet what there is to do
 	stopping bool
 	over     bool           // all is given back
 	stale    []*orderedItem // dropped, and not noted yet: unlock does so
@@ -129,7 +130,9 @@ func (o *ordered) release(it *orderedItem) {
 		return
 	}
 	for key := it.key; o.last[key] != it; {
-		if it = it.after; it.state != itemGone {
+		before := it
+		it, before.after = before.after, nil
+		if it.state != itemGone {
 			o.makeReady(it)
 			return
 		}
@@ -181,21 +184,21 @@ func (o *ordered) take() *orderedItem {
 	return nil
 }
 
-// wakeIfReady has an idle worker find what there is to do.
+// wakeIfReady has an idle worker find what there is to do. One at a time: who takes an item wakes
+// the next.
 func (o *ordered) wakeIfReady() {
-	switch {
-	case o.next() == nil:
-	case o.idle > 0:
+	switch ready := o.next() != nil; {
+	case o.idle > 0 && (ready || !o.receiving):
 		o.wakeOne()
-	case o.receiving:
+	case ready && o.receiving:
 		o.interrupt()
 	} // else all are busy
 }
 
 func (o *ordered) wakeOne() {
-	select {
-	case o.wake <- struct{}{}:
-	default: // one is about to wake
+	if !o.waking {
+		o.waking = true
+		o.wake <- struct{}{} // it has room, for one at a time is woken
 	}
 }
 

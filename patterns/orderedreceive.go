@@ -2,13 +2,14 @@ package patterns
 
 import (
 	"context"
+	"runtime"
 
 	"github.com/motifmq/motif/adapters"
 )
 
 // Receive implements [adapters.Subscription].
 func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
-	for {
+	for yielded := false; ; {
 		o.mu.Lock()
 		if err := ctx.Err(); err != nil {
 			o.wakeIfReady() // it may have had a token
@@ -20,6 +21,11 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		case it != nil:
 			o.unlock()
 			return it.takeDelivery(), nil
+		case receiving && !yielded: // whoever does may have done so in a moment, which saves a sleep
+			yielded = true
+			o.unlock()
+			runtime.Gosched()
+			continue
 		case receiving:
 			o.idle++
 			o.unlock()
@@ -58,13 +64,18 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 
 // awaitWake waits for a token, and is not idle any more.
 func (o *ordered) awaitWake(ctx context.Context) {
+	woken := false
 	select {
 	case <-o.wake:
+		woken = true
 	case <-ctx.Done():
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.idle--
+	if woken {
+		o.waking = false
+	}
 }
 
 // fetch receives a message from the driver. It returns no item if it was interrupted, because
@@ -91,9 +102,8 @@ func (o *ordered) endReceiving() {
 		close(o.quiet) // nobody else is to
 		return
 	}
-	if o.receiving = false; o.idle > 0 {
-		o.wakeOne()
-	}
+	o.receiving = false
+	o.wakeIfReady()
 }
 
 // newItem makes an item of d, whose Settler it becomes. The caller receives, and does not hold
@@ -127,7 +137,7 @@ func (o *ordered) decode(d *adapters.Delivery, it *orderedItem) {
 	if o.s.countsLosses(d) {
 		it.suspect = o.s.suspects(d)
 	}
-	it.key, it.value, it.err = o.by.of(o.codecs, d)
+	it.key, it.value, it.err = o.by.of(o.codecs, *d) // a copy, so that d stays on its stack
 	returned = true
 }
 

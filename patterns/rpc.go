@@ -168,7 +168,9 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 	if handler == nil {
 		return nil, invalid("nil handler")
 	}
-	cfg.workers = cmp.Or(cfg.workers, cmp.Or(cfg.prefetch, defaultServers))
+	if cfg.between.max == 0 {
+		cfg.workers = cmp.Or(cfg.workers, cmp.Or(cfg.prefetch, defaultServers))
+	}
 	source := r.server
 	if cfg.passive {
 		source.Passive, source.Queue = true, adapters.QueueSpec{}
@@ -190,7 +192,7 @@ func (r *RPC[Req, Resp]) serve(ctx context.Context, handler func(context.Context
 		return nil, err
 	}
 	calls.function, calls.expose = r.server.Name, cfg.exposeErrors
-	calls.workers.Store(int64(cfg.workers))
+	calls.workers.Store(int64(max(cfg.workers, cfg.between.max)))
 	sub, err := r.bus.start(context.WithValue(ctx, callServerKey{}, calls), subscriptionSpec{
 		source: source, cfg: cfg, handler: r.handlerFunc(codecs, handler), processor: calls,
 		opError: func(err error) error { return opError("serve RPC", r.server.Name, err) },

@@ -54,6 +54,7 @@ type Subscription struct {
 	settling context.Context // never ends
 
 	workers  []*worker // see flow
+	scaler   *scaler   // of WorkersBetween, or nil
 	flow     flow
 	live     atomic.Int64 // workers not finished, and replies on their way
 	draining atomic.Bool
@@ -92,37 +93,44 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if cfg.onUnknown != nil && spec.codecs.types == nil {
 		return nil, errNoTypes
 	}
+	if cfg.maxAge > 0 && spec.deadLetter != "" && spec.deadLetter == src.QueueName() {
+		return nil, invalid("MaxAge of a queue of dead letters: what is too old is sent there")
+	}
 	var need adapters.Ability
 	if cfg.order != nil && cfg.lossLimit > 0 {
 		need = adapters.CanGet // for the notes of losses
 	}
 	cfg = cfg.withDefaults()
-	width := cfg.workers
+	width, most := cfg.workers, max(cfg.workers, cfg.between.max)
 	handlerTimeout := cfg.timeout
 	if spec.gatherer != nil {
 		if cfg.order != nil {
 			return nil, invalid("OrderBy of batches: it is for handlers of one message")
 		}
+		if cfg.between.max > 0 {
+			return nil, invalid("WorkersBetween of batches: it is for handlers of one message")
+		}
 		if err := spec.gatherer.configure(&cfg); err != nil {
 			return nil, err
 		}
 		handlerTimeout = 0 // the time of a batch is kept by the gatherer
+		most = cfg.workers
 	}
 	src.Prefetch = cfg.prefetch
 	if src.Prefetch == 0 && spec.partitions != nil {
 		src.Prefetch = partitionPrefetch
 	}
 	if src.Prefetch == 0 && cfg.order != nil {
-		src.Prefetch = defaultOrderPrefetch(cfg.workers)
+		src.Prefetch = defaultOrderPrefetch(most)
 	}
 	if src.Prefetch == 0 {
-		src.Prefetch = cfg.workers
+		src.Prefetch = most
 	}
 	cfg.retry.InProcess = cfg.retry.InProcess || cfg.order != nil && !cfg.overtake
 	held := src.Prefetch * spec.queues()
 	src.HoldTime = cfg.holdTime(held)
-	if held < cfg.workers {
-		return nil, invalid("Prefetch(%d) for %d workers, of whom some could never work: at least as many are needed", src.Prefetch, cfg.workers)
+	if held < most {
+		return nil, invalid("Prefetch(%d) for %d workers, of whom some could never work: at least as many are needed", src.Prefetch, most)
 	}
 	if err := src.ValidateSubscribe(); err != nil {
 		return nil, err
@@ -157,6 +165,9 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	}
 	s.handling, s.abort = context.WithCancelCause(s.settling)
 	s.fetching, s.halt = context.WithCancel(ctx) // its end stops the workers themselves, before drain gets to run
+	if cfg.between.max > 0 {
+		s.scaler = newScaler(s, cfg.between)
+	}
 	s.live.Store(int64(cfg.workers))
 	for i := range s.workers {
 		s.workers[i] = &worker{s: s}

@@ -129,6 +129,7 @@ func (q *WorkQueue[T]) redrive(ctx context.Context, d *adapters.Delivery) error 
 	for _, name := range historyHeaders {
 		delete(m.Metadata, name)
 	}
+	noteSentBack(m.Metadata, d.Timestamp)
 	p := adapters.Publication{
 		To: adapters.Endpoint{Kind: adapters.Queue, Name: to}, Key: d.Key, Properties: d.Properties,
 		Mandatory: q.bus.features.Ability.Has(adapters.CanReturn),

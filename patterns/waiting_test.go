@@ -139,7 +139,7 @@ func TestRedrive(t *testing.T) {
 		n, err := q.Dead().Redrive(bounded(t))
 		must(t, err)
 		for i, d := range seen.await(t, 3) {
-			if d.ID != fmt.Sprint("order-", i+1) || d.Attempt != 1 || d.Headers["tenant"] != "a" || len(d.Headers) != 1 {
+			if d.ID != fmt.Sprint("order-", i+1) || d.Attempt != 1 || d.Headers["tenant"] != "a" || d.Headers[patterns.HeaderSentBackAt] == "" || len(d.Headers) != 2 {
 				t.Errorf("%+v", d)
 			}
 		}

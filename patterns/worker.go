@@ -34,6 +34,9 @@ type worker struct {
 	state   atomic.Int32    // what it does
 	retired atomic.Bool     // it is to end
 
+	waitsSince atomic.Int64 // for a message, by the clock of its scaler; 0 if it has one
+	counted    bool         // as busy by the scaler
+
 	due atomic.Int64 // when the handler's time is over, after the bus was made; 0 if it has none, or does not run
 
 	mu           sync.Mutex
@@ -139,6 +142,9 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 		w.continueDelay(&d, wait)
 		return
 	}
+	if w.giveUpTooOld(&d) {
+		return
+	}
 	original := w.keepOriginal(d.Message)
 	if s.cfg.ackOnReceive {
 		if err := w.settle(&d, adapters.Ack); err != nil { // it comes again: handling it now too would be twice
@@ -149,6 +155,9 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 	for w.try(&d, original) {
 		d.Attempt++
 		d.Message = clone(original)
+		if w.giveUpTooOld(&d) {
+			return
+		}
 	}
 }
 

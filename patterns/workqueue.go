@@ -284,11 +284,18 @@ func handlerFunc[T any](c *codecs, handler Handler[T], onUnknown func(context.Co
 
 // decodeAs returns the value of a message, or the error of the handler that is not called for it.
 func decodeAs[T any](c *codecs, m *message.Message) (v T, err error) {
-	decoded, err := orderedValue(m, &v)
-	if err == nil && !decoded {
-		if err = c.openMessage(m, &v); err != nil {
-			err = Reject(err)
-		}
+	switch decoded, err := orderedValue[T](m); {
+	case err != nil:
+		return v, err
+	case decoded != nil:
+		return *decoded, nil
+	}
+	return openAs[T](c, m)
+}
+
+func openAs[T any](c *codecs, m *message.Message) (v T, err error) {
+	if err = c.openMessage(m, &v); err != nil {
+		err = Reject(err)
 	}
 	return v, err
 }

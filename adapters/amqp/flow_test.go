@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/patterns"
 )
@@ -68,6 +72,63 @@ func TestPauseAndSetWorkers(t *testing.T) {
 				if times != 1 {
 					t.Errorf("%s was handled %d times", id, times)
 				}
+			}
+		})
+	}
+}
+
+// TestMaxAgeAndWorkersBetween: a message that says that it is old becomes a dead letter, and is
+// handled once it is redriven; and there are as many workers as messages that wait, up to the most.
+func TestMaxAgeAndWorkersBetween(t *testing.T) {
+	v := amqptest.Shared(t)
+	for _, queueType := range []QueueType{Quorum, Classic} {
+		t.Run(string(queueType), func(t *testing.T) {
+			d := connectTo(t, v.URL, func(c *Config) { c.QueueType = queueType })
+			bus := patterns.New(d)
+			orders := patterns.NewWorkQueue[string](bus, unique(t)+string(queueType))
+			if err := orders.Declare(soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			const most = 8
+			var busy sync.WaitGroup
+			busy.Add(most)
+			handled := make(chan string, most)
+			sub, err := orders.Work(soon(t), func(_ context.Context, id string) error {
+				if id != "old" { // and waits until as many are in hand as can be
+					busy.Done()
+					busy.Wait()
+				}
+				handled <- id
+				return nil
+			}, patterns.MaxAge(time.Hour), patterns.WorkersBetween(1, most))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: orders.Name()}}
+			p.ContentType, p.Timestamp = "application/json", time.Now().Add(-2*time.Hour)
+			if err := d.Publish(soon(t), p, message.NewMessage("old", []byte(`"old"`))); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is given up", func() bool { return bus.Stats().DeadLettered == 1 })
+			if n, err := orders.Dead().Redrive(soon(t)); n != 1 || err != nil {
+				t.Fatalf("%d redriven, %v", n, err)
+			}
+			if id := <-handled; id != "old" {
+				t.Errorf("handled %q", id)
+			}
+			for i := range most {
+				if err := orders.Send(soon(t), fmt.Sprint(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range most {
+				<-handled
+			}
+			if h := bus.Health(); len(h.Subscriptions) != 1 || h.Subscriptions[0].Workers != most {
+				t.Errorf("%+v", h.Subscriptions)
+			}
+			if err := sub.Stop(soon(t)); err != nil {
+				t.Error(err)
 			}
 		})
 	}

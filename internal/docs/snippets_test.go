@@ -33,7 +33,7 @@ func page(context.Context, string) error  { return nil }
 func use(...any) {}
 
 func Example_compiled() {
-	use(delivery, stats, workQueues, batches, sending, groups, keys, calls, retries, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting, schedules)
+	use(delivery, stats, workQueues, batches, sending, groups, keys, calls, retries, tooOld, between, redrive, config, compose, ready, handler, run, service, serviceOnRabbitMQ, node, members, counting, schedules)
 }
 
 var vault interface {
@@ -142,6 +142,16 @@ func calls(ctx context.Context, bus *patterns.Bus) error {
 
 func retries(ctx context.Context, orders *patterns.WorkQueue[Order]) {
 	sub, err := orders.Work(ctx, ship, patterns.Retry(patterns.RetryPolicy{Attempts: 8, Min: 10 * time.Second, Max: time.Hour}))
+	use(sub, err)
+}
+
+func tooOld(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	sub, err := orders.Work(ctx, ship, patterns.MaxAge(10*time.Minute))
+	use(sub, err)
+}
+
+func between(ctx context.Context, orders *patterns.WorkQueue[Order]) {
+	sub, err := orders.Work(ctx, ship, patterns.WorkersBetween(2, 64))
 	use(sub, err)
 }
 
