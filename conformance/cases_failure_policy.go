@@ -238,7 +238,7 @@ var policyCases = []Case{
 	},
 	{
 		ID:    "failure/sent-back",
-		Rule:  "A dead letter that is sent back as it was received is the message that it was, with all its attempts before it.",
+		Rule:  "A dead letter that is sent back as it was received is the message that it was, with all its attempts before it, and says since when it has been back.",
 		Needs: failureNeeds | adapters.CanExpire,
 		run: func(t *trial) {
 			q := patterns.NewWorkQueue[string](t.bus(), t.name("orders"))
@@ -255,8 +255,12 @@ var policyCases = []Case{
 				t.must(letter.Ack(t.soon()), "acknowledging the dead letter")
 			}
 			first := wait(t, attempts, "the first attempt")
-			for _, attempt := range []int{2, 1, 2, 1, 2} {
+			for i, attempt := range []int{2, 1, 2, 1, 2} {
 				d := wait(t, attempts, "the next attempt")
+				if _, err := time.Parse(time.RFC3339, d.Headers[patterns.HeaderSentBackAt]); (err == nil) != (i > 0) {
+					t.errorf("try %d says that it was sent back %q", i+2, d.Headers[patterns.HeaderSentBackAt])
+				}
+				delete(d.Headers, patterns.HeaderSentBackAt)
 				if d.Attempt != attempt || d.value != "x" || d.ID != "the-id" || d.Type != "an-order" || d.AppID != "till" || d.ContentType != first.ContentType ||
 					!d.PublishedAt.Equal(first.PublishedAt) || !maps.Equal(d.Headers, map[string]string{"name": "value"}) {
 					t.errorf("attempt %d came as %q %+v, after %+v", attempt, d.value, d.Delivery, first.Delivery)

@@ -306,7 +306,7 @@
 //   - failure/parked: A dead letter whose handler fails stays among the dead letters, with what it
 //     died of, and comes again later.
 //   - failure/sent-back: A dead letter that is sent back as it was received is the message that it
-//     was, with all its attempts before it.
+//     was, with all its attempts before it, and says since when it has been back.
 //   - failure/dead-at-the-broker: A message that the broker itself made a dead letter of has all
 //     its attempts before it, wherever it is handled next.
 //   - failure/no-letters: What is given up in a queue without dead letters is given to OnDrop and

@@ -19,23 +19,17 @@ func ExamplePartitions() {
 		played <- m
 		return nil
 	}
-	process := func(bus *patterns.Bus) error {
+	for range 2 { // processes
+		bus := patterns.New(broker.Connect())
+		defer bus.Close(ctx)
 		partitions := patterns.Partitions(8, func(m Move) string { return m.Game })
 		moves := patterns.NewWorkQueue[Move](bus, "moves", partitions)
 		sub, err := moves.Work(ctx, play, patterns.Workers(64))
 		if err != nil {
-			return err
+			fmt.Println(err)
+			return
 		}
-		return sub.Wait()
-	}
-	for range 2 {
-		bus := patterns.New(broker.Connect())
-		defer bus.Close(ctx)
-		go func() {
-			if err := process(bus); err != nil {
-				fmt.Println(err)
-			}
-		}()
+		defer sub.Stop(ctx)
 	}
 
 	bus := patterns.New(broker.Connect())
