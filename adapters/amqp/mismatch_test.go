@@ -25,6 +25,7 @@ func TestMismatchNamesTheOption(t *testing.T) {
 		"NoDeadLetter":        {adapters.QueueSpec{DeadLetter: "letters"}, adapters.QueueSpec{}, "NoDeadLetter"},
 		"MaxPriority":         {adapters.QueueSpec{MaxPriority: 5}, adapters.QueueSpec{MaxPriority: 6}, "MaxPriority"},
 		"of an RPC":           {adapters.QueueSpec{AutoDelete: true}, adapters.QueueSpec{MaxLength: 1}, "RPC"},
+		"Partitions":          {adapters.QueueSpec{SingleActive: true}, adapters.QueueSpec{}, "differs is Partitions"},
 		"a limit, or not any": {adapters.QueueSpec{MaxLength: 10}, adapters.QueueSpec{}, "MaxLength"},
 	} {
 		src := fromQueue(unique(t)+name, 1)
@@ -39,7 +40,7 @@ func TestMismatchNamesTheOption(t *testing.T) {
 	}
 	foreign := unique(t)
 	if err := d.Do(soon(t), func(ch *amqp091.Channel) error {
-		_, err := ch.QueueDeclare(foreign, true, false, false, false, amqp091.Table{"x-queue-type": "quorum", "x-single-active-consumer": true})
+		_, err := ch.QueueDeclare(foreign, true, false, false, false, amqp091.Table{"x-queue-type": "quorum", "x-expires": 3600_000})
 		return err
 	}); err != nil {
 		t.Fatal(err)
