@@ -185,7 +185,7 @@ func TestOrderByKeyDoesNotBlockOthers(t *testing.T) {
 		}, patterns.OrderBy(byKey), patterns.Workers(3), patterns.Prefetch(prefetch))
 		must(t, err)
 		synctest.Wait()
-		if got := seen.snapshot(); !slices.Equal(got, []string{"slow0", "other0", "beyond0"}) {
+		if got := slices.Sorted(slices.Values(seen.snapshot())); !slices.Equal(got, []string{"beyond0", "other0", "slow0"}) {
 			t.Errorf("handled %v", got)
 		}
 		for n := range prefetch { // now it is full of one key
