@@ -55,13 +55,16 @@ func (r *Run) Start() error {
 			return err
 		}
 	}
-	r.before = r.use()
+	broker := r.brokerCPU() // outside of what is measured, as in Stop
+	r.before = use()
+	r.before.broker = broker
 	return nil
 }
 
 // Stop ends it.
 func (r *Run) Stop() {
-	after := r.use()
+	after := use()
+	after.broker = r.brokerCPU()
 	if r.profile != nil {
 		pprof.StopCPUProfile()
 	}
@@ -97,18 +100,23 @@ type usage struct {
 	allocs, bytes uint64
 }
 
-func (r *Run) use() usage {
+// brokerCPU returns what the broker has used up, 0 if that cannot be known.
+func (r *Run) brokerCPU() time.Duration {
+	if r.Broker == 0 {
+		return 0
+	}
+	used, _ := cpuOf(r.Broker)
+	return used
+}
+
+func use() usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
 		panic(err) // it has no other reason than wrong arguments
 	}
-	var broker time.Duration
-	if r.Broker != 0 {
-		broker, _ = cpuOf(r.Broker) // 0 where it cannot be known
-	}
-	return usage{time.Now(), time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), broker, m.Mallocs, m.TotalAlloc}
+	return usage{at: time.Now(), cpu: time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), allocs: m.Mallocs, bytes: m.TotalAlloc}
 }
 
 // peak watches heap and goroutines from beside.
