@@ -36,7 +36,7 @@ var limitMutants = []mutant{
 		}
 	})},
 	{"drops nothing that is not unique", "limit/unique", changing(func(p *adapters.Publication) { p.UniqueFor = 0 })},
-	{"has what is unique be so for ever", "limit/unique", changing(func(p *adapters.Publication) {
+	{"has what is unique be so forever", "limit/unique", changing(func(p *adapters.Publication) {
 		if p.UniqueFor > 0 {
 			p.UniqueFor = time.Hour
 		}

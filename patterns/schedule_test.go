@@ -543,7 +543,7 @@ func TestScheduleEnds(t *testing.T) {
 	})
 }
 
-// standing is due at one time, for ever.
+// standing is due at one time, forever.
 type standing time.Time
 
 func (s standing) Next(time.Time) time.Time { return time.Time(s) }

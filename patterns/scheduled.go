@@ -54,7 +54,7 @@ const (
 	clockStep = time.Minute
 
 	// turnSpread is how much later than it is due a process may try to take the token. Those that
-	// try in the same moment may each find one, where there are two, and would for ever.
+	// try in the same moment may each find one, where there are two, and would forever.
 	turnSpread = 100 * time.Millisecond
 
 	turnTime = 30 * time.Second // for sending what is due, and a token

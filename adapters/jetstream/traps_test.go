@@ -421,7 +421,7 @@ func TestDeadPrivateSubscription(t *testing.T) {
 			break
 		}
 		if i == 100 {
-			t.Fatal("it is bound for ever")
+			t.Fatal("it is bound forever")
 		}
 	}
 	if _, err := ses.look(t.Context(), dead.name); !errors.Is(err, adapters.ErrNotFound) {

@@ -326,7 +326,7 @@ func TestRoutesFail(t *testing.T) {
 	if err := r.Bind(t.Context(), e, queue("a")); !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	records.onStore = func() error { return kit.ErrChanged } // for ever
+	records.onStore = func() error { return kit.ErrChanged } // forever
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := r.Bind(ctx, e, queue("a")); !errors.Is(err, context.DeadlineExceeded) {

@@ -39,11 +39,15 @@ func motifWaiting(ctx context.Context, r *Run, handle func(patterns.Delivery) er
 	}
 	defer bus.Close(ctx)
 	queue := patterns.NewWorkQueue[[]byte](bus, r.Name)
-	handled := countDown(r.Messages + 1)
+	ready, handled := countDown(1), countDown(r.Messages)
 	sub, err := queue.Work(ctx, func(ctx context.Context, _ []byte) error {
 		d, _ := patterns.DeliveryFrom(ctx)
 		err := handle(d)
-		if err == nil {
+		switch {
+		case err != nil:
+		case ready.left.Load() > 0:
+			ready.one()
+		default:
 			handled.one()
 		}
 		return err
@@ -55,8 +59,8 @@ func motifWaiting(ctx context.Context, r *Run, handle func(patterns.Delivery) er
 	if err := queue.Send(ctx, body, opts...); err != nil { // declares what there is to declare
 		return err
 	}
-	for handled.left.Load() > int64(r.Messages) {
-		time.Sleep(10 * time.Millisecond)
+	if err := ready.wait(ctx); err != nil {
+		return err
 	}
 	if err := r.Start(); err != nil {
 		return err

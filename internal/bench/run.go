@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +56,10 @@ func (r *Run) Start() error {
 			return err
 		}
 	}
-	broker := r.brokerCPU() // outside of what is measured, as in Stop
+	broker, err := r.brokerCPU() // outside of what is measured, as in Stop
+	if err != nil {
+		return err
+	}
 	r.before = use()
 	r.before.broker = broker
 	return nil
@@ -64,7 +68,7 @@ func (r *Run) Start() error {
 // Stop ends it.
 func (r *Run) Stop() {
 	after := use()
-	after.broker = r.brokerCPU()
+	after.broker, _ = r.brokerCPU() // as Start could
 	if r.profile != nil {
 		pprof.StopCPUProfile()
 	}
@@ -100,13 +104,17 @@ type usage struct {
 	allocs, bytes uint64
 }
 
-// brokerCPU returns what the broker has used up, 0 if that cannot be known.
-func (r *Run) brokerCPU() time.Duration {
+// brokerCPU returns what the broker has used up, 0 if that cannot be known: of a broker that is not
+// ours, or on another system than Linux.
+func (r *Run) brokerCPU() (time.Duration, error) {
 	if r.Broker == 0 {
-		return 0
+		return 0, nil
 	}
-	used, _ := cpuOf(r.Broker)
-	return used
+	used, err := cpuOf(r.Broker)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return 0, nil
+	}
+	return used, err
 }
 
 func use() usage {
