@@ -31,7 +31,8 @@ import (
 // Messages that wait are held, and the broker limits for how long: see [HandlerTimeout]. They are
 // given back in order when the subscription is stopped and its handlers have returned. A handler
 // that is still running when its session is lost keeps those of its key waiting, though they have
-// been delivered again.
+// been delivered again. A broker that has not noticed yet that a connection is lost delivers what
+// comes later first, which [Partitions] rule out.
 //
 // [LossLimit] works in another way, see there. OrderBy cannot be combined with [WithGate]. T has to
 // be the type of the subscription's messages.

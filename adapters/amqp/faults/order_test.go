@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rabbitmq/amqp091-go"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
@@ -141,7 +143,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 					}
 					sub = work()
 				} else {
-					network.Cut()
+					cutNoticed(ctx, t, network, near, queue)
 				}
 			}
 			order.check(ctx, t)
@@ -149,6 +151,39 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// cutNoticed cuts all connections, and lets none be made until the broker has taken back what it
+// had sent over them: before that, it gives what follows to whoever comes.
+func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, url, queue string) {
+	t.Helper()
+	conn, err := amqp091.Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	network.Down()
+	for {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q.Consumers == 0 {
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("the broker does not notice that a connection is gone")
+		}
+	}
+	if err := network.Up(); err != nil {
+		t.Fatal(err)
 	}
 }
 
