@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rabbitmq/amqp091-go"
 
@@ -20,6 +21,10 @@ type consumeChannel struct {
 	// deliveries has room for all that the broker sends before something is settled. It is never
 	// closed.
 	deliveries chan *incoming
+
+	// unclaimed is how many messages have come in for a consumer that are not yet in its ledger:
+	// those in deliveries, and what a receiver has just taken from there.
+	unclaimed atomic.Int64
 
 	empty     chan struct{}  // for get: receives when the queue is empty
 	remaining int            // for get: how many messages are left behind the one that was got
@@ -150,6 +155,7 @@ func (cc *consumeChannel) complete() {
 		cc.partial = nil
 		return
 	}
+	cc.unclaimed.Add(1)
 	select {
 	case cc.deliveries <- cc.partial:
 	default:

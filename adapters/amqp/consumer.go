@@ -216,6 +216,7 @@ func (c *consumer) giveBack(in *incoming) {
 	noteArrival(&c.sub.source, c.queue, in, in.decode(&out)) // it may have been given back before
 	c.sub.driver.expectSettled(&c.sub.source, c.queue, in.header, adapters.Requeue)
 	c.ledger.requeue(in.tag)
+	c.channel.unclaimed.Add(-1)
 }
 
 // deliver hands a message to a receiver, or returns false if the subscription has been stopped.
@@ -224,6 +225,7 @@ func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
 		c.giveBack(in)
 		return out, false
 	}
+	c.channel.unclaimed.Add(-1)
 	c.sub.driver.idle.moves.Add(1)
 	in.consumer = c
 	until := in.decode(&out)

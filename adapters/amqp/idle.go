@@ -139,7 +139,7 @@ func (d *Driver) inFlightHere() (found []string, consumers []*consumer) {
 			found = append(found, fmt.Sprintf("what the subscription to %s gets when it is connected again", sourceName(sub.source)))
 			continue
 		}
-		add(c.ledger.held()+len(c.channel.deliveries), "in hand of the subscription to "+sourceName(sub.source))
+		add(int(c.channel.unclaimed.Load())+c.ledger.held(), "in hand of the subscription to "+sourceName(sub.source))
 		consumers = append(consumers, c)
 	}
 	if n := d.idle.ending.Load(); n > 0 {
@@ -181,7 +181,7 @@ func (c *consumer) inFlightThere(ctx context.Context, all []*consumer) (string, 
 		return "", classify(err)
 	case err != nil:
 		return fmt.Sprintf("what the subscription to %s gets when it is connected again", sourceName(c.sub.source)), nil
-	case busy == "" && len(c.channel.deliveries) > 0:
+	case busy == "" && c.channel.unclaimed.Load() > 0:
 		busy = "a message on its way to the subscription to " + sourceName(c.sub.source)
 	}
 	return busy, nil

@@ -334,6 +334,29 @@ func TestWaitIdleGivenBack(t *testing.T) {
 	}
 }
 
+// TestWaitIdleJustTaken: a message is in flight, too, between its taking by a receiver and its
+// being handed out, however long a busy machine leaves the receiver there.
+func TestWaitIdleJustTaken(t *testing.T) {
+	d, q := connect(t), unique(t)
+	sub := subscribe(t, d, fromQueue(q, 1))
+	c := sub.(*subscription).state.Load().consumer
+	publish(t, d, mandatory(q), "m")
+	in := <-c.channel.deliveries
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if err := d.WaitIdle(short, nil); err == nil {
+		t.Error("it is idle with a message that was just taken")
+	}
+	got, ok := c.deliver(in)
+	if !ok {
+		t.Fatal("it is not handed out")
+	}
+	settle(t, got, adapters.Ack)
+	if err := d.WaitIdle(soon(t), nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWaitIdleStopping: what a subscription gives back when it is stopped another one gets.
 func TestWaitIdleStopping(t *testing.T) {
 	for _, kind := range []QueueType{Quorum, Classic} {

@@ -281,16 +281,17 @@ func TestInspectWithManagement(t *testing.T) {
 			got, err = d.Inspect(soon(t), q)
 			return err == nil && got == want
 		})
-		listed := false
-		for info, err := range d.Queues(soon(t)) {
-			if err != nil {
-				t.Fatal(err)
+		eventually(t, "the list has it", func() bool {
+			for info, err := range d.Queues(soon(t)) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info == want {
+					return true
+				}
 			}
-			listed = listed || info == want
-		}
-		if !listed {
-			t.Errorf("%+v is not listed", want)
-		}
+			return false
+		})
 		settle(t, held, adapters.Ack)
 	}
 }
