@@ -109,8 +109,15 @@ broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints
 	$(GO) run ./adapters/amqp/amqptest/cmd/broker
 
 .PHONY: faults
-faults: rabbitmq ## what RabbitMQ, the network and processes do wrong, as a table for each version with what was lost
+faults: rabbitmq ## what RabbitMQ, NATS, the network and processes do wrong, as a table for each version with what was lost
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
+	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/jetstream/faults
+
+SOAK ?= 10m
+
+.PHONY: soak
+soak: ## something goes wrong with a cluster of NATS every five seconds, for SOAK (10m): what was lost
+	MOTIF_SOAK=$(SOAK) $(GO) test -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults
 
 .PHONY: conformance
 conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
