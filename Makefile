@@ -11,7 +11,7 @@ APIDIFF  ?= golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 # All modules of the repository, which go.work joins, so that one go command covers their packages:
 # ./... are those of the root only. Whoever has turned workspaces off, has them here.
 export GOWORK := $(CURDIR)/go.work
-MODULES = $(patsubst $(CURDIR)%,.%,$(shell $(GO) list -m -f '{{.Dir}}'))
+MODULES = $(patsubst $(CURDIR)%,.%,$(shell GOWORK=$(GOWORK) $(GO) list -m -f '{{.Dir}}'))
 ALL     = $(addsuffix /...,$(MODULES))
 
 .PHONY: help
