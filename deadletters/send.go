@@ -50,6 +50,10 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 	case !r.o.Filter.Match(l, time.Now()):
 		r.keep(g, l)
 		return false
+	case l.Message.UUID != "" && r.isUnderWay(l.digest()): // its session was lost, which nobody has noticed yet
+		r.hand.lose()
+		r.keep(g, l)
+		return false
 	case r.drop:
 		if r.takeAway(ctx, g, l) {
 			r.report.Removed++
@@ -64,6 +68,16 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 		return false
 	}
 	return true
+}
+
+// isUnderWay reports whether a letter was published and its result is not known yet.
+func (r *run) isUnderWay(d digest) bool {
+	for f := range r.flights {
+		if f.digest == d {
+			return true
+		}
+	}
+	return false
 }
 
 // takeAway acknowledges a letter, and reports whether that was done.

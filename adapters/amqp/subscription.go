@@ -266,15 +266,22 @@ func (state *receiveState) receive(ctx context.Context) (adapters.Delivery, bool
 	return adapters.Delivery{}, false
 }
 
-// stopTime is how long Stop waits for the broker.
-const stopTime = 500 * time.Millisecond
+// How long Stop and StopAndReturn wait for the broker. What the latter returns late, others overtake.
+const (
+	stopTime   = 500 * time.Millisecond
+	returnTime = 5 * time.Second
+)
 
 // Stop implements [adapters.Subscription]. Nothing is received any more from here on. Stop waits
 // for the broker, so that what it sent before is back in the queue, but not for long, for the
 // broker may be frozen.
 func (sub *subscription) Stop() error {
 	sub.end(adapters.ErrStopped)
-	timer := time.NewTimer(stopTime)
+	most := stopTime
+	if sub.returns.Load() {
+		most = returnTime
+	}
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case <-sub.stopped:

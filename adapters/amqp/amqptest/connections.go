@@ -35,6 +35,16 @@ func (v *VHost) Connections(ctx context.Context) ([]Connection, error) {
 	return list, err
 }
 
+// Channels returns how many channels the virtual host has on all nodes of a cluster, those of
+// connections that have just ended among them.
+func (v *VHost) Channels(ctx context.Context) (int, error) {
+	var count int
+	err := v.node.Eval(ctx, &count, `
+		VHostOf = fun(Pid) -> try rabbit_channel:info(Pid, [vhost]) catch _:_ -> [] end end,
+		length([Pid || Pid <- rabbit_channel:list(), VHostOf(Pid) =:= [{vhost, %s}]])`, bin(v.Name))
+	return count, err
+}
+
 // CloseConnections closes all connections of the virtual host, as an operator
 // does (320, CONNECTION_FORCED), and returns how many there were.
 func (v *VHost) CloseConnections(ctx context.Context) (int, error) {

@@ -69,6 +69,29 @@ func TestCloseConnections(t *testing.T) {
 	}
 }
 
+func TestChannels(t *testing.T) {
+	mine, other := Shared(t), Shared(t)
+	count := func(v *VHost) int {
+		n, err := v.Channels(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	conn := dial(t, mine.URL)
+	channel(t, dial(t, other.URL))
+	if n := count(mine); n != 0 {
+		t.Errorf("%d channels before one is opened", n)
+	}
+	channel(t, conn)
+	channel(t, conn)
+	if n := count(mine); n != 2 {
+		t.Errorf("%d channels, want 2", n)
+	}
+	_ = conn.Close()
+	eventually(t, "the channels are gone", func() bool { return count(mine) == 0 })
+}
+
 func TestDeleteQueue(t *testing.T) {
 	for _, kind := range []string{"classic", "quorum"} {
 		t.Run(kind, func(t *testing.T) {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rabbitmq/amqp091-go"
-
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
@@ -96,7 +94,8 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 	for _, kind := range []amqp.QueueType{amqp.Quorum, amqp.Classic} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			near := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
+			node := amqptest.Shared(t)
+			near := node.URL + "?queue_type=" + string(kind)
 			network := amqptest.ProxyTo(t, near)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
@@ -143,7 +142,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 					}
 					sub = work()
 				} else {
-					cutNoticed(ctx, t, network, near, queue)
+					cutNoticed(ctx, t, network, node)
 				}
 			}
 			order.check(ctx, t)
@@ -154,32 +153,19 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 	}
 }
 
-// cutNoticed cuts all connections, and lets none be made until the broker has taken back what it
-// had sent over them: before that, it gives what follows to whoever comes.
-func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, url, queue string) {
+// cutNoticed cuts all connections, and lets none be made until the broker has ended them and their
+// channels, which gives back what it had sent: before that, it gives what follows to whoever comes.
+func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, node *amqptest.VHost) {
 	t.Helper()
-	conn, err := amqp091.Dial(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
 	network.Down()
 	for {
-		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
-		if err != nil {
-			t.Fatal(err)
+		connections, err := node.Connections(ctx)
+		channels, channelsErr := node.Channels(ctx)
+		if err := errors.Join(err, channelsErr); err != nil {
+			t.Fatalf("looking for connections that the broker takes for alive: %v", err)
 		}
-		if q.Consumers == 0 {
+		if len(connections) == 0 && channels == 0 {
 			break
-		}
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			t.Fatal("the broker does not notice that a connection is gone")
 		}
 	}
 	if err := network.Up(); err != nil {
