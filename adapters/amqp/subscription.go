@@ -266,7 +266,7 @@ func (state *receiveState) receive(ctx context.Context) (adapters.Delivery, bool
 	return adapters.Delivery{}, false
 }
 
-// How long Stop and StopAndReturn wait for the broker. What the latter returns late, others overtake.
+// How long Stop and StopAndReturn wait for the broker: what the latter returns late, others pass.
 const (
 	stopTime   = 500 * time.Millisecond
 	returnTime = 5 * time.Second
