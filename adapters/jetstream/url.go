@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -81,6 +82,8 @@ func parseURL(u *url.URL) (c config, err error) {
 				}
 				c.servers = append(c.servers, u.Scheme+"://"+server)
 			}
+		case (name == "creds" || name == "ca") && !inProcess && !isReadable(last):
+			return c, invalidURL("has a %s that is not a file that can be read", name)
 		case name == "creds" && !inProcess:
 			c.options = append(c.options, nats.UserCredentials(last))
 		case name == "nkey" && !inProcess:
@@ -108,4 +111,14 @@ func parseURL(u *url.URL) (c config, err error) {
 		}
 	}
 	return c, nil
+}
+
+// isReadable reports whether a file can be read now: it is read again for each connection.
+func isReadable(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
 }
