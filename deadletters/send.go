@@ -50,22 +50,30 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 	case !r.o.Filter.Match(l, time.Now()):
 		r.keep(g, l)
 		return false
-	case l.Message.UUID != "" && r.isUnderWay(l.digest()): // its session was lost, which nobody has noticed yet
-		r.hand.lose()
-		r.keep(g, l)
-		return false
 	case r.drop:
 		if r.takeAway(ctx, g, l) {
 			r.report.Removed++
 		}
 		return false
-	case l.Message.UUID != "" && r.known.has(l.digest()):
-		if r.takeAway(ctx, g, l) {
-			r.report.Recognized++
-		} else {
-			r.known.keeps(l.digest(), l.Ref(), r.destination(l))
-		}
+	case l.Message.UUID != "" && r.comesAgain(ctx, g, l):
 		return false
+	}
+	return true
+}
+
+// comesAgain reports whether a letter was published before, and does with it what that takes.
+func (r *run) comesAgain(ctx context.Context, g *group, l *Letter) bool {
+	d := l.digest()
+	switch {
+	case r.isUnderWay(d): // its session was lost, which nobody has noticed yet
+		r.hand.lose()
+		r.keep(g, l)
+	case !r.known.has(d):
+		return false
+	case r.takeAway(ctx, g, l):
+		r.report.Recognized++
+	default:
+		r.known.keeps(d, l.Ref(), r.destination(l))
 	}
 	return true
 }

@@ -431,17 +431,7 @@ func TestDeadPrivateSubscription(t *testing.T) {
 
 // A server elsewhere, with a login and more than one address.
 func TestServerElsewhere(t *testing.T) {
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, Username: "u", Password: "p", JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(time.Minute) {
-		t.Fatal("the server does not start")
-	}
+	s := startServer(t, &server.Options{Username: "u", Password: "p"})
 	d := openURL(t, "nats://u:p@127.0.0.1:1?server="+s.Addr().String()) // the first is not there
 	q := source("q", 1)
 	sub := subscribe(t, d, q)

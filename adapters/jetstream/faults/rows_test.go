@@ -211,7 +211,7 @@ func killedWorker(x *trial) {
 		case id := <-held:
 			x.h.Add(history.Event{Op: history.Deliver, Client: "worker", ID: id, Queue: "jobs", Delivery: x.h.Number(), Session: session})
 		case <-time.After(patience):
-			x.errorf("the worker takes nothing")
+			x.must(errors.New("it takes nothing"), "waiting for the worker")
 		}
 	}
 	_ = worker.Process.Kill()
