@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,26 +19,31 @@ const fetchGrace = 20 * time.Millisecond
 const fetchPatience = 10 * time.Second
 
 // emptyPrefetch fetches what waits behind the message that w is about to handle alone, and would be
-// lost with it, and waits until the broker knows what became of it. Other suspects go to the end of
-// the queue, and the rest is handled next.
-func (w *worker) emptyPrefetch() {
-	ctx, cancel := context.WithTimeout(w.s.fetching, fetchPatience)
+// lost with it, and reports whether the broker knows what became of all of it. Other suspects go to
+// the end of the queue, and the rest is handled next.
+//
+// No other worker fetches meanwhile: of one that waits for a message it is not known whether it has
+// just got one.
+func (w *worker) emptyPrefetch() bool {
+	s := w.s
+	ctx, cancel := context.WithTimeout(s.fetching, fetchPatience)
 	defer cancel()
-	for ctx.Err() == nil {
-		ended := w.s.moves.endedCount()
-		for w.fetchedCount() < w.s.prefetch {
-			err := w.fetchAhead(ctx, w.s.tryReceive)
-			if errors.Is(err, adapters.ErrEmpty) {
-				break
-			}
-			if err != nil {
-				return
-			}
-		}
-		if w.s.moves.await(ctx) == ended {
-			return
-		} // else the broker may not know yet what has moved, and when it does it sends more
+	over := make(chan struct{})
+	s.flow.emptied.Store(&over)
+	defer func() { s.flow.emptied.Store(nil); close(over) }()
+	others := slices.DeleteFunc(s.currentWorkers(), func(other *worker) bool { return other == w })
+	for _, other := range others {
+		other.interrupt()
 	}
+	undecided := func(other *worker) bool {
+		state := other.state.Load()
+		return state == workerFetches || state == workerDecides
+	}
+	err := s.flow.await(ctx, func() bool { return !slices.ContainsFunc(others, undecided) })
+	for err == nil && w.fetchedCount() < s.prefetch {
+		err = w.fetchAhead(ctx, s.tryReceive)
+	}
+	return ctx.Err() == nil || s.fetching.Err() != nil
 }
 
 // tryReceive is receive for what is on its way from the broker: it returns ErrEmpty if nothing is.
@@ -59,55 +65,6 @@ func tryReceive(ctx context.Context, sub adapters.Subscription) (d adapters.Deli
 	}
 	resetAttempts(&d)
 	return d, err
-}
-
-// moves counts the messages that workers send to the end of the queue. While that goes on they are
-// in this process's hands.
-type moves struct {
-	mu           sync.Mutex
-	begun, ended int
-	idle         chan struct{} // closed when none is under way; nil if none is
-}
-
-// begin is called before one is sent, and what it returns once it is acknowledged, or is not.
-func (m *moves) begin() (end func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.begun++; m.idle == nil {
-		m.idle = make(chan struct{})
-	}
-	return m.end
-}
-
-func (m *moves) end() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ended++; m.ended == m.begun {
-		close(m.idle)
-		m.idle = nil
-	}
-}
-
-func (m *moves) endedCount() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.ended
-}
-
-// await waits until none is under way, or ctx ends, and returns how many have begun.
-func (m *moves) await(ctx context.Context) int {
-	m.mu.Lock()
-	idle := m.idle
-	m.mu.Unlock()
-	if idle != nil {
-		select {
-		case <-idle:
-		case <-ctx.Done():
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.begun
 }
 
 // keepPrefetchEmpty goes on so while w handles the message, if there is no other worker to fetch,
@@ -174,6 +131,7 @@ func (w *worker) next() (adapters.Delivery, error) {
 			w.times = times{}
 			apart(func() { w.requeue(&d, ErrShutdown) })
 		default:
+			w.become(workerBusy)
 			return d, nil
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Subscription) Pause(ctx context.Context) error {
 		go s.stopFetching(p)
 	}
 	return s.flow.await(ctx, func() bool {
-		return s.flow.paused.Load() == nil || s.hasEnded() || !s.anyWorker(workerFetches, workerBusy)
+		return s.flow.paused.Load() == nil || s.hasEnded() || !s.anyWorker(workerFetches, workerDecides, workerBusy)
 	})
 }
 
@@ -99,8 +99,9 @@ func (s *Subscription) resize(n int) error {
 
 // flow is what pausing and resizing a subscription takes.
 type flow struct {
-	paused  atomic.Pointer[pause] // nil while it is not
-	stopped atomic.Bool           // the driver's subscription is, by a pause
+	paused  atomic.Pointer[pause]         // nil while it is not
+	stopped atomic.Bool                   // the driver's subscription is, by a pause
+	emptied atomic.Pointer[chan struct{}] // not nil while one worker fetches what there is; see emptyPrefetch
 
 	mu       sync.Mutex    // of Subscription.workers, and below
 	changed  chan struct{} // see await
@@ -118,14 +119,15 @@ type pause struct {
 // The states of a worker, but for those that are over.
 const (
 	workerFetches int32 = iota // it waits for a message
-	workerBusy                 // it has one
+	workerDecides              // it has one that came back, and may send it on
+	workerBusy                 // it handles one
 	workerParked               // it waits for Resume
 )
 
 var errRetired = errors.New("motif: there are to be fewer workers")
 
 // await waits until done, which is asked again whenever a worker does something else while the
-// subscription is paused.
+// subscription is paused, or its prefetch emptied.
 func (f *flow) await(ctx context.Context, done func() bool) error {
 	for {
 		f.mu.Lock()
@@ -276,7 +278,11 @@ func (w *worker) receive() (adapters.Delivery, error) {
 		if err == nil {
 			var d adapters.Delivery
 			if d, err = s.receive(w.waiting); err == nil {
-				w.become(workerBusy)
+				if s.order == nil && s.countsLosses(&d) {
+					w.become(workerDecides)
+				} else {
+					w.become(workerBusy)
+				}
 				if s.scaler != nil {
 					s.scaler.received(w)
 				}
@@ -307,14 +313,20 @@ func (w *worker) ready() error {
 			w.mu.Unlock()
 		}
 		w.state.Store(workerFetches)
-		p := s.flow.paused.Load()
+		p, emptied := s.flow.paused.Load(), s.flow.emptied.Load()
 		switch {
 		case w.retired.Load():
 			return errRetired
-		case p == nil:
+		case p == nil && emptied == nil:
 			return nil
 		}
 		w.become(workerParked)
+		if p == nil {
+			if !w.awaitPause(*emptied) {
+				return s.fetching.Err()
+			}
+			continue
+		}
 		if !w.awaitPause(p.resumed) || !w.awaitPause(p.stopped) {
 			return s.fetching.Err()
 		}
@@ -333,8 +345,8 @@ func (w *worker) awaitPause(until <-chan struct{}) bool {
 // become notes what the worker does now, for who waits for it.
 func (w *worker) become(state int32) {
 	w.state.Store(state)
-	if w.s.flow.paused.Load() != nil {
-		w.s.flow.note()
+	if f := &w.s.flow; f.paused.Load() != nil || f.emptied.Load() != nil {
+		f.note()
 	}
 }
 

@@ -92,8 +92,9 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 		return true, false
 	case returned == 0 && s.aloneMu.TryLock():
 		s.hasSuspects.Store(true)
-		if s.needsEmptyPrefetch(d) {
-			w.emptyPrefetch()
+		if s.needsEmptyPrefetch(d) && !w.emptyPrefetch() { // others would be blamed
+			s.aloneMu.Unlock()
+			return w.resendWithLosses(d, before, time.Second), false
 		}
 		return true, true
 	case returned == 0:
@@ -116,7 +117,6 @@ func (w *worker) resendWithLosses(d *adapters.Delivery, losses int, wait time.Du
 	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
 		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
 	}
-	defer w.s.moves.begin()()
 	err := w.s.resendToQueue(detachedContext(d), d, wait)
 	switch {
 	case err == nil:

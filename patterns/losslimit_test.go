@@ -401,17 +401,20 @@ func TestSuspectsThatArriveLater(t *testing.T) {
 }
 
 // TestSuspectsBesideOneThatKillsAtOnce: what a slow broker had sent behind a message that ends the
-// process at once is not blamed, nor what another worker is still sending to the end of the queue.
+// process at once is not blamed, nor what another worker has just received, or is still sending to
+// the end of the queue.
 func TestSuspectsBesideOneThatKillsAtOnce(t *testing.T) {
 	for name, x := range map[string]struct {
 		workers int
 		faults  []memory.Fault
+		receipt time.Duration // how long a worker takes to get the suspect that the driver has handed out
 	}{
-		"slow deliveries": {1, []memory.Fault{{On: memory.OnDeliver, Name: "jobs", Skip: 1, Delay: time.Second}}},
+		"slow deliveries": {1, []memory.Fault{{On: memory.OnDeliver, Name: "jobs", Skip: 1, Delay: time.Second}}, 0},
+		"slow receipt":    {2, []memory.Fault{}, 100 * time.Millisecond},
 		"slow confirms": {2, []memory.Fault{
 			{On: memory.OnPublish, Name: "jobs", Skip: 3, Delay: time.Second},
 			{On: memory.OnDeliver, Name: "jobs", Delay: time.Microsecond}, // the other worker has begun when the third has come
-		}},
+		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
@@ -431,7 +434,7 @@ func TestSuspectsBesideOneThatKillsAtOnce(t *testing.T) {
 				for running := true; running; {
 					client := broker.Connect()
 					died := make(chan struct{})
-					sub, err := patterns.NewWorkQueue[string](patterns.New(client), "jobs").Work(t.Context(), func(ctx context.Context, id string) error {
+					sub, err := patterns.NewWorkQueue[string](patterns.New(slowReceipt{client, x.receipt}), "jobs").Work(t.Context(), func(ctx context.Context, id string) error {
 						mu.Lock()
 						order = append(order, id)
 						mu.Unlock()
@@ -469,4 +472,33 @@ func TestSuspectsBesideOneThatKillsAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slowReceipt is a client whose innocent messages are on their way to the worker for a while, in
+// nobody's queue any more.
+type slowReceipt struct {
+	*memory.Client
+	takes time.Duration
+}
+
+func (c slowReceipt) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	sub, err := c.Client.Subscribe(ctx, s)
+	return slowSubscription{sub, c.takes}, err
+}
+
+type slowSubscription struct {
+	adapters.Subscription
+	takes time.Duration
+}
+
+func (s slowSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.Subscription.Receive(ctx)
+	if err == nil && d.Message.UUID == "innocent" {
+		time.Sleep(s.takes)
+	}
+	return d, err
+}
+
+func (s slowSubscription) TryReceive(ctx context.Context) (adapters.Delivery, error) {
+	return s.Subscription.(adapters.TryReceiver).TryReceive(ctx)
 }

@@ -44,7 +44,6 @@ type Subscription struct {
 	order        *ordered    // the driver's, if there is an OrderBy
 	aloneMu      sync.Mutex  // held while a message is handled that is suspected of killing its worker
 	hasSuspects  atomic.Bool // there was such a message
-	moves        moves       // of messages to the end of the queue, with their losses
 	knownReturns knownReturns
 
 	handling context.Context // of all handlers

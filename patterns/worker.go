@@ -67,13 +67,13 @@ func (w *worker) run() {
 			handling = false
 			w.stepAside()
 			w.unbind()
+			w.become(workerParked)
 			if errors.Is(err, errRetired) {
 				w.retire()
 				return
 			}
 			w.interrupt()
 			w.s.workerDone(err)
-			w.become(workerParked)
 			return
 		}
 		w.bind(d.Message.Context())
@@ -130,6 +130,7 @@ func (retryProcessor) handle(w *worker, d adapters.Delivery) {
 		if !now {
 			return
 		}
+		w.become(workerBusy)
 		if w.alone = alone; alone {
 			defer s.aloneMu.Unlock()
 			defer func() { w.alone = false }()
