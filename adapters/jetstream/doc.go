@@ -71,8 +71,8 @@
 //     minute after its client died.
 //   - An auto-delete queue goes with the last consumer that is stopped or whose driver is closed.
 //     After one that died it stays until the next one comes and goes.
-//   - Settling is not confirmed by the server. If the connection is lost right after, the message
-//     may come again.
+//   - Settling is not confirmed by the server. If the connection is lost right after, or the server
+//     that leads the queue leaves its cluster, in order or not, the message may come again.
 //   - Nothing is dropped for having been there before: Nats-Msg-Id is not used.
 //   - A payload may be as large as the server allows (max_payload, 1 MiB by default; 8 MiB in this
 //     process), with the metadata. A larger one is ErrTooLarge.

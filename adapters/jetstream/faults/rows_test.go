@@ -238,8 +238,8 @@ func (x *trial) inRing() (ring, []*stream) {
 func rollingRestart(x *trial) {
 	r, streams := x.inRing()
 	for i, n := range r {
+		x.h.Add(history.Event{Op: history.Crash}) // in order or not: acknowledgements on their way to it are lost
 		if i == 1 {
-			x.h.Add(history.Event{Op: history.Crash})
 			n.kill()
 		} else {
 			n.stop()
