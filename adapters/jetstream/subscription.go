@@ -3,7 +3,6 @@ package jetstream
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,19 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/kit"
-)
-
-// A pull asks for messages. Once the server has sent so many, or the time is over, the next one is
-// sent: never two at a time, or a busy subscription would have more turns than an idle one.
-const (
-	pullExpires   = 30 * time.Second
-	pullHeartbeat = 5 * time.Second  // how often the server says that it still knows of a pull
-	pullSilence   = 15 * time.Second // after which it does not
 )
 
 // subscription is a consumer of a queue. Its mutex guards what it holds, too.
@@ -41,24 +31,6 @@ type subscription struct {
 	ready []*delivery            // to be received
 	held  map[*delivery]struct{} // not settled: those that are ready, too
 	err   error                  // why it has ended
-}
-
-// attachment is a subscription's consuming in one session, of one queue.
-type attachment struct {
-	sub     *subscription
-	session *session
-	queue   *queue
-
-	gone  chan struct{} // the queue is, or does not answer
-	leave func()        // closes gone
-
-	// Guarded by the subscription's mutex:
-	inbox  *nats.Subscription
-	asked  int       // what is left of the pull
-	heard  time.Time // from the server
-	closed bool      // nothing is fetched any more
-	over   bool      // another attachment has taken its place
-	gets   bool      // it is for what Get took
 }
 
 func newSubscription(d *Driver, source adapters.Source) *subscription {
@@ -201,62 +173,6 @@ func (s *subscription) giveBack(ctx context.Context, session *session, q *queue,
 		_ = session.nc.Publish(h.reply, ackRequeue)
 	}
 	_, _ = session.ask(ctx, lost[last].reply, ackRequeue) // and hear that all have been seen
-}
-
-// pull asks for as many messages as there is room for, unless some that were asked for may still
-// come. The subscription's mutex is held.
-func (at *attachment) pull() {
-	s := at.sub
-	room := s.source.Prefetch - len(s.held)
-	if at.closed || s.at != at || s.err != nil || at.asked > 0 || room <= 0 {
-		return
-	}
-	question, _ := json.Marshal(map[string]any{"batch": room, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
-	if at.session.nc.PublishRequest(nextSubject(at.queue), at.inbox.Subject, question) == nil {
-		at.asked = room
-		at.heard = time.Now()
-	}
-}
-
-func nextSubject(q *queue) string {
-	return "$JS.API.CONSUMER.MSG.NEXT." + q.stream() + "." + q.consumer()
-}
-
-// take gets what the server sends: messages, and what becomes of a pull.
-func (at *attachment) take(m *nats.Msg) {
-	s := at.sub
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at.heard = time.Now()
-	if status := m.Header.Get("Status"); status != "" && len(m.Data) == 0 {
-		switch status {
-		case "100": // a heartbeat
-			return
-		case "408": // its time is over
-			at.asked = 0
-			at.pull()
-		default: // the consumer is gone, or its leader is: look, and begin anew
-			at.leave()
-		}
-		return
-	}
-	h, err := at.newDelivery(m)
-	if err != nil {
-		return // no message of a consumer
-	}
-	at.asked = max(at.asked-1, 0)
-	switch {
-	case s.at != at || at.closed: // it came too late
-		_ = at.session.nc.Publish(h.reply, ackRequeue)
-	case h.isExpired():
-		s.held[h] = struct{}{}
-		h.expire()
-	default:
-		s.held[h] = struct{}{}
-		s.ready = append(s.ready, h)
-		s.come.Signal()
-		at.pull()
-	}
 }
 
 // Receive implements [adapters.Subscription].
@@ -421,23 +337,6 @@ func (s *subscription) Stop() error {
 	s.leaveQueue(ctx, at)
 	s.forget()
 	return nil
-}
-
-// drain ends fetching: what is on its way comes, and goes back.
-func (at *attachment) drain(ctx context.Context) {
-	if at.inbox == nil {
-		return // of what Get took
-	}
-	done := make(chan struct{})
-	at.inbox.SetClosedHandler(func(string) { close(done) })
-	if at.inbox.Drain() != nil {
-		return // with the session
-	}
-	select {
-	case <-done:
-	case <-at.session.ctx.Done():
-	case <-ctx.Done():
-	}
 }
 
 // leaveQueue takes away the queue, if it is private, or goes with its last consumer and this is it.
