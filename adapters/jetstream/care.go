@@ -2,11 +2,8 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -173,25 +170,9 @@ func (s *session) head(ctx context.Context, q *queue) (expires time.Time, found 
 	if err != nil || c.CachedInfo().NumPending == 0 {
 		return expires, false
 	}
-	question, _ := json.Marshal(map[string]any{"seq": c.CachedInfo().Delivered.Stream + 1, "next_by_subj": q.messages()})
-	back, err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+q.stream(), question)
-	if err != nil {
+	stored, err := s.storedFrom(ctx, q, c.CachedInfo().Delivered.Stream+1)
+	if stored == nil || err != nil {
 		return expires, false
 	}
-	var stored struct {
-		Message struct {
-			Headers []byte    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-	}
-	if _, err := apiAnswer(back, &stored); err != nil {
-		return expires, false
-	}
-	m := &nats.Msg{Data: stored.Message.Data}
-	if m.Header, err = nats.DecodeHeadersMsg(stored.Message.Headers); err != nil {
-		m.Header = nats.Header{}
-	}
-	e, _ := decode(m)
-	return e.expires(stored.Message.Time, q.spec.MessageTTL), true
+	return stored.expires(q), true
 }

@@ -41,9 +41,9 @@
 // syncs always or the streams have replicas.
 //
 // Claimed is all but what these take, which is refused by name: MaxLength (CanLimit), because the
-// server counts, and may drop, what consumers hold; priorities (CanPrioritize); looking at
-// queues, purging and deleting them (CanInspect to CanDelete); and taking back what is delayed, and
-// messages that are unique (CanCancel, CanUnique). In detail:
+// server counts, and may drop, what consumers hold; priorities (CanPrioritize); a single active
+// consumer (CanSingleActive); and taking back what is delayed, and messages that are unique
+// (CanCancel, CanUnique). In detail:
 //
 //   - Publishers route. The bindings of an exchange are one record at the server, read at the
 //     beginning of each Publish. A record is one message, so an exchange has some ten thousand
@@ -73,6 +73,12 @@
 //     After one that died it stays until the next one comes and goes.
 //   - Settling is not confirmed by the server. If the connection is lost right after, or the server
 //     that leads the queue leaves its cluster, in order or not, the message may come again.
+//   - The server counts what was given back with what is in hand. So whoever inspects a queue asks
+//     the drivers what they hold, and one that does not answer within a quarter of a second holds
+//     nothing: Ready has that, and a Browse shows it. Users need the right to the subjects
+//     motif.holders.> for it. A Browse takes nothing: the server reads one message after another
+//     from its store. A Purge acknowledges what it takes, in batches; if its client dies, the last
+//     one comes again.
 //   - Nothing is dropped for having been there before: Nats-Msg-Id is not used.
 //   - A payload may be as large as the server allows (max_payload, 1 MiB by default; 8 MiB in this
 //     process), with the metadata. A larger one is ErrTooLarge.

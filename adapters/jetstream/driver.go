@@ -20,11 +20,12 @@ var features = adapters.Features{
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
 		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanGet | adapters.CanPassive |
 		adapters.CanBalance | adapters.CanRequeue | adapters.CanExpire | adapters.CanReply | adapters.CanAutoDelete | adapters.CanDeadLetter | adapters.CanDelay |
-		adapters.CanReportHealth,
+		adapters.CanReportHealth | adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings |
+		adapters.CanPurge | adapters.CanDelete | adapters.CanCompare,
 }
 
-// Driver is a client of NATS JetStream: an [adapters.Driver], AsyncPublisher, Getter and Unbinder.
-// It is made by [adapters.Open].
+// Driver is a client of NATS JetStream: an [adapters.Driver], AsyncPublisher, Getter, Unbinder and
+// Inspector. It is made by [adapters.Open].
 type Driver struct {
 	config config
 	local  *local // the server in this process, or nil

@@ -2,10 +2,12 @@ package jetstream
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,30 +19,79 @@ import (
 // records keeps bindings in a stream, with a subject for each exchange and only its last message.
 type records struct{ d *Driver }
 
+// headerName is the header of a record with its name in Base64: the subject may be a hash.
+const headerName = "Motif-Name"
+
 // Load implements [kit.Records]. The leader of the stream answers.
 func (r records) Load(ctx context.Context, exchange string) ([]byte, uint64, error) {
 	s, err := r.d.live(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	question, _ := json.Marshal(map[string]string{"last_by_subj": bindingsPrefix + token(exchange)})
-	m, err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+bindingsStream, question)
-	if err != nil {
+	m, err := s.lastRecord(ctx, bindingsPrefix+token(exchange))
+	if m == nil || err != nil {
 		return nil, 0, err
 	}
+	return m.Data, m.Seq, nil
+}
+
+// record is what the server has stored for a subject.
+type record struct {
+	Seq     uint64 `json:"seq"`
+	Headers []byte `json:"hdrs"`
+	Data    []byte `json:"data"`
+}
+
+// lastRecord returns the record of a subject, or nil if there is none.
+func (s *session) lastRecord(ctx context.Context, subject string) (*record, error) {
+	question, _ := json.Marshal(map[string]string{"last_by_subj": subject})
+	m, err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+bindingsStream, question)
+	if err != nil {
+		return nil, err
+	}
 	var stored struct {
-		Message struct {
-			Seq  uint64 `json:"seq"`
-			Data []byte `json:"data"`
-		} `json:"message"`
+		Message record `json:"message"`
 	}
 	switch code, err := apiAnswer(m, &stored); {
 	case code == int(jetstream.JSErrCodeStreamNotFound), code == int(jetstream.JSErrCodeMessageNotFound):
-		return nil, 0, nil
+		return nil, nil
 	case err != nil:
-		return nil, 0, s.apiError("reading bindings", err)
+		return nil, s.apiError("reading bindings", err)
 	}
-	return stored.Message.Data, stored.Message.Seq, nil
+	return &stored.Message, nil
+}
+
+// exchanges returns the names of all exchanges.
+func (s *session) exchanges(ctx context.Context) (names []string, err error) {
+	stream, err := s.js.Stream(ctx, bindingsStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	var info *jetstream.StreamInfo
+	if err == nil {
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(bindingsPrefix+"*"))
+	}
+	if err != nil {
+		return nil, s.apiError("listing exchanges", err)
+	}
+	for subject := range info.State.Subjects {
+		m, err := s.lastRecord(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			continue
+		}
+		header, err := nats.DecodeHeadersMsg(m.Headers)
+		if err != nil {
+			return nil, fmt.Errorf("jetstream: the record of %s: %w: %w", subject, adapters.ErrMismatch, err)
+		}
+		name, err := base64.StdEncoding.DecodeString(header.Get(headerName))
+		if err == nil && len(name) > 0 && !strings.HasPrefix(string(name), membersPrefix) {
+			names = append(names, string(name))
+		}
+	}
+	return names, nil
 }
 
 // Store implements [kit.Records].
@@ -51,6 +102,7 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 	}
 	for try := 0; ; try++ {
 		m := &nats.Msg{Subject: bindingsPrefix + token(exchange), Data: record, Header: nats.Header{}}
+		m.Header.Set(headerName, base64.StdEncoding.EncodeToString([]byte(exchange)))
 		m.Header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(revision, 10))
 		back, err := s.askMessage(ctx, m)
 		if err != nil {

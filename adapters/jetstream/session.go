@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 		return nil, dialError(ctx, err)
 	}
 	s.nc = nc
-	if err = s.begin(ctx); err != nil {
+	if err = cmp.Or(s.begin(ctx), d.answerHolders(s)); err != nil {
 		nc.Close()
 		return nil, err
 	}

@@ -5,7 +5,8 @@
 //   - [Call] runs an operation of a client that knows no context, and stops waiting for it when the
 //     context ends;
 //   - [Backoff] spaces attempts to reconnect;
-//   - [Routes] has publishers route, where the broker has no bindings.
+//   - [Routes] has publishers route, where the broker has no bindings;
+//   - [Differences] says in what a queue is not as declared.
 //
 // It stands on package adapters alone, and an adapter need not use it. Motif's own adapters do.
 package kit

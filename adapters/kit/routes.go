@@ -176,6 +176,38 @@ func (r *Routes) Queues(ctx context.Context, exchange string) ([]Bound, error) {
 	return all, err
 }
 
+// Bindings returns the bindings of a queue to an exchange, none if there are none, and none if the
+// exchange does not exist.
+func (r *Routes) Bindings(ctx context.Context, exchange string, q Bound) ([]adapters.Binding, error) {
+	t, err := r.read(ctx, exchange)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(t.Queues, func(b bound) bool { return b.Bound == q })
+	if i < 0 {
+		return nil, nil
+	}
+	keys := t.Queues[i].Keys
+	if len(keys) == 0 {
+		return []adapters.Binding{{Exchange: exchange}}, nil
+	}
+	bindings := make([]adapters.Binding, len(keys))
+	for n, key := range keys {
+		bindings[n] = adapters.Binding{Exchange: exchange, Key: key}
+	}
+	return bindings, nil
+}
+
+// Kind returns the kind that an exchange was declared as, as [adapters.Kind] has it in words. An
+// exchange that does not exist is an adapters.ErrNotFound.
+func (r *Routes) Kind(ctx context.Context, exchange string) (string, error) {
+	t, err := r.read(ctx, exchange)
+	if err == nil {
+		err = t.check(adapters.Endpoint{Kind: adapters.Exchange, Name: exchange})
+	}
+	return t.Kind, err
+}
+
 func (t *table) matches(b bound, key string) bool {
 	switch t.Kind {
 	case adapters.Direct.String():

@@ -129,6 +129,25 @@ func TestRoutes(t *testing.T) {
 	wantRoute(t, one, topic, "c.b")
 	wantRoute(t, one, topic, "a.b", "a")
 
+	bound, err := other.Bindings(ctx, "topic", queue("a"))
+	if want := []adapters.Binding{{Exchange: "topic", Key: "a.#"}, {Exchange: "topic", Key: "a.*"}}; err != nil || !slices.Equal(bound, want) {
+		t.Errorf("bound by %v, %v; want %v", bound, err, want)
+	}
+	bound, err = other.Bindings(ctx, "news", queue("b"))
+	if want := []adapters.Binding{{Exchange: "news"}}; err != nil || !slices.Equal(bound, want) {
+		t.Errorf("bound by %v, %v; want %v", bound, err, want)
+	}
+	for _, none := range []kit.Bound{queue("a"), {Queue: "b", ID: "2"}} { // the latter was deleted
+		if bound, err = other.Bindings(ctx, "news", none); len(bound) > 0 || err != nil {
+			t.Errorf("bound by %v, %v; want none", bound, err)
+		}
+	}
+	if kind, err := other.Kind(ctx, "topic"); kind != "topic" || err != nil {
+		t.Errorf("the kind is %q, %v", kind, err)
+	}
+	if _, err := other.Kind(ctx, "none"); !errors.Is(err, adapters.ErrNotFound) {
+		t.Errorf("the kind of a missing exchange: %v", err)
+	}
 	if all, err := other.Queues(ctx, "topic"); err != nil || !slices.Equal(all, []kit.Bound{queue("a")}) {
 		t.Errorf("bound are %v, %v", all, err)
 	}
