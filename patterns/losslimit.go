@@ -27,6 +27,10 @@ const (
 	// then on, and is lost again, is known to have done it.
 	suspectAfter = 2
 
+	// countDelay is how long a copy with the count is on its way at least. Handled before the broker
+	// knows that its original is acknowledged, it could leave two of them.
+	countDelay = 50 * time.Millisecond
+
 	maxKnownReturns = 4096 // messages remembered to have come back for no fault of theirs
 )
 
@@ -59,7 +63,7 @@ func LossLimit(n int) FailureOption {
 // suspectLimit is how many losses make a message one that is handled alone.
 func (s *Subscription) suspectLimit() int { return min(suspectAfter, s.cfg.lossLimit-1) }
 
-// needsEmptyPrefetch reports whether nothing may be fetched behind d, which is handled alone: its
+// needsEmptyPrefetch reports whether nothing may be fetched behind d while it is handled alone: its
 // worker was lost when it was alone before, or the next loss is the last.
 func (s *Subscription) needsEmptyPrefetch(d *adapters.Delivery) bool {
 	return d.Lost > s.suspectLimit() || d.Lost+1 >= s.cfg.lossLimit
@@ -92,7 +96,7 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 		return true, false
 	case returned == 0 && s.aloneMu.TryLock():
 		s.hasSuspects.Store(true)
-		if s.needsEmptyPrefetch(d) && !w.emptyPrefetch() { // others would be blamed
+		if !w.emptyPrefetch() { // others would be blamed
 			s.aloneMu.Unlock()
 			return w.resendWithLosses(d, before, time.Second), false
 		}
@@ -103,7 +107,7 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 	s.hasSuspects.Store(true)
 	s.bus.counters.lost.Add(1)
 	w.warn(d, "its worker was lost", ErrWorkerLost, "lost", d.Lost, "limit", s.cfg.lossLimit)
-	wait := time.Duration(0)
+	wait := countDelay
 	if d.Lost > suspect { // for its own sake: leave time to whoever has to start again
 		wait = s.retryDelay(d.Lost-suspect, nil)
 	}

@@ -124,6 +124,32 @@ func TestLostWorkers(t *testing.T) {
 	}
 }
 
+// TestCopyComesAfterItsOriginal: where it takes the broker a while to hear of an acknowledgement,
+// what was sent on with its count is not handled before it has, or there would be two messages.
+func TestCopyComesAfterItsOriginal(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
+		defer broker.Inject(memory.Fault{On: memory.OnSettle, Name: "jobs", Delay: 10 * time.Millisecond})()
+		bus := patterns.New(broker.Connect())
+		defer bus.Close(t.Context())
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		must(t, jobs.Send(t.Context(), "x", patterns.MessageID("poison")))
+		living, kill := context.WithCancel(t.Context())
+		defer kill()
+		var losses []int
+		var supervisor sync.WaitGroup
+		supervisor.Go(func() {
+			for process(living, t, broker, func(d patterns.Delivery) { losses = append(losses, d.Lost) }, patterns.Workers(4)) {
+			}
+		})
+		time.Sleep(time.Hour)
+		kill()
+		supervisor.Wait()
+		if !slices.Equal(losses, []int{0, 1, 2, 3, 4}) {
+			t.Errorf("it ran after %v losses", losses)
+		}
+	})
+}
+
 // TestNobodyIsLost: what comes back for a shutdown, or a connection that is lost by a process
 // that lives, is nobody's fault, however often.
 func TestNobodyIsLost(t *testing.T) {

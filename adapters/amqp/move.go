@@ -90,6 +90,11 @@ func (t *transfer) run(ctx context.Context, sub adapters.Subscription, from stri
 		wait, cancel := context.WithTimeout(ctx, max(quiet, shortestQuiet))
 		d, err := sub.Receive(wait)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil { // what is on its way is no newcomer
+			if late, lateErr := sub.(adapters.TryReceiver).TryReceive(ctx); !errors.Is(lateErr, adapters.ErrEmpty) {
+				d, err = late, lateErr
+			}
+		}
 		switch {
 		case err == nil:
 			if err := t.forward(ctx, d); err != nil {
@@ -121,9 +126,30 @@ func (t *transfer) run(ctx context.Context, sub adapters.Subscription, from stri
 		case err != nil:
 			return nil
 		case emptySince.IsZero():
+			if err := t.forwardSent(ctx, sub); err != nil {
+				return err
+			}
 			emptySince = time.Now()
 		}
 	}
+}
+
+// forwardSent forwards what the broker has sent, which may take a busy machine longer than anybody
+// who publishes by name is given.
+func (t *transfer) forwardSent(ctx context.Context, sub adapters.Subscription) error {
+	for range movePrefetch {
+		d, err := sub.(adapters.TryReceiver).TryReceive(ctx)
+		if errors.Is(err, adapters.ErrEmpty) {
+			return nil
+		}
+		if err == nil {
+			err = t.forward(ctx, d)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gains reports whether messages are moved faster than they come: after each gainTime there have to

@@ -1,8 +1,6 @@
 package jetstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,8 +9,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/deadletters"
-	"github.com/motifmq/motif/patterns"
 )
 
 func inspect(t *testing.T, d *Driver, queue string) (ready, unacked, consumers int) {
@@ -119,57 +115,5 @@ func TestDeletedWithItsBindings(t *testing.T) {
 		if left, err := d.routes.Queues(t.Context(), exchange); len(left) > 0 || err != nil {
 			t.Errorf("still bound: %v, %v", left, err)
 		}
-	}
-}
-
-// Dead letters are listed and replayed as on any other broker.
-func TestDeadLettersAreReplayed(t *testing.T) {
-	d := embedded(t)
-	bus := patterns.New(d)
-	orders := patterns.NewWorkQueue[int](bus, "orders")
-	fixed := make(chan struct{})
-	const letters = 40
-	handled := make(chan int, letters)
-	_, err := orders.Work(t.Context(), func(_ context.Context, n int) error {
-		select {
-		case <-fixed:
-			handled <- n
-			return nil
-		default:
-			return patterns.Reject(errors.New("not yet"))
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range letters {
-		if err := orders.Send(t.Context(), n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dead := deadletters.New(d, orders.Dead().Name())
-	var found deadletters.Look
-	for len(found.Letters) < letters && t.Context().Err() == nil {
-		if found, err = dead.List(t.Context(), deadletters.Filter{}, adapters.MaxBrowse); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if reason := found.Letters[0].Reason(); reason != "not yet" {
-		t.Errorf("the reason is %q", reason)
-	}
-	close(fixed)
-	report, err := dead.Replay(t.Context(), deadletters.ReplayOptions{})
-	if err != nil || report.Sent != letters {
-		t.Fatalf("replayed %+v, %v", report, err)
-	}
-	seen := map[int]bool{}
-	for range letters {
-		seen[<-handled] = true
-	}
-	if r, u, _ := inspect(t, d, orders.Dead().Name()); len(seen) != letters || r != 0 || u != 0 {
-		t.Errorf("%d of %d handled; %d and %d are left", len(seen), letters, r, u)
-	}
-	if err := bus.Close(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
