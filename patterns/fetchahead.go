@@ -19,8 +19,8 @@ const fetchGrace = 20 * time.Millisecond
 const fetchPatience = 10 * time.Second
 
 // emptyPrefetch fetches what waits behind the message that w is about to handle alone, and would be
-// lost with it. It reports whether the broker knows what became of all of it, and of the original of
-// which that message is a copy. Other suspects go to the end of the queue, and the rest is handled
+// lost with it. It reports whether the broker knows what became of all of it, and of the original
+// that the message is a copy of. Other suspects go to the end of the queue, and the rest is handled
 // next.
 //
 // No other worker fetches meanwhile: of one that waits for a message it is not known whether it has

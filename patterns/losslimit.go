@@ -27,8 +27,8 @@ const (
 	// then on, and is lost again, is known to have done it.
 	suspectAfter = 2
 
-	// countDelay is how long a copy with the count is on its way at least. Handled before the broker
-	// knows that its original is acknowledged, it could leave two of them.
+	// countDelay is how long a copy with the count is on its way at least. Handled before the
+	// broker knows that its original is acknowledged, it could leave two of them.
 	countDelay = 50 * time.Millisecond
 
 	maxKnownReturns = 4096 // messages remembered to have come back for no fault of theirs
