@@ -235,13 +235,17 @@ func suspectsOfASlowBroker(t *testing.T, queue string, kind amqp.QueueType, inno
 	}
 
 	network.Latency(latency)
+	got := map[handled]int{}
 	dead := make(chan struct{})
 	_, far := open(network.URL(near))
-	_, err := far.Work(ctx, func(ctx context.Context, _ string) error {
-		if d, _ := patterns.DeliveryFrom(ctx); d.ID == exitsOn {
+	_, err := far.Work(ctx, func(ctx context.Context, _ string) error { // by one worker
+		d, _ := patterns.DeliveryFrom(ctx)
+		if d.ID == exitsOn {
 			network.Down()
 			close(dead)
 			<-ctx.Done()
+		} else { // it took so long to send that one on that the other had to wait
+			got[handled{d.ID, d.Lost}]++
 		}
 		return ctx.Err()
 	}, patterns.Prefetch(2))
@@ -272,8 +276,7 @@ func suspectsOfASlowBroker(t *testing.T, queue string, kind amqp.QueueType, inno
 	if _, err = jobs.Dead().Work(ctx, note(func(patterns.Delivery) int { return 0 })); err != nil {
 		t.Fatal(err)
 	}
-	got := map[handled]int{}
-	for range 1 + len(innocents) {
+	for len(got) < 1+len(innocents) {
 		select {
 		case h := <-came:
 			got[h]++
