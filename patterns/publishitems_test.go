@@ -99,8 +99,8 @@ func TestSendItemsDeclaresAgain(t *testing.T) {
 	}
 }
 
-// unroutableDriver says of each asynchronous publish that it went nowhere, and takes no other before
-// its ctx ends.
+// unroutableDriver says of each asynchronous publish that it went nowhere, and takes no other
+// before its ctx ends.
 type unroutableDriver struct{ hangingDriver }
 
 func (d *unroutableDriver) PublishAsync(_ context.Context, _ adapters.Publication, _ *message.Message, done func(error)) error {
