@@ -57,6 +57,7 @@ const (
 	maxBatch       = 10_000 // rows, and so parameters of a statement
 	defaultLease   = 3 * time.Second
 	defaultPending = 30 * time.Second
+	defaultSettle  = 5 * time.Second
 )
 
 // Box is an outbox: a table in a database, with messages that wait to be published. It is safe for
@@ -69,6 +70,7 @@ type Box struct {
 	log     *slog.Logger
 	lease   time.Duration // how long a leader that does not say a word is believed to be one
 	patient time.Duration // how long the relay waits for what it has published
+	settle  time.Duration // how long noting what was sent takes at most, also at a shutdown
 
 	wake   chan struct{} // something was committed
 	stored chan struct{} // something is about to be
@@ -108,7 +110,7 @@ func New(db *sql.DB, d Dialect, c Config) (*Box, error) {
 		c.Logger = slog.Default()
 	}
 	return &Box{
-		db: db, dialect: d, config: c, table: c.Table, log: c.Logger, lease: defaultLease, patient: defaultPending,
+		db: db, dialect: d, config: c, table: c.Table, log: c.Logger, lease: defaultLease, patient: defaultPending, settle: defaultSettle,
 		wake: make(chan struct{}, 1), stored: make(chan struct{}, 1), waiting: map[adapters.Endpoint]Waiting{},
 	}, nil
 }

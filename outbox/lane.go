@@ -148,7 +148,7 @@ func (l *lane) settled(ctx context.Context) bool {
 			return false
 		case <-done: // what is on its way has a little more time
 			done = nil
-			late.Reset(min(settleWithin, l.relay.box.patient))
+			late.Reset(min(l.relay.box.settle, l.relay.box.patient))
 		}
 	}
 }

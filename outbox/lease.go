@@ -17,6 +17,7 @@ type lease struct {
 	box   *Box
 	owner string
 	held  bool
+	said  time.Time // when it was said last
 
 	seenOwner string
 	seenBeat  int64
@@ -45,12 +46,13 @@ func (l *lease) take(ctx context.Context, where string, args []any) (bool, error
 			return false, nil
 		}
 	}
+	now := time.Now()
 	result, err := b.db.ExecContext(ctx, b.query("UPDATE %s_leader SET owner = ?, beat = beat + 1"+b.dialect.unhurried()+" WHERE id = 1 AND owner = ? AND beat = ?"), l.owner, owner, beat)
 	if err != nil {
 		return false, fmt.Errorf("beginning to relay: %w", err)
 	}
 	n, err := result.RowsAffected()
-	if l.held = err == nil && n == 1; l.held && owner != "" {
+	if l.held, l.said = err == nil && n == 1, now; l.held && owner != "" {
 		b.log.InfoContext(ctx, "outbox: this process relays in the place of one that has stopped", "table", b.table)
 	}
 	return l.held, err
@@ -61,20 +63,42 @@ type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
+// isHeld reports whether this relay is the leader: not if it was frozen for as long as others wait.
+func (l *lease) isHeld() bool {
+	l.held = l.held && time.Since(l.said) < l.box.lease
+	return l.held
+}
+
 // beat says that the leader lives or, with goOn false, lets another one be it.
 func (l *lease) beat(ctx context.Context, in execer, goOn bool) error {
+	now := time.Now()
+	mine, err := l.say(ctx, in, goOn)
+	if err != nil {
+		return err
+	}
+	l.heard(ctx, now, mine)
+	l.held = mine && goOn
+	return nil
+}
+
+// say is beat for another goroutine. It reports whether this relay was the leader till then.
+func (l *lease) say(ctx context.Context, in execer, goOn bool) (mine bool, err error) {
 	next := ""
 	if goOn {
 		next = l.owner
 	}
 	result, err := in.ExecContext(ctx, l.box.query("UPDATE %s_leader SET owner = ?, beat = beat + 1 WHERE id = 1 AND owner = ?"), next, l.owner)
 	if err != nil {
-		return err
+		return false, err
 	}
 	n, err := result.RowsAffected()
-	if err == nil && n == 0 && l.held {
+	return n == 1, err
+}
+
+// heard takes note of what say has reported of a time.
+func (l *lease) heard(ctx context.Context, at time.Time, mine bool) {
+	if !mine && l.held {
 		l.box.log.WarnContext(ctx, "outbox: another process has taken over relaying; messages that were in hand may be sent twice", "table", l.box.table)
 	}
-	l.held = err == nil && n == 1 && goOn
-	return err
+	l.held, l.said = mine, at
 }

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	firstLook    = 2 * time.Millisecond // after something was stored in this process
-	settleWithin = 5 * time.Second      // how long a shutdown takes to note what was sent
-	maxExcluded  = 1000                 // destinations that a statement leaves out
+	firstLook   = 2 * time.Millisecond  // after something was stored in this process
+	linger      = 20 * time.Millisecond // how long a leader that has nothing to do keeps its place
+	maxExcluded = 1000                  // destinations that a statement leaves out
 )
 
 // Run relays: it publishes on bus what is stored, and deletes it once the broker has it. It returns
@@ -35,6 +35,9 @@ func (b *Box) Run(ctx context.Context, bus *patterns.Bus) error {
 	var failures int
 	for ctx.Err() == nil {
 		more, err := r.round(ctx)
+		if err == nil && !more {
+			err = r.wait(ctx)
+		}
 		switch {
 		case errors.Is(err, adapters.ErrClosed):
 			return fmt.Errorf("outbox: relaying: %w", err)
@@ -45,9 +48,6 @@ func (b *Box) Run(ctx context.Context, bus *patterns.Bus) error {
 			continue
 		}
 		failures = 0
-		if !more {
-			r.wait(ctx)
-		}
 	}
 	return nil
 }
@@ -58,6 +58,8 @@ type relay struct {
 	bus      *patterns.Bus
 	lease    lease
 	refusals map[adapters.Endpoint]*refusal // destinations that refuse
+	noting   *noting                        // what notes that messages were sent, or nil
+	stays    time.Time                      // until when it keeps its place in any case
 	look     time.Duration                  // until the next look of those in the moments after a store; 0: over
 }
 
@@ -69,23 +71,39 @@ type refusal struct {
 	count int       // how often in turn
 }
 
-// stop gives up leadership.
+// stop ends what is under way, and gives up leadership.
 func (r *relay) stop(ctx context.Context) {
-	r.tellWaiting(false)
-	if !r.lease.held {
-		return
+	err := r.noted(ctx)
+	if r.lease.held {
+		err = errors.Join(err, r.leave(ctx))
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	if err != nil {
+		r.box.log.WarnContext(ctx, "outbox: stopping", "table", r.box.table, "error", err)
+	}
+	r.tellWaiting(false)
+}
+
+// leave gives up leadership, also while ctx ends: else others would wait, and this relay would not
+// know whether they do.
+func (r *relay) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
 	defer cancel()
 	if err := r.lease.beat(ctx, r.box.db, false); err != nil {
-		r.box.log.WarnContext(ctx, "outbox: not told others that they may relay, they will see", "error", err)
+		return fmt.Errorf("telling others that they may relay: %w", err)
 	}
+	return nil
 }
 
 // wait waits until there may be something to do.
-func (r *relay) wait(ctx context.Context) {
+func (r *relay) wait(ctx context.Context) error {
 	b := r.box
 	d := b.config.Poll
+	var noted chan struct{}
+	if r.noting != nil {
+		noted = r.noting.over
+	} else if r.lease.held {
+		d = min(d, max(time.Until(r.stays), 0))
+	}
 	if r.look > 0 {
 		d = min(d, r.look)
 		if r.look *= 2; r.look >= b.config.Poll {
@@ -100,13 +118,19 @@ func (r *relay) wait(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-b.wake:
-			return
+			return nil
 		case <-timer.C:
-			return
+			return nil
+		case <-noted:
+			if err := r.noted(ctx); err != nil {
+				return err
+			}
+			noted, r.stays = nil, time.Now().Add(linger)
+			timer.Reset(min(d, linger))
 		case <-b.stored:
-			r.look = 2 * firstLook
+			r.look, r.stays = 2*firstLook, time.Now().Add(linger)
 			timer.Reset(min(d, firstLook))
 		}
 	}
@@ -114,7 +138,7 @@ func (r *relay) wait(ctx context.Context) {
 
 // round sends one batch. more says that there is more to send at once.
 func (r *relay) round(ctx context.Context) (more bool, err error) {
-	if !r.lease.held {
+	if !r.lease.isHeld() {
 		where, args := r.where()
 		if leader, err := r.lease.take(ctx, where, args); err != nil || !leader {
 			r.forget(nil)
@@ -126,17 +150,28 @@ func (r *relay) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reading: %w", err)
 	}
+	if len(rows) == 0 && (r.noting != nil || time.Now().Before(r.stays)) {
+		return false, nil
+	}
 	if len(rows) == 0 {
 		r.forget(nil)
 		r.tellWaiting(false)
-		return false, r.lease.beat(ctx, r.box.db, false)
+		return false, r.leave(ctx)
 	}
 	lanes, err := r.publish(ctx, rows)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	for _, l := range lanes {
+		r.remember(l)
+	}
+	err = errors.Join(err, r.noted(ctx))
+	if !full && len(rows) <= maxAside && isAllSent(lanes) {
+		r.note(ctx, lanes)
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
 	defer cancel()
 	parked, err2 := r.settle(ctx, lanes, full)
 	if err2 != nil {
-		return false, errors.Join(err, fmt.Errorf("noting what was sent, which may be sent again: %w", err2))
+		return false, errors.Join(err, notNoted(err2))
 	}
 	for _, p := range parked {
 		r.box.tellParked(ctx, p)
@@ -149,6 +184,11 @@ func (r *relay) round(ctx context.Context) (more bool, err error) {
 // isProgress reports whether a batch has changed anything: else the next one would be the same.
 func isProgress(lanes []*lane) bool {
 	return slices.ContainsFunc(lanes, func(l *lane) bool { return len(l.sent)+len(l.faulty) > 0 || l.failed != nil })
+}
+
+// isAllSent reports whether every row was sent.
+func isAllSent(lanes []*lane) bool {
+	return !slices.ContainsFunc(lanes, func(l *lane) bool { return len(l.sent) < len(l.rows) })
 }
 
 // forget forgets destinations whose time to be tried again has come, if nothing waits for them.
@@ -190,7 +230,7 @@ func (r *relay) fetch(ctx context.Context) (all []row, full bool, err error) {
 		return nil, false, err
 	}
 	defer rows.Close() //nolint:errcheck // it was only read
-	size := 0
+	read, size := 0, 0
 	for rows.Next() {
 		var one row
 		var storedAt int64
@@ -198,12 +238,14 @@ func (r *relay) fetch(ctx context.Context) (all []row, full bool, err error) {
 			return nil, false, err
 		}
 		one.storedAt = time.UnixMicro(storedAt)
-		all = append(all, one)
+		if read++; !r.isSent(one.id) {
+			all = append(all, one)
+		}
 		if size += len(one.payload) + len(one.envelope); size > maxBatchBytes {
 			return all, true, nil
 		}
 	}
-	return all, len(all) == limit, rows.Err()
+	return all, read == limit, rows.Err()
 }
 
 // publish sends rows, those of each destination in order, and returns when the outcome of each is
@@ -264,7 +306,6 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 	var sent []int64
 	for _, l := range lanes {
 		sent = append(sent, l.sent...)
-		r.remember(l)
 	}
 	tx, err := b.db.BeginTx(ctx, b.dialect.txOptions())
 	if err != nil {

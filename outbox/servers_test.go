@@ -36,6 +36,8 @@ type server struct {
 	owner   *syscall.Credential // PostgreSQL refuses to be root; nil: this user
 	sync    bool                // it writes to the disk for sure, which is slower
 
+	logStart int // of what it has logged since it was launched
+
 	mu     sync.Mutex
 	pid    int
 	keeper *exec.Cmd // which kills the server when this program is gone
@@ -185,7 +187,42 @@ func (s *server) prepareMySQL() error {
 
 // start starts the server, and waits until it answers.
 func (s *server) start() error {
-	log := filepath.Join(s.dir, "log")
+	if err := s.launch(); err != nil {
+		return err
+	}
+	driver, dsn := s.dsn("")
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		err := db.PingContext(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		text := s.logged()
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it does not answer: %w\n%s", err, text[max(0, len(text)-3000):])
+		}
+		if strings.Contains(text, "is still in use") { // by processes of a PostgreSQL that was killed, which takes them a moment to see
+			if err := errors.Join(s.kill(), s.launch()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// logged returns what the server has logged since it was launched.
+func (s *server) logged() string {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return string(text[min(s.logStart, len(text)):])
+}
+
+func (s *server) launch() error {
+	s.logStart += len(s.logged())
 	keeper := exec.CommandContext(context.Background(), "sh", append([]string{"-c", keeperScript, "sh"}, s.command...)...)
 	keeper.Dir, keeper.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.owner, Setsid: true}
 	in, err := keeper.StdinPipe()
@@ -210,24 +247,7 @@ func (s *server) start() error {
 	s.mu.Lock()
 	s.pid, s.keeper, s.stdin = pid, keeper, in
 	s.mu.Unlock()
-	driver, dsn := s.dsn("")
-	db, err := sql.Open(driver, dsn)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		err := db.PingContext(ctx)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(log)
-			return fmt.Errorf("it does not answer: %w\n%s", err, text)
-		}
-	}
+	return nil
 }
 
 // kill ends the server as a crash does.
@@ -254,7 +274,7 @@ func (s *server) restartInOrder() error {
 	s.mu.Lock()
 	err := syscall.Kill(s.pid, syscall.SIGTERM)
 	s.mu.Unlock()
-	for deadline := time.Now().Add(time.Minute); syscall.Kill(s.pid, 0) == nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.logged(), "Shutdown complete") && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err == nil {

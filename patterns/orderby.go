@@ -62,12 +62,12 @@ func OvertakeRetries() FailureOption {
 type keyOf interface {
 	// of returns the key of a message, and a pointer to its value, which is nil if it has to be
 	// decoded again for the handler.
-	of(c *codecs, d adapters.Delivery) (key string, value any, err error)
+	of(c *codecs, d *adapters.Delivery) (key string, value any, err error)
 }
 
 type orderBy[T any] func(T) string
 
-func (f orderBy[T]) of(c *codecs, d adapters.Delivery) (key string, value any, err error) {
+func (f orderBy[T]) of(c *codecs, d *adapters.Delivery) (key string, value any, err error) {
 	v, m := new(T), d.Message
 	if c.isPlain() {
 		value = v

@@ -161,3 +161,29 @@ func TestOrderByOfALostPrivateSubscription(t *testing.T) {
 		must(t, sub.Stop(t.Context()))
 	})
 }
+
+// A handler may keep its ctx, which is that of its attempt whatever comes later.
+func TestOrderByKeepsTheContextsOfAttempts(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		jobs := patterns.NewWorkQueue[step](bus, "jobs")
+		must(t, jobs.Send(t.Context(), step{"a", 1}))
+		kept := newJournal[context.Context]()
+		_, err := jobs.Work(t.Context(), func(ctx context.Context, _ step) error {
+			kept.add(ctx)
+			if d, _ := patterns.DeliveryFrom(ctx); d.Attempt < 4 {
+				return errKitchen
+			}
+			return nil
+		}, patterns.OrderBy(byKey), patterns.Retry(patterns.RetryPolicy{Attempts: 4, Min: time.Second}))
+		must(t, err)
+		time.Sleep(time.Minute)
+		var attempts []int
+		for _, ctx := range kept.snapshot() {
+			d, _ := patterns.DeliveryFrom(ctx)
+			attempts = append(attempts, d.Attempt)
+		}
+		if want := []int{1, 2, 3, 4}; !slices.Equal(attempts, want) {
+			t.Errorf("the contexts are those of attempts %v, want %v", attempts, want)
+		}
+	})
+}

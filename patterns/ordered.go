@@ -51,26 +51,27 @@ type orderedItem struct {
 	adapters.Settler // the driver's
 
 	order   *ordered
-	d       *adapters.Delivery // as the next worker gets it, unless one has it
+	d       *adapters.Delivery // as the next worker gets it, unless one has it: ctx.d, at first
+	ctx     deliveryContext    // of the handler that is called first
 	id      string
-	queue   string          // the partition that it came from, or ""
 	session context.Context // that delivered it
 	key     string
 	payload []byte
-	value   any   // what it was decoded into, for the first attempt
-	err     error // why it has no key
-	state   itemState
-	decoded bool         // key, value and err are known
-	begun   bool         // a worker had it
+	value   any          // what it was decoded into, for the first attempt
+	err     error        // why it has no key
 	after   *orderedItem // the next one of its key
 	wait    time.Duration
 	timer   *time.Timer // while it is parked
-	parks   int         // how often it was parked with no attempt counted
+	parks   int32       // how often it was parked with no attempt counted
+	tooLong atomic.Bool // it was held for longer than the broker allows
 
-	suspect  bool        // to be handled alone
-	cautious bool        // as a suspect that waits first
-	noted    bool        // see worker.beginSuspect
-	tooLong  atomic.Bool // it was held for longer than the broker allows
+	state    itemState
+	decoded  bool // key, value and err are known
+	begun    bool // a worker had it
+	called   bool // ctx is taken
+	suspect  bool // to be handled alone
+	cautious bool // as a suspect that waits first
+	noted    bool // see worker.beginSuspect
 
 	prev, next *orderedItem // in held
 }
@@ -129,7 +130,7 @@ func (o *ordered) release(it *orderedItem) {
 	if it.err != nil {
 		return
 	}
-	for key := it.key; o.last[key] != it; {
+	for it.after != nil {
 		before := it
 		it, before.after = before.after, nil
 		if it.state != itemGone {

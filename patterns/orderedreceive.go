@@ -38,25 +38,19 @@ func (o *ordered) Receive(ctx context.Context) (adapters.Delivery, error) {
 		}
 		interruptible := o.receive
 		o.unlock()
-		d, fresh, err := o.fetch(ctx, interruptible)
+		fresh, err := o.fetch(ctx, interruptible)
 		switch {
 		case err != nil:
-			return d, err
+			return adapters.Delivery{}, err
 		case fresh == nil:
 			continue
 		}
-		o.decode(&d, fresh)
+		o.decode(fresh)
 		o.mu.Lock()
 		o.admit(fresh)
-		if it = o.take(); it != fresh {
-			fresh.keepDelivery(d)
-		}
+		it = o.take() // which is the same, nearly always
 		o.unlock()
-		switch it {
-		case nil:
-		case fresh: // as it nearly always is
-			return d, nil
-		default:
+		if it != nil {
 			return it.takeDelivery(), nil
 		}
 	}
@@ -80,8 +74,9 @@ func (o *ordered) awaitWake(ctx context.Context) {
 
 // fetch receives a message from the driver. It returns no item if it was interrupted, because
 // somebody has found something to do. The caller has set o.receiving.
-func (o *ordered) fetch(ctx, interruptible context.Context) (d adapters.Delivery, it *orderedItem, err error) {
-	if d, err = o.Subscription.Receive(interruptible); err == nil {
+func (o *ordered) fetch(ctx, interruptible context.Context) (it *orderedItem, err error) {
+	d, err := o.Subscription.Receive(interruptible)
+	if err == nil {
 		it = o.newItem(&d)
 	} else if interruptible.Err() != nil && ctx.Err() == nil {
 		err = nil
@@ -93,7 +88,7 @@ func (o *ordered) fetch(ctx, interruptible context.Context) (d adapters.Delivery
 		o.fresh.add(it)
 	}
 	o.endReceiving()
-	return d, it, err
+	return it, err
 }
 
 // endReceiving lets somebody else receive. o.mu is held.
@@ -106,56 +101,61 @@ func (o *ordered) endReceiving() {
 	o.wakeIfReady()
 }
 
-// newItem makes an item of d, whose Settler it becomes. The caller receives, and does not hold
+// newItem makes an item of d, which has it as its Settler. The caller receives, and does not hold
 // o.mu.
 func (o *ordered) newItem(d *adapters.Delivery) *orderedItem {
-	session, queue := d.Message.Context(), ""
-	if part, ok := d.Settler.(*partSettler); ok {
-		queue = part.part.source.Name
-	}
+	session, queue := d.Message.Context(), partitionOf(d.Settler)
 	if before := o.sessions[queue]; before == nil || before.Done() != session.Done() { // contexts need not be comparable
 		o.mu.Lock()
 		o.sessions[queue] = session
 		o.dropStale()
 		o.unlock()
 	}
-	resetAttempts(d)
-	d.Died = false // or they would be reset with every attempt
-	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, queue: queue, session: session, payload: d.Message.Payload}
-	d.Settler = it
+	it := &orderedItem{Settler: d.Settler, order: o, id: d.Message.UUID, session: session, payload: d.Message.Payload}
+	it.d, it.ctx.d = &it.ctx.d, *d
+	resetAttempts(it.d)
+	it.d.Died = false // or they would be reset with every attempt
+	it.d.Settler = it
 	return it
 }
 
 // decode finds out what it has to know of a message.
-func (o *ordered) decode(d *adapters.Delivery, it *orderedItem) {
+func (o *ordered) decode(it *orderedItem) {
 	returned := false
 	defer func() {
 		if !returned { // the function of OrderBy called runtime.Goexit: another worker hears of it
-			o.undecoded(*d, it)
+			o.undecoded(it)
 		}
 	}()
-	if o.s.countsLosses(d) {
-		it.suspect = o.s.suspects(d)
+	if o.s.countsLosses(it.d) {
+		it.suspect = o.s.suspects(it.d)
 	}
-	it.key, it.value, it.err = o.by.of(o.codecs, *d) // a copy, so that d stays on its stack
+	it.key, it.value, it.err = o.by.of(o.codecs, it.d)
 	returned = true
 }
 
-func (o *ordered) undecoded(d adapters.Delivery, it *orderedItem) {
+func (o *ordered) undecoded(it *orderedItem) {
 	it.err = Reject(errGoexit)
-	it.keepDelivery(d)
 	o.mu.Lock()
 	defer o.unlock()
 	o.admit(it)
 	o.wakeIfReady()
 }
 
-// keepDelivery is for an item that no worker takes at once.
-func (it *orderedItem) keepDelivery(d adapters.Delivery) { it.d = &d }
-
-// takeDelivery is for the worker that takes it later.
+// takeDelivery is for the worker that has taken it.
 func (it *orderedItem) takeDelivery() adapters.Delivery {
 	d := it.d
 	it.d = nil
 	return *d
+}
+
+// newContext returns room for the ctx of a handler. An item has that of the first in itself, which
+// saves an allocation.
+func newContext(d *adapters.Delivery) *deliveryContext {
+	it, ok := d.Settler.(*orderedItem)
+	if !ok || it.called {
+		return new(deliveryContext)
+	}
+	it.called = true
+	return &it.ctx
 }

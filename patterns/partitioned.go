@@ -288,8 +288,18 @@ func (p *partitioned) Address() string { return p.queue }
 
 // queueOf returns the queue that a message came from: of several, its partition.
 func (s *Subscription) queueOf(d *adapters.Delivery) string {
-	if it, ok := d.Settler.(*orderedItem); ok && it.queue != "" {
-		return it.queue
+	if it, ok := d.Settler.(*orderedItem); ok {
+		if name := partitionOf(it.Settler); name != "" {
+			return name
+		}
 	}
 	return s.queue
+}
+
+// partitionOf returns the partition that a message came from, or "".
+func partitionOf(s adapters.Settler) string {
+	if part, ok := s.(*partSettler); ok {
+		return part.part.source.Name
+	}
+	return ""
 }

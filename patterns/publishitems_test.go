@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
@@ -97,18 +99,53 @@ func TestSendItemsDeclaresAgain(t *testing.T) {
 	}
 }
 
+// unroutableDriver says of each asynchronous publish that it went nowhere, and takes no other
+// before its ctx ends.
+type unroutableDriver struct{ hangingDriver }
+
+func (d *unroutableDriver) PublishAsync(_ context.Context, _ adapters.Publication, _ *message.Message, done func(error)) error {
+	done(adapters.ErrUnroutable)
+	return nil
+}
+
+// Whatever it is that it waits for, it ends with its caller's ctx or, if that has no deadline, when
+// the PublishTimeout is over for all items together.
 func TestSendItemsEndsWithItsContext(t *testing.T) {
-	bubble(t, func(t *testing.T, bus *patterns.Bus, broker *memory.Broker) {
-		q := patterns.NewWorkQueue[int](bus, "q")
-		must(t, q.Declare(t.Context()))
-		defer broker.Inject(memory.Fault{On: memory.OnPublish, Delay: time.Hour})()
-		begun := time.Now()
-		err := q.SendItems(t.Context(), []patterns.Item[int]{{Value: 1}, {Value: 2}})
-		wantErr(t, "a broker that does not confirm", err, context.DeadlineExceeded)
-		if d := time.Since(begun); d != 30*time.Second {
-			t.Errorf("it took %v, want the PublishTimeout", d)
-		}
-	})
+	for name, driver := range map[string]func(*memory.Client) adapters.Driver{
+		"takes nothing":      func(c *memory.Client) adapters.Driver { return &hangingDriver{c} },
+		"confirms nothing":   func(c *memory.Client) adapters.Driver { return &forgetfulDriver{c} },
+		"has lost the queue": func(c *memory.Client) adapters.Driver { return &unroutableDriver{hangingDriver{c}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New()
+				defer broker.Close()
+				bus := patterns.New(driver(broker.Connect()))
+				q := patterns.NewWorkQueue[int](bus, "q")
+				canceled, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(31*time.Second, cancel)
+				for _, c := range []struct {
+					ctx  context.Context
+					want error
+					took time.Duration
+				}{
+					{t.Context(), context.DeadlineExceeded, 30 * time.Second},
+					{canceled, context.Canceled, time.Second},
+				} {
+					begun := time.Now()
+					err := q.SendItems(c.ctx, []patterns.Item[int]{{Value: 1}, {Value: 2}})
+					wantErr(t, "a broker that "+name, err, c.want)
+					if failed, ok := errors.AsType[*adapters.PublishError](err); !ok || len(failed.Failed) != 2 {
+						t.Errorf("got %v, want that both failed", err)
+					}
+					if took := time.Since(begun); took != c.took {
+						t.Errorf("it took %v, want %v", took, c.took)
+					}
+				}
+				must(t, bus.Close(t.Context()))
+			})
+		})
+	}
 }
 
 func TestPublishItemsWithKeys(t *testing.T) {

@@ -121,7 +121,7 @@ func (s *Subscription) classify(err error) (as error) {
 func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
 	before := w.s.knownReturns.count(d.Message.UUID)
 	if it, ok := d.Settler.(*orderedItem); ok {
-		before += it.parks
+		before += int(it.parks)
 	}
 	wait := w.s.cfg.retry.backoff(1 + before)
 	if asked, ok := errors.AsType[*requeueError](err); ok && asked.after >= 0 {

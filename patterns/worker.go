@@ -211,7 +211,9 @@ func clone(m *message.Message) *message.Message {
 // on its own.
 func (w *worker) call(ctx context.Context, d *adapters.Delivery) (produced []*message.Message, err error) {
 	msg := d.Message
-	msg.SetContext(&deliveryContext{Context: ctx, d: *d, origin: &w.s.origin, worker: w})
+	c := newContext(d)
+	*c = deliveryContext{Context: ctx, d: *d, origin: &w.s.origin, worker: w}
+	msg.SetContext(c)
 	if len(w.s.onSettle) > 0 {
 		start := time.Now()
 		defer func() { w.times.handled = time.Since(start) }()
