@@ -68,14 +68,23 @@ func (m *migration) divert(ctx context.Context) error {
 }
 
 // divertDelayed leads messages that are due to the newer queue, while there is none of their
-// destination. See delay.go.
+// destination. See delay.go and delayqueue.go. Some may go to both for a moment.
 func (m *migration) divertDelayed(ctx context.Context) error {
 	destination := toQueues + m.queue
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {
 		return err
 	}
-	here := matchHeader(headerTo, destination)
+	above, here := destinationQueue(destination), matchHeader(headerTo, destination)
 	err := m.do(ctx, func(ch *amqp091.Channel) error {
+		if err := declareAboveDue(ch, above); err != nil {
+			return err
+		}
+		if err := ch.QueueBind(m.newer, "", above, false, nil); err != nil {
+			return err
+		}
+		if err := ch.QueueUnbind(m.queue, "", above, nil); err != nil {
+			return err
+		}
 		if err := ch.QueueBind(m.newer, "", dueExchange, false, here); err != nil {
 			return err
 		}
@@ -95,8 +104,17 @@ func (m *migration) takeBackDelayed(ctx context.Context) error {
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {
 		return err
 	}
-	here := matchHeader(headerTo, destination)
+	above, here := destinationQueue(destination), matchHeader(headerTo, destination)
 	return m.do(ctx, func(ch *amqp091.Channel) error {
+		if err := declareAboveDue(ch, above); err != nil { // an earlier version may have begun this
+			return err
+		}
+		if err := ch.QueueBind(m.queue, "", above, false, nil); err != nil {
+			return err
+		}
+		if err := ch.QueueUnbind(m.newer, "", above, nil); err != nil {
+			return err
+		}
 		if err := ch.QueueBind(destinationQueue(destination), "", dueExchange, false, here); err != nil {
 			return err
 		}
