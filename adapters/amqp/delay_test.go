@@ -19,15 +19,22 @@ func delayed(p adapters.Publication, d time.Duration) adapters.Publication {
 }
 
 func TestDelay(t *testing.T) {
+	for way, by := range waysOfDelay {
+		t.Run(way, func(t *testing.T) { testDelay(t, by) })
+	}
+}
+
+func testDelay(t *testing.T, by func(adapters.Publication) adapters.Publication) {
 	d := connect(t)
 	name := unique(t)
+	to := by(toQueue(name))
 	sub := subscribe(t, d, fromQueue(name, 10))
 	// The longer one is first, and does not hold up the others.
 	start := time.Now()
-	publish(t, d, delayed(toQueue(name), time.Hour), "hour")
-	publish(t, d, delayed(toQueue(name), 1500*time.Millisecond), "c")
-	publish(t, d, delayed(toQueue(name), 700*time.Millisecond), "b")
-	publish(t, d, delayed(toQueue(name), time.Millisecond), "a")
+	publish(t, d, delayed(to, time.Hour), "hour")
+	publish(t, d, delayed(to, 1500*time.Millisecond), "c")
+	publish(t, d, delayed(to, 700*time.Millisecond), "b")
+	publish(t, d, delayed(to, time.Millisecond), "a")
 	for _, next := range []struct {
 		id   string
 		from time.Duration
@@ -38,7 +45,7 @@ func TestDelay(t *testing.T) {
 		if took < next.from {
 			t.Errorf("%s came after %v, must not before %v", next.id, took, next.from)
 		}
-		if len(m.Message.Metadata) != 0 || m.Key != "" || m.Redelivered {
+		if len(m.Message.Metadata) != 0 || m.Key != to.Key || m.Redelivered {
 			t.Errorf("%s: %+v, metadata %v", next.id, m, m.Message.Metadata)
 		}
 		settle(t, m, adapters.Ack)
@@ -54,7 +61,10 @@ func TestDelayAtOnce(t *testing.T) {
 	q := unique(t)
 	declare(t, d, fromQueue(q, 1))
 	for rung := range 12 {
-		p := adapters.Publication{To: queueAt(q), Delay: delayUnit << rung}
+		p := adapters.Publication{To: queueAt(q), Delay: delayUnit << (rung / 2)}
+		if rung%2 == 1 {
+			p = byLadder(p)
+		}
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
@@ -141,12 +151,15 @@ func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
 	for i := range 40 {
 		publish(t, d, delayed(nobody, time.Millisecond), strconv.Itoa(i))
 		publish(t, d, delayed(gone, time.Millisecond), strconv.Itoa(i))
+		publish(t, d, delayed(byLadder(gone), time.Millisecond), strconv.Itoa(i))
 	}
 	name := unique(t)
 	sub := subscribe(t, d, fromQueue(name, 1))
 	some := adapters.Endpoint{Kind: adapters.Fanout, Name: unique(t) + " some"}
 	member := subscribe(t, d, adapters.Source{Endpoint: some, Group: "g", Prefetch: 1})
 	publish(t, d, delayed(toQueue(name), time.Millisecond), "to a queue")
+	receiveAll(t, sub, "to a queue")
+	publish(t, d, delayed(byLadder(toQueue(name)), time.Millisecond), "to a queue")
 	publish(t, d, delayed(adapters.Publication{To: some}, time.Millisecond), "to an exchange")
 	receiveAll(t, sub, "to a queue")
 	receiveAll(t, member, "to an exchange")
@@ -173,17 +186,20 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 		to := adapters.Publication{To: src.Endpoint}
 		publish(t, d, to, ids("first", count)...)
 		publish(t, d, delayed(to, time.Millisecond), ids("late", count)...)
+		publish(t, d, delayed(byLadder(to), time.Millisecond), ids("later", count)...)
 	}
 	for _, src := range []adapters.Source{fromQueue("empty", 1), idle} {
 		sub := subscribe(t, d, src)
-		publish(t, d, delayed(adapters.Publication{To: src.Endpoint}, time.Millisecond), "elsewhere")
-		receiveAll(t, sub, "elsewhere")
+		for _, p := range []adapters.Publication{{To: src.Endpoint}, byLadder(adapters.Publication{To: src.Endpoint})} {
+			publish(t, d, delayed(p, time.Millisecond), "elsewhere")
+			receiveAll(t, sub, "elsewhere")
+		}
 	}
 	for _, src := range []adapters.Source{full, busy} {
 		sub := subscribe(t, d, src)
 		receiveAll(t, sub, ids("first", count)...)
 		missing := make(map[string]bool) // they may be out of order
-		for _, id := range ids("late", count) {
+		for _, id := range append(ids("late", count), ids("later", count)...) {
 			missing[id] = true
 		}
 		for len(missing) > 0 {
@@ -214,6 +230,9 @@ func TestDelayedSurviveRestart(t *testing.T) {
 				id := strconv.Itoa(i)
 				missing[id] = true
 				p := delayed(toQueue(src.Name), time.Second+time.Duration(i)*step)
+				if i%2 == 1 {
+					p = byLadder(p)
+				}
 				if err := d.PublishAsync(soon(t), p, msg(id), func(err error) { answers <- err }); err != nil {
 					t.Fatal(err)
 				}

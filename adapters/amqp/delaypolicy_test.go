@@ -127,8 +127,14 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 	send := func(id string) {
 		t.Helper()
 		publish(t, d, delayed(toQueue("q"), time.Millisecond), id)
-		publish(t, d, delayed(adapters.Publication{To: x, Key: "a.b"}, time.Millisecond), id)
 		receiveAll(t, q, id)
+		publish(t, d, delayed(byLadder(toQueue("q")), time.Millisecond), id)
+		if m := receive(t, q, id); m.Key != "a.key" {
+			t.Errorf("%s came with the key %q", id, m.Key)
+		} else {
+			settle(t, m, adapters.Ack)
+		}
+		publish(t, d, delayed(adapters.Publication{To: x, Key: "a.b"}, time.Millisecond), id)
 		if m := receive(t, topic, id); m.Key != "a.b" {
 			t.Errorf("%s came with the key %q", id, m.Key)
 		} else {
@@ -136,16 +142,26 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 		}
 	}
 	send("first")
-	gone(t, d, destinationQueue(destinationOf(toQueue("q").To)), destinationQueue(destinationOf(x)), rungName(0))
-	send("past what is missing")
-	if !strings.Contains(log.String(), "a queue for delayed messages is gone") {
-		t.Errorf("logged: %s", log.String())
+	queues := []string{rungName(0)}
+	for _, to := range []string{"queue.q", "exchange.x"} {
+		queues = append(queues, destinationQueue(to), delayQueueName(1, to))
 	}
-	// Published by a driver that believes that the ladder is there.
-	gone(t, d, destinationQueue(destinationOf(toQueue("q").To)), destinationQueue(destinationOf(x)), rungName(0))
+	gone(t, d, queues...)
+	send("past what is missing")
+	for _, name := range []string{rungName(0), delayQueueName(1, "queue.q"), delayQueueName(1, "exchange.x")} {
+		if !strings.Contains(log.String(), "a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?\" queue="+name) {
+			t.Errorf("logged: %s", log.String())
+		}
+	}
+	// Published by a driver that believes that all is there.
+	gone(t, d, queues...)
 	conn := d.publisher.current()
 	conn.mu.Lock()
 	conn.ladderChecked = time.Now()
+	for name, q := range conn.delayQueues {
+		q.checked = conn.ladderChecked
+		conn.delayQueues[name] = q
+	}
 	conn.mu.Unlock()
 	send("past what is missing, unnoticed")
 }

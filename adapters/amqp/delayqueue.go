@@ -12,9 +12,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// The ladder costs the broker three to six queues for each message. So a delay of up to an hour,
-// rounded up by at most a twentieth, has a queue of its own for each destination, from which
-// messages go straight there:
+// The ladder costs the broker three to six queues for each message, and more for long delays. So a
+// delay of up to an hour, rounded up by at most a twentieth, and one of whole hours, has a queue of
+// its own for each destination, from which messages go straight there:
 //
 //	publisher -> exchange -> queue, both of that name -> exchange of the destination -> destination
 //	                |                                          |
@@ -33,7 +33,7 @@ import (
 // These queues do not expire: RabbitMQ would delete them with what waits there. There are few of
 // them, as the rounded delays are few, and each driver uses no more than so many for a destination.
 const (
-	longestOwnDelay = time.Hour / delayUnit
+	unitsPerHour    = uint64(time.Hour / delayUnit)
 	mostDelayQueues = 32 // of one destination that a driver uses; other delays take the ladder
 
 	// ladderFor is how long a delay takes the ladder whose queue the broker refused.
@@ -110,7 +110,7 @@ func (q *delayQueues) refuse(one *delayQueue) {
 // is to come to a queue that is being moved takes the ladder, of which all versions know.
 func (d *Driver) takeDelayQueue(ctx context.Context, r *route) error {
 	toQueue := !r.p.To.Kind.IsExchange()
-	if r.delayUnits > uint64(longestOwnDelay) || toQueue && (r.p.Key != "" || d.cfg.migrates(r.p.To.Name)) {
+	if r.delayUnits > unitsPerHour && r.delayUnits%unitsPerHour != 0 || toQueue && (r.p.Key != "" || d.cfg.migrates(r.p.To.Name)) {
 		return nil
 	}
 	own := *r

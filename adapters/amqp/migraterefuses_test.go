@@ -74,9 +74,12 @@ func TestMigrateKeepsDelayed(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	old, mover, s := prepared(t)
 	const n = 200
-	for i := range n { // one is due each tenth of a second
+	for i := range n { // some are due each half of a second, or a tenth
 		p := toQueue(s.Name)
-		p.Delay = time.Duration(i+1) * 100 * time.Millisecond
+		if p.Delay = time.Duration(i%40+1) * 500 * time.Millisecond; i%40 >= 20 {
+			p = byLadder(p)
+			p.Delay = time.Duration(i+1) * 100 * time.Millisecond
+		}
 		if err := old.Publish(soon(t), p, message.NewMessage(strconv.Itoa(i), nil)); err != nil {
 			t.Fatal(err)
 		}
