@@ -25,7 +25,7 @@ func TestDelay(t *testing.T) {
 }
 
 func testDelay(t *testing.T, by func(adapters.Publication) adapters.Publication) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	name := unique(t)
 	to := by(toQueue(name))
 	sub := subscribe(t, d, fromQueue(name, 10))
@@ -57,7 +57,7 @@ func testDelay(t *testing.T, by func(adapters.Publication) adapters.Publication)
 // same time. RabbitMQ (3.10) refuses what is published to a quorum queue that another is
 // just declaring; see TestDeclareAtOnce.
 func TestDelayAtOnce(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	q := unique(t)
 	declare(t, d, fromQueue(q, 1))
 	for rung := range 12 {
@@ -78,7 +78,7 @@ func TestDelayAtOnce(t *testing.T) {
 }
 
 func TestDelayToExchange(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	news := adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}
 	want := subscribe(t, d, adapters.Source{Endpoint: news, Group: "g", Keys: []string{"a.*"}, Prefetch: 5})
 	other := subscribe(t, d, adapters.Source{Endpoint: news, Keys: []string{"b.*"}, Prefetch: 5})
@@ -94,7 +94,7 @@ func TestDelayToExchange(t *testing.T) {
 // The queues of a delay are named after where it leads, but for names that are
 // too long to say more before them.
 func TestDelayToLongName(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	long := strings.Repeat("n", 240)
 	for _, src := range []adapters.Source{fromQueue(long, 1), {Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: long}, Prefetch: 1}} {
 		sub := subscribe(t, d, src)
@@ -110,7 +110,7 @@ func TestDelayWithEitherQueueType(t *testing.T) {
 	src := fromQueue(q, 1)
 	src.Passive = true
 	for _, kind := range []QueueType{Quorum, Classic} {
-		d := connect(t, func(c *Config) { c.QueueType = kind })
+		d := usesAtOnce(connect(t, func(c *Config) { c.QueueType = kind }))
 		publish(t, d, delayed(toQueue(q), time.Millisecond), string(kind))
 		sub := subscribe(t, d, src)
 		receiveAll(t, sub, string(kind))
@@ -128,7 +128,7 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
 	for _, kind := range []QueueType{"", Classic} {
-		d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+		d := usesAtOnce(connectTo(t, n.URL, func(c *Config) { c.QueueType = kind }))
 		src := fromQueue("bounded "+string(kind), 1)
 		src.Queue.MaxLength = 1
 		declare(t, d, src)
@@ -145,7 +145,7 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 // What has nowhere to go when it is due is dropped. RabbitMQ would keep it, and
 // with 32 of these in front nothing else would ever arrive.
 func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	nobody := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}, Key: "a"}
 	gone := toQueue(unique(t) + " gone")
 	for i := range 40 {
@@ -176,7 +176,7 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 	n := amqptest.Private(t, amqptest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
-	d := connectTo(t, n.URL)
+	d := usesAtOnce(connectTo(t, n.URL))
 	full := fromQueue("full", 1)
 	busy := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "busy"}, Group: "full", Prefetch: 1}
 	idle := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "idle"}, Group: "empty", Prefetch: 1}
@@ -221,7 +221,7 @@ func TestDelayedSurviveRestart(t *testing.T) {
 	n := amqptest.Private(t, amqptest.Options{})
 	for _, kind := range []QueueType{Quorum, Classic} {
 		t.Run(string(kind), func(t *testing.T) {
-			d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+			d := usesAtOnce(connectTo(t, n.URL, func(c *Config) { c.QueueType = kind }))
 			src := fromQueue(unique(t), 100)
 			declare(t, d, src)
 			missing := map[string]bool{}

@@ -38,7 +38,7 @@ func TestPolicies(t *testing.T) {
 			v := amqptest.Shared(t)
 			setPolicy(t, v, c.definition, c.operator)
 			theirs := subscribe(t, connectTo(t, v.URL, func(c *Config) { c.QueueType = Classic }), adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "theirs"}, Prefetch: 100})
-			bus := patterns.New(connectTo(t, v.URL))
+			bus := patterns.New(usesAtOnce(connectTo(t, v.URL)))
 			defer bus.Close(ctx)
 			const delay = 3300 * time.Millisecond
 			type came struct {
@@ -121,7 +121,7 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 	v := amqptest.Shared(t)
 	setPolicy(t, v, `{"expires": 1000}`, false)
 	var log strings.Builder
-	d := connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	d := usesAtOnce(connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
 	x := adapters.Endpoint{Kind: adapters.Topic, Name: "x"}
 	q, topic := subscribe(t, d, fromQueue("q", 1)), subscribe(t, d, adapters.Source{Endpoint: x, Group: "g", Keys: []string{"a.*"}, Prefetch: 1})
 	send := func(id string) {
@@ -172,7 +172,7 @@ func TestPolicyThatExpiresDelays(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	node := amqptest.Private(t, amqptest.Options{Management: true})
 	setPolicy(t, node.VHost, `{"expires": 3600000}`, false)
-	d := connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() })
+	d := usesAtOnce(connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() }))
 	q := fromQueue("q", 1)
 	declare(t, d, q)
 	send := func() error {

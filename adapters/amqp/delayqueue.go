@@ -36,6 +36,10 @@ const (
 	unitsPerHour    = uint64(time.Hour / delayUnit)
 	mostDelayQueues = 32 // of one destination that a driver uses; other delays take the ladder
 
+	// queueSettles is how long a delay takes the ladder when its queue may be new: a node that is
+	// killed may bring a queue back empty that it has not noted on disk, for about a second.
+	queueSettles = time.Second
+
 	// ladderFor is how long a delay takes the ladder whose queue the broker refused.
 	ladderFor = time.Minute
 )
@@ -61,6 +65,8 @@ func delayQueueName(units uint64, destination string) string {
 
 // delayQueues are the delays that have queues of their own, of one driver.
 type delayQueues struct {
+	settles time.Duration // queueSettles, but in tests
+
 	mu sync.Mutex
 	of map[delayDestination]map[uint64]*delayQueue // by the rounded delay in units
 }
@@ -73,6 +79,7 @@ type delayDestination struct {
 type delayQueue struct {
 	name    string
 	refused time.Time // when the broker did not let it be declared
+	known   time.Time // since when it is known to exist
 }
 
 // queue returns the queue for a rounded delay to an endpoint, or nil if it is to take the ladder.
@@ -106,6 +113,16 @@ func (q *delayQueues) refuse(one *delayQueue) {
 	one.refused = time.Now()
 }
 
+// settled reports whether a queue, which exists, is old enough to be used.
+func (q *delayQueues) settled(one *delayQueue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if one.known.IsZero() {
+		one.known = time.Now()
+	}
+	return time.Since(one.known) >= q.settles
+}
+
 // takeDelayQueue routes a delayed publication over a queue for its delay, if it is to have one. What
 // is to come to a queue that is being moved takes the ladder, of which all versions know.
 func (d *Driver) takeDelayQueue(ctx context.Context, r *route) error {
@@ -128,7 +145,7 @@ func (d *Driver) takeDelayQueue(ctx context.Context, r *route) error {
 	case errors.Is(err, adapters.ErrAccess), errors.Is(err, adapters.ErrMismatch), errors.Is(err, ErrLimit):
 		d.delayQueues.refuse(queue)
 		return nil
-	case err == nil:
+	case err == nil && d.delayQueues.settled(queue):
 		*r = own
 	}
 	return err

@@ -21,6 +21,12 @@ func byLadder(p adapters.Publication) adapters.Publication {
 	return p
 }
 
+// usesAtOnce has a driver not wait until the queue of a delay is a second old.
+func usesAtOnce(d *Driver) *Driver {
+	d.delayQueues.settles = 0
+	return d
+}
+
 // waysOfDelay are those that a delayed message can take to a queue.
 var waysOfDelay = map[string]func(adapters.Publication) adapters.Publication{
 	"queue":  func(p adapters.Publication) adapters.Publication { return p },
@@ -85,7 +91,7 @@ func wantWay(t *testing.T, got []string, want ...string) {
 // bound; else it takes the way that knows the destination by name, and is dropped if there is none.
 func TestDelayQueue(t *testing.T) {
 	v := amqptest.Shared(t)
-	d, ch := connectTo(t, v.URL), plainClient(t, v.URL)
+	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
 	const q, delay = "q", 300 * time.Millisecond
 	destination := toQueues + q
 	own, last := delayQueueName(3, destination), destinationQueue(destination)
@@ -144,7 +150,7 @@ func stale(d *Driver) {
 // TestDelayQueuesAreFew: of many delays the first ones have queues, and the others come as well.
 func TestDelayQueuesAreFew(t *testing.T) {
 	v := amqptest.Shared(t)
-	d, ch := connectTo(t, v.URL), plainClient(t, v.URL)
+	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
 	declare(t, d, fromQueue("q", 1))
 	for i := range mostDelayQueues + 3 {
 		publish(t, d, delayed(toQueue("q"), time.Duration(i+1)*delayUnit), fmt.Sprint(i))
@@ -169,7 +175,7 @@ func TestDelayQueuesAreFew(t *testing.T) {
 
 // TestWaysOfDelays: which way a delayed message takes.
 func TestWaysOfDelays(t *testing.T) {
-	d := connectTo(t, amqptest.Shared(t).URL, func(c *Config) { c.Migrating = []string{"moved"} })
+	d := usesAtOnce(connectTo(t, amqptest.Shared(t).URL, func(c *Config) { c.Migrating = []string{"moved"} }))
 	x := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: "x"}, Key: "k"}
 	for name, c := range map[string]struct {
 		p     adapters.Publication
@@ -193,11 +199,36 @@ func TestWaysOfDelays(t *testing.T) {
 	}
 }
 
+// TestNewDelayQueue: a message waits in a queue that is a second old, or on the ladder.
+func TestNewDelayQueue(t *testing.T) {
+	v := amqptest.Shared(t)
+	d, ch := connectTo(t, v.URL), plainClient(t, v.URL)
+	own, last := delayQueueName(1, "queue.q"), destinationQueue("queue.q")
+	declare(t, d, fromQueue("q", 1))
+	send := func(id string) []string {
+		t.Helper()
+		publish(t, d, delayed(toQueue("q"), delayUnit), id)
+		return arrive(t, ch, "q", id)
+	}
+	start := time.Now()
+	way := send("first")
+	if took := time.Since(start); took < queueSettles { // else it was waited for
+		wantWay(t, way, last, rungName(0))
+	}
+	if _, err := d.Inspect(soon(t), own); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "it is used", func() bool { return slices.Equal(send("another"), []string{own}) })
+	if took := time.Since(start); took < queueSettles {
+		t.Errorf("it is used after %v", took)
+	}
+}
+
 // TestDelayQueueRights: who may not declare a queue for a delay uses it if it is there, and the
 // ladder else; and where the destination may not be bound, it is reached by its name.
 func TestDelayQueueRights(t *testing.T) {
 	v := amqptest.Shared(t)
-	admin := connectTo(t, v.URL)
+	admin := usesAtOnce(connectTo(t, v.URL))
 	ch := plainClient(t, v.URL)
 	const delay = 2 * delayUnit
 	own, last := delayQueueName(2, "queue.q"), destinationQueue("queue.q")
@@ -211,7 +242,7 @@ func TestDelayQueueRights(t *testing.T) {
 		if err := v.SetPermissions(ctx, r.name, r.configure, r.write, r.read); err != nil {
 			t.Fatal(err)
 		}
-		return connectTo(t, v.URLFor(r.name, password))
+		return usesAtOnce(connectTo(t, v.URLFor(r.name, password)))
 	}
 	const delays = `^(motif\.delay|amq\.(gen|default))`
 	publish(t, as(rights{"clerk", delays, delays, delays}), delayed(toQueue("q"), delay), "unbound")

@@ -84,6 +84,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		declared:       make(map[string]adapters.Source),
 		specs:          make(map[string]adapters.QueueSpec),
 		unknownBrokers: make(map[string]struct{}),
+		delayQueues:    delayQueues{settles: queueSettles},
 		dedicatedSlots: make(chan struct{}, maxDedicated),
 		nackRetries:    newNackRetries(cfg.MaxInFlight),
 		finished:       make(chan struct{}),

@@ -73,6 +73,7 @@ func TestMigrateRefuses(t *testing.T) {
 func TestMigrateKeepsDelayed(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	old, mover, s := prepared(t)
+	usesAtOnce(old)
 	const n = 200
 	for i := range n { // some are due each half of a second, or a tenth
 		p := toQueue(s.Name)
