@@ -168,8 +168,8 @@ func (d *decoder) finish(exchange, key string) {
 	}
 }
 
-// isOfDelays reports whether a message to a queue came over this exchange because it was delayed, or
-// found its queue missing then: the routing key is not its Key.
+// isOfDelays reports whether a message to a queue came over this exchange because it was delayed,
+// or found its queue missing then: the routing key is not its Key.
 func (d *decoder) isOfDelays(exchange string) bool {
 	return d.toQueue && strings.HasPrefix(exchange, ladderPrefix)
 }

@@ -158,7 +158,7 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 		return nil
 	})
 	if err == nil && !r.p.To.Kind.IsExchange() {
-		_ = conn.bindDestination(ctx, r.p.To.Name, false)
+		_ = conn.bindDestination(ctx, r.p.To, false)
 	}
 	return rungs, err
 }
@@ -192,10 +192,10 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 	here, below := matchHeader(headerTo, destinationOf(to)), ""
 	if to.Kind.IsExchange() {
 		below = outExchange
-		if err := declareOut(ch, to.Name, here); err != nil {
+		if err := declareOut(ch); err != nil {
 			return err
 		}
-		if err := ch.ExchangeBind(to.Name, "", fallbackExchange, false, here); err != nil {
+		if err := bindExchange(ch, to.Name, here); err != nil {
 			return err
 		}
 	}
@@ -215,14 +215,19 @@ func declareDiscard(ch *amqp091.Channel) error {
 	return err
 }
 
-func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error {
+func declareOut(ch *amqp091.Channel) error {
 	if err := ch.ExchangeDeclare(outExchange, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if err := ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}); err != nil { // a match of no headers: always
+	return ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}) // a match of no headers: always
+}
+
+// bindExchange binds a destination that is an exchange to those that lead there.
+func bindExchange(ch *amqp091.Channel, name string, here amqp091.Table) error {
+	if err := ch.ExchangeBind(name, "", outExchange, false, here); err != nil {
 		return err
 	}
-	return ch.ExchangeBind(exchange, "", outExchange, false, here)
+	return ch.ExchangeBind(name, "", fallbackExchange, false, here)
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding between them.

@@ -26,9 +26,9 @@ import (
 // and is dropped if there is none. Only there has a message a copy in discardQueue. For an exchange
 // each has one, because nobody can tell here what comes of it.
 //
-// A message arrives from an exchange, and its receiver takes the routing key for its Key, if it is of
-// an earlier version. So the routing key is empty, and a message to a queue that has a Key takes the
-// ladder.
+// A message arrives from an exchange, and its receiver takes the routing key for its Key, if it is
+// of an earlier version. So the routing key is empty, and a message to a queue that has a Key takes
+// the ladder.
 //
 // These queues do not expire: RabbitMQ would delete them with what waits there. There are few of
 // them, as the rounded delays are few, and each driver uses no more than so many for a destination.
@@ -58,7 +58,8 @@ func roundDelay(units uint64) uint64 {
 	return (units + step - 1) / step * step
 }
 
-// delayQueueName returns the name of a delay's queue for a destination, and of the exchange before it.
+// delayQueueName returns the name of a delay's queue for a destination, and of the exchange before
+// it.
 func delayQueueName(units uint64, destination string) string {
 	return destinationQueue(fmt.Sprintf("%dms.%s", units*uint64(delayUnit/time.Millisecond), destination))
 }
@@ -123,8 +124,8 @@ func (q *delayQueues) settled(one *delayQueue) bool {
 	return time.Since(one.known) >= q.settles
 }
 
-// takeDelayQueue routes a delayed publication over a queue for its delay, if it is to have one. What
-// is to come to a queue that is being moved takes the ladder, of which all versions know.
+// takeDelayQueue routes a delayed publication over a queue for its delay, if it is to have one.
+// What is to come to a queue that is being moved takes the ladder, of which all versions know.
 func (d *Driver) takeDelayQueue(ctx context.Context, r *route) error {
 	toQueue := !r.p.To.Kind.IsExchange()
 	if r.delayUnits > unitsPerHour && r.delayUnits%unitsPerHour != 0 || toQueue && (r.p.Key != "" || d.cfg.migrates(r.p.To.Name)) {
@@ -180,8 +181,8 @@ func (conn *connection) declareDelayQueue(ctx context.Context, r *route) error {
 			return err
 		}
 	}
-	if !q.unbound && !to.Kind.IsExchange() {
-		q.unbound = conn.deniedAccess(conn.bindDestination(ctx, to.Name, true))
+	if !q.unbound {
+		q.unbound = conn.deniedAccess(conn.bindDestination(ctx, to, true))
 	}
 	q.checked = time.Now()
 	conn.mu.Lock()
@@ -219,22 +220,28 @@ func (conn *connection) declareDelayQueueOn(ch *amqp091.Channel, r *route) error
 	return ch.QueueBind(name, "", name, false, nil)
 }
 
-// declareAboveDue declares an exchange before a delay's queue, or after it: of a destination that is a
-// queue, with the name of the last queue before it.
+// declareAboveDue declares an exchange before a delay's queue, or after it: of a destination that
+// is a queue, with the name of the last queue before it.
 func declareAboveDue(ch *amqp091.Channel, name string) error {
 	return ch.ExchangeDeclare(name, amqp091.ExchangeFanout, true, false, false, false, amqp091.Table{"alternate-exchange": dueExchange})
 }
 
-// bindDestination binds a queue to the exchanges that lead there from a delay. It may fail: the queue
-// need not exist yet, nor the user have a right to it, and there is a way without.
-func (conn *connection) bindDestination(ctx context.Context, queue string, direct bool) error {
+// bindDestination binds a destination to the exchanges that lead there from a delay, again if it
+// was deleted. It may fail: a queue need not exist yet, nor the user have a right to it, and there
+// is a way without.
+func (conn *connection) bindDestination(ctx context.Context, to adapters.Endpoint, hasQueue bool) error {
+	destination := destinationOf(to)
+	here := matchHeader(headerTo, destination)
 	return conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-		if direct {
-			if err := ch.QueueBind(queue, "", destinationQueue(toQueues+queue), false, nil); err != nil {
+		if to.Kind.IsExchange() {
+			return bindExchange(ch, to.Name, here)
+		}
+		if hasQueue {
+			if err := ch.QueueBind(to.Name, "", destinationQueue(destination), false, nil); err != nil {
 				return err
 			}
 		}
-		return ch.QueueBind(queue, "", fallbackExchange, false, matchHeader(headerTo, toQueues+queue))
+		return ch.QueueBind(to.Name, "", fallbackExchange, false, here)
 	})
 }
 

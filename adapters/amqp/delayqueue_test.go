@@ -33,7 +33,8 @@ var waysOfDelay = map[string]func(adapters.Publication) adapters.Publication{
 	"ladder": byLadder,
 }
 
-// A delay is never cut, nor made longer by more than a twentieth, or by one unit, and there are few.
+// A delay is never cut, nor made longer by more than a twentieth, or by one unit, and there are
+// few.
 func TestRoundDelay(t *testing.T) {
 	values := map[uint64]bool{}
 	for units := range unitsPerHour {
@@ -134,6 +135,30 @@ func TestDelayQueue(t *testing.T) {
 	stale(d)
 	publish(t, d, delayed(toQueue(q), delay), "bound again")
 	wantWay(t, arrive(t, ch, q, "bound again"), own)
+}
+
+// TestDelayQueueOfExchange: a delayed message to an exchange takes one queue, and one that was
+// deleted is bound again when it is made again.
+func TestDelayQueueOfExchange(t *testing.T) {
+	v := amqptest.Shared(t)
+	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
+	p := delayed(adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: "x"}, Key: "a.b"}, 300*time.Millisecond)
+	declare(t, d, fromQueue("q", 1))
+	for _, id := range []string{"first", "second"} {
+		publish(t, d, p, id)
+		if err := ch.QueueBind("q", "a.*", "x", false, nil); err != nil {
+			t.Fatal(err)
+		}
+		m := look(t, ch, "q")
+		wantWay(t, deathsOf(m), delayQueueName(3, "exchange.x"))
+		if m.MessageId != id || m.RoutingKey != "a.b" || m.Ack(false) != nil {
+			t.Errorf("%s came with the key %s", m.MessageId, m.RoutingKey)
+		}
+		if err := ch.ExchangeDelete("x", false, false); err != nil {
+			t.Fatal(err)
+		}
+		stale(d)
+	}
 }
 
 // stale has a driver look again at what it has declared for delays.

@@ -37,7 +37,7 @@ type Driver struct {
 
 	declareTook atomic.Int64 // a time.Duration
 	warnedOfSAC sync.Once
-	declaring   nameLocks  // names of queues that are being declared
+	declaring   nameLocks // names of queues that are being declared
 	delayQueues delayQueues
 	tasks       *kit.Tasks // all goroutines
 	idle        idle

@@ -68,7 +68,7 @@ func (m *migration) divert(ctx context.Context) error {
 }
 
 // divertDelayed leads messages that are due to the newer queue, while there is none of their
-// destination. See delay.go and delayqueue.go. Some may go to both for a moment.
+// destination. See delay.go and delayqueue.go.
 func (m *migration) divertDelayed(ctx context.Context) error {
 	destination := toQueues + m.queue
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {
@@ -79,10 +79,7 @@ func (m *migration) divertDelayed(ctx context.Context) error {
 		if err := declareAboveDue(ch, above); err != nil {
 			return err
 		}
-		if err := ch.QueueBind(m.newer, "", above, false, nil); err != nil {
-			return err
-		}
-		if err := ch.QueueUnbind(m.queue, "", above, nil); err != nil {
+		if err := ch.QueueUnbind(m.queue, "", above, nil); err != nil { // what comes there is led on to dueExchange
 			return err
 		}
 		if err := ch.QueueBind(m.newer, "", dueExchange, false, here); err != nil {
@@ -110,9 +107,6 @@ func (m *migration) takeBackDelayed(ctx context.Context) error {
 			return err
 		}
 		if err := ch.QueueBind(m.queue, "", above, false, nil); err != nil {
-			return err
-		}
-		if err := ch.QueueUnbind(m.newer, "", above, nil); err != nil {
 			return err
 		}
 		if err := ch.QueueBind(destinationQueue(destination), "", dueExchange, false, here); err != nil {
