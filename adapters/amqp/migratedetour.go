@@ -95,20 +95,15 @@ func (m *migration) divertDelayed(ctx context.Context) error {
 	return err
 }
 
-// takeBackDelayed undoes divertDelayed.
+// takeBackDelayed undoes divertDelayed, but for the binding that whoever delays to the queue makes
+// again.
 func (m *migration) takeBackDelayed(ctx context.Context) error {
 	destination := toQueues + m.queue
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {
 		return err
 	}
-	above, here := destinationQueue(destination), matchHeader(headerTo, destination)
+	here := matchHeader(headerTo, destination)
 	return m.do(ctx, func(ch *amqp091.Channel) error {
-		if err := declareAboveDue(ch, above); err != nil { // an earlier version may have begun this
-			return err
-		}
-		if err := ch.QueueBind(m.queue, "", above, false, nil); err != nil {
-			return err
-		}
 		if err := ch.QueueBind(destinationQueue(destination), "", dueExchange, false, here); err != nil {
 			return err
 		}

@@ -86,8 +86,8 @@ func TestMigrateKeepsDelayed(t *testing.T) {
 		}
 	}
 	err := mover.Migrate(long(t), s, func(step string) {
-		if strings.HasPrefix(step, "declare") {
-			time.Sleep(time.Second) // the queue is missing, and some are due
+		if strings.HasPrefix(step, "delete") || strings.HasPrefix(step, "declare") {
+			time.Sleep(time.Second) // the queue has to be empty, or is missing, and some are due
 		}
 	})
 	if err != nil {
