@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -85,9 +86,15 @@ func TestMigrateKeepsDelayed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	ch := plainClient(t, brokerURL(t))
+	destination, more := toQueues+s.Name, n
 	err := mover.Migrate(long(t), s, func(step string) {
-		if strings.HasPrefix(step, "delete") || strings.HasPrefix(step, "declare") {
-			time.Sleep(time.Second) // the queue has to be empty, or is missing, and some are due
+		if strings.HasPrefix(step, "delete") || strings.HasPrefix(step, "declare") { // the queue has to be empty, or is missing
+			send(t, ch, delayQueueName(5, destination), "", amqp091.Publishing{
+				MessageId: strconv.Itoa(more), Headers: amqp091.Table{headerTo: destination},
+			})
+			more++
+			time.Sleep(time.Second) // it is due
 		}
 	})
 	if err != nil {
@@ -98,12 +105,12 @@ func TestMigrateKeepsDelayed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(seen) < n {
+	for len(seen) < more {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		d, err := sub.Receive(ctx)
 		cancel()
 		if err != nil {
-			t.Fatalf("after %d of %d messages: %v", len(seen), n, err)
+			t.Fatalf("after %d of %d messages: %v", len(seen), more, err)
 		}
 		seen[d.Message.UUID] = true
 		if err := d.Settle(soon(t), adapters.Ack); err != nil {
