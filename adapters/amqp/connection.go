@@ -40,6 +40,7 @@ type connection struct {
 	got          atomic.Int64 // messages from Get that are in hand
 	largestTaken atomic.Int64 // the largest payload that the broker has accepted, in bytes
 	refusals     refusals
+	routing      nameLocks // exchanges before queues for delays, while they are being declared
 
 	mu                sync.Mutex
 	unblocked         chan struct{} // closed when the broker takes publishes again; nil if it does
@@ -50,6 +51,7 @@ type connection struct {
 	downCount         map[string]int                 // how often queues were reported down
 	otherType         map[string]struct{}            // queues with priorities that are of the other type
 	givesSingly       map[string]struct{}            // queues declared by others that give single messages
+	delayQueues       map[string]knownDelayQueue     // of delays with queues of their own, by name
 	ladderRungs       int                            // how many rungs of the delay ladder exist
 	ladderChecked     time.Time                      // when the ladder was last declared or checked
 	ladderRefused     error                          // why nothing may be delayed, by what was seen then
@@ -79,6 +81,7 @@ func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.
 		foreignExchanges:  make(map[adapters.Endpoint]struct{}),
 		undeclarable:      make(map[string]error),
 		slots:             make(map[string]*publishSlot),
+		delayQueues:       make(map[string]knownDelayQueue),
 
 		downCount:   make(map[string]int),
 		givesSingly: make(map[string]struct{}),

@@ -71,6 +71,7 @@ type decoder struct {
 	deaths  deathHeaders
 	resent  bool   // its publisher sent it again, which the queue does not count
 	delayed bool   // it was delayed, without a priority
+	toQueue bool   // to a queue, over exchanges that are no concern of its receiver
 	until   string // see decode
 	foreign bool   // it says more than the delivery shows
 
@@ -140,13 +141,18 @@ func (d *decoder) textHeader(name, text string) {
 			d.foreign = d.foreign || escapeKey(key) != name
 		} else {
 			d.deaths.readHeader(name, text)
-			d.delayed = d.delayed || name == headerTo
+			if name == headerTo {
+				d.delayed, d.toQueue = true, strings.HasPrefix(text, toQueues)
+			}
 		}
 	}
 }
 
 // finish handles what depends on all headers.
 func (d *decoder) finish(exchange, key string) {
+	if d.isOfDelays(exchange) {
+		exchange = ""
+	}
 	if exchange != "" {
 		d.out.Key = key
 	}
@@ -160,6 +166,12 @@ func (d *decoder) finish(exchange, key string) {
 	if d.out.Key == "" && exchange == "" {
 		d.out.Key = d.key
 	}
+}
+
+// isOfDelays reports whether a message to a queue came over this exchange because it was delayed,
+// or found its queue missing then: the routing key is not its Key.
+func (d *decoder) isOfDelays(exchange string) bool {
+	return d.toQueue && strings.HasPrefix(exchange, ladderPrefix)
 }
 
 // count returns the value of a numeric header, or 0 if it is no number or negative.

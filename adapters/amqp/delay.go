@@ -99,21 +99,33 @@ func destinationQueue(destination string) string {
 	return fmt.Sprintf("%s%x", ladderPrefix, sha256.Sum256([]byte(destination)))
 }
 
-// appendLadderHeaders appends the headers that steer a message over the ladder.
+// appendLadderHeaders appends the headers that steer a delayed message.
 func (o *outgoing) appendLadderHeaders(b []byte) []byte {
 	o.due = time.Now().Add(o.p.Delay)
-	for steps := o.delayUnits; steps != 0; steps &= steps - 1 {
+	for steps := o.delayUnits; steps != 0 && !o.hasQueue; steps &= steps - 1 {
 		b = frame.AppendField(b, rungHeader(bits.TrailingZeros64(steps)), "1")
 	}
 	b = frame.AppendField(b, headerTo, destinationOf(o.p.To))
 	b = frame.AppendField(b, headerUntil, o.until())
 	if !o.p.To.Kind.IsExchange() {
+		size := 1 + 4 + len(discardQueue)
+		if o.hasQueue {
+			size += 1 + 4 + len(o.p.To.Name)
+		}
 		b = append(frame.AppendShort(b, headerBCC), 'A')
-		b = binary.BigEndian.AppendUint32(b, uint32(1+4+len(discardQueue)))
-		b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(discardQueue)))
-		b = append(b, discardQueue...)
+		b = binary.BigEndian.AppendUint32(b, uint32(size))
+		b = appendText(b, discardQueue)
+		if o.hasQueue { // whose routing key does not say it
+			b = appendText(b, o.p.To.Name)
+		}
 	}
 	return b
+}
+
+// appendText appends a string as an item of an array.
+func appendText(b []byte, s string) []byte {
+	b = binary.BigEndian.AppendUint32(append(b, 'S'), uint32(len(s)))
+	return append(b, s...)
 }
 
 // until returns the end of the delay as headerUntil has it.
@@ -123,13 +135,11 @@ func (o *outgoing) until() string { return strconv.FormatInt(o.due.UnixMilli(), 
 // returns how many rungs there are.
 func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error) {
 	conn.mu.Lock()
-	built, checked := conn.ladderRungs, conn.policiesChecked
+	built := conn.ladderRungs
 	conn.mu.Unlock()
 	rungs := max(built, bits.Len64(r.delayUnits))
-	if !checked {
-		if err := conn.checkPolicies(ctx); err != nil {
-			return 0, err
-		}
+	if err := conn.checkPolicies(ctx); err != nil {
+		return 0, err
 	}
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		if err := conn.declareDue(ch, r.p.To); err != nil {
@@ -148,11 +158,7 @@ func (conn *connection) declareLadder(ctx context.Context, r *route) (int, error
 		return nil
 	})
 	if err == nil && !r.p.To.Kind.IsExchange() {
-		// A fallback for the destination's queue only, so it does not matter if the queue does not
-		// exist yet, or the user has no right to it.
-		_ = conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-			return ch.QueueBind(r.p.To.Name, "", fallbackExchange, false, matchHeader(headerTo, destinationOf(r.p.To)))
-		})
+		_ = conn.bindDestination(ctx, r.p.To, false)
 	}
 	return rungs, err
 }
@@ -186,10 +192,10 @@ func (conn *connection) declareDue(ch *amqp091.Channel, to adapters.Endpoint) er
 	here, below := matchHeader(headerTo, destinationOf(to)), ""
 	if to.Kind.IsExchange() {
 		below = outExchange
-		if err := declareOut(ch, to.Name, here); err != nil {
+		if err := declareOut(ch); err != nil {
 			return err
 		}
-		if err := ch.ExchangeBind(to.Name, "", fallbackExchange, false, here); err != nil {
+		if err := bindExchange(ch, to.Name, here); err != nil {
 			return err
 		}
 	}
@@ -209,14 +215,19 @@ func declareDiscard(ch *amqp091.Channel) error {
 	return err
 }
 
-func declareOut(ch *amqp091.Channel, exchange string, here amqp091.Table) error {
+func declareOut(ch *amqp091.Channel) error {
 	if err := ch.ExchangeDeclare(outExchange, "headers", true, false, false, false, nil); err != nil {
 		return err
 	}
-	if err := ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}); err != nil { // a match of no headers: always
+	return ch.QueueBind(discardQueue, "", outExchange, false, amqp091.Table{"x-match": "all"}) // a match of no headers: always
+}
+
+// bindExchange binds a destination that is an exchange to those that lead there.
+func bindExchange(ch *amqp091.Channel, name string, here amqp091.Table) error {
+	if err := ch.ExchangeBind(name, "", outExchange, false, here); err != nil {
 		return err
 	}
-	return ch.ExchangeBind(exchange, "", outExchange, false, here)
+	return ch.ExchangeBind(name, "", fallbackExchange, false, here)
 }
 
 // declareRung declares one rung: its exchange, its queue, and the binding between them.

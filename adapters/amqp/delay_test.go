@@ -19,15 +19,22 @@ func delayed(p adapters.Publication, d time.Duration) adapters.Publication {
 }
 
 func TestDelay(t *testing.T) {
-	d := connect(t)
+	for way, by := range waysOfDelay {
+		t.Run(way, func(t *testing.T) { testDelay(t, by) })
+	}
+}
+
+func testDelay(t *testing.T, by func(adapters.Publication) adapters.Publication) {
+	d := usesAtOnce(connect(t))
 	name := unique(t)
+	to := by(toQueue(name))
 	sub := subscribe(t, d, fromQueue(name, 10))
 	// The longer one is first, and does not hold up the others.
 	start := time.Now()
-	publish(t, d, delayed(toQueue(name), time.Hour), "hour")
-	publish(t, d, delayed(toQueue(name), 1500*time.Millisecond), "c")
-	publish(t, d, delayed(toQueue(name), 700*time.Millisecond), "b")
-	publish(t, d, delayed(toQueue(name), time.Millisecond), "a")
+	publish(t, d, delayed(to, time.Hour), "hour")
+	publish(t, d, delayed(to, 1500*time.Millisecond), "c")
+	publish(t, d, delayed(to, 700*time.Millisecond), "b")
+	publish(t, d, delayed(to, time.Millisecond), "a")
 	for _, next := range []struct {
 		id   string
 		from time.Duration
@@ -38,7 +45,7 @@ func TestDelay(t *testing.T) {
 		if took < next.from {
 			t.Errorf("%s came after %v, must not before %v", next.id, took, next.from)
 		}
-		if len(m.Message.Metadata) != 0 || m.Key != "" || m.Redelivered {
+		if len(m.Message.Metadata) != 0 || m.Key != to.Key || m.Redelivered {
 			t.Errorf("%s: %+v, metadata %v", next.id, m, m.Message.Metadata)
 		}
 		settle(t, m, adapters.Ack)
@@ -50,11 +57,14 @@ func TestDelay(t *testing.T) {
 // same time. RabbitMQ (3.10) refuses what is published to a quorum queue that another is
 // just declaring; see TestDeclareAtOnce.
 func TestDelayAtOnce(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	q := unique(t)
 	declare(t, d, fromQueue(q, 1))
 	for rung := range 12 {
-		p := adapters.Publication{To: queueAt(q), Delay: delayUnit << rung}
+		p := adapters.Publication{To: queueAt(q), Delay: delayUnit << (rung / 2)}
+		if rung%2 == 1 {
+			p = byLadder(p)
+		}
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
@@ -68,7 +78,7 @@ func TestDelayAtOnce(t *testing.T) {
 }
 
 func TestDelayToExchange(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	news := adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}
 	want := subscribe(t, d, adapters.Source{Endpoint: news, Group: "g", Keys: []string{"a.*"}, Prefetch: 5})
 	other := subscribe(t, d, adapters.Source{Endpoint: news, Keys: []string{"b.*"}, Prefetch: 5})
@@ -84,7 +94,7 @@ func TestDelayToExchange(t *testing.T) {
 // The queues of a delay are named after where it leads, but for names that are
 // too long to say more before them.
 func TestDelayToLongName(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	long := strings.Repeat("n", 240)
 	for _, src := range []adapters.Source{fromQueue(long, 1), {Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: long}, Prefetch: 1}} {
 		sub := subscribe(t, d, src)
@@ -100,7 +110,7 @@ func TestDelayWithEitherQueueType(t *testing.T) {
 	src := fromQueue(q, 1)
 	src.Passive = true
 	for _, kind := range []QueueType{Quorum, Classic} {
-		d := connect(t, func(c *Config) { c.QueueType = kind })
+		d := usesAtOnce(connect(t, func(c *Config) { c.QueueType = kind }))
 		publish(t, d, delayed(toQueue(q), time.Millisecond), string(kind))
 		sub := subscribe(t, d, src)
 		receiveAll(t, sub, string(kind))
@@ -118,7 +128,7 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
 	for _, kind := range []QueueType{"", Classic} {
-		d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+		d := usesAtOnce(connectTo(t, n.URL, func(c *Config) { c.QueueType = kind }))
 		src := fromQueue("bounded "+string(kind), 1)
 		src.Queue.MaxLength = 1
 		declare(t, d, src)
@@ -135,18 +145,21 @@ func TestDelayedMessageWaitsForRoom(t *testing.T) {
 // What has nowhere to go when it is due is dropped. RabbitMQ would keep it, and
 // with 32 of these in front nothing else would ever arrive.
 func TestDelayedToNowhereHoldsUpNothing(t *testing.T) {
-	d := connect(t)
+	d := usesAtOnce(connect(t))
 	nobody := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: unique(t)}, Key: "a"}
 	gone := toQueue(unique(t) + " gone")
 	for i := range 40 {
 		publish(t, d, delayed(nobody, time.Millisecond), strconv.Itoa(i))
 		publish(t, d, delayed(gone, time.Millisecond), strconv.Itoa(i))
+		publish(t, d, delayed(byLadder(gone), time.Millisecond), strconv.Itoa(i))
 	}
 	name := unique(t)
 	sub := subscribe(t, d, fromQueue(name, 1))
 	some := adapters.Endpoint{Kind: adapters.Fanout, Name: unique(t) + " some"}
 	member := subscribe(t, d, adapters.Source{Endpoint: some, Group: "g", Prefetch: 1})
 	publish(t, d, delayed(toQueue(name), time.Millisecond), "to a queue")
+	receiveAll(t, sub, "to a queue")
+	publish(t, d, delayed(byLadder(toQueue(name)), time.Millisecond), "to a queue")
 	publish(t, d, delayed(adapters.Publication{To: some}, time.Millisecond), "to an exchange")
 	receiveAll(t, sub, "to a queue")
 	receiveAll(t, member, "to an exchange")
@@ -163,7 +176,7 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 	n := amqptest.Private(t, amqptest.Options{
 		Settings: map[string]string{"dead_letter_worker_publisher_confirm_timeout": "500"}, // 3 minutes else
 	})
-	d := connectTo(t, n.URL)
+	d := usesAtOnce(connectTo(t, n.URL))
 	full := fromQueue("full", 1)
 	busy := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "busy"}, Group: "full", Prefetch: 1}
 	idle := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "idle"}, Group: "empty", Prefetch: 1}
@@ -173,17 +186,20 @@ func TestDelayedToFullHoldsUpNothing(t *testing.T) {
 		to := adapters.Publication{To: src.Endpoint}
 		publish(t, d, to, ids("first", count)...)
 		publish(t, d, delayed(to, time.Millisecond), ids("late", count)...)
+		publish(t, d, delayed(byLadder(to), time.Millisecond), ids("later", count)...)
 	}
 	for _, src := range []adapters.Source{fromQueue("empty", 1), idle} {
 		sub := subscribe(t, d, src)
-		publish(t, d, delayed(adapters.Publication{To: src.Endpoint}, time.Millisecond), "elsewhere")
-		receiveAll(t, sub, "elsewhere")
+		for _, p := range []adapters.Publication{{To: src.Endpoint}, byLadder(adapters.Publication{To: src.Endpoint})} {
+			publish(t, d, delayed(p, time.Millisecond), "elsewhere")
+			receiveAll(t, sub, "elsewhere")
+		}
 	}
 	for _, src := range []adapters.Source{full, busy} {
 		sub := subscribe(t, d, src)
 		receiveAll(t, sub, ids("first", count)...)
 		missing := make(map[string]bool) // they may be out of order
-		for _, id := range ids("late", count) {
+		for _, id := range append(ids("late", count), ids("later", count)...) {
 			missing[id] = true
 		}
 		for len(missing) > 0 {
@@ -205,7 +221,7 @@ func TestDelayedSurviveRestart(t *testing.T) {
 	n := amqptest.Private(t, amqptest.Options{})
 	for _, kind := range []QueueType{Quorum, Classic} {
 		t.Run(string(kind), func(t *testing.T) {
-			d := connectTo(t, n.URL, func(c *Config) { c.QueueType = kind })
+			d := usesAtOnce(connectTo(t, n.URL, func(c *Config) { c.QueueType = kind }))
 			src := fromQueue(unique(t), 100)
 			declare(t, d, src)
 			missing := map[string]bool{}
@@ -214,6 +230,9 @@ func TestDelayedSurviveRestart(t *testing.T) {
 				id := strconv.Itoa(i)
 				missing[id] = true
 				p := delayed(toQueue(src.Name), time.Second+time.Duration(i)*step)
+				if i%2 == 1 {
+					p = byLadder(p)
+				}
 				if err := d.PublishAsync(soon(t), p, msg(id), func(err error) { answers <- err }); err != nil {
 					t.Fatal(err)
 				}

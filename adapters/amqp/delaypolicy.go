@@ -67,7 +67,7 @@ func (conn *connection) recheckLadder(ctx context.Context) error {
 	if gone == "" {
 		return refused
 	}
-	conn.supervisor.driver.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", gone)
+	conn.logMissing(gone)
 	conn.ladderRungs = 0
 	for e := range conn.declaredExchanges {
 		if e.Kind&viaLadder != 0 {
@@ -75,6 +75,10 @@ func (conn *connection) recheckLadder(ctx context.Context) error {
 		}
 	}
 	return refused
+}
+
+func (conn *connection) logMissing(queue string) {
+	conn.supervisor.driver.cfg.Logger.Error("motif: a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?", "queue", queue)
 }
 
 // ladderExpires returns an error if the management API says that a policy deletes the queues of the
@@ -91,10 +95,17 @@ func (d *Driver) ladderExpires(ctx context.Context) error {
 
 // missingRung returns the lowest rung whose queue is gone, or "" if none is.
 func (conn *connection) missingRung(ctx context.Context, rungs int) string {
-	name := ""
+	names := make([]string, rungs)
+	for n := range names {
+		names[n] = rungName(n)
+	}
+	return conn.missingQueue(ctx, names...)
+}
+
+// missingQueue returns the first of these queues that is gone, or "" if none is.
+func (conn *connection) missingQueue(ctx context.Context, names ...string) (name string) {
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
-		for n := range rungs {
-			name = rungName(n)
+		for _, name = range names {
 			if _, err := ch.QueueDeclarePassive(name, true, false, false, false, nil); err != nil {
 				return err
 			}
@@ -110,12 +121,19 @@ func (conn *connection) missingRung(ctx context.Context, rungs int) string {
 // probeQueue shows what policies do to queues of the ladder.
 const probeQueue = ladderPrefix + "probe"
 
-// checkPolicies sends a message the way of delayed ones, to see whether it keeps its routing key.
+// checkPolicies sends a message the way of delayed ones, to see whether it keeps its routing key,
+// unless it has done so.
 //
 // The broker tries a dead letter again every 3 minutes if a queue that it goes to has not taken it.
 // So nobody gets a probe of somebody else, who may be gone by then, and none comes twice; one that
 // nobody waits for any more goes to the queue that drops what comes.
 func (conn *connection) checkPolicies(ctx context.Context) error {
+	conn.mu.Lock()
+	checked := conn.policiesChecked
+	conn.mu.Unlock()
+	if checked {
+		return nil
+	}
 	const probe = probeQueue
 	key := ""
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {

@@ -38,7 +38,7 @@ func TestPolicies(t *testing.T) {
 			v := amqptest.Shared(t)
 			setPolicy(t, v, c.definition, c.operator)
 			theirs := subscribe(t, connectTo(t, v.URL, func(c *Config) { c.QueueType = Classic }), adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: "theirs"}, Prefetch: 100})
-			bus := patterns.New(connectTo(t, v.URL))
+			bus := patterns.New(usesAtOnce(connectTo(t, v.URL)))
 			defer bus.Close(ctx)
 			const delay = 3300 * time.Millisecond
 			type came struct {
@@ -121,14 +121,20 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 	v := amqptest.Shared(t)
 	setPolicy(t, v, `{"expires": 1000}`, false)
 	var log strings.Builder
-	d := connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	d := usesAtOnce(connectTo(t, v.URL, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
 	x := adapters.Endpoint{Kind: adapters.Topic, Name: "x"}
 	q, topic := subscribe(t, d, fromQueue("q", 1)), subscribe(t, d, adapters.Source{Endpoint: x, Group: "g", Keys: []string{"a.*"}, Prefetch: 1})
 	send := func(id string) {
 		t.Helper()
 		publish(t, d, delayed(toQueue("q"), time.Millisecond), id)
-		publish(t, d, delayed(adapters.Publication{To: x, Key: "a.b"}, time.Millisecond), id)
 		receiveAll(t, q, id)
+		publish(t, d, delayed(byLadder(toQueue("q")), time.Millisecond), id)
+		if m := receive(t, q, id); m.Key != "a.key" {
+			t.Errorf("%s came with the key %q", id, m.Key)
+		} else {
+			settle(t, m, adapters.Ack)
+		}
+		publish(t, d, delayed(adapters.Publication{To: x, Key: "a.b"}, time.Millisecond), id)
 		if m := receive(t, topic, id); m.Key != "a.b" {
 			t.Errorf("%s came with the key %q", id, m.Key)
 		} else {
@@ -136,16 +142,26 @@ func TestQueuesOfDelaysThatExpire(t *testing.T) {
 		}
 	}
 	send("first")
-	gone(t, d, destinationQueue(destinationOf(toQueue("q").To)), destinationQueue(destinationOf(x)), rungName(0))
-	send("past what is missing")
-	if !strings.Contains(log.String(), "a queue for delayed messages is gone") {
-		t.Errorf("logged: %s", log.String())
+	queues := []string{rungName(0)}
+	for _, to := range []string{"queue.q", "exchange.x"} {
+		queues = append(queues, destinationQueue(to), delayQueueName(1, to))
 	}
-	// Published by a driver that believes that the ladder is there.
-	gone(t, d, destinationQueue(destinationOf(toQueue("q").To)), destinationQueue(destinationOf(x)), rungName(0))
+	gone(t, d, queues...)
+	send("past what is missing")
+	for _, name := range []string{rungName(0), delayQueueName(1, "queue.q"), delayQueueName(1, "exchange.x")} {
+		if !strings.Contains(log.String(), "a queue for delayed messages is gone, with what waited in it: was it deleted, or expired by a policy?\" queue="+name) {
+			t.Errorf("logged: %s", log.String())
+		}
+	}
+	// Published by a driver that believes that all is there.
+	gone(t, d, queues...)
 	conn := d.publisher.current()
 	conn.mu.Lock()
 	conn.ladderChecked = time.Now()
+	for name, q := range conn.delayQueues {
+		q.checked = conn.ladderChecked
+		conn.delayQueues[name] = q
+	}
 	conn.mu.Unlock()
 	send("past what is missing, unnoticed")
 }
@@ -156,7 +172,7 @@ func TestPolicyThatExpiresDelays(t *testing.T) {
 	t.Parallel() // it has a node of its own, and waits for it
 	node := amqptest.Private(t, amqptest.Options{Management: true})
 	setPolicy(t, node.VHost, `{"expires": 3600000}`, false)
-	d := connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() })
+	d := usesAtOnce(connectTo(t, node.URL, func(c *Config) { c.Management = node.ManagementURL() }))
 	q := fromQueue("q", 1)
 	declare(t, d, q)
 	send := func() error {

@@ -37,7 +37,8 @@ type Driver struct {
 
 	declareTook atomic.Int64 // a time.Duration
 	warnedOfSAC sync.Once
-	declaring   nameLocks  // names of queues that are being declared
+	declaring   nameLocks // names of queues that are being declared
+	delayQueues delayQueues
 	tasks       *kit.Tasks // all goroutines
 	idle        idle
 
@@ -83,6 +84,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		declared:       make(map[string]adapters.Source),
 		specs:          make(map[string]adapters.QueueSpec),
 		unknownBrokers: make(map[string]struct{}),
+		delayQueues:    delayQueues{settles: queueSettles},
 		dedicatedSlots: make(chan struct{}, maxDedicated),
 		nackRetries:    newNackRetries(cfg.MaxInFlight),
 		finished:       make(chan struct{}),

@@ -68,14 +68,20 @@ func (m *migration) divert(ctx context.Context) error {
 }
 
 // divertDelayed leads messages that are due to the newer queue, while there is none of their
-// destination. See delay.go.
+// destination. See delay.go and delayqueue.go.
 func (m *migration) divertDelayed(ctx context.Context) error {
 	destination := toQueues + m.queue
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {
 		return err
 	}
-	here := matchHeader(headerTo, destination)
+	above, here := destinationQueue(destination), matchHeader(headerTo, destination)
 	err := m.do(ctx, func(ch *amqp091.Channel) error {
+		if err := declareAboveDue(ch, above); err != nil {
+			return err
+		}
+		if err := ch.QueueUnbind(m.queue, "", above, nil); err != nil { // what comes there is led on to dueExchange
+			return err
+		}
 		if err := ch.QueueBind(m.newer, "", dueExchange, false, here); err != nil {
 			return err
 		}
@@ -89,7 +95,8 @@ func (m *migration) divertDelayed(ctx context.Context) error {
 	return err
 }
 
-// takeBackDelayed undoes divertDelayed.
+// takeBackDelayed undoes divertDelayed, but for the binding that whoever delays to the queue makes
+// again.
 func (m *migration) takeBackDelayed(ctx context.Context) error {
 	destination := toQueues + m.queue
 	if found, err := m.exists(ctx, destinationQueue(destination)); err != nil || !found {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -73,17 +74,27 @@ func TestMigrateRefuses(t *testing.T) {
 func TestMigrateKeepsDelayed(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	old, mover, s := prepared(t)
+	usesAtOnce(old)
 	const n = 200
-	for i := range n { // one is due each tenth of a second
+	for i := range n { // some are due each half of a second, or a tenth
 		p := toQueue(s.Name)
-		p.Delay = time.Duration(i+1) * 100 * time.Millisecond
+		if p.Delay = time.Duration(i%40+1) * 500 * time.Millisecond; i%40 >= 20 {
+			p = byLadder(p)
+			p.Delay = time.Duration(i+1) * 100 * time.Millisecond
+		}
 		if err := old.Publish(soon(t), p, message.NewMessage(strconv.Itoa(i), nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	ch := plainClient(t, brokerURL(t))
+	destination, more := toQueues+s.Name, n
 	err := mover.Migrate(long(t), s, func(step string) {
-		if strings.HasPrefix(step, "declare") {
-			time.Sleep(time.Second) // the queue is missing, and some are due
+		if strings.HasPrefix(step, "delete") || strings.HasPrefix(step, "declare") { // the queue has to be empty, or is missing
+			send(t, ch, delayQueueName(5, destination), "", amqp091.Publishing{
+				MessageId: strconv.Itoa(more), Headers: amqp091.Table{headerTo: destination},
+			})
+			more++
+			time.Sleep(time.Second) // it is due
 		}
 	})
 	if err != nil {
@@ -94,12 +105,12 @@ func TestMigrateKeepsDelayed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(seen) < n {
+	for len(seen) < more {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		d, err := sub.Receive(ctx)
 		cancel()
 		if err != nil {
-			t.Fatalf("after %d of %d messages: %v", len(seen), n, err)
+			t.Fatalf("after %d of %d messages: %v", len(seen), more, err)
 		}
 		seen[d.Message.UUID] = true
 		if err := d.Settle(soon(t), adapters.Ack); err != nil {

@@ -208,6 +208,9 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 	}
 	r, err := d.cfg.newRoute(p)
 	r.priority = d.brokerPriority(p)
+	if err == nil && r.delayUnits > 0 {
+		err = d.takeDelayQueue(ctx, &r)
+	}
 	return r, err
 }
 

@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 
 	"github.com/motifmq/motif/adapters/kit"
@@ -31,6 +32,9 @@ func publishSlots(channels int) int {
 
 // slot returns the slot of an exchange.
 func (conn *connection) slot(exchange string) *publishSlot {
+	if strings.HasPrefix(exchange, ladderPrefix) { // many, and one slot for all of them
+		exchange = ladderPrefix
+	}
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	if len(conn.slotList) == 0 { // the first is for the default exchange alone
@@ -74,6 +78,7 @@ func (conn *connection) publishChannel(ctx context.Context, exchange string) (*p
 	if old != nil { // perhaps because an exchange was deleted: declare it again
 		conn.mu.Lock()
 		clear(conn.declaredExchanges)
+		clear(conn.delayQueues)
 		conn.ladderRungs = 0
 		conn.mu.Unlock()
 		if err := old.awaitDrained(ctx); err != nil {

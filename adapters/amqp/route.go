@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -19,6 +18,7 @@ type route struct {
 	exchange   string
 	key        string
 	delayUnits uint64 // the delay, in units; 0 if there is none
+	hasQueue   bool   // the delay has a queue of its own, which the exchange leads to
 	priority   uint8  // the priority that the broker is sent
 	detour     bool   // to a queue that is being moved
 }
@@ -80,6 +80,9 @@ func (conn *connection) ensureRoute(ctx context.Context, r *route) error {
 func (conn *connection) routeReady(r *route) bool {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
+	if r.hasQueue {
+		return conn.ladderRefused == nil && time.Since(conn.delayQueues[r.exchange].checked) < ladderCheckInterval
+	}
 	_, known := conn.declaredExchanges[r.endpointKey()]
 	return known && r.delayUnits < 1<<conn.ladderRungs && (r.delayUnits == 0 || conn.ladderRefused == nil && time.Since(conn.ladderChecked) < ladderCheckInterval)
 }
@@ -97,6 +100,16 @@ func (r *route) endpointKey() adapters.Endpoint {
 
 func (conn *connection) declareRoute(ctx context.Context, r route) error {
 	rungs, err, withheld := 0, error(nil), error(nil)
+	if r.hasQueue { // one at a time: the others need it no more
+		done, err := conn.routing.lock(ctx, r.exchange)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if conn.routeReady(&r) {
+			return nil
+		}
+	}
 	if r.delayUnits > 0 {
 		if err := conn.recheckLadder(ctx); err != nil {
 			return err
@@ -112,13 +125,17 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 			}
 			return conn.declareExchange(ch, r.p.To)
 		})
-		if err != nil && conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess) {
+		if conn.deniedAccess(err) {
 			withheld, err = err, nil // it may exist: a user with the right to write need not have the right to configure
 		}
 	}
-	if err == nil && r.delayUnits > 0 {
+	switch {
+	case err != nil:
+	case r.hasQueue:
+		err = conn.declareDelayQueue(ctx, &r)
+	case r.delayUnits > 0:
 		rungs, err = conn.declareLadder(ctx, &r)
-		if err != nil && conn.alive() && errors.Is(sentinel(err), adapters.ErrAccess) && conn.checkLadder(ctx, &r) == nil {
+		if conn.deniedAccess(err) && conn.checkLadder(ctx, &r) == nil {
 			err = nil
 		}
 	}
@@ -136,7 +153,9 @@ func (conn *connection) declareRoute(ctx context.Context, r route) error {
 		clear(conn.declaredExchanges)
 		clear(conn.undeclarable)
 	}
-	conn.declaredExchanges[r.endpointKey()] = struct{}{}
+	if !r.hasQueue {
+		conn.declaredExchanges[r.endpointKey()] = struct{}{}
+	}
 	conn.ladderRungs = max(conn.ladderRungs, rungs)
 	return nil
 }

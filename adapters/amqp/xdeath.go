@@ -99,7 +99,7 @@ func (d *decoder) addDeathMetadata(exchange string) {
 	if _, before := d.m.Metadata[metadataFirstDeathQueue]; !before { // else it is of an earlier life, before it was sent again
 		d.m.Metadata[metadataFirstDeathReason], d.m.Metadata[metadataFirstDeathQueue] = first.reason, first.queue
 	}
-	if len(first.keys) > 0 && first.exchange != "" && exchange == "" {
+	if len(first.keys) > 0 && first.exchange != "" && !d.isOfDelays(first.exchange) && exchange == "" {
 		d.out.Key = text(first.keys[0]) // a dead letter keeps the key that it was first published with
 	}
 }
