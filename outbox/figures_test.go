@@ -112,7 +112,7 @@ func (x *trial) latency() {
 		measure("Send, no outbox", 100, 0, plain)
 		measure("commit", 100, 0, committed(true))
 		measure("commit, no Wake", 100, 0, committed(false))
-		measure("commit, each alone", 20, 30*time.Millisecond, committed(true))
+		measure("commit, each alone", 20, 100*time.Millisecond, committed(true))
 	}
 	for name, d := range all {
 		slices.Sort(d)
