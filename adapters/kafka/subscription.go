@@ -115,8 +115,8 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 	return at, nil
 }
 
-// sweep takes away private queues whose clients have died: a few, for each new one. A queue is bound
-// once its group has a member.
+// sweep takes away private queues whose clients have died: a few, for each new one. A queue is
+// bound once its group has a member.
 func (d *Driver) sweep(ctx context.Context, e adapters.Endpoint) {
 	const few = 3
 	bound, err := d.routes.Queues(ctx, e.Name)
