@@ -32,6 +32,7 @@ const (
 	dialTimeout    = 5 * time.Second
 	apiTimeout     = 15 * time.Second // an answer of a broker
 	confirmTimeout = 30 * time.Second
+	stopTimeout    = 5 * time.Second // for the broker to be told that a subscription ends
 )
 
 // maxBytes is how large a record may be: 1 MiB of payload, and metadata.
@@ -101,7 +102,7 @@ func connect(ctx context.Context, c config) (*Driver, error) {
 
 // begin looks whether there is a broker, and whether it is one that has share groups.
 func (d *Driver) begin(ctx context.Context) error {
-	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, d.client)
+	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, patient{d.client})
 	if err == nil {
 		err = kerr.ErrorForCode(answer.ErrorCode)
 	}
@@ -123,11 +124,13 @@ func (d *Driver) begin(ctx context.Context) error {
 // deliveryLimit returns after how many deliveries the broker drops a record.
 func (d *Driver) deliveryLimit(ctx context.Context) int {
 	const usual = 5
-	brokers, err := d.admin.ListBrokers(ctx)
-	var all kadm.ResourceConfigs
-	if err == nil {
-		all, err = d.admin.DescribeBrokerConfigs(ctx, brokers.NodeIDs()...)
-	}
+	all, err := within(ctx, func() (kadm.ResourceConfigs, error) {
+		brokers, err := d.admin.ListBrokers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return d.admin.DescribeBrokerConfigs(ctx, brokers.NodeIDs()...)
+	})
 	if err != nil {
 		return usual // it takes a right of its own to ask
 	}

@@ -17,6 +17,9 @@ const (
 // privatePrefix begins the names of private queues, which no user's queue can have.
 const privatePrefix = "amq.gen-"
 
+// privateTopics begins the names of their topics.
+var privateTopics = queueTopic(privatePrefix)
+
 // newID returns what Kafka calls a UUID: the name of a member of a share group.
 func newID() string {
 	var b [16]byte

@@ -104,9 +104,14 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 	if err == nil && written.Offset-l.from > trimAfter {
 		var drop kadm.Offsets
 		drop.Add(kadm.Offset{Topic: name, At: written.Offset, LeaderEpoch: -1})
-		_, _ = r.d.admin.DeleteRecords(ctx, drop) // or with the next
+		r.d.drop(ctx, drop)
 	}
 	return err
+}
+
+// drop drops what is before some offsets. If it cannot, the next one does.
+func (d *Driver) drop(ctx context.Context, before kadm.Offsets) {
+	_, _ = within(ctx, func() (kadm.DeleteRecordsResponses, error) { return d.admin.DeleteRecords(ctx, before) })
 }
 
 // after says which revision a record replaces. A topic that was made anew has none of those before.
@@ -143,7 +148,7 @@ func (d *Driver) readLog(ctx context.Context, l *ledger, leader int32, to int64)
 		p := kmsg.NewFetchRequestTopicPartition()
 		p.FetchOffset, p.PartitionMaxBytes = l.next, 16<<20
 		r.Topics = []kmsg.FetchRequestTopic{{Topic: l.topic.name, TopicID: l.topic.id, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
-		answered, err := d.client.Broker(int(leader)).Request(ctx, r)
+		answered, err := ask(ctx, d.client, leader, r)
 		if err != nil {
 			return false, apiError(what, err)
 		}
@@ -156,7 +161,7 @@ func (d *Driver) readLog(ctx context.Context, l *ledger, leader int32, to int64)
 		}
 		part := &answer.Topics[0].Partitions[0]
 		if part.ErrorCode == kerr.OffsetOutOfRange.Code { // it was trimmed
-			starts, err := d.admin.ListStartOffsets(ctx, l.topic.name)
+			starts, err := within(ctx, func() (kadm.ListedOffsets, error) { return d.admin.ListStartOffsets(ctx, l.topic.name) })
 			start, found := starts.Lookup(l.topic.name, 0)
 			if err != nil || !found || start.Err != nil || start.Offset == l.next {
 				return false, apiError(what, cmp.Or(err, start.Err, error(kerr.OffsetOutOfRange)))

@@ -70,7 +70,7 @@ func newMember(ctx context.Context, d *Driver, t topic) (m *member, err error) {
 		return nil, fmt.Errorf("kafka: %w: %w", adapters.ErrInvalid, err)
 	}
 	if err = m.join(ctx); err == nil {
-		err = m.client.Ping(ctx) // and hear of all brokers
+		_, err = within(ctx, func() (any, error) { return nil, m.client.Ping(ctx) }) // and hear of all brokers
 	}
 	if err != nil {
 		m.client.Close()
@@ -107,7 +107,7 @@ func (m *member) beat(ctx context.Context) (*kmsg.ShareGroupHeartbeatResponse, e
 	if m.joined == 0 {
 		r.SubscribedTopicNames = []string{m.topic.name}
 	}
-	answer, err := r.RequestWith(ctx, m.d.client)
+	answer, err := r.RequestWith(ctx, patient{m.d.client})
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +139,6 @@ func (m *member) beats(ctx context.Context) {
 
 // leave takes the member out of the group.
 func (m *member) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
 	m.joined = -1
 	_, _ = m.beat(ctx) // or the broker forgets it
 }
@@ -159,7 +157,7 @@ func (m *member) fetch(ctx context.Context, most int, wait time.Duration, done [
 		}
 		r.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: m.topic.id, Partitions: []kmsg.ShareFetchRequestTopicPartition{p}}}
 	}
-	answered, err := m.client.Broker(int(m.topic.leader)).Request(ctx, r)
+	answered, err := ask(ctx, m.client, m.topic.leader, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -227,7 +225,7 @@ func (m *member) acknowledge(ctx context.Context, done []settled, last bool) err
 	if len(done) > 0 {
 		r.Topics = []kmsg.ShareAcknowledgeRequestTopic{{TopicID: m.topic.id, Partitions: []kmsg.ShareAcknowledgeRequestTopicPartition{p}}}
 	}
-	answered, err := m.client.Broker(int(m.topic.leader)).Request(ctx, r)
+	answered, err := ask(ctx, m.client, m.topic.leader, r)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ type subscription struct {
 	err     error                  // why it has ended
 	stopped chan struct{}          // closed once nothing is fetched any more, and what was ready is back
 	stop    func()                 // closes stopped
+
+	life context.Context // ends with err
+	end  context.CancelFunc
 }
 
 // attachment is a subscription's consuming in one session. Its goroutine is that of
@@ -72,6 +75,7 @@ func newSubscription(d *Driver, source adapters.Source) *subscription {
 		s.queue = privatePrefix + newID()
 	}
 	s.come.L = &s.mu
+	s.life, s.end = context.WithCancel(context.Background())
 	s.stop = sync.OnceFunc(func() { close(s.stopped) })
 	return s
 }
@@ -127,7 +131,7 @@ func (d *Driver) sweep(ctx context.Context, e adapters.Endpoint) {
 	rand.Shuffle(len(bound), func(i, j int) { bound[i], bound[j] = bound[j], bound[i] })
 	for _, b := range bound[:min(few, len(bound))] {
 		name := queueTopic(b.Queue)
-		groups, err := d.admin.DescribeShareGroups(ctx, name)
+		groups, err := within(ctx, func() (kadm.DescribedShareGroups, error) { return d.admin.DescribeShareGroups(ctx, name) })
 		group := groups[name]
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) || group.Err != nil && !errors.Is(group.Err, kerr.GroupIDNotFound) || len(group.Members) > 0 {
 			continue
@@ -189,6 +193,7 @@ func (s *subscription) run(at *attachment) {
 	})
 	defer s.forget()
 	defer s.stop()
+	defer s.end()
 	for {
 		err := at.consume(ctx)
 		at.over(cmp.Or(err, s.why()))
@@ -225,6 +230,7 @@ func (s *subscription) reattach(ctx context.Context) *attachment {
 	wait := kit.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
 	ctx, cancel := s.d.bound(ctx)
 	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
 	for s.why() == nil {
 		at, err := s.attach(ctx)
 		switch {
@@ -236,10 +242,7 @@ func (s *subscription) reattach(ctx context.Context) *attachment {
 		}
 		select {
 		case <-time.After(wait.Next()):
-		case <-s.wake:
 		case <-ctx.Done():
-			s.finish(adapters.ErrClosed)
-			return nil
 		}
 	}
 	return nil
@@ -251,6 +254,7 @@ func (s *subscription) why() error {
 	defer s.mu.Unlock()
 	if s.err == nil && s.d.isClosed() {
 		s.err = adapters.ErrClosed
+		s.end()
 		s.come.Broadcast()
 	}
 	return s.err
@@ -264,6 +268,7 @@ func (s *subscription) finish(why error) bool {
 		return false
 	}
 	s.err = why
+	s.end()
 	s.come.Broadcast()
 	s.signal()
 	return true
@@ -379,10 +384,12 @@ func (at *attachment) consume(ctx context.Context) error {
 		}
 		progress = progress || len(t.done) > 0
 		if t.over {
-			err := at.acknowledge(ctx, t.done, true)
+			ending, cancel := context.WithTimeout(ctx, stopTimeout)
+			defer cancel()
+			err := at.acknowledge(ending, t.done, true)
 			enough()
 			beats.Wait()
-			at.leave(ctx)
+			at.leave(ending)
 			if err == nil && progress && !s.source.Private() {
 				at.trim(ctx)
 			}
@@ -482,7 +489,9 @@ func (at *attachment) writeAnew(ctx context.Context) {
 func (at *attachment) trim(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout/3)
 	defer cancel()
-	all, err := at.d.admin.DescribeShareGroupOffsets(ctx, at.topic.name)
+	all, err := within(ctx, func() (kadm.DescribedShareGroupsOffsets, error) {
+		return at.d.admin.DescribeShareGroupOffsets(ctx, at.topic.name)
+	})
 	if err != nil {
 		return // or the next time
 	}
@@ -497,7 +506,7 @@ func (at *attachment) trim(ctx context.Context) {
 		}
 	}
 	if len(drop) > 0 {
-		_, _ = at.d.admin.DeleteRecords(ctx, drop)
+		at.d.drop(ctx, drop)
 	}
 }
 
@@ -514,6 +523,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 	for {
 		if s.err == nil && s.d.isClosed() {
 			s.err = adapters.ErrClosed
+			s.end()
 		}
 		if err := cmp.Or(s.err, ctx.Err()); err != nil {
 			s.come.Signal() // what this one was woken for is another's

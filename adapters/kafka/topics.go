@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/motifmq/motif/adapters"
@@ -51,6 +53,39 @@ func isAny(err error, kinds ...*kerr.Error) bool {
 	return false
 }
 
+// within calls f, which asks a broker, and waits no longer than ctx: the client itself does, while
+// it makes a connection. Then f ends with that, or with the client.
+func within[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		answer T
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		answer, err := f()
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// ask sends a request to one broker.
+func ask(ctx context.Context, client *kgo.Client, broker int32, r kmsg.Request) (kmsg.Response, error) {
+	return within(ctx, func() (kmsg.Response, error) { return client.Broker(int(broker)).Request(ctx, r) })
+}
+
+// patient is a client whose requests wait no longer than their ctx.
+type patient struct{ *kgo.Client }
+
+func (c patient) Request(ctx context.Context, r kmsg.Request) (kmsg.Response, error) {
+	return within(ctx, func() (kmsg.Response, error) { return c.Client.Request(ctx, r) })
+}
+
 // look returns a topic as it is now.
 func (d *Driver) look(ctx context.Context, name string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
@@ -58,7 +93,7 @@ func (d *Driver) look(ctx context.Context, name string) (topic, error) {
 	what := "looking for topic " + name
 	r := kmsg.NewPtrMetadataRequest()
 	r.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
-	answer, err := r.RequestWith(ctx, d.client)
+	answer, err := r.RequestWith(ctx, patient{d.client})
 	if err != nil {
 		return topic{}, apiError(what, err)
 	}
@@ -93,7 +128,29 @@ func (d *Driver) known(ctx context.Context, name string) (topic, error) {
 	if found {
 		return t, nil
 	}
-	return d.look(ctx, name)
+	t, err := d.look(ctx, name)
+	if err == nil && strings.HasPrefix(name, privateTopics) {
+		d.review(ctx, name)
+	}
+	return t, err
+}
+
+// review forgets private queues that have gone: of those that are remembered it looks at two, for
+// each new one.
+func (d *Driver) review(ctx context.Context, newest string) {
+	var names []string
+	d.mu.Lock()
+	for name := range d.topics { // in no order
+		if len(names) < 2 && name != newest && strings.HasPrefix(name, privateTopics) {
+			names = append(names, name)
+		}
+	}
+	d.mu.Unlock()
+	for _, name := range names {
+		if _, err := d.look(ctx, name); errors.Is(err, adapters.ErrNotFound) {
+			d.forget(name)
+		}
+	}
 }
 
 // forget has a topic looked for again.
@@ -109,9 +166,11 @@ func (d *Driver) makeTopic(ctx context.Context, name string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	forever, largest := "-1", strconv.Itoa(maxBytes)
-	_, err := d.admin.CreateTopic(ctx, 1, d.config.replicas, map[string]*string{
-		"retention.ms": &forever, "retention.bytes": &forever, "max.message.bytes": &largest,
-	}, name)
+	_, err := within(ctx, func() (kadm.CreateTopicResponse, error) {
+		return d.admin.CreateTopic(ctx, 1, d.config.replicas, map[string]*string{
+			"retention.ms": &forever, "retention.bytes": &forever, "max.message.bytes": &largest,
+		}, name)
+	})
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return topic{}, apiError("making topic "+name, err)
 	}
@@ -142,7 +201,7 @@ func (d *Driver) makeQueue(ctx context.Context, name string) (topic, error) {
 		ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: name,
 		Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "share.auto.offset.reset", Value: &earliest}},
 	}}
-	answer, err := r.RequestWith(ctx, d.client)
+	answer, err := r.RequestWith(ctx, patient{d.client})
 	if err == nil {
 		for _, one := range answer.Resources {
 			err = kerr.ErrorForCode(one.ErrorCode)
@@ -156,11 +215,12 @@ func (d *Driver) makeQueue(ctx context.Context, name string) (topic, error) {
 
 // deleteQueue deletes a queue, what is in it, and its group.
 func (d *Driver) deleteQueue(ctx context.Context, name string) error {
-	if _, err := d.admin.DeleteTopic(ctx, name); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+	_, err := within(ctx, func() (kadm.DeleteTopicResponse, error) { return d.admin.DeleteTopic(ctx, name) })
+	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return apiError("deleting topic "+name, err)
 	}
 	d.forget(name)
-	_, err := d.admin.DeleteGroup(ctx, name)
+	_, err = within(ctx, func() (kadm.DeleteGroupResponse, error) { return d.admin.DeleteGroup(ctx, name) })
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return apiError("deleting the share group "+name, err)
 	}

@@ -221,6 +221,49 @@ func TestOrphansAreSwept(t *testing.T) {
 	must(t, receive(ctx, t, used).Settle(ctx, adapters.Ack))
 }
 
+// TestPrivateQueuesAreForgotten: a publisher does not remember for ever the private queues that it
+// has published to.
+func TestPrivateQueuesAreForgotten(t *testing.T) {
+	t.Parallel()
+	d, ctx := newDriver(t)
+	other, _ := newDriver(t)
+	s := adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Fanout, Name: newQueue(1).Name}, Prefetch: 1}
+	const many = 5
+	for range many {
+		sub, err := other.Subscribe(ctx, s)
+		must(t, err)
+		must(t, d.Publish(ctx, adapters.Publication{To: s.Endpoint}, message.NewMessage("id", nil)))
+		must(t, receive(ctx, t, sub).Settle(ctx, adapters.Ack))
+		must(t, sub.Stop())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.topics); n >= many { // with that of the exchange
+		t.Errorf("it remembers %d topics", n)
+	}
+}
+
+// TestStopWithNoBroker: Stop does not wait for a broker that does not come back.
+func TestStopWithNoBroker(t *testing.T) {
+	t.Parallel()
+	needBroker(t)
+	w := newWires()
+	d, err := w.driver(t.Context())
+	must(t, err)
+	sub, err := d.Subscribe(t.Context(), newQueue(1))
+	must(t, err)
+	thaw, err := w.freeze(t.Context())
+	must(t, err)
+	must(t, w.cut(t.Context()))
+	begun := time.Now()
+	must(t, sub.Stop())
+	if took := time.Since(begun); took > 2*stopTimeout {
+		t.Errorf("it took %v", took)
+	}
+	must(t, thaw())
+	must(t, d.Close(t.Context()))
+}
+
 // TestForeign: a plain program with the same client writes to a queue and reads from it.
 func TestForeign(t *testing.T) {
 	t.Parallel()
