@@ -38,8 +38,8 @@
 //     NoRetry: Kafka has none, and a consumer that waits for a topic's next message is late when it
 //     is not connected.
 //   - Dead-letter queues (CanDeadLetter) and time to live (CanExpire), so that it needs
-//     patterns.NoDeadLetter, too: what is given up is passed to patterns.OnDrop. A topic has no place
-//     for the properties of a queue, and a share group says to nobody what it drops.
+//     patterns.NoDeadLetter, too: what is given up is passed to patterns.OnDrop. A topic has no
+//     place for the properties of a queue, and a share group says to nobody what it drops.
 //   - Reply addresses (CanReply) and auto-delete queues (CanAutoDelete), so that RPC is refused: a
 //     topic does not go with its consumers.
 //   - Requeueing in place (CanRequeue): what is given back comes before what was not delivered yet,

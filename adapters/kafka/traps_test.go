@@ -20,6 +20,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/kafka/internal/node"
 	"github.com/motifmq/motif/adapters/kit"
+	"github.com/motifmq/motif/patterns"
 )
 
 // patience is for what must happen, also on a busy machine.
@@ -262,6 +263,47 @@ func TestStopWithNoBroker(t *testing.T) {
 	}
 	must(t, thaw())
 	must(t, d.Close(t.Context()))
+}
+
+// TestPatterns: a work queue and a group work when they are told what they have to do without, and
+// are refused by name before that.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	d, ctx := newDriver(t)
+	bus := patterns.New(d)
+	attempts := make(chan string, 10)
+	handler := func(ctx context.Context, v string) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		attempts <- fmt.Sprint(v, " ", d.Attempt)
+		if d.Attempt == 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	}
+	inProcess := patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond, InProcess: true})
+	queue := patterns.NewWorkQueue[string](bus, newQueue(1).Name, patterns.NoDeadLetter())
+	if _, err := queue.Work(ctx, handler); !errors.Is(err, adapters.ErrUnsupported) {
+		t.Errorf("with retries that wait at the broker: %v", err)
+	}
+	_, err := queue.Work(ctx, handler, inProcess)
+	must(t, err)
+	must(t, queue.Send(ctx, "order"))
+	news := patterns.NewTopic[string](bus, newQueue(1).Name)
+	_, err = news.Subscribe(ctx, []string{"*.rain"}, handler, patterns.Group("group"), patterns.NoDeadLetter(), inProcess)
+	must(t, err)
+	must(t, news.Publish(ctx, "madrid.rain", "news"))
+	came := map[string]int{}
+	for range 4 {
+		select {
+		case a := <-attempts:
+			came[a]++
+		case <-ctx.Done():
+			t.Fatalf("only these attempts: %v", came)
+		}
+	}
+	if want := map[string]int{"order 1": 1, "order 2": 1, "news 1": 1, "news 2": 1}; !maps.Equal(came, want) {
+		t.Errorf("the attempts are %v, want %v", came, want)
+	}
 }
 
 // TestForeign: a plain program with the same client writes to a queue and reads from it.
