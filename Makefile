@@ -67,7 +67,7 @@ PROMISED = TestConformance|TestFaults|TestModel|TestTopics|TestForeignMessages|T
 VERSIONED = $(PROMISED)|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestSuspectsOfASlowBroker|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash|TestMigrateSurvives|TestMigrateKeepsDelayed|TestMigratingWaits|TestBrowse|TestIsClassic
 
 .PHONY: test
-test: rabbitmq chromium databases ## go vet, all tests on the newest RabbitMQ, with the race detector; what is promised on older ones (minutes)
+test: rabbitmq chromium databases kafka ## go vet, all tests on the newest RabbitMQ, with the race detector; what is promised on older ones (minutes)
 	$(GO) vet $(ALL)
 	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
 	$(call each,$(NEWEST),$(GO) test -vet=off -timeout 15m -run '^TestWatermillSuite$$/./^TestReconnect$$' ./internal/interop)
@@ -77,7 +77,7 @@ test: rabbitmq chromium databases ## go vet, all tests on the newest RabbitMQ, w
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
 .PHONY: test-memory
-test-memory: ## the tests that need no RabbitMQ (two minutes)
+test-memory: kafka ## the tests that need no RabbitMQ (two minutes)
 	$(GO) test -race -shuffle=on $$($(GO) list $(ALL) | grep -vxF "$$($(GO) list $(ON_RABBITMQ))")
 
 .PHONY: rabbitmq
@@ -104,14 +104,31 @@ databases: ## install PostgreSQL and MariaDB where they are missing, or say how:
 		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
 		{ echo "MariaDB is missing: install it as root (Debian: apt-get install mariadb-server-core), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
 
+# The broker that the tests of adapters/kafka start is a folder of jars from Maven Central.
+KAFKA_VERSION = $(or $(MOTIF_KAFKA),4.4.0)
+KAFKA_JARS    = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/motif/kafka-$(KAFKA_VERSION)
+
+.PHONY: kafka
+kafka: ## install Kafka where it is missing, or say how: MOTIF_KAFKA=4.2.0 another version than the newest
+	@command -v java >/dev/null && { test -f "$(KAFKA_JARS).jsa" || command -v mvn >/dev/null; } || test "$$MOTIF_BROKER" = skip || \
+		{ install="$(APT) install -y --no-install-recommends maven default-jre-headless"; \
+		sh -c "$$install" || { $(APT) update && sh -c "$$install"; } || \
+		{ echo "Java 17 or Maven is missing: install them as root (Debian: apt-get install maven default-jre-headless), or set MOTIF_BROKER=skip" >&2; exit 1; }; }
+	@test -f "$(KAFKA_JARS).jsa" || test "$$MOTIF_BROKER" = skip || \
+		{ rm -rf "$(KAFKA_JARS)" && mvn -q -B -f adapters/kafka/internal/node/pom.xml -Dkafka=$(KAFKA_VERSION) \
+		org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$(KAFKA_JARS)" || \
+		{ echo "Kafka $(KAFKA_VERSION) cannot be had: mvn has to reach Maven Central, or set MOTIF_BROKER=skip" >&2; exit 1; }; \
+		MOTIF_KAFKA=$(KAFKA_VERSION) $(GO) run ./adapters/kafka/internal/node/prepare; }
+
 .PHONY: broker
 broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints its URLs, ends with Ctrl-C
 	$(GO) run ./adapters/amqp/amqptest/cmd/broker
 
 .PHONY: faults
-faults: rabbitmq ## what RabbitMQ, NATS, the network and processes do wrong, as a table for each version with what was lost
+faults: rabbitmq kafka ## what RabbitMQ, NATS, Kafka, the network and processes do wrong, as a table for each version with what was lost
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/jetstream/faults
+	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/kafka/faults
 
 SOAK ?= 10m
 

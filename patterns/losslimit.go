@@ -98,11 +98,11 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 		s.hasSuspects.Store(true)
 		if !w.emptyPrefetch() { // others would be blamed
 			s.aloneMu.Unlock()
-			return w.resendWithLosses(d, before, time.Second), false
+			return w.resendWithLosses(d, before, s.turnDelay()), false
 		}
 		return true, true
 	case returned == 0:
-		return w.resendWithLosses(d, before, time.Second), false
+		return w.resendWithLosses(d, before, s.turnDelay()), false
 	}
 	s.hasSuspects.Store(true)
 	s.bus.counters.lost.Add(1)
@@ -114,6 +114,13 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 	return w.resendWithLosses(d, before+returned, wait), false
 }
 
+// turnDelay is how long a suspect stays away at least that cannot be handled because another is. It
+// comes back, and is in hand until it is sent on again: so that this is rarely where the other ends
+// the process, it is a small part of the time, however slow the broker is.
+func (s *Subscription) turnDelay() time.Duration {
+	return min(max(time.Second, 10*time.Duration(s.moveTook.Load())), time.Minute)
+}
+
 // resendWithLosses sends d to the end of its queue, with the count of its losses, and reports
 // whether d has to be handled now instead, for it cannot be sent.
 func (w *worker) resendWithLosses(d *adapters.Delivery, losses int, wait time.Duration) (now bool) {
@@ -121,9 +128,11 @@ func (w *worker) resendWithLosses(d *adapters.Delivery, losses int, wait time.Du
 	if !w.s.bus.features.Ability.Has(adapters.CanDelay) && wait > 0 {
 		_ = w.pause(wait) // cut short by a shutdown, which is as good a time
 	}
+	begun := time.Now()
 	err := w.s.resendToQueue(detachedContext(d), d, wait)
 	switch {
 	case err == nil:
+		w.s.moveTook.Store(int64(time.Since(begun)))
 		w.s.knownReturns.forget(d.Message.UUID)
 		w.finish(d, adapters.Ack, ResultRequeued, ErrWorkerLost)
 		return false

@@ -41,9 +41,10 @@ type Subscription struct {
 	reports       chan struct{} // a place for each call that onSettle is being told of
 	opError       func(error) error
 
-	order        *ordered    // the driver's, if there is an OrderBy
-	aloneMu      sync.Mutex  // held while a message is handled that is suspected of killing its worker
-	hasSuspects  atomic.Bool // there was such a message
+	order        *ordered     // the driver's, if there is an OrderBy
+	aloneMu      sync.Mutex   // held while a message is handled that is suspected of killing its worker
+	moveTook     atomic.Int64 // how long the last suspect took to be sent on, a time.Duration
+	hasSuspects  atomic.Bool  // there was such a message
 	knownReturns knownReturns
 
 	handling context.Context // of all handlers

@@ -55,7 +55,7 @@ const seam, seamFloor = "adapters", 0
 
 // nested are the modules below the root's. Those below internal are our own tests and tools, and
 // may use all; so may examples, which are users; the others are for users.
-var nested = []string{"adapters/jetstream", "examples/observability", "examples/takeout", "internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "outbox", "patterns/charset", "patterns/cron", "patterns/protobuf", "patterns/zstd"}
+var nested = []string{"adapters/jetstream", "adapters/kafka", "examples/observability", "examples/takeout", "internal/bench", "internal/interop", "middleware/otel", "middleware/prometheus", "outbox", "patterns/charset", "patterns/cron", "patterns/protobuf", "patterns/zstd"}
 
 // usersOf says for each room below internal which rooms may import it. Those
 // called internal/...test need no entry: test files may, and each other.

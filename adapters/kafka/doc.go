@@ -1,0 +1,95 @@
+// Package kafka is an adapter for Apache Kafka 4.2 or later, on share groups (KIP-932): Kafka's
+// queues, in which each message is acknowledged by itself.
+//
+//	import _ "github.com/motifmq/motif/adapters/kafka"
+//
+//	bus, err := patterns.Open(ctx, "kafka://host:9092")
+//
+// It is a module of its own, because of its client, franz-go.
+//
+// # URLs
+//
+// The package registers the schemes kafka and kafkas with [adapters.Open]:
+//
+//	kafka://host:9092                  a broker, from which the others are learned
+//	kafka://user:password@host:9092    with a login, by SASL
+//	kafkas://user:password@host:9092   over TLS
+//
+// Query parameters:
+//
+//	broker=host:port     a further broker to begin with; may be given several times
+//	sasl=scram-sha-512   how to log in: plain (the default), scram-sha-256 or scram-sha-512
+//	ca=file              certificate authorities to trust, in place of the system's; with kafkas
+//	replicas=3           of the topics that are made; else as many as the broker's default says
+//
+// Everything else in the URL is refused with ErrInvalid.
+//
+// # Delivery semantics
+//
+// At least once: a message that Publish took is written, by all replicas in sync (acks=all, by an
+// idempotent producer), to the topic of each queue that it was routed to. A broker that is killed
+// loses nothing. Kafka leaves it to the system when to write to the disk: what survives when a
+// machine loses its power is what other replicas have.
+//
+// Claimed are fanout, direct and topic exchanges, groups, unbinding, existing exchanges, confirms,
+// persistence, mandatory messages, passive use and fair dispatch. All else is refused by name:
+//
+//   - Delays (CanDelay), so that a work queue or a group needs patterns.RetryPolicy.InProcess or
+//     NoRetry: Kafka has none, and a consumer that waits for a topic's next message is late when it
+//     is not connected.
+//   - Dead-letter queues (CanDeadLetter) and time to live (CanExpire), so that it needs
+//     patterns.NoDeadLetter, too: what is given up is passed to patterns.OnDrop. A topic has no
+//     place for the properties of a queue, and a share group says to nobody what it drops.
+//   - Reply addresses (CanReply) and auto-delete queues (CanAutoDelete), so that RPC is refused: a
+//     topic does not go with its consumers.
+//   - Requeueing in place (CanRequeue): what is given back comes before what was not delivered yet,
+//     but for a message that has come back so often that it is written anew; see below.
+//   - Get, priorities, bounded queues, single active consumers, cancelling, unique messages, and
+//     looking at queues.
+//
+// In detail:
+//
+//   - A queue is a topic with one partition, and a share group of the same name. So a queue keeps
+//     the order in which messages were published until one comes back, and is on one broker.
+//   - Publishers route. The bindings of an exchange are the last record that counts in a topic, and
+//     the end of that topic is read from its leader at the beginning of each Publish. Copies for
+//     several queues are not written in one step: if some are when the call fails, the error is
+//     ErrUnconfirmed.
+//   - A broker drops a record that was delivered as often as group.share.delivery.count.limit says
+//     (5), and tells nobody. So a message that comes for the third time, or when half of the limit
+//     is used up, is written to the end of its queue again, counted as returned, before anybody
+//     gets it. What is lost is a record whose last deliveries all fail before a driver has seen
+//     them: three clients in a row that die, or lose their connection, in the milliseconds in which
+//     they are sent it. Whoever sets the limit to 10 makes that five.
+//   - A message is in hand as long as its driver says so, three times in the broker's lock time
+//     (group.share.record.lock.duration.ms, 30 s). A lost connection gives back at once what it
+//     held. What a client holds that stands still comes to others after the lock time.
+//   - Behind a message that is in hand the broker delivers only so many more
+//     (group.share.partition.max.record.locks, 2000), and a queue has at most so many subscriptions
+//     (group.share.max.size, 200).
+//   - Settling is told to the broker with the next request: up to a tenth of a second later, or a
+//     quarter for the last message. If the connection is lost before, the message comes again.
+//   - A topic keeps what was settled until a subscription drops it, ten seconds later or when it
+//     ends. What one message holds up is kept behind it.
+//   - A private queue goes when its subscription is stopped or its driver closed. One whose process
+//     has died stays until another private subscription to its exchange begins, a minute later.
+//   - A message may be 1.25 MiB, with its metadata. A larger one is ErrTooLarge.
+//   - A subscription makes two connections, and its first one takes the time that the broker has
+//     for assignments (group.share.assignment.interval.ms, a second from Kafka 4.4 on).
+//
+// The driver and each subscription connect again until they are closed.
+//
+// # Wire format
+//
+// A queue is the topic motif-q-name, with what is not a-z, 0-9 or '-' in the name as '_' and two
+// hexadecimal digits, so that orders.eu is motif-q-orders_2eeu; a name that gets too long is "_h"
+// and its SHA-256 sum. An exchange is the topic motif-x-name.
+//
+// The payload is the value, the key is the key, and metadata are headers. All else is JSON in the
+// last header, motif: id and properties, with times in microseconds. What comes without it was
+// written by another program: its headers are its metadata, and its id is topic and offset.
+//
+// # Escape hatches
+//
+// There are none: a Kafka client of your own sees the topics.
+package kafka

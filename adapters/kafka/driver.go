@@ -1,0 +1,312 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
+)
+
+var features = adapters.Features{
+	Adapter: "kafka",
+	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
+		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance,
+}
+
+// How long things take at most, where no ctx says so.
+const (
+	dialTimeout    = 5 * time.Second
+	apiTimeout     = 15 * time.Second // an answer of a broker
+	confirmTimeout = 30 * time.Second
+	stopTimeout    = 5 * time.Second // for the broker to be told that a subscription ends
+)
+
+// maxBytes is how large a record may be: 1 MiB of payload, and metadata.
+const maxBytes = 1<<20 + 256<<10
+
+// maxUnderWay is how many copies of messages a driver has on their way at most.
+const maxUnderWay = 4096
+
+// Driver is a client of Kafka: an [adapters.Driver], AsyncPublisher and Unbinder. It is made by
+// [adapters.Open].
+type Driver struct {
+	config config
+	client *kgo.Client // publishes, and asks; what is consumed has a client of its own
+	admin  *kadm.Client
+	tasks  *kit.Tasks
+	routes *kit.Routes
+	window chan struct{} // a place for each message that is on its way
+
+	// From which delivery on a record is written anew, see subscription.renew.
+	renewAt int
+
+	mu      sync.Mutex
+	log     *slog.Logger
+	topics  map[string]topic   // as they were last seen, by name
+	ledgers map[string]*ledger // by exchange
+	subs    map[*subscription]struct{}
+	closing context.Context // that of Close
+}
+
+var (
+	_ adapters.Driver         = (*Driver)(nil)
+	_ adapters.AsyncPublisher = (*Driver)(nil)
+	_ adapters.Unbinder       = (*Driver)(nil)
+	_ adapters.LogSetter      = (*Driver)(nil)
+)
+
+// options are those of every client.
+func (c *config) common() []kgo.Opt {
+	return append([]kgo.Opt{
+		kgo.SeedBrokers(c.brokers...), kgo.ClientID("motif"), kgo.DialTimeout(dialTimeout), kgo.ConnIdleTimeout(5 * time.Minute),
+		kgo.RetryTimeout(apiTimeout), kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.RetryBackoffFn(func(n int) time.Duration {
+			wait := kit.Backoff{Min: min(20*time.Millisecond<<min(n, 10), time.Second), Max: time.Second}
+			return wait.Next()
+		}),
+	}, c.options...)
+}
+
+func connect(ctx context.Context, c config) (*Driver, error) {
+	client, err := kgo.NewClient(append(c.common(),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.RecordDeliveryTimeout(confirmTimeout), kgo.UnknownTopicRetries(1), kgo.ProducerBatchMaxBytes(maxBytes), kgo.MaxBufferedRecords(2*maxUnderWay))...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: open: %w: %w", adapters.ErrInvalid, err)
+	}
+	d := &Driver{
+		config: c, client: client, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
+		log: slog.Default(), topics: map[string]topic{}, ledgers: map[string]*ledger{}, subs: map[*subscription]struct{}{},
+	}
+	d.routes = kit.NewRoutes(records{d}, d.tasks)
+	if err := d.begin(ctx); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// begin looks whether there is a broker, and whether it is one that has share groups.
+func (d *Driver) begin(ctx context.Context) error {
+	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, patient{d.client})
+	if err == nil {
+		err = kerr.ErrorForCode(answer.ErrorCode)
+	}
+	if err != nil {
+		return apiError("connecting", err)
+	}
+	need := kmsg.NewPtrShareFetchRequest()
+	has := false
+	for _, key := range answer.ApiKeys {
+		has = has || key.ApiKey == need.Key() && key.MaxVersion >= need.MaxVersion()
+	}
+	if !has {
+		return fmt.Errorf("kafka: %w: the broker has no share groups as those of Kafka 4.2", adapters.ErrUnavailable)
+	}
+	d.renewAt = renewAt(d.deliveryLimit(ctx))
+	return nil
+}
+
+// deliveryLimit returns after how many deliveries the broker drops a record.
+func (d *Driver) deliveryLimit(ctx context.Context) int {
+	const usual = 5
+	all, err := within(ctx, func() (kadm.ResourceConfigs, error) {
+		brokers, err := d.admin.ListBrokers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return d.admin.DescribeBrokerConfigs(ctx, brokers.NodeIDs()...)
+	})
+	if err != nil {
+		return usual // it takes a right of its own to ask
+	}
+	limit := 0
+	for _, broker := range all {
+		for _, c := range broker.Configs {
+			if n, err := strconv.Atoi(c.MaybeValue()); err == nil && c.Key == "group.share.delivery.count.limit" && (limit == 0 || n < limit) {
+				limit = n
+			}
+		}
+	}
+	return cmp.Or(limit, usual)
+}
+
+// renewAt returns from which delivery on a record is written anew: with as many to come as have
+// been, in which a client may fail to do so.
+func renewAt(limit int) int { return max(2, limit/2+1) }
+
+// Format implements [fmt.Formatter]: whatever the verb, it says what the driver is, without the
+// login.
+func (d *Driver) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "kafka at %v", d.config.brokers) }
+
+// SetLogger implements [adapters.LogSetter].
+func (d *Driver) SetLogger(l *slog.Logger) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log = l
+}
+
+func (d *Driver) logger() *slog.Logger {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log
+}
+
+// Features implements [adapters.Driver].
+func (d *Driver) Features() adapters.Features { return features }
+
+// bound returns a ctx that ends with the driver, too.
+func (d *Driver) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := make(chan struct{})
+	if !d.tasks.Go(func() {
+		select {
+		case <-d.tasks.Closed():
+			cancel()
+		case <-ctx.Done():
+		case <-stop:
+		}
+	}) {
+		cancel()
+	}
+	return ctx, sync.OnceFunc(func() { close(stop); cancel() })
+}
+
+func (d *Driver) isClosed() bool {
+	select {
+	case <-d.tasks.Closed():
+		return true
+	default:
+		return false
+	}
+}
+
+// check returns an error if no operation may begin.
+func (d *Driver) check(ctx context.Context, what string) error {
+	if d.isClosed() {
+		return adapters.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("kafka: %s: %w", what, err)
+	}
+	return nil
+}
+
+// finish gives an operation's error the reason why it ended early.
+func (d *Driver) finish(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case d.isClosed():
+		return adapters.ErrClosed
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		return fmt.Errorf("%w (%w)", err, ctx.Err())
+	}
+	return err
+}
+
+// Declare implements [adapters.Driver].
+func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
+	if err := cmp.Or(d.check(ctx, "declare"), s.Validate(), features.Require(s.Needs())); err != nil {
+		return err
+	}
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	if s.Private() {
+		return d.finish(ctx, d.routes.Declare(ctx, s.Endpoint))
+	}
+	_, err := d.declare(ctx, s, s.QueueName())
+	return d.finish(ctx, err)
+}
+
+// declare makes what s describes, and returns the topic of its queue.
+func (d *Driver) declare(ctx context.Context, s adapters.Source, queue string) (t topic, err error) {
+	if s.Passive {
+		return d.look(ctx, queueTopic(queue))
+	}
+	if s.Kind.IsExchange() { // before anything is made for it
+		if err := d.routes.Declare(ctx, s.Endpoint); err != nil {
+			return t, err
+		}
+	}
+	if t, err = d.makeQueue(ctx, queueTopic(queue)); err != nil {
+		return t, err
+	}
+	if s.Kind.IsExchange() {
+		err = d.routes.Bind(ctx, s.Endpoint, kit.Bound{Queue: queue, ID: boundID(t.id)}, s.Keys...)
+	}
+	return t, err
+}
+
+// Unbind implements [adapters.Unbinder].
+func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
+	if err := cmp.Or(d.check(ctx, "unbind"), s.Validate(), features.Require(s.Needs())); err != nil {
+		return err
+	}
+	if s.Private() {
+		return fmt.Errorf("kafka: unbind: %w: a private source", adapters.ErrInvalid)
+	}
+	if !s.Kind.IsExchange() {
+		return nil
+	}
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	return d.finish(ctx, d.routes.Unbind(ctx, s.Endpoint, s.QueueName(), s.Keys...))
+}
+
+// Subscribe implements [adapters.Driver].
+func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	if err := cmp.Or(d.check(ctx, "subscribe"), s.ValidateSubscribe(), features.Require(s.Needs())); err != nil {
+		return nil, err
+	}
+	bound, cancel := d.bound(ctx)
+	defer cancel()
+	sub := newSubscription(d, s)
+	at, err := sub.attach(bound)
+	if err != nil {
+		return nil, d.finish(ctx, err)
+	}
+	d.mu.Lock()
+	d.subs[sub] = struct{}{}
+	d.mu.Unlock()
+	if !d.tasks.Go(func() { sub.run(at) }) {
+		at.client.Close()
+		return nil, adapters.ErrClosed
+	}
+	return sub, nil
+}
+
+// Close implements [adapters.Driver].
+func (d *Driver) Close(ctx context.Context) error {
+	d.mu.Lock()
+	if d.closing == nil {
+		d.closing = ctx
+	}
+	d.mu.Unlock()
+	first := d.tasks.Close()
+	d.mu.Lock()
+	subs := slices.Collect(maps.Keys(d.subs))
+	d.mu.Unlock()
+	for _, s := range subs {
+		_ = s.why() // wakes who waits
+	}
+	d.tasks.Wait() // what runs has given back what it holds, or ctx has ended
+	if first {
+		d.client.Close()
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
+)
+
+// target is the topic of a queue that gets a copy.
+type target struct {
+	topic string
+	bound *kit.Bound // by which binding; nil for what is published to the queue itself
+}
+
+// Publish implements [adapters.Driver].
+func (d *Driver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
+	if err := d.checkPublish(ctx, &p); err != nil || len(msgs) == 0 {
+		return err
+	}
+	targets, err := d.route(ctx, &p)
+	if err != nil {
+		return err
+	}
+	batch := kit.NewBatch(msgs)
+	for i, m := range msgs {
+		if err := d.send(ctx, &p, targets, m, func(err error) { batch.Resolve(i, err) }); err != nil {
+			batch.Resolve(i, err)
+		}
+	}
+	return batch.Wait(ctx)
+}
+
+// PublishAsync implements [adapters.AsyncPublisher].
+func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if err := d.checkPublish(ctx, &p); err != nil {
+		return err
+	}
+	targets, err := d.route(ctx, &p)
+	if err != nil {
+		return err
+	}
+	return d.send(ctx, &p, targets, m, done)
+}
+
+func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) error {
+	if err := cmp.Or(d.check(ctx, "publish"), p.Validate(), features.Require(p.Needs())); err != nil {
+		return err
+	}
+	if p.Timestamp.IsZero() {
+		p.Timestamp = time.Now()
+	}
+	p.Attempt = max(p.Attempt, 1)
+	return nil
+}
+
+// route returns where the messages of a call go, as bindings are now. Queues that are gone are not
+// among them.
+func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []target, err error) {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	all := []target{{topic: queueTopic(p.To.Name)}}
+	if p.To.Kind.IsExchange() {
+		bound, err := d.routes.Route(ctx, p.To, p.Key)
+		if err != nil {
+			return nil, d.finish(ctx, err)
+		}
+		all = nil
+		for _, b := range bound {
+			all = append(all, target{queueTopic(b.Queue), &b})
+		}
+	}
+	for _, t := range all {
+		found, err := d.known(ctx, t.topic)
+		if err == nil && t.bound != nil && boundID(found.id) != t.bound.ID { // one of us is late
+			found, err = d.look(ctx, t.topic)
+		}
+		switch {
+		case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
+			d.isGone(ctx, p.To, t)
+		case err != nil:
+			return nil, d.finish(ctx, err)
+		default:
+			targets = append(targets, t)
+		}
+	}
+	return targets, nil
+}
+
+// isGone ends the binding of a queue that was deleted.
+func (d *Driver) isGone(ctx context.Context, e adapters.Endpoint, t target) {
+	if t.bound != nil {
+		_ = d.routes.Remove(ctx, e, *t.bound) // or the next publisher does
+	}
+}
+
+func boundID(id kadm.TopicID) string { return id.String() }
+
+// send sends m to its targets, and calls done with what became of it. After an error nothing was
+// sent, and done is not called.
+func (d *Driver) send(ctx context.Context, p *adapters.Publication, targets []target, m *message.Message, done func(error)) error {
+	if err := cmp.Or(d.check(ctx, "publish"), adapters.ValidateMessage(m)); err != nil {
+		return err
+	}
+	record, err := encode(p, m)
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		if p.Mandatory {
+			done(adapters.ErrUnroutable)
+		} else {
+			done(nil)
+		}
+		return nil
+	}
+	c := &copies{p: p, left: len(targets), done: done}
+	for i, t := range targets {
+		one := &kgo.Record{Topic: t.topic, Key: record.Key, Value: record.Value, Headers: record.Headers}
+		err := d.start(ctx, one, func(err error) {
+			if !errors.Is(err, adapters.ErrNotFound) {
+				c.resolve(false, err)
+				return
+			}
+			// Not here, in the client's own goroutine.
+			if !d.tasks.Go(func() { c.resolve(d.missing(p, t, one)) }) {
+				c.resolve(false, adapters.ErrUnconfirmed)
+			}
+		})
+		if err == nil {
+			continue
+		}
+		if i == 0 {
+			return err // none was
+		}
+		for range targets[i:] {
+			c.resolve(false, fmt.Errorf("%w: by some of its queues: %w", adapters.ErrUnconfirmed, err))
+		}
+		break
+	}
+	return nil
+}
+
+// missing says what it means that a broker does not know the topic of a queue: that it is gone, or
+// that it was made anew, and then has a message that was published to the queue.
+func (d *Driver) missing(p *adapters.Publication, t target, r *kgo.Record) (gone bool, err error) {
+	ctx, cancel := d.bound(context.Background())
+	defer cancel()
+	d.forget(t.topic)
+	found, err := d.look(ctx, t.topic)
+	switch {
+	case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
+		d.isGone(ctx, p.To, t)
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	err = d.produce(ctx, &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers})
+	if errors.Is(err, adapters.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
+}
+
+// produce is start that waits.
+func (d *Driver) produce(ctx context.Context, r *kgo.Record) error {
+	done := make(chan error, 1)
+	if err := d.start(ctx, r, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("kafka: %w: %w", adapters.ErrUnconfirmed, ctx.Err())
+	}
+}
+
+// start sends a record, and calls done once with what became of it, in a goroutine of the client.
+// It returns an error if it was not sent.
+func (d *Driver) start(ctx context.Context, r *kgo.Record, done func(error)) error {
+	select {
+	case d.window <- struct{}{}:
+	case <-d.tasks.Closed():
+		return adapters.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("kafka: publish: %w: %w", adapters.ErrUnavailable, ctx.Err())
+	}
+	d.client.Produce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) {
+		<-d.window
+		done(confirmed(err))
+	})
+	return nil
+}
+
+// confirmed returns what the answer to a record says.
+func confirmed(err error) error {
+	sentinel := adapters.ErrUnconfirmed
+	switch {
+	case err == nil:
+		return nil
+	case isAny(err, kerr.MessageTooLarge, kerr.RecordListTooLarge):
+		sentinel = adapters.ErrTooLarge
+	case isAny(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed):
+		sentinel = adapters.ErrAccess
+	case isAny(err, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID):
+		sentinel = adapters.ErrNotFound // of no user: see missing
+	case isAny(err, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation):
+		sentinel = adapters.ErrNacked
+	}
+	return fmt.Errorf("kafka: %w: %w", sentinel, err)
+}
+
+// copies is a message on its way to several queues.
+type copies struct {
+	p    *adapters.Publication
+	done func(error)
+
+	mu     sync.Mutex
+	left   int
+	routed bool
+	err    error
+}
+
+// resolve notes what became of one copy: that it is stored, an error, or that its queue is gone.
+func (c *copies) resolve(gone bool, err error) {
+	c.mu.Lock()
+	c.left--
+	c.routed = c.routed || !gone
+	if c.err == nil || errors.Is(err, adapters.ErrUnconfirmed) { // which promises least
+		c.err = cmp.Or(err, c.err)
+	}
+	last, routed, err := c.left == 0, c.routed, c.err
+	c.mu.Unlock()
+	switch {
+	case !last:
+	case err == nil && !routed && c.p.Mandatory:
+		c.done(adapters.ErrUnroutable)
+	default:
+		c.done(err)
+	}
+}

@@ -1,0 +1,581 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
+)
+
+// trimEvery is how often what all have settled is taken out of a queue's topic.
+const trimEvery = 10 * time.Second
+
+// subscription is a consumer of a queue. Its mutex guards what it holds, too.
+type subscription struct {
+	d      *Driver
+	source adapters.Source
+	queue  string
+	wake   chan struct{} // of one: there is something to tell the broker
+
+	mu      sync.Mutex
+	come    sync.Cond // there may be more to receive
+	at      *attachment
+	ready   []*delivery            // to be received
+	held    map[*delivery]struct{} // not settled: those that are ready, too
+	err     error                  // why it has ended
+	stopped chan struct{}          // closed once nothing is fetched any more, and what was ready is back
+	stop    func()                 // closes stopped
+
+	life context.Context // ends with err
+	end  context.CancelFunc
+}
+
+// attachment is a subscription's consuming in one session. Its goroutine is that of
+// subscription.run.
+type attachment struct {
+	*member
+	sub *subscription
+	ctx context.Context // of its messages
+	end context.CancelCauseFunc
+
+	renewing []*delivery // to be written anew
+
+	// Guarded by the subscription's mutex:
+	done []settled // to be told to the broker
+	lost bool
+}
+
+// delivery is a message that is held, or was.
+type delivery struct {
+	at       *attachment
+	record   acquired
+	envelope envelope
+	metadata message.Metadata
+	settled  bool // guarded by the subscription's mutex
+}
+
+func newSubscription(d *Driver, source adapters.Source) *subscription {
+	s := &subscription{
+		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1),
+		held: map[*delivery]struct{}{}, stopped: make(chan struct{}),
+	}
+	if source.Private() {
+		s.queue = privatePrefix + newID()
+	}
+	s.come.L = &s.mu
+	s.life, s.end = context.WithCancel(context.Background())
+	s.stop = sync.OnceFunc(func() { close(s.stopped) })
+	return s
+}
+
+// Format implements [fmt.Formatter], as that of Driver.
+func (s *subscription) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "subscription to queue %q of %v", s.queue, s.d)
+}
+
+// Format implements [fmt.Formatter], as that of Driver.
+func (h *delivery) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "message %d of queue %q", h.record.Offset, h.at.sub.queue)
+}
+
+// Address implements [adapters.Subscription].
+func (s *subscription) Address() string { return s.queue }
+
+// attach begins to consume.
+func (s *subscription) attach(ctx context.Context) (*attachment, error) {
+	t, err := s.declare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMember(ctx, s.d, t)
+	if err != nil {
+		return nil, err
+	}
+	at := &attachment{member: m, sub: s}
+	at.ctx, at.end = context.WithCancelCause(context.Background())
+	s.mu.Lock()
+	s.at = at
+	s.mu.Unlock()
+	if err = at.begin(ctx); err == nil && s.source.Private() {
+		err = s.d.routes.Bind(ctx, s.source.Endpoint, kit.Bound{Queue: s.queue, ID: boundID(t.id)}, s.source.Keys...)
+		s.d.sweep(ctx, s.source.Endpoint)
+	}
+	if err != nil {
+		at.over(adapters.ErrSessionLost)
+		return nil, err
+	}
+	return at, nil
+}
+
+// sweep takes away private queues whose clients have died: a few, for each new one. A queue is
+// bound once its group has a member.
+func (d *Driver) sweep(ctx context.Context, e adapters.Endpoint) {
+	const few = 3
+	bound, err := d.routes.Queues(ctx, e.Name)
+	if err != nil {
+		return // it is only housekeeping
+	}
+	bound = slices.DeleteFunc(bound, func(b kit.Bound) bool { return !strings.HasPrefix(b.Queue, privatePrefix) })
+	rand.Shuffle(len(bound), func(i, j int) { bound[i], bound[j] = bound[j], bound[i] })
+	for _, b := range bound[:min(few, len(bound))] {
+		name := queueTopic(b.Queue)
+		groups, err := within(ctx, func() (kadm.DescribedShareGroups, error) { return d.admin.DescribeShareGroups(ctx, name) })
+		group := groups[name]
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) || group.Err != nil && !errors.Is(group.Err, kerr.GroupIDNotFound) || len(group.Members) > 0 {
+			continue
+		}
+		_ = d.routes.Remove(ctx, e, b)
+		_ = d.deleteQueue(ctx, name)
+	}
+}
+
+// begin fetches for the first time. The first fetch of a cluster has it make a topic of its own,
+// before it knows what it has to give.
+func (at *attachment) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	wait := kit.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond}
+	for {
+		err := at.fetch(ctx, at.sub.source.Prefetch, waitFirst, nil)
+		if !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownServerError) {
+			return err
+		}
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (s *subscription) declare(ctx context.Context) (topic, error) {
+	if !s.source.Private() {
+		return s.d.declare(ctx, s.source, s.queue)
+	}
+	if err := s.d.routes.Declare(ctx, s.source.Endpoint); err != nil {
+		return topic{}, err
+	}
+	return s.d.makeQueue(ctx, queueTopic(s.queue))
+}
+
+// run consumes until the subscription is over.
+func (s *subscription) run(at *attachment) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	s.d.tasks.Go(func() { // once the driver is closed, as long as its Close may take
+		select {
+		case <-ended:
+			return
+		case <-s.d.tasks.Closed():
+		}
+		s.d.mu.Lock()
+		closing := s.d.closing
+		s.d.mu.Unlock()
+		select {
+		case <-ended:
+		case <-closing.Done():
+			cancel()
+		}
+	})
+	defer s.forget()
+	defer s.stop()
+	defer s.end()
+	for {
+		err := at.consume(ctx)
+		at.over(cmp.Or(err, s.why()))
+		if err == nil || s.why() != nil {
+			break
+		}
+		s.d.logger().Warn("kafka: session lost", "queue", s.queue, "error", err)
+		if at = s.reattach(ctx); at == nil {
+			break
+		}
+	}
+	if s.source.Private() {
+		removing, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+		s.remove(removing)
+	}
+}
+
+// remove takes away a private queue.
+func (s *subscription) remove(ctx context.Context) {
+	s.d.mu.Lock()
+	t, found := s.d.topics[queueTopic(s.queue)]
+	s.d.mu.Unlock()
+	if found {
+		// Its routes read in the tasks of the driver, which may be closed: then the next publisher
+		// finds that the queue is gone.
+		_ = s.d.routes.Remove(ctx, s.source.Endpoint, kit.Bound{Queue: s.queue, ID: boundID(t.id)})
+	}
+	_ = s.d.deleteQueue(ctx, queueTopic(s.queue))
+}
+
+// reattach attaches the subscription again, and returns nil if it is over.
+func (s *subscription) reattach(ctx context.Context) *attachment {
+	wait := kit.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
+	ctx, cancel := s.d.bound(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	for s.why() == nil {
+		at, err := s.attach(ctx)
+		switch {
+		case err == nil:
+			return at
+		case errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrInvalid), s.source.Passive && errors.Is(err, adapters.ErrNotFound):
+			s.finish(err)
+			return nil
+		}
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// why returns why the subscription is over, or nil.
+func (s *subscription) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil && s.d.isClosed() {
+		s.err = adapters.ErrClosed
+		s.end()
+		s.come.Broadcast()
+	}
+	return s.err
+}
+
+// finish ends the subscription, and reports whether it had not ended before.
+func (s *subscription) finish(why error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return false
+	}
+	s.err = why
+	s.end()
+	s.come.Broadcast()
+	s.signal()
+	return true
+}
+
+func (s *subscription) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *subscription) forget() {
+	s.d.mu.Lock()
+	delete(s.d.subs, s)
+	s.d.mu.Unlock()
+}
+
+// Stop implements [adapters.Subscription].
+func (s *subscription) Stop() error {
+	s.finish(adapters.ErrStopped)
+	select {
+	case <-s.stopped:
+	case <-s.d.tasks.Closed():
+	}
+	return nil
+}
+
+// over ends an attachment: what it holds is lost to it, and the broker gives it back.
+func (at *attachment) over(why error) {
+	s := at.sub
+	s.mu.Lock()
+	at.lost = true
+	for h := range s.held {
+		delete(s.held, h)
+	}
+	s.ready = nil
+	s.mu.Unlock()
+	if !errors.Is(why, adapters.ErrClosed) && !errors.Is(why, adapters.ErrStopped) {
+		why = fmt.Errorf("%w: %w", adapters.ErrSessionLost, why)
+	}
+	at.end(why)
+	at.client.Close()
+}
+
+// task is what an attachment has to do next.
+type task struct {
+	done     []settled
+	room     int
+	busy     bool // something is in hand
+	over     bool
+	isClosed bool
+	stopped  bool
+}
+
+// next takes what is to be done.
+func (at *attachment) next(renew bool) (t task) {
+	s := at.sub
+	t.stopped = s.why() != nil
+	t.isClosed = s.d.isClosed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.stopped { // what was not received goes back, and with the driver all
+		back := s.ready
+		s.ready = nil
+		if t.isClosed {
+			back = nil
+			for h := range s.held {
+				back = append(back, h)
+			}
+		}
+		for _, h := range back {
+			delete(s.held, h)
+			at.done = append(at.done, settled{h.record.Offset, ackRelease})
+		}
+		for _, h := range at.renewing {
+			at.done = append(at.done, settled{h.record.Offset, ackRelease})
+		}
+		at.renewing = nil
+	}
+	t.done, at.done = at.done, nil
+	t.over = t.stopped && (len(s.held) == 0 || s.source.Private())
+	t.busy = len(s.held)+len(at.renewing) > 0
+	if !t.stopped {
+		t.room = s.source.Prefetch - len(s.held) - len(at.renewing)
+	}
+	if renew {
+		for h := range s.held {
+			t.done = append(t.done, settled{h.record.Offset, ackRenew})
+		}
+		for _, h := range at.renewing {
+			t.done = append(t.done, settled{h.record.Offset, ackRenew})
+		}
+	}
+	return t
+}
+
+// consume fetches and acknowledges until the subscription is over, or returns why it cannot.
+func (at *attachment) consume(ctx context.Context) error {
+	s := at.sub
+	beating, enough := context.WithCancel(ctx)
+	var beats sync.WaitGroup
+	beats.Go(func() { at.beats(beating) })
+	defer beats.Wait()
+	defer enough()
+	renewed, trimmed, progress := time.Now(), time.Now(), false
+	for {
+		at.writeAnew(ctx)
+		due := time.Since(renewed) > at.lock/3
+		t := at.next(due)
+		if due {
+			renewed = time.Now()
+		}
+		progress = progress || len(t.done) > 0
+		if t.over {
+			ending, cancel := context.WithTimeout(ctx, stopTimeout)
+			defer cancel()
+			err := at.acknowledge(ending, t.done, true)
+			enough()
+			beats.Wait()
+			at.leave(ending)
+			if err == nil && progress && !s.source.Private() {
+				at.trim(ctx)
+			}
+			return err
+		}
+		if progress && time.Since(trimmed) > trimEvery {
+			at.trim(ctx)
+			trimmed, progress = time.Now(), false
+		}
+		// What goes back has to be there before anything is fetched, or what is behind it would
+		// come first.
+		alone := t.room <= 0 || slices.ContainsFunc(t.done, func(d settled) bool { return d.how == ackRelease || d.how == ackRenew })
+		if len(t.done) > 0 && alone {
+			if err := at.acknowledge(ctx, t.done, false); err != nil {
+				return err
+			}
+			t.done = nil
+		}
+		if t.stopped {
+			s.stop()
+		}
+		if t.room > 0 {
+			wait := waitIdle
+			if t.busy {
+				wait = waitBusy
+			}
+			if err := at.fetch(ctx, t.room, wait, t.done); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-time.After(at.lock/3 - time.Since(renewed)):
+		case <-s.d.tasks.Closed():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fetch makes what comes ready to be received.
+func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, done []settled) error {
+	got, gaps, err := at.member.fetch(ctx, most, wait, done)
+	if err != nil {
+		return err
+	}
+	s := at.sub
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at.done = append(at.done, gaps...)
+	for _, r := range got {
+		h := &delivery{at: at, record: r}
+		h.envelope, h.metadata = decode(r.Record)
+		if r.count >= s.d.renewAt {
+			at.renewing = append(at.renewing, h)
+			continue
+		}
+		s.held[h] = struct{}{}
+		s.ready = append(s.ready, h)
+		s.come.Signal()
+	}
+	return nil
+}
+
+// writeAnew writes records again that were delivered so often that the broker might drop them the
+// next time: the new one counts from the beginning.
+func (at *attachment) writeAnew(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, at.lock/6)
+	defer cancel()
+	for len(at.renewing) > 0 {
+		h := at.renewing[0]
+		r, err := again(h.record.Record, h.envelope, h.returned())
+		if err == nil {
+			err = at.d.produce(ctx, r)
+		}
+		s := at.sub
+		s.mu.Lock()
+		switch {
+		case errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid): // it will not be better
+			s.held[h] = struct{}{}
+			s.ready = append(s.ready, h)
+			s.come.Signal()
+		case err != nil:
+			s.mu.Unlock()
+			s.d.logger().Warn("kafka: a message that came back often cannot be written anew, and waits", "queue", s.queue, "error", err)
+			return
+		default:
+			at.done = append(at.done, settled{h.record.Offset, ackAccept})
+		}
+		s.mu.Unlock()
+		at.renewing = at.renewing[1:]
+	}
+}
+
+// trim drops what is before the first record that is not settled: the broker keeps it, else.
+func (at *attachment) trim(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout/3)
+	defer cancel()
+	all, err := within(ctx, func() (kadm.DescribedShareGroupsOffsets, error) {
+		return at.d.admin.DescribeShareGroupOffsets(ctx, at.topic.name)
+	})
+	if err != nil {
+		return // or the next time
+	}
+	var drop kadm.Offsets
+	for _, group := range all {
+		for _, parts := range group.Offsets {
+			for _, o := range parts {
+				if o.Topic == at.topic.name && o.StartOffset > 0 {
+					drop.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.StartOffset, LeaderEpoch: -1})
+				}
+			}
+		}
+	}
+	if len(drop) > 0 {
+		at.d.drop(ctx, drop)
+	}
+}
+
+// Receive implements [adapters.Subscription].
+func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+	wake := func() {
+		s.mu.Lock() // so that it waits, or has not looked yet
+		defer s.mu.Unlock()
+		s.come.Broadcast()
+	}
+	defer context.AfterFunc(ctx, wake)()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.err == nil && s.d.isClosed() {
+			s.err = adapters.ErrClosed
+			s.end()
+		}
+		if err := cmp.Or(s.err, ctx.Err()); err != nil {
+			s.come.Signal() // what this one was woken for is another's
+			return adapters.Delivery{}, err
+		}
+		if len(s.ready) == 0 {
+			s.come.Wait()
+			continue
+		}
+		h := s.ready[0]
+		s.ready = s.ready[1:]
+		return h.deliver(), nil
+	}
+}
+
+// returned is how often the message has come back.
+func (h *delivery) returned() int { return h.envelope.Returned + h.record.count - 1 }
+
+// deliver returns what the receiver gets.
+func (h *delivery) deliver() adapters.Delivery {
+	d := h.envelope.delivery(h.record.Record, h.metadata)
+	d.Message.SetContext(h.at.ctx)
+	d.Returned, d.Settler = h.returned(), h
+	d.Redelivered = d.Returned > 0
+	return d
+}
+
+var howTo = [...]int8{adapters.Ack: ackAccept, adapters.Requeue: ackRelease, adapters.Reject: ackReject}
+
+// Settle implements [adapters.Settler].
+func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
+	if int(o) >= len(howTo) {
+		return fmt.Errorf("kafka: settle: %w: %s", adapters.ErrInvalid, o)
+	}
+	s := h.at.sub
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.d.isClosed():
+		return adapters.ErrClosed
+	case s.source.Private() && errors.Is(s.err, adapters.ErrStopped):
+		return nil // its queue is gone
+	case h.at.lost:
+		return adapters.ErrStaleDelivery
+	case h.settled:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("kafka: settle: %w", ctx.Err())
+	}
+	h.settled = true
+	delete(s.held, h)
+	h.at.done = append(h.at.done, settled{h.record.Offset, howTo[o]})
+	s.signal()
+	return nil
+}

@@ -1,0 +1,118 @@
+package kafka
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/motifmq/motif/adapters"
+)
+
+// header is the header that has the envelope. It is the last one of a record of ours, so that
+// metadata may have its name.
+const header = "motif"
+
+// envelope is what a record has no place for, in JSON. Metadata are headers, and the key is the
+// record's.
+type envelope struct {
+	ID              string `json:"id,omitempty"`
+	Base64          bool   `json:"base64,omitempty"` // ID is, for it is not UTF-8
+	ContentType     string `json:"content_type,omitempty"`
+	ContentEncoding string `json:"content_encoding,omitempty"`
+	Type            string `json:"type,omitempty"`
+	AppID           string `json:"app_id,omitempty"`
+	CorrelationID   string `json:"correlation_id,omitempty"`
+	ReplyTo         string `json:"reply_to,omitempty"`
+	Timestamp       int64  `json:"timestamp,omitempty"` // microseconds since 1970
+	Attempt         int    `json:"attempt,omitempty"`
+	Lost            int    `json:"lost,omitempty"`
+	Returned        int    `json:"returned,omitempty"` // how often it had come back when this record was written
+	Transient       bool   `json:"transient,omitempty"`
+}
+
+// encode returns m as a record of no topic yet.
+func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
+	e := envelope{
+		ID: m.UUID, ContentType: p.ContentType, ContentEncoding: p.ContentEncoding, Type: p.Type, AppID: p.AppID,
+		CorrelationID: p.CorrelationID, ReplyTo: p.ReplyTo, Timestamp: p.Timestamp.UnixMicro(),
+		Attempt: p.Attempt, Lost: p.Lost, Transient: p.Transient,
+	}
+	for _, s := range []string{p.Key, e.ContentType, e.ContentEncoding, e.Type, e.AppID, e.CorrelationID, e.ReplyTo} {
+		if !utf8.ValidString(s) {
+			return nil, fmt.Errorf("kafka: %w: a property that is not UTF-8: %.64q", adapters.ErrInvalid, s)
+		}
+	}
+	r := &kgo.Record{Value: append([]byte{}, m.Payload...)} // the client keeps it, and the caller may not
+	if p.Key != "" {
+		r.Key = []byte(p.Key)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(m.Metadata[k])})
+	}
+	return r, e.seal(r)
+}
+
+// seal adds the envelope to a record.
+func (e envelope) seal(r *kgo.Record) error {
+	if !utf8.ValidString(e.ID) {
+		e.ID, e.Base64 = base64.RawStdEncoding.EncodeToString([]byte(e.ID)), true
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("kafka: %w: %w", adapters.ErrInvalid, err)
+	}
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: header, Value: text})
+	return nil
+}
+
+// decode returns what is in a record of ours, or of whoever else writes to the topic of a queue:
+// then its headers are metadata, and it has an id that is the same in each delivery.
+func decode(r *kgo.Record) (e envelope, metadata message.Metadata) {
+	headers := r.Headers
+	last := len(headers) - 1
+	if last >= 0 && headers[last].Key == header && json.Unmarshal(headers[last].Value, &e) == nil {
+		headers = headers[:last]
+	} else {
+		e = envelope{ID: r.Topic + ":" + strconv.FormatInt(r.Offset, 10), Timestamp: r.Timestamp.UnixMicro()}
+	}
+	if id, err := base64.RawStdEncoding.DecodeString(e.ID); e.Base64 && err == nil {
+		e.ID, e.Base64 = string(id), false
+	}
+	metadata = make(message.Metadata, len(headers))
+	for _, h := range headers {
+		metadata[h.Key] = string(h.Value)
+	}
+	return e, metadata
+}
+
+// again returns a record like r, which was decoded to e, that says how often it has come back.
+func again(r *kgo.Record, e envelope, returned int) (*kgo.Record, error) {
+	next := &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: slices.Clone(r.Headers)}
+	if last := len(r.Headers) - 1; last >= 0 && r.Headers[last].Key == header {
+		next.Headers = next.Headers[:last]
+	}
+	e.Returned = returned
+	return next, e.seal(next)
+}
+
+// delivery returns what the receiver gets, but for its settler.
+func (e *envelope) delivery(r *kgo.Record, metadata message.Metadata) adapters.Delivery {
+	m := message.NewMessage(e.ID, r.Value)
+	m.Metadata = metadata
+	return adapters.Delivery{
+		Message: m, Key: string(r.Key),
+		Properties: adapters.Properties{
+			ContentType: e.ContentType, ContentEncoding: e.ContentEncoding, Type: e.Type, AppID: e.AppID,
+			CorrelationID: e.CorrelationID, ReplyTo: e.ReplyTo, Timestamp: time.UnixMicro(e.Timestamp),
+			Attempt: max(e.Attempt, 1), Lost: e.Lost, Transient: e.Transient,
+		},
+	}
+}
