@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	"github.com/motifmq/motif/patterns"
 )
 
 // byLadder makes a publication to a queue take the ladder when it is delayed.
@@ -292,3 +295,34 @@ func TestDelayQueueRights(t *testing.T) {
 }
 
 func errFirstOf[T any](_ T, err error) error { return err }
+
+// TestRetryTakesDelayQueue: the next attempt of a work queue's message waits in a queue of its own.
+func TestRetryTakesDelayQueue(t *testing.T) {
+	d := usesAtOnce(connectTo(t, amqptest.Shared(t).URL))
+	bus := patterns.New(d)
+	defer bus.Close(ctx)
+	q := patterns.NewWorkQueue[string](bus, "q")
+	again := make(chan struct{})
+	if _, err := q.Work(ctx, func(ctx context.Context, _ string) error {
+		if d, _ := patterns.DeliveryFrom(ctx); d.Attempt == 1 {
+			return patterns.RetryAfter(delayUnit, errors.New("once"))
+		}
+		close(again)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Send(soon(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-again:
+	case <-soon(t).Done():
+		t.Fatal("it does not come again")
+	}
+	if _, err := d.Inspect(soon(t), delayQueueName(1, "queue.q")); err != nil {
+		t.Error(err)
+	}
+	_, err := d.Inspect(soon(t), rungName(0))
+	wantErr(t, "Inspect the ladder", err, adapters.ErrNotFound)
+}
