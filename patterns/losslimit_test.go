@@ -528,3 +528,36 @@ func (s slowSubscription) Receive(ctx context.Context) (adapters.Delivery, error
 func (s slowSubscription) TryReceive(ctx context.Context) (adapters.Delivery, error) {
 	return s.Subscription.(adapters.TryReceiver).TryReceive(ctx)
 }
+
+// TestSuspectsStayAwayLonger: what waits for another suspect to be handled is in hand, to be sent on
+// again, for a small part of the time only, also where the broker is slow.
+func TestSuspectsStayAwayLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := memory.New()
+		defer broker.Close()
+		const took, running = 2 * time.Second, 10 * time.Minute
+		client := broker.Connect()
+		moves := 0
+		bus := patterns.New(client, patterns.OnPublish(func(_ context.Context, p *patterns.Publishing) func(error) {
+			if p.Cause == patterns.CauseRequeue {
+				moves++
+			}
+			return nil
+		}))
+		jobs := patterns.NewWorkQueue[string](bus, "jobs")
+		must(t, jobs.Declare(t.Context()))
+		suspected(t, client, map[string]int{"slow": 3}, 0)
+		suspected(t, client, map[string]int{"innocent": 4}, time.Second)
+		defer broker.Inject(memory.Fault{On: memory.OnPublish, Name: "jobs", Delay: took})()
+		_, err := jobs.Work(t.Context(), func(context.Context, string) error {
+			time.Sleep(running)
+			return nil
+		}, patterns.Workers(2))
+		must(t, err)
+		time.Sleep(running)
+		if part := time.Duration(moves) * took; moves == 0 || part > running/8 {
+			t.Errorf("in hand %d times, for %v of %v", moves, part, running)
+		}
+		must(t, bus.Close(context.Background()))
+	})
+}
