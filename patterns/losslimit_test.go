@@ -529,8 +529,8 @@ func (s slowSubscription) TryReceive(ctx context.Context) (adapters.Delivery, er
 	return s.Subscription.(adapters.TryReceiver).TryReceive(ctx)
 }
 
-// TestSuspectsStayAwayLonger: what waits for another suspect to be handled is in hand, to be sent on
-// again, for a small part of the time only, also where the broker is slow.
+// TestSuspectsStayAwayLonger: what waits for another suspect to be handled is in hand, to be sent
+// on again, for a small part of the time only, also where the broker is slow.
 func TestSuspectsStayAwayLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := memory.New()

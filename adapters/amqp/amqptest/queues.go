@@ -22,8 +22,9 @@ type Queue struct {
 
 // queueInfo asks the leader of a quorum queue itself: what such a queue tells
 // about itself is up to 5 s old. The leader on record may be at a node that was killed, and stay
-// there for as long as a test looks (4.3.6); then the member at this node knows better. (To let it tell more often is no way: RabbitMQ 3.10
-// makes it do so when it is not ready yet, and then it is broken for good.)
+// there for as long as a test looks (4.3.6); then the member at this node knows better. (To let it
+// tell more often is no way: RabbitMQ 3.10 makes it do so when it is not ready yet, and then it is
+// broken for good.)
 const queueInfo = `maps:from_list([
 	{name, element(4, amqqueue:get_name(Q))},
 	{durable, amqqueue:is_durable(Q)}
