@@ -118,7 +118,7 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 // comes back, and is in hand until it is sent on again: so that this is rarely where the other ends
 // the process, it is a small part of the time, however slow the broker is.
 func (s *Subscription) turnDelay() time.Duration {
-	return min(max(time.Second, 10*time.Duration(s.moveTook.Load())), time.Minute)
+	return min(max(time.Second, 10*time.Duration(s.moveTook.Load())), 10*time.Second)
 }
 
 // resendWithLosses sends d to the end of its queue, with the count of its losses, and reports
