@@ -116,7 +116,7 @@ func (w *worker) checkLosses(d *adapters.Delivery) (now, alone bool) {
 
 // turnDelay is how long a suspect stays away at least that cannot be handled because another is. It
 // comes back, and is in hand until it is sent on again: so that this is rarely where the other ends
-// the process, it is a small part of the time, however slow the broker is.
+// the process, it is a small part of the time, also where the broker is slow.
 func (s *Subscription) turnDelay() time.Duration {
 	return min(max(time.Second, 10*time.Duration(s.moveTook.Load())), 10*time.Second)
 }
