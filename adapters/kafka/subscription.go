@@ -19,9 +19,6 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// trimEvery is how often what all have settled is taken out of a queue's topic.
-const trimEvery = 10 * time.Second
-
 // subscription is a consumer of a queue. Its mutex guards what it holds, too.
 type subscription struct {
 	d      *Driver
@@ -40,21 +37,6 @@ type subscription struct {
 
 	life context.Context // ends with err
 	end  context.CancelFunc
-}
-
-// attachment is a subscription's consuming in one session. Its goroutine is that of
-// subscription.run.
-type attachment struct {
-	*member
-	sub *subscription
-	ctx context.Context // of its messages
-	end context.CancelCauseFunc
-
-	renewing []*delivery // to be written anew
-
-	// Guarded by the subscription's mutex:
-	done []settled // to be told to the broker
-	lost bool
 }
 
 // delivery is a message that is held, or was.
@@ -138,25 +120,6 @@ func (d *Driver) sweep(ctx context.Context, e adapters.Endpoint) {
 		}
 		_ = d.routes.Remove(ctx, e, b)
 		_ = d.deleteQueue(ctx, name)
-	}
-}
-
-// begin fetches for the first time. The first fetch of a cluster has it make a topic of its own,
-// before it knows what it has to give.
-func (at *attachment) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	wait := kit.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond}
-	for {
-		err := at.fetch(ctx, at.sub.source.Prefetch, waitFirst, nil)
-		if !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownServerError) {
-			return err
-		}
-		select {
-		case <-time.After(wait.Next()):
-		case <-ctx.Done():
-			return err
-		}
 	}
 }
 
@@ -295,219 +258,6 @@ func (s *subscription) Stop() error {
 	case <-s.d.tasks.Closed():
 	}
 	return nil
-}
-
-// over ends an attachment: what it holds is lost to it, and the broker gives it back.
-func (at *attachment) over(why error) {
-	s := at.sub
-	s.mu.Lock()
-	at.lost = true
-	for h := range s.held {
-		delete(s.held, h)
-	}
-	s.ready = nil
-	s.mu.Unlock()
-	if !errors.Is(why, adapters.ErrClosed) && !errors.Is(why, adapters.ErrStopped) {
-		why = fmt.Errorf("%w: %w", adapters.ErrSessionLost, why)
-	}
-	at.end(why)
-	at.client.Close()
-}
-
-// task is what an attachment has to do next.
-type task struct {
-	done     []settled
-	room     int
-	busy     bool // something is in hand
-	over     bool
-	isClosed bool
-	stopped  bool
-}
-
-// next takes what is to be done.
-func (at *attachment) next(renew bool) (t task) {
-	s := at.sub
-	t.stopped = s.why() != nil
-	t.isClosed = s.d.isClosed()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t.stopped { // what was not received goes back, and with the driver all
-		back := s.ready
-		s.ready = nil
-		if t.isClosed {
-			back = nil
-			for h := range s.held {
-				back = append(back, h)
-			}
-		}
-		for _, h := range back {
-			delete(s.held, h)
-			at.done = append(at.done, settled{h.record.Offset, ackRelease})
-		}
-		for _, h := range at.renewing {
-			at.done = append(at.done, settled{h.record.Offset, ackRelease})
-		}
-		at.renewing = nil
-	}
-	t.done, at.done = at.done, nil
-	t.over = t.stopped && (len(s.held) == 0 || s.source.Private())
-	t.busy = len(s.held)+len(at.renewing) > 0
-	if !t.stopped {
-		t.room = s.source.Prefetch - len(s.held) - len(at.renewing)
-	}
-	if renew {
-		for h := range s.held {
-			t.done = append(t.done, settled{h.record.Offset, ackRenew})
-		}
-		for _, h := range at.renewing {
-			t.done = append(t.done, settled{h.record.Offset, ackRenew})
-		}
-	}
-	return t
-}
-
-// consume fetches and acknowledges until the subscription is over, or returns why it cannot.
-func (at *attachment) consume(ctx context.Context) error {
-	s := at.sub
-	beating, enough := context.WithCancel(ctx)
-	var beats sync.WaitGroup
-	beats.Go(func() { at.beats(beating) })
-	defer beats.Wait()
-	defer enough()
-	renewed, trimmed, progress := time.Now(), time.Now(), false
-	for {
-		at.writeAnew(ctx)
-		due := time.Since(renewed) > at.lock/3
-		t := at.next(due)
-		if due {
-			renewed = time.Now()
-		}
-		progress = progress || len(t.done) > 0
-		if t.over {
-			ending, cancel := context.WithTimeout(ctx, stopTimeout)
-			defer cancel()
-			err := at.acknowledge(ending, t.done, true)
-			enough()
-			beats.Wait()
-			at.leave(ending)
-			if err == nil && progress && !s.source.Private() {
-				at.trim(ctx)
-			}
-			return err
-		}
-		if progress && time.Since(trimmed) > trimEvery {
-			at.trim(ctx)
-			trimmed, progress = time.Now(), false
-		}
-		// What goes back has to be there before anything is fetched, or what is behind it would
-		// come first.
-		alone := t.room <= 0 || slices.ContainsFunc(t.done, func(d settled) bool { return d.how == ackRelease || d.how == ackRenew })
-		if len(t.done) > 0 && alone {
-			if err := at.acknowledge(ctx, t.done, false); err != nil {
-				return err
-			}
-			t.done = nil
-		}
-		if t.stopped {
-			s.stop()
-		}
-		if t.room > 0 {
-			wait := waitIdle
-			if t.busy {
-				wait = waitBusy
-			}
-			if err := at.fetch(ctx, t.room, wait, t.done); err != nil {
-				return err
-			}
-			continue
-		}
-		select {
-		case <-s.wake:
-		case <-time.After(at.lock/3 - time.Since(renewed)):
-		case <-s.d.tasks.Closed():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// fetch makes what comes ready to be received.
-func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, done []settled) error {
-	got, gaps, err := at.member.fetch(ctx, most, wait, done)
-	if err != nil {
-		return err
-	}
-	s := at.sub
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at.done = append(at.done, gaps...)
-	for _, r := range got {
-		h := &delivery{at: at, record: r}
-		h.envelope, h.metadata = decode(r.Record)
-		if r.count >= s.d.renewAt {
-			at.renewing = append(at.renewing, h)
-			continue
-		}
-		s.held[h] = struct{}{}
-		s.ready = append(s.ready, h)
-		s.come.Signal()
-	}
-	return nil
-}
-
-// writeAnew writes records again that were delivered so often that the broker might drop them the
-// next time: the new one counts from the beginning.
-func (at *attachment) writeAnew(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, at.lock/6)
-	defer cancel()
-	for len(at.renewing) > 0 {
-		h := at.renewing[0]
-		r, err := again(h.record.Record, h.envelope, h.returned())
-		if err == nil {
-			err = at.d.produce(ctx, r)
-		}
-		s := at.sub
-		s.mu.Lock()
-		switch {
-		case errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid): // it will not be better
-			s.held[h] = struct{}{}
-			s.ready = append(s.ready, h)
-			s.come.Signal()
-		case err != nil:
-			s.mu.Unlock()
-			s.d.logger().Warn("kafka: a message that came back often cannot be written anew, and waits", "queue", s.queue, "error", err)
-			return
-		default:
-			at.done = append(at.done, settled{h.record.Offset, ackAccept})
-		}
-		s.mu.Unlock()
-		at.renewing = at.renewing[1:]
-	}
-}
-
-// trim drops what is before the first record that is not settled: the broker keeps it, else.
-func (at *attachment) trim(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout/3)
-	defer cancel()
-	all, err := within(ctx, func() (kadm.DescribedShareGroupsOffsets, error) {
-		return at.d.admin.DescribeShareGroupOffsets(ctx, at.topic.name)
-	})
-	if err != nil {
-		return // or the next time
-	}
-	var drop kadm.Offsets
-	for _, group := range all {
-		for _, parts := range group.Offsets {
-			for _, o := range parts {
-				if o.Topic == at.topic.name && o.StartOffset > 0 {
-					drop.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.StartOffset, LeaderEpoch: -1})
-				}
-			}
-		}
-	}
-	if len(drop) > 0 {
-		at.d.drop(ctx, drop)
-	}
 }
 
 // Receive implements [adapters.Subscription].

@@ -127,7 +127,7 @@ func TestHeldForLong(t *testing.T) {
 	must(t, held.Settle(ctx, adapters.Ack))
 }
 
-// TestSettledIsDropped: a topic does not keep for ever what was settled, nor drops what was not.
+// TestSettledIsDropped: a topic does not keep what was settled, nor drops what was not.
 func TestSettledIsDropped(t *testing.T) {
 	t.Parallel()
 	d, ctx := newDriver(t)
@@ -222,7 +222,7 @@ func TestOrphansAreSwept(t *testing.T) {
 	must(t, receive(ctx, t, used).Settle(ctx, adapters.Ack))
 }
 
-// TestPrivateQueuesAreForgotten: a publisher does not remember for ever the private queues that it
+// TestPrivateQueuesAreForgotten: a publisher does not go on remembering the private queues that it
 // has published to.
 func TestPrivateQueuesAreForgotten(t *testing.T) {
 	t.Parallel()
