@@ -436,7 +436,8 @@ func TestSuspectsBesideOneThatKillsAtOnce(t *testing.T) {
 		receipt time.Duration // how long a worker takes to get the suspect that the driver has handed out
 	}{
 		"slow deliveries": {1, []memory.Fault{{On: memory.OnDeliver, Name: "jobs", Skip: 1, Delay: time.Second}}, 0},
-		"slow receipt":    {2, []memory.Fault{}, 100 * time.Millisecond},
+		"slow receipt":    {2, nil, 100 * time.Millisecond},
+		"late receipt":    {2, nil, 15 * time.Second}, // longer than is waited for: the other goes to the end of the queue
 		"slow confirms": {2, []memory.Fault{
 			{On: memory.OnPublish, Name: "jobs", Skip: 3, Delay: time.Second},
 			{On: memory.OnDeliver, Name: "jobs", Delay: time.Microsecond}, // the other worker has begun when the third has come
