@@ -188,11 +188,22 @@ func (at *attachment) consume(ctx context.Context) error {
 
 // fetch makes what comes ready to be received.
 func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, done []settled) error {
+	s := at.sub
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// One that is under way when the subscription ends does not keep Stop waiting for a broker that
+	// is silent.
+	defer context.AfterFunc(s.life, func() {
+		select {
+		case <-time.After(stopTimeout):
+			cancel()
+		case <-ctx.Done():
+		}
+	})()
 	got, gaps, err := at.member.fetch(ctx, most, wait, done)
 	if err != nil {
 		return err
 	}
-	s := at.sub
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at.done = append(at.done, gaps...)
