@@ -49,11 +49,24 @@ func motifTypedWith(options ...func() patterns.BusOption) Side {
 		for _, o := range options {
 			opts = append(opts, o())
 		}
-		return passTyped(ctx, r, opts)
+		return passTyped(ctx, r, plain, opts...)
 	}
 }
 
-func passTyped(ctx context.Context, r *Run, opts []patterns.BusOption) error {
+// way is how tickets are sent and handled, by what surrounds both.
+type way struct {
+	send   func(context.Context, *patterns.WorkQueue[ticket], ticket) (*patterns.Receipt, error)
+	handle func(context.Context)
+}
+
+var plain = way{
+	send: func(ctx context.Context, q *patterns.WorkQueue[ticket], v ticket) (*patterns.Receipt, error) {
+		return q.SendAsync(ctx, v)
+	},
+	handle: func(context.Context) {},
+}
+
+func passTyped(ctx context.Context, r *Run, w way, opts ...patterns.BusOption) error {
 	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.JSON{}, opts...)
 	if err != nil {
 		return err
@@ -61,7 +74,7 @@ func passTyped(ctx context.Context, r *Run, opts []patterns.BusOption) error {
 	defer bus.Close(ctx)
 	queue := patterns.NewWorkQueue[ticket](bus, r.Name)
 	handled := countDown(r.Messages + 1)
-	sub, err := queue.Work(ctx, func(context.Context, ticket) error { handled.one(); return nil }, patterns.Prefetch(window))
+	sub, err := queue.Work(ctx, func(ctx context.Context, _ ticket) error { w.handle(ctx); handled.one(); return nil }, patterns.Prefetch(window))
 	if err != nil {
 		return err
 	}
@@ -72,7 +85,7 @@ func passTyped(ctx context.Context, r *Run, opts []patterns.BusOption) error {
 	if err := r.Start(); err != nil {
 		return err
 	}
-	err = pipelined(ctx, r.Messages, window, func(int) (*patterns.Receipt, error) { return queue.SendAsync(ctx, v) })
+	err = pipelined(ctx, r.Messages, window, func(int) (*patterns.Receipt, error) { return w.send(ctx, queue, v) })
 	if err == nil {
 		err = handled.wait(ctx)
 	}
