@@ -57,6 +57,9 @@ each = @failed=; for version in $(1); do \
 # is first, since go test begins in this order.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
 
+# What starts brokers of other kinds, and mostly waits for them: it runs beside those on RabbitMQ.
+ON_OTHERS = ./adapters/jetstream/... ./adapters/kafka/...
+
 # Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which
 # has had them all before.
 RACE = $(GO) test -race -vet=off -shuffle=on -p 2 -timeout 15m
@@ -69,12 +72,19 @@ VERSIONED = $(PROMISED)|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestSuspect
 .PHONY: test
 test: rabbitmq chromium databases kafka ## go vet, all tests on the newest RabbitMQ, with the race detector; what is promised on older ones (minutes)
 	$(GO) vet $(ALL)
-	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(ALL))
+	@$(GO) build -race ./adapters/... ./patterns/... ./conformance/... # what both of these need, once
+	@$(MAKE) -j 2 test-newest test-others
 	$(call each,$(NEWEST),$(GO) test -vet=off -timeout 15m -run '^TestWatermillSuite$$/./^TestReconnect$$' ./internal/interop)
 	$(call each,$(firstword $(OLDER)),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model ./deadletters/faults ./topology)
 	$(call each,$(wordlist 2,9,$(OLDER)),$(RACE) -run '$(PROMISED)' ./adapters/amqp ./adapters/amqp/faults ./internal/model)
 	@out=$$($(RACE) -run '^TestMutants$$' -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
+
+.PHONY: test-newest test-others
+test-newest:
+	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(filter-out $(ON_OTHERS),$(ALL)))
+test-others:
+	@MOTIF_BROKER=require $(RACE) -p 1 $(ON_OTHERS)
 
 .PHONY: test-memory
 test-memory: kafka ## the tests that need no RabbitMQ (two minutes)
