@@ -40,8 +40,8 @@ func traced(s sdk.Sampler, opts ...otel.Option) patterns.BusOption {
 	return otel.Instrument(append(opts, otel.WithTracerProvider(tp))...)
 }
 
-// tracedByHand is the least that carries a trace from who sends to who handles: a span on each side,
-// and the header.
+// tracedByHand is the least that carries a trace from who sends to who handles: a span on each
+// side, and the header.
 func tracedByHand(ctx context.Context, r *Run) error {
 	tracer := sdk.NewTracerProvider(sdk.WithSampler(sdk.ParentBased(sdk.NeverSample()))).Tracer("bench")
 	return passTyped(ctx, r, way{
