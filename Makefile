@@ -147,11 +147,10 @@ soak: ## something goes wrong with a cluster of NATS every five seconds, for SOA
 	MOTIF_SOAK=$(SOAK) $(GO) test -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
-	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md
-
-SEQUENCES ?= 2000
-SEED      ?= 1
+conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
+	@reports=$$(mktemp -d) && trap 'rm -rf "$$reports"' EXIT && export MOTIF_BROKER=require && \
+		for adapter in jetstream kafka; do MOTIF_REPORT="$$reports/$$adapter" $(GO) test -count=1 -timeout 20m -run '^TestReport$$' ./adapters/$$adapter || exit 1; done && \
+		$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md "$$reports/jetstream" "$$reports/kafka"
 
 .PHONY: model
 model: export MOTIF_SEQUENCES = $(SEQUENCES)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -24,16 +25,51 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestConformance(t *testing.T) {
-	root := t.TempDir()
-	open := func(context.Context) (*conformance.Harness, error) {
-		b, err := newBroker(root)
+func TestConformance(t *testing.T) { conformance.Run(t, opener(t.TempDir(), inProcess), features) }
+
+// TestReport writes the report of the suite on each form of a broker, for make conformance.
+func TestReport(t *testing.T) {
+	file := os.Getenv("MOTIF_REPORT")
+	if file == "" {
+		t.Skip("it is asked for by MOTIF_REPORT=FILE; TestConformance runs the suite on an embedded broker")
+	}
+	var reports conformance.Matrix
+	for _, f := range []form{inProcess, overTCP, ofThree} {
+		r, err := conformance.Check(t.Context(), opener(t.TempDir(), f), features)
+		must(t, err)
+		r.Adapter, r.About = f.column, "adapters/jetstream: "+f.about
+		if !r.Passed() {
+			t.Error(r.Summary())
+		}
+		reports = append(reports, r)
+	}
+	out, err := os.Create(file)
+	must(t, err)
+	must(t, reports.WriteJSON(out))
+	must(t, out.Close())
+}
+
+// form is how a broker is run.
+type form struct {
+	column, about string
+	listens       bool
+	replicas      int
+}
+
+var (
+	inProcess = form{"JetStream embedded", "a server in the process, as jetstream:///FOLDER has it.", false, 1}
+	overTCP   = form{"JetStream server", "one server, over TCP.", true, 1}
+	ofThree   = form{"JetStream cluster", "three servers, with three replicas of all.", true, 3}
+)
+
+func opener(root string, f form) conformance.Opener {
+	return func(context.Context) (*conformance.Harness, error) {
+		b, err := newBroker(root, f)
 		if err != nil {
 			return nil, err
 		}
 		return b.harness(), nil
 	}
-	conformance.Run(t, open, features)
 }
 
 // The login of the brokers.
@@ -42,12 +78,13 @@ const (
 	password = "s3cr3t-passw0rd"
 )
 
-// broker is a server in this process.
+// broker is one server in this process, or a cluster of them.
 type broker struct {
-	dir string
+	form
+	options []*server.Options
 
-	mu     sync.Mutex
-	server *server.Server
+	mu      sync.Mutex
+	servers []*server.Server
 }
 
 // wires are connections to a broker that can be cut and stand still.
@@ -59,47 +96,138 @@ type wires struct {
 	frozen chan struct{} // closed when they no longer are; nil if they are not
 }
 
-func newBroker(root string) (*broker, error) {
-	dir, err := os.MkdirTemp(root, "")
-	if err != nil {
-		return nil, err
+func newBroker(root string, f form) (*broker, error) {
+	b := &broker{form: f}
+	var routes []*url.URL
+	for i := range f.replicas {
+		dir, err := os.MkdirTemp(root, "")
+		if err != nil {
+			return nil, err
+		}
+		o := &server.Options{
+			ServerName: fmt.Sprint("test", i), Host: "127.0.0.1", Username: user, Password: password,
+			StoreDir: dir, JetStream: true, DontListen: !f.listens, MaxPayload: maxPayload, NoSigs: true, NoLog: true,
+		}
+		if f.listens {
+			if o.Port, err = freePort(); err != nil {
+				return nil, err
+			}
+		}
+		if f.replicas > 1 {
+			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1"}
+			if o.Cluster.Port, err = freePort(); err != nil {
+				return nil, err
+			}
+			routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprint("127.0.0.1:", o.Cluster.Port)})
+		}
+		b.options = append(b.options, o)
 	}
-	b := &broker{dir: dir}
+	for _, o := range b.options {
+		o.Routes = routes
+	}
 	return b, b.start()
 }
 
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, at once
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
 func (b *broker) stop(context.Context) error {
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
+	for _, s := range b.servers {
+		s.Shutdown()
+	}
+	for _, s := range b.servers {
+		s.WaitForShutdown()
+	}
+	b.servers = nil
 	return nil
 }
 
+// start returns when queues can be made.
 func (b *broker) start() error {
-	s, err := server.NewServer(&server.Options{
-		Username: user, Password: password,
-		ServerName: "test", StoreDir: b.dir, JetStream: true, DontListen: true, MaxPayload: maxPayload, NoSigs: true, NoLog: true,
-	})
+	for _, o := range b.options {
+		s, err := server.NewServer(o.Clone())
+		if err != nil {
+			return err
+		}
+		s.Start()
+		b.servers = append(b.servers, s)
+	}
+	for _, s := range b.servers {
+		if !s.ReadyForConnections(time.Minute) {
+			return errors.New("the server does not start")
+		}
+	}
+	if b.replicas == 1 {
+		return nil
+	}
+	nc, err := b.client()
 	if err != nil {
 		return err
 	}
-	s.Start()
-	if !s.ReadyForConnections(time.Minute) {
-		return errors.New("the server does not start")
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
 	}
-	b.server = s
-	return nil
+	for stop := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "probe", Subjects: []string{"probe"}, Replicas: len(b.options)})
+		cancel()
+		if err == nil || time.Now().After(stop) {
+			return err
+		}
+	}
+}
+
+// url is the broker's address.
+func (b *broker) url() *url.URL {
+	u := &url.URL{Scheme: "nats", Host: "test", User: url.UserPassword(user, password)}
+	if b.listens {
+		query := url.Values{"replicas": {fmt.Sprint(len(b.options))}}
+		for i, o := range b.options {
+			if addr := fmt.Sprint("127.0.0.1:", o.Port); i == 0 {
+				u.Host = addr
+			} else {
+				query.Add("server", addr)
+			}
+		}
+		u.RawQuery = query.Encode()
+	}
+	return u
+}
+
+// client connects past the wires.
+func (b *broker) client() (*nats.Conn, error) {
+	if b.listens {
+		return nats.Connect(fmt.Sprint("nats://127.0.0.1:", b.options[0].Port), nats.UserInfo(user, password))
+	}
+	return nats.Connect("", nats.InProcessServer(b), nats.UserInfo(user, password))
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
 func (b *broker) InProcessConn() (net.Conn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.server.InProcessConn()
+	return b.servers[0].InProcessConn()
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
 func (w *wires) InProcessConn() (net.Conn, error) {
-	inner, err := w.broker.InProcessConn()
+	return w.wrap(w.broker.InProcessConn())
+}
+
+// Dial implements nats.CustomDialer.
+func (w *wires) Dial(network, address string) (net.Conn, error) {
+	return w.wrap(net.DialTimeout(network, address, 5*time.Second)) //nolint:noctx // the client gives none
+}
+
+func (w *wires) wrap(inner net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +286,15 @@ func (b *broker) harness() *conformance.Harness {
 	w := &wires{broker: b, conns: map[*conn]struct{}{}}
 	return &conformance.Harness{
 		Connect: func(ctx context.Context) (adapters.Driver, error) {
-			c, err := parseURL(&url.URL{Scheme: "nats", Host: "test", User: url.UserPassword(user, password)})
+			c, err := parseURL(b.url())
 			if err != nil {
 				return nil, err
 			}
-			c.options = append(c.options, nats.InProcessServer(w))
+			if b.listens {
+				c.options = append(c.options, nats.SetCustomDialer(w))
+			} else {
+				c.options = append(c.options, nats.InProcessServer(w))
+			}
 			return connect(ctx, c)
 		},
 		Close:   b.stop,
@@ -176,7 +308,7 @@ func (b *broker) harness() *conformance.Harness {
 
 // delete deletes a queue behind the adapter's back.
 func (b *broker) delete(ctx context.Context, queue string) error {
-	nc, err := nats.Connect("", nats.InProcessServer(b), nats.UserInfo(user, password))
+	nc, err := b.client()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,9 +61,29 @@ func needBroker(t *testing.T) {
 
 func TestConformance(t *testing.T) {
 	needBroker(t)
-	open := func(context.Context) (*conformance.Harness, error) { return newWires().harness(), nil }
-	conformance.Run(t, open, features)
+	conformance.Run(t, openHarness, features)
 }
+
+// TestReport writes the report of the suite, for make conformance.
+func TestReport(t *testing.T) {
+	file := os.Getenv("MOTIF_REPORT")
+	if file == "" {
+		t.Skip("it is asked for by MOTIF_REPORT=FILE; TestConformance runs the suite")
+	}
+	needBroker(t)
+	r, err := conformance.Check(t.Context(), openHarness, features)
+	must(t, err)
+	r.Adapter, r.About = "Kafka", "adapters/kafka: one node of Kafka "+cmp.Or(os.Getenv("MOTIF_KAFKA"), node.Newest)+", share groups."
+	if !r.Passed() {
+		t.Error(r.Summary())
+	}
+	out, err := os.Create(file)
+	must(t, err)
+	must(t, conformance.Matrix{r}.WriteJSON(out))
+	must(t, out.Close())
+}
+
+func openHarness(context.Context) (*conformance.Harness, error) { return newWires().harness(), nil }
 
 // wires are connections to the broker that can be cut and stand still.
 type wires struct {

@@ -2,13 +2,16 @@
 // compare, RabbitMQ's on each version of RabbitMQ, and writes the matrix: as text, JSON, one
 // HTML page, and in short into the docs. It fails if one of our own adapters fails.
 //
-//	conformance -out docs/conformance -page docs/writing-an-adapter.md
+// Adapters that are modules of their own bring their reports: those of our own tests, as JSON.
+//
+//	conformance -out docs/conformance -page docs/writing-an-adapter.md jetstream.json kafka.json
 //	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
 package main
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -34,13 +37,17 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *out, *page); err != nil {
+	if err := run(ctx, *only, *out, *page, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // nothing is left to stop
 	}
 }
 
-func run(ctx context.Context, only, out, page string) (err error) {
+func run(ctx context.Context, only, out, page string, files []string) (err error) {
+	others, err := read(files)
+	if err != nil {
+		return err
+	}
 	columns, closeNodes, err := adapters(ctx)
 	defer func() { err = errors.Join(err, closeNodes()) }()
 	if err != nil {
@@ -48,7 +55,20 @@ func run(ctx context.Context, only, out, page string) (err error) {
 	}
 	var matrix conformance.Matrix
 	var failed []string
+	add := func(r conformance.Report, ours bool) {
+		fmt.Println(r.Summary())
+		if ours && !r.Passed() {
+			failed = append(failed, r.Adapter)
+		}
+		matrix = append(matrix, r)
+	}
 	for _, a := range columns {
+		if !a.Ours { // all of ours are before them
+			for _, r := range others {
+				add(r, true)
+			}
+			others = nil
+		}
 		if only != "" && only != a.Name {
 			continue
 		}
@@ -56,14 +76,10 @@ func run(ctx context.Context, only, out, page string) (err error) {
 		if err != nil {
 			return err
 		}
-		fmt.Println(r.Summary())
-		if a.Ours && !r.Passed() {
-			failed = append(failed, a.Name)
-		}
+		add(r, a.Ours)
 		for _, s := range a.Unexplained(r) {
 			fmt.Println("  " + s)
 		}
-		matrix = append(matrix, r)
 	}
 	if len(matrix) == 0 {
 		return fmt.Errorf("there is no adapter %q", only)
@@ -77,6 +93,22 @@ func run(ctx context.Context, only, out, page string) (err error) {
 		err = fmt.Errorf("rules are violated by %s", strings.Join(failed, ", "))
 	}
 	return err
+}
+
+// read returns the reports in files, in that order.
+func read(files []string) (all conformance.Matrix, err error) {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var m conformance.Matrix
+		if err := json.Unmarshal(text, &m); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all = append(all, m...)
+	}
+	return all, nil
 }
 
 // adapters are the columns: our adapters, RabbitMQ's in each version, and the peers,
