@@ -45,7 +45,9 @@ type record struct {
 // lastRecord returns the record of a subject, or nil if there is none.
 func (s *session) lastRecord(ctx context.Context, subject string) (*record, error) {
 	question, _ := json.Marshal(map[string]string{"last_by_subj": subject})
-	m, err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+bindingsStream, question)
+	m, err := patient(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		return s.ask(ctx, "$JS.API.STREAM.MSG.GET."+bindingsStream, question)
+	})
 	if err != nil {
 		return nil, err
 	}

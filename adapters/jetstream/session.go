@@ -31,7 +31,7 @@ const (
 // session is over with it, and the driver makes another one.
 type session struct {
 	nc *nats.Conn
-	js jetstream.JetStream
+	js management
 
 	ctx context.Context // ends with the session: ErrSessionLost, or ErrClosed
 	end context.CancelCauseFunc
@@ -83,7 +83,7 @@ func (s *session) begin(ctx context.Context) (err error) {
 	if version := s.nc.ConnectedServerVersion(); isOlder(version) {
 		return fmt.Errorf("jetstream: %w: the server is version %s, and has to be %d.%d or later", adapters.ErrUnavailable, version, oldest[0], oldest[1])
 	}
-	if s.js, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
+	if s.js.JetStream, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
 		return fmt.Errorf("jetstream: %w: %w", adapters.ErrUnavailable, err)
 	}
 	if _, err := s.js.AccountInfo(ctx); err != nil {
