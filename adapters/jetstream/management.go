@@ -9,8 +9,8 @@ import (
 
 // management asks again what the server does not answer. A server says nothing to a request for
 // which its cluster has no leader at the moment, as after a restart, and nothing is all that a
-// client hears of it. What is asked here may be asked twice: what has been made is made already, and
-// what has been deleted is not found.
+// client hears of it. What is asked here may be asked twice: what has been made is made already,
+// and what has been deleted is not found.
 type management struct{ jetstream.JetStream }
 
 // patient calls ask until there is an answer, as long as ctx allows, or for three times apiTimeout.

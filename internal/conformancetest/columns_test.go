@@ -11,8 +11,8 @@ import (
 	"github.com/motifmq/motif/conformance"
 )
 
-// TestReportHasEachColumn: the report has each adapter of ours, RabbitMQ's on each version with each
-// type of queue, and no rule fails there.
+// TestReportHasEachColumn: the report has each adapter of ours, RabbitMQ's on each version with
+// each type of queue, and no rule fails there.
 func TestReportHasEachColumn(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs/conformance/report.json"))
 	if err != nil {
