@@ -2,7 +2,7 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,14 +35,15 @@ type attachment struct {
 }
 
 // pull asks for as many messages as there is room for, unless some that were asked for may still
-// come. The subscription's mutex is held.
+// come, or more wait here than that: a pull for each message would cost the server as much as the
+// message. The subscription's mutex is held.
 func (at *attachment) pull() {
 	s := at.sub
 	room := s.source.Prefetch - len(s.held)
-	if at.closed || s.at != at || s.err != nil || at.asked > 0 || room <= 0 {
+	if at.closed || s.at != at || s.err != nil || at.asked > 0 || room <= 0 || len(s.ready) > room {
 		return
 	}
-	question, _ := json.Marshal(map[string]any{"batch": room, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
+	question := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, room, pullExpires, pullHeartbeat)
 	if at.session.nc.PublishRequest(nextSubject(at.queue), at.inbox.Subject, question) == nil {
 		at.asked = room
 		at.heard = time.Now()

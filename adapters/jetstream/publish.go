@@ -150,7 +150,11 @@ func (d *Driver) send(ctx context.Context, s *session, p *adapters.Publication, 
 		schedule(encoded, targets[0], time.Now().Add(p.Delay))
 		targets = []target{{queueName: targets[0].queueName, subject: encoded.Subject}}
 	}
-	c := &copies{d: d, p: p, left: len(targets), done: done}
+	// The payload is the caller's again as soon as this returns, and may have to be sent again.
+	body := bodies.Get().(*[]byte)
+	*body = append((*body)[:0], encoded.Data...)
+	encoded.Data = *body
+	c := &copies{d: d, p: p, body: body, left: len(targets), done: done}
 	for i, t := range targets {
 		if err := d.sendCopy(ctx, s, c, t, &nats.Msg{Subject: t.subject, Header: encoded.Header, Data: encoded.Data}); err != nil {
 			if i == 0 {
@@ -238,10 +242,17 @@ func (d *Driver) missing(s *session, p *adapters.Publication, t target, m *nats.
 	}
 }
 
+// largestBody is the size from which on a payload is not kept, or a few large ones would stay.
+const largestBody = 64 << 10
+
+// bodies are payloads of messages that are under way no more.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
 // copies is a message on its way to several queues.
 type copies struct {
 	d    *Driver
 	p    *adapters.Publication
+	body *[]byte
 	done func(error)
 
 	mu     sync.Mutex
@@ -258,6 +269,9 @@ func (c *copies) resolve(gone bool, err error) {
 	c.err = worse(c.err, err)
 	last, routed, err := c.left == 0, c.routed, c.err
 	c.mu.Unlock()
+	if last && cap(*c.body) <= largestBody {
+		bodies.Put(c.body)
+	}
 	switch {
 	case !last:
 	case err == nil && !routed && c.p.Mandatory:

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -238,10 +239,19 @@ func noResponders(m *nats.Msg) bool {
 	return len(m.Data) == 0 && m.Header.Get("Status") == "503"
 }
 
+// isStored reports whether an answer says that a message was stored, and nothing else: most do, and
+// are read without encoding/json.
+func isStored(answer []byte) bool {
+	return bytes.HasPrefix(answer, []byte(`{"stream":"MOTIF_`)) && !bytes.Contains(answer, []byte(`"error"`))
+}
+
 // apiAnswer decodes the answer to a request.
 func apiAnswer(m *nats.Msg, to any) (code int, err error) {
 	if noResponders(m) {
 		return 503, errors.New("nobody answers")
+	}
+	if to == nil && isStored(m.Data) {
+		return 0, nil
 	}
 	var failed struct {
 		Error *jetstream.APIError `json:"error"`

@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -80,7 +79,7 @@ func (e *envelope) isUTF8() bool {
 	return valid
 }
 
-// message returns the envelope with a payload, to no subject yet.
+// message returns the envelope with a payload, which it keeps, to no subject yet.
 func (e envelope) message(payload []byte) (*nats.Msg, error) {
 	if !e.isUTF8() {
 		metadata := make(map[string]string, len(e.Metadata))
@@ -89,14 +88,11 @@ func (e envelope) message(payload []byte) (*nats.Msg, error) {
 		}
 		e.Base64, e.ID, e.Metadata = true, toBase64(e.ID), metadata
 	}
-	text, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("jetstream: %w: %w", adapters.ErrInvalid, err)
-	}
+	text := e.appendJSON(make([]byte, 0, 256))
 	m := &nats.Msg{Header: nats.Header{}}
 	if len(text) <= longest {
 		m.Header[header] = []string{string(text)}
-		m.Data = append([]byte(nil), payload...) // nats.go may write it later
+		m.Data = payload
 		return m, nil
 	}
 	m.Header[headerInBody] = []string{strconv.Itoa(len(text))}
@@ -112,7 +108,8 @@ func decode(m *nats.Msg) (e envelope, payload []byte) {
 	} else {
 		text = m.Header.Get(header)
 	}
-	if text == "" || json.Unmarshal([]byte(text), &e) != nil {
+	e, err := parseEnvelope(text)
+	if text == "" || err != nil {
 		return foreign(m), m.Data
 	}
 	if e.Base64 {

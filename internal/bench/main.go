@@ -59,11 +59,16 @@ func run(ctx context.Context) error {
 	switch {
 	case flag.NArg() > 0:
 		return fmt.Errorf("what is %q?", flag.Arg(0))
+	case c.side == serveSide:
+		return serveNATS()
 	case c.side != "":
 		return c.run(ctx)
 	}
 	return bench(ctx, o)
 }
+
+// serveSide has the program be a server of NATS.
+const serveSide = "serve"
 
 // brokerPid is the environment variable with the process of the broker, for a process that
 // measures.
@@ -191,6 +196,6 @@ func choose(o options) (chosen []Workload, grown []Curve, err error) {
 }
 
 func needBroker(chosen []Workload, grown []Curve) bool {
-	return slices.ContainsFunc(chosen, func(w Workload) bool { return !w.InProcess }) ||
+	return slices.ContainsFunc(chosen, func(w Workload) bool { return !w.InProcess && w.Broker == nil }) ||
 		slices.ContainsFunc(grown, func(c Curve) bool { return !c.InProcess })
 }

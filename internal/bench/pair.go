@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -50,7 +51,16 @@ type plan struct {
 }
 
 // measure runs the pairs of a workload.
-func (p *plan) measure(ctx context.Context, w *Workload, url string) (*Result, error) {
+func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Result, err error) {
+	if w.Broker != nil {
+		other, failed := w.Broker(ctx)
+		if failed != nil {
+			return nil, failed
+		}
+		defer func() { err = errors.Join(err, other.close()) }()
+		here := *p
+		here.broker, url, p = other.pid, other.url, &here
+	}
 	if w.Prepare != nil {
 		undo, err := w.Prepare(ctx, url)
 		if err != nil {

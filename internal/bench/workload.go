@@ -21,8 +21,18 @@ type Workload struct {
 
 	InProcess bool // it takes no broker
 
+	// Broker starts another broker than RabbitMQ, for all pairs.
+	Broker func(context.Context) (*otherBroker, error)
+
 	// Prepare makes at the broker what both sides use, once for all pairs.
 	Prepare func(ctx context.Context, url string) (undo func() error, err error)
+}
+
+// otherBroker is one that is no RabbitMQ.
+type otherBroker struct {
+	url   string
+	pid   int
+	close func() error
 }
 
 // A Side does a workload in its own way: it prepares, calls r.Start, passes
@@ -71,7 +81,7 @@ func (t Target) Met(r *Result) bool {
 func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
-		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(),
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(), onNATS(),
 	} {
 		all = append(all, group...)
 	}
