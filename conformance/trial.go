@@ -39,7 +39,7 @@ type trial struct {
 const (
 	patience = time.Minute            // for what must happen, also on a busy machine
 	silence  = 150 * time.Millisecond // for what must not
-	closing  = 10 * time.Second       // for closing one client
+	closing  = 30 * time.Second       // for closing one client
 )
 
 var trials atomic.Int64
