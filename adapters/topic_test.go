@@ -149,8 +149,8 @@ func TestMatchTopicIsNeverExponential(t *testing.T) {
 			if want := tail == ""; got != want {
 				t.Errorf("with tail %q: %v, want %v", tail, got, want)
 			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("with tail %q: no answer within 10 s", tail)
+		case <-time.After(time.Minute):
+			t.Fatalf("with tail %q: no answer within a minute", tail)
 		}
 	}
 }

@@ -70,7 +70,7 @@ var lostCases = []Case{
 		Needs: adapters.CanRequeue,
 		Hooks: WithHoldLimit,
 		run: func(t *trial) {
-			const limit = 2 * time.Second
+			const limit = 4 * time.Second
 			undo, err := t.h.HoldLimit(t.soon(), limit)
 			t.must(err, "limiting how long a message is held")
 			t.atEnd(func(context.Context) error { return undo() })

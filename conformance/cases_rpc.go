@@ -224,9 +224,11 @@ var rpcCases = []Case{
 			sub := serve(t, t.bus(), name, func(_ context.Context, s string) (string, error) { return s, nil })
 			same(t, []reply{wait(t, call(t, t.ctx, b, name, "x"), "a reply")}, []reply{{"x", nil}}, "the reply of a server")
 			t.must(sub.Stop(t.soon()), "stopping the server")
+			given := time.Second
 			t.await("calls fail with ErrNoServer after the last server has gone", func() bool {
-				ctx, cancel := context.WithTimeout(t.ctx, time.Second)
+				ctx, cancel := context.WithTimeout(t.ctx, given)
 				defer cancel()
+				given *= 2 // which a busy broker may need
 				_, err := rpc.Call(ctx, "x")
 				return errors.Is(err, patterns.ErrNoServer)
 			})
@@ -261,10 +263,18 @@ var rpcCases = []Case{
 
 			die, began = dying()
 			t.must(sub.Stop(t.soon()), "stopping the other server")
-			ctx, cancel := context.WithTimeout(t.ctx, time.Second)
-			defer cancel()
-			lost := call(t, ctx, b, name, "lost")
-			wait(t, began, "the last server runs the call")
+			var lost <-chan reply
+			for given, running := time.Second, false; !running; given *= 2 { // until there was time to begin
+				ctx, cancel := context.WithTimeout(t.ctx, given)
+				defer cancel()
+				lost = call(t, ctx, b, name, "lost")
+				select {
+				case <-began:
+					running = true
+				case got := <-lost:
+					t.is(got.err, context.DeadlineExceeded, "a call that had no time to begin")
+				}
+			}
 			die()
 			if got := wait(t, lost, "the caller hears of it"); got.err == nil {
 				t.errorf("a call whose only server died returned %q", got.value)

@@ -49,7 +49,7 @@
 // queues is taken out at the end, and a message that was lost, came from nowhere,
 // or came again without a reason fails the case, whatever it is about. So does a
 // call that outlives its ctx, and a goroutine that outlives its client. A case
-// has 90 seconds.
+// has four minutes.
 //
 // The cases are tested themselves: by adapters with one deliberate fault each,
 // and each must be failed by the case whose rule it breaks.

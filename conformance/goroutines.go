@@ -55,7 +55,7 @@ func (t *trial) apart(h *Harness) *Harness {
 // do so.
 func (t *trial) leaks() {
 	var left []string
-	for range 50 {
+	for range 500 {
 		if left = t.goroutines(""); left == nil {
 			return
 		}

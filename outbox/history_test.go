@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,8 +99,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 				})
 				select {
 				case <-c.over:
-				case <-time.After(time.Minute):
-					t.Errorf("%s did not come to the step %q within a minute", role, step)
+				case <-time.After(3 * time.Minute):
+					t.Errorf("%s did not come to the step %q within three minutes", role, step)
+					for _, stuck := range append(running, kitchen, c) {
+						_ = stuck.cmd.Process.Signal(syscall.SIGQUIT) // it says what it is at
+						<-stuck.over
+					}
 				}
 				c.kill()
 				for _, other := range running {

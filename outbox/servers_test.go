@@ -196,8 +196,8 @@ func (s *server) start() error {
 		return err
 	}
 	defer db.Close()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		err := db.PingContext(ctx)
 		cancel()
 		if err == nil {
@@ -260,7 +260,7 @@ func (s *server) kill() error {
 	_, err := io.WriteString(s.stdin, "keep\n")
 	_ = s.keeper.Wait() // which closes stdin, too
 	s.keeper = nil
-	for deadline := time.Now().Add(10 * time.Second); s.listens() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); s.listens() && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid"))

@@ -27,7 +27,7 @@ type order struct {
 var errKitchen = errors.New("the kitchen is on fire")
 
 // within bounds every wait of a test that is not in a bubble.
-const within = 20 * time.Second
+const within = time.Minute
 
 // newBus returns a bus on a broker of its own, closed when the test ends.
 func newBus(t testing.TB, opts ...patterns.BusOption) (*patterns.Bus, *memory.Broker) {

@@ -228,7 +228,7 @@ func (x *killTrial) run(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bus, begun := open(t, v.URL+"?queue_type=classic"+x.parameters), time.Now()
+	bus, begun := open(t, v.URL+"?queue_type=classic&heartbeat=1m"+x.parameters), time.Now()
 	tr := publish(t, func(ctx context.Context, n numbered) error { return x.send(ctx, bus, n) })
 	await(t, func() bool { return tr.total() > int64(waiting+rate) })
 

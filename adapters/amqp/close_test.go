@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -161,22 +162,21 @@ func TestCloseWithoutBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub := subscribe(t, d, fromQueue(unique(t), 1))
+	others := alike(t, n.URL)
 	if err := n.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is noticed", func() bool { h := d.Health(); return !h.Connections[0].Up && !h.Connections[1].Up })
+	for _, d := range append(others, d) {
+		eventually(t, "it is noticed", func() bool {
+			return !slices.ContainsFunc(d.Health().Connections, func(c adapters.Connection) bool { return c.Up })
+		})
+	}
 	published := make(chan error, 1)
 	go func() { published <- d.Publish(context.Background(), toQueue("q"), msg("a")) }()
 	wantErr(t, "Publish", d.Publish(shortly(t), toQueue("q"), msg("a")), adapters.ErrUnavailable)
 	_, err = d.Subscribe(shortly(t), fromQueue("q", 1))
 	wantErr(t, "Subscribe", err, adapters.ErrUnavailable)
-	start := time.Now()
-	if err := d.Close(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("Close took %v", took)
-	}
+	closeAtOnce(t, time.Hour, append(others, d)...)
 	wantErr(t, "the publish that waited", <-published, adapters.ErrClosed)
 	_, err = sub.Receive(ctx)
 	wantErr(t, "Receive", err, adapters.ErrClosed)
@@ -192,6 +192,7 @@ func TestCloseFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub := subscribe(t, d, fromQueue(unique(t), 1))
+	others := alike(t, n.URL)
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -201,16 +202,42 @@ func TestCloseFrozen(t *testing.T) {
 			t.Errorf("PublishAsync: %v", err)
 		}
 	})
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	start := time.Now()
-	if err := d.Close(short); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("Close took %v", took)
-	}
+	closeAtOnce(t, 300*time.Millisecond, append(others, d)...)
 	before.Verify(t)
+}
+
+// alike returns two more drivers with a subscription each.
+func alike(t *testing.T, url string) []*Driver {
+	t.Helper()
+	var drivers []*Driver
+	for range 2 {
+		d, err := Connect(soon(t), configFor(t, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, d, fromQueue(unique(t), 1))
+		drivers = append(drivers, d)
+	}
+	return drivers
+}
+
+// closeAtOnce closes drivers, one after the other. A wait for the broker would hold up each of them,
+// and a busy machine only some: the quickest counts.
+func closeAtOnce(t *testing.T, within time.Duration, drivers ...*Driver) {
+	t.Helper()
+	shortest := time.Hour
+	for _, d := range drivers {
+		ctx, cancel := context.WithTimeout(ctx, within)
+		start := time.Now()
+		if err := d.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		shortest = min(shortest, time.Since(start))
+		cancel()
+	}
+	if shortest > settleTime/2 {
+		t.Errorf("Close took %v", shortest)
+	}
 }
 
 // TestCloseWhileSubscribing: a subscription that begins while the driver is

@@ -119,6 +119,9 @@ func (d *Driver) connectFirst(ctx context.Context) (*connection, error) {
 		if err == nil || !d.cfg.RetryConnect {
 			return conn, err
 		}
+		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+			<-ctx.Done() // which a socket may come before, by a moment
+		}
 		if before != nil && ctx.Err() != nil { // which cut this attempt short, so that it says less
 			return nil, fmt.Errorf("%w (%w)", before, ctx.Err())
 		}

@@ -116,7 +116,7 @@ func takeInts(t *testing.T, d *Driver, queue string, want int) (ids []int) {
 	defer sub.Stop()
 	seen, twice := map[int]bool{}, []int{}
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Second, false: 30 * time.Second}[len(ids) >= want])
+		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Second, false: time.Minute}[len(ids) >= want])
 		del, err := sub.Receive(ctx)
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -146,14 +146,14 @@ func takeInts(t *testing.T, d *Driver, queue string, want int) (ids []int) {
 }
 
 func long(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 6*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 func poll(t *testing.T, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it takes too long")
 		}

@@ -212,12 +212,12 @@ func TestExchanges(t *testing.T) {
 		// The group shares one copy.
 		found := make(chan string, 2*len(want))
 		var all sync.WaitGroup
-		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		defer cancel()
+		receiving, stop := context.WithCancel(ctx)
+		defer stop()
 		for _, sub := range []adapters.Subscription{one, two} {
 			all.Go(func() {
 				for {
-					m, err := sub.Receive(short)
+					m, err := sub.Receive(receiving)
 					if err != nil {
 						return
 					}
@@ -226,6 +226,9 @@ func TestExchanges(t *testing.T) {
 				}
 			})
 		}
+		eventually(t, "the group gets them", func() bool { return len(found) >= len(want) })
+		sleep(ctx, 100*time.Millisecond) // in which more would come
+		stop()
 		all.Wait()
 		if len(found) != len(want) {
 			t.Errorf("%v: the group got %d messages, want %d", kind, len(found), len(want))

@@ -33,7 +33,7 @@ func openURL(t *testing.T, rawURL string) *Driver {
 
 func closeDriver(t *testing.T, d adapters.Driver) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := d.Close(ctx); err != nil {
 		t.Error(err)

@@ -117,7 +117,7 @@ func settle(t testing.TB, d adapters.Delivery, o adapters.Outcome) {
 
 // soon bounds a wait for what must come.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -214,8 +214,8 @@ func TestTrieIsNeverExponential(t *testing.T) {
 		if !slices.Equal(got, []int{3}) {
 			t.Errorf("matches %v, want 3", got)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("no answer within 10 s")
+	case <-time.After(time.Minute):
+		t.Fatal("no answer within a minute")
 	}
 }
 

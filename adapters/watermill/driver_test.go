@@ -36,7 +36,7 @@ func newDriver(t *testing.T, cfg watermill.Config) *watermill.Driver {
 
 func closeDriver(t *testing.T, d adapters.Driver) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := d.Close(ctx); err != nil {
 		t.Error(err)
@@ -69,7 +69,7 @@ func subscribe(t *testing.T, d *watermill.Driver, prefetch int) adapters.Subscri
 
 func receive(t *testing.T, sub adapters.Subscription) adapters.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	d, err := sub.Receive(ctx)
 	if err != nil {

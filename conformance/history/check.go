@@ -10,7 +10,7 @@ import (
 )
 
 // grace is how long after the end of its ctx a call may come back.
-const grace = time.Second
+const grace = 2 * time.Second
 
 // copyOf is one message in one queue.
 type copyOf struct {

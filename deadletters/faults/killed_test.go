@@ -98,10 +98,13 @@ func TestKilledReplay(t *testing.T) {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	// What the last process had in hand comes back once the broker knows that it is gone.
-	for deadline := time.Now().Add(time.Minute); report.Sent+confirmed < n && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(still); report.Sent+confirmed < n && time.Now().Before(deadline); {
 		more, err := deadletters.New(d, "orders.dead").Replay(t.Context(), deadletters.ReplayOptions{Journal: j})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if more.Sent > 0 {
+			deadline = time.Now().Add(still)
 		}
 		report.Sent, report.Doubtful = report.Sent+more.Sent, append(report.Doubtful, more.Doubtful...)
 	}

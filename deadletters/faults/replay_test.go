@@ -198,6 +198,9 @@ func handle(t testing.TB, d adapters.Driver, queue string) *handlers {
 	return h
 }
 
+// still is how long nothing may move before it is taken for lost: a busy machine takes its time.
+const still = time.Minute
+
 // check waits until all are handled, and nothing is left that may be there twice.
 //
 // marked says that the queue marks what it delivers again, which a classic queue forgets in a
@@ -221,8 +224,19 @@ func (h *handlers) check(t testing.TB, ids []string, report deadletters.Report, 
 		}
 		return info.Ready
 	}
-	deadline := time.Now().Add(2 * time.Minute)
+	seen := func() (n int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, times := range h.seen {
+			n += times
+		}
+		return n
+	}
+	before, deadline := 0, time.Now().Add(still)
 	for len(missing()) > 0 || left() > 0 {
+		if n := seen(); n > before {
+			before, deadline = n, time.Now().Add(still)
+		}
 		if time.Now().After(deadline) {
 			t.Fatalf("lost %d: %q; %d are left", len(missing()), missing()[:min(10, len(missing()))], left())
 		}

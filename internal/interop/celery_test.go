@@ -19,7 +19,7 @@ import (
 func tasks(t *testing.T, url, queue, verb string) *exec.Cmd {
 	t.Helper()
 	celery.need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, python, "testdata/tasks.py", url, queue, verb)
 	cmd.Stderr = t.Output()

@@ -146,7 +146,7 @@ func TestCloudEvents(t *testing.T) {
 
 func sdkGet(t *testing.T, channel *amqp091.Channel, queue string) amqp091.Delivery {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		d, ok, err := channel.Get(queue, true)
 		if err != nil {
 			t.Fatal(err)

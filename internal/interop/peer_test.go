@@ -82,7 +82,7 @@ type peer struct {
 func newPeer(t *testing.T, url string) *peer {
 	t.Helper()
 	pika.need(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	cmd := exec.CommandContext(ctx, python, "testdata/peer.py", url)
 	cmd.Stderr = t.Output()
 	in, err1 := cmd.StdinPipe()

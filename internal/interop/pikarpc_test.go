@@ -51,7 +51,7 @@ func TestPikaCallsUs(t *testing.T) {
 		}
 	}
 	call("21", with{"expiration": "60000"}, nil)
-	if d := <-lasting; d <= 50*time.Second || d > time.Minute {
+	if d := <-lasting; d <= 20*time.Second || d > time.Minute {
 		t.Errorf("a call that expires in 60 s has %v", d)
 	}
 	var direct seen

@@ -78,7 +78,7 @@ func restarter(t *testing.T, node *amqptest.Node) []string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		one.Lock()
 		defer one.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		var err error
 		if kill {

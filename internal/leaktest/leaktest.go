@@ -4,6 +4,7 @@ package leaktest
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -12,8 +13,9 @@ import (
 	"time"
 )
 
-// patience is how long goroutines have to end. Only a leak takes so long.
-const patience = 5 * time.Second
+// patience is how long goroutines have to end, beginning anew whenever there are fewer. Only a leak
+// takes so long.
+const patience = 10 * time.Second
 
 // Main runs a program's tests, and fails if goroutines are left after them, save those that have a
 // function of ignored in their stacks, which are names as in "example.com/pkg.(*Type).method". It
@@ -54,7 +56,8 @@ func (g Goroutines) Verify(t testing.TB) {
 }
 
 func find(known Goroutines, patience time.Duration, ignored []string) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	deadline, fewest := time.Now().Add(patience), math.MaxInt
+	for ; ; time.Sleep(10 * time.Millisecond) {
 		var left []string
 		for _, s := range others() {
 			if !slices.Contains(known, s.id) && !s.isRuntimes() && !slices.ContainsFunc(ignored, s.has) {
@@ -64,6 +67,10 @@ func find(known Goroutines, patience time.Duration, ignored []string) error {
 		if left == nil {
 			return nil
 		}
+		if len(left) < fewest && fewest < math.MaxInt {
+			deadline = time.Now().Add(patience)
+		}
+		fewest = min(fewest, len(left))
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d goroutines are left:\n\n%s", len(left), strings.Join(left, "\n\n"))
 		}

@@ -41,7 +41,7 @@ type counts struct {
 // patience is how long to wait for what must come, and impatience how long
 // where it is likely not to.
 const (
-	patience   = 15 * time.Second
+	patience   = time.Minute
 	impatience = 3 * time.Second
 )
 

@@ -28,7 +28,7 @@ var notOurs = []string{
 // time to do so.
 func leaked(name string) string {
 	var stacks []string
-	for range 100 {
+	for range 600 {
 		if stacks = labelled(name); stacks == nil {
 			return ""
 		}

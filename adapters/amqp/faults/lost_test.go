@@ -82,6 +82,19 @@ func keepAlive(ctx context.Context, t *testing.T, task childTask, tell func(hand
 	}
 }
 
+// whileMoving returns a ctx that ends when step has not been called for longer than anything takes:
+// a busy machine takes its time, and goes on.
+func whileMoving(t *testing.T) (ctx context.Context, step func()) {
+	const still = 90 * time.Second
+	ctx, cancel := context.WithCancelCause(t.Context())
+	timer := time.AfterFunc(still, func() { cancel(fmt.Errorf("nothing has moved for %v", still)) })
+	t.Cleanup(func() {
+		timer.Stop()
+		cancel(nil)
+	})
+	return ctx, func() { timer.Reset(still) }
+}
+
 func bothPipes(cmd *exec.Cmd) (in io.Writer, out io.Reader, err error) {
 	if in, err = cmd.StdinPipe(); err == nil {
 		out, err = cmd.StdoutPipe()
@@ -98,8 +111,7 @@ func TestHandlerThatExits(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			url := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-			defer cancel()
+			ctx, step := whileMoving(t)
 			bus, err := patterns.Open(ctx, url)
 			if err != nil {
 				t.Fatal(err)
@@ -113,6 +125,7 @@ func TestHandlerThatExits(t *testing.T) {
 				if err = errors.Join(err, jobs.Send(ctx, "", patterns.MessageID(id("good", i)))); err != nil {
 					t.Fatal(err)
 				}
+				step()
 			}
 
 			var mu sync.Mutex
@@ -126,6 +139,7 @@ func TestHandlerThatExits(t *testing.T) {
 				keepAlive(living, t, childTask{URL: url, Queue: queue, Workers: 4}, func(h handled) {
 					mu.Lock()
 					defer mu.Unlock()
+					step()
 					if h.ID == exitsOn {
 						losses = append(losses, h.Lost)
 					} else if !ran[h.ID] {
@@ -201,8 +215,7 @@ func TestSuspectsOfASlowBroker(t *testing.T) {
 // lost before; 0 is for a dead letter.
 func suspectsOfASlowBroker(t *testing.T, queue string, kind amqp.QueueType, innocents []string) map[handled]int {
 	const latency = 25 * time.Millisecond
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
+	ctx, step := whileMoving(t)
 	near := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
 	network := amqptest.ProxyTo(t, near)
 	open := func(url string) (*patterns.Bus, *patterns.WorkQueue[string]) {
@@ -240,6 +253,7 @@ func suspectsOfASlowBroker(t *testing.T, queue string, kind amqp.QueueType, inno
 	_, far := open(network.URL(near))
 	_, err := far.Work(ctx, func(ctx context.Context, _ string) error { // by one worker
 		d, _ := patterns.DeliveryFrom(ctx)
+		step()
 		if d.ID == exitsOn {
 			network.Down()
 			close(dead)
@@ -279,6 +293,7 @@ func suspectsOfASlowBroker(t *testing.T, queue string, kind amqp.QueueType, inno
 	for len(got) < 1+len(innocents) {
 		select {
 		case h := <-came:
+			step()
 			got[h]++
 		case <-ctx.Done():
 			t.Fatalf("handled %v", got)
@@ -323,8 +338,7 @@ func TestConsumerTimeout(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-			defer cancel()
+			ctx, step := whileMoving(t)
 			log := &journal{}
 			cfg, err := amqp.ParseURL(v.URL)
 			if err != nil {
@@ -363,6 +377,7 @@ func TestConsumerTimeout(t *testing.T) {
 				mu.Lock()
 				losses = append(losses, d.Lost)
 				mu.Unlock()
+				step()
 				<-ctx.Done()
 				cause := context.Cause(ctx)
 				mu.Lock()

@@ -36,14 +36,16 @@ type keyOrder struct {
 	done    map[string]bool
 	all     chan struct{} // closed when so many are done
 	want    int
+	step    func() // called when one begins
 	wrong   []string
 }
 
-func newKeyOrder(want int) *keyOrder {
-	return &keyOrder{running: map[string]string{}, begun: map[string]int{}, done: map[string]bool{}, all: make(chan struct{}), want: want}
+func newKeyOrder(want int, step func()) *keyOrder {
+	return &keyOrder{running: map[string]string{}, begun: map[string]int{}, done: map[string]bool{}, all: make(chan struct{}), want: want, step: step}
 }
 
 func (o *keyOrder) begin(text string) {
+	o.step()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	key, n := keyOf(text), numberOf(text)
@@ -97,8 +99,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 			node := amqptest.Shared(t)
 			near := node.URL + "?queue_type=" + string(kind)
 			network := amqptest.ProxyTo(t, near)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
+			ctx, step := whileMoving(t)
 			bus, err := patterns.Open(ctx, network.URL(near))
 			if err != nil {
 				t.Fatal(err)
@@ -112,7 +113,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 					}
 				}
 			}
-			order := newKeyOrder(keys * each)
+			order := newKeyOrder(keys*each, step)
 			work := func() *patterns.Subscription {
 				sub, err := jobs.Work(ctx, func(ctx context.Context, text string) error {
 					order.begin(text)
@@ -182,8 +183,7 @@ func TestOrderByKeyHandlerThatExits(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			url := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
+			ctx, step := whileMoving(t)
 			bus, err := patterns.Open(ctx, url)
 			if err != nil {
 				t.Fatal(err)
@@ -202,7 +202,7 @@ func TestOrderByKeyHandlerThatExits(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			order := newKeyOrder(keys * each)
+			order := newKeyOrder(keys*each, step)
 			order.done["the poison"] = true // which never is
 			var losses []int
 			living, kill := context.WithCancel(ctx)

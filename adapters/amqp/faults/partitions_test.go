@@ -98,10 +98,12 @@ type keysAcross struct {
 	done    map[string]bool
 	count   atomic.Int64 // of done
 	by      map[int]int  // how many each process did
+	step    func()       // called at each report
 	wrong   []string
 }
 
 func (o *keysAcross) hear(process int, r keyReport) {
+	o.step()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.running[process] == nil {
@@ -252,15 +254,14 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 			t.Parallel()
 			const keys, most, queue = 40, 200, "parted"
 			url := amqptest.Shared(t).URL + "?queue_type=" + string(kind)
-			ctx, cancel := context.WithTimeout(t.Context(), span+2*time.Minute)
-			defer cancel()
+			ctx, step := whileMoving(t)
 			bus, err := patterns.Open(ctx, url)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer bus.Close(context.Background())
 			jobs := patterns.NewWorkQueue[string](bus, queue, patterns.Partitions(partitionCount, keyOf))
-			order := &keysAcross{running: map[int]map[string]string{}, begun: map[string]int{}, done: map[string]bool{}, by: map[int]int{}}
+			order := &keysAcross{running: map[int]map[string]string{}, begun: map[string]int{}, done: map[string]bool{}, by: map[int]int{}, step: step}
 			number := 0
 			start := func() *partitionChild {
 				number++

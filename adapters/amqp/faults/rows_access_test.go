@@ -116,6 +116,7 @@ func vhostDeleted(x *trial) {
 
 // denied: 19. One thing may not be done; all else goes on.
 func denied(x *trial) {
+	x.undisturbed()
 	site := x.shared()
 	w := x.watcher()
 	client := site.connect("client", watch(w))

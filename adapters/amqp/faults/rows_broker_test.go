@@ -56,6 +56,7 @@ func killAfter(x *trial, atLeast int64, kinds ...amqp.QueueType) {
 
 // memoryAlarm: 20. Publishers are blocked, consumers are not.
 func memoryAlarm(x *trial) {
+	x.undisturbed()
 	node, site := x.node(amqptest.Options{})
 	x.alarm(site, node.MemoryAlarm, node.ClearAlarms)
 	x.alarm(site, node.DiskAlarm, node.ClearAlarms)
@@ -99,6 +100,7 @@ func (x *trial) alarm(site *site, raise, clear func(context.Context) error) {
 // alarmsComeAndGo: 22. Publishers and consumers are at work while memory and disk run out, and
 // there is room again, three times. Who publishes waits meanwhile, and nobody is cut off.
 func alarmsComeAndGo(x *trial) {
+	x.undisturbed()
 	node, site := x.node(amqptest.Options{})
 	w := x.watcher()
 	publisher := site.connect("publisher", watch(w), func(c *amqp.Config) { c.MaxInFlight = 16 })

@@ -3,6 +3,7 @@ package faults
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/conformance/history"
@@ -13,6 +14,7 @@ import (
 // leader; some are not. Either way publishing goes on soon, and what was confirmed is
 // on a majority of the nodes.
 func leaderKilled(x *trial) {
+	x.heartbeat = time.Minute // no connection may be lost but those to who is gone
 	r := x.ring()
 	// Each address list begins with the node to be connected to.
 	consumer := r.site.connect("near consumer", r.at(1, 2, 0))
@@ -44,6 +46,7 @@ func leaderKilled(x *trial) {
 // leaderMoves: 55. The leader of a queue moves from node to node under load, as when
 // queues are rebalanced. Nobody loses a session for it, so that order is kept.
 func leaderMoves(x *trial) {
+	x.heartbeat = time.Minute // no connection may be lost
 	r := x.ring()
 	w := x.watcher()
 	consumer := r.site.connect("consumer", r.at(0), watch(w))

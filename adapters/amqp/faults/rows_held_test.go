@@ -44,7 +44,7 @@ func consumerTimeout(x *trial) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(3 * timeout): // nobody said a word
+		case <-time.After(6 * timeout): // nobody said a word
 		}
 		if errors.Is(context.Cause(ctx), adapters.ErrConsumerTimeout) {
 			timedOut.Add(1)

@@ -55,7 +55,7 @@ func (s *site) config(client string) amqp.Config {
 	cfg, err := amqp.ParseURL(s.url())
 	s.x.must(err, "the site's URL")
 	cfg.Name = client
-	cfg.Heartbeat, cfg.WriteTimeout, cfg.DialTimeout = 2*time.Second, 3*time.Second, 3*time.Second
+	cfg.Heartbeat, cfg.WriteTimeout, cfg.DialTimeout = s.x.heartbeat, 3*s.x.heartbeat/2, 3*time.Second
 	cfg.BackoffMin, cfg.BackoffMax = 50*time.Millisecond, 500*time.Millisecond
 	cfg.Logger = s.x.log.logger(client)
 	return cfg
@@ -137,7 +137,7 @@ func (s *site) collect() error {
 	if s.gone {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	queues, err := s.Queues(ctx)
 	if err != nil || len(queues) == 0 {
@@ -158,6 +158,23 @@ func (s *site) collect() error {
 		}
 	}
 	return nil
+}
+
+// awaitEnds waits until the broker knows that no client is there any more, and has given back what
+// they had; not for long, for somebody may have left one.
+func (s *site) awaitEnds() {
+	if s.gone {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		connections, err := s.Connections(ctx)
+		if err != nil || len(connections) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // empty takes all out of a queue. What is known to be there comes by itself,

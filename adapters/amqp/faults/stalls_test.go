@@ -43,7 +43,7 @@ func (s *stalls) watch(ctx context.Context) {
 }
 
 func (s *stalls) note(from, to time.Duration) {
-	if to-from < 3*beat {
+	if to-from < 3*beat/2 {
 		return
 	}
 	s.mu.Lock()

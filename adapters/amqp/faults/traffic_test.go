@@ -30,7 +30,7 @@ func text(id string, size int) *message.Message {
 func (x *trial) publish(d adapters.Driver, p adapters.Publication, m *message.Message) {
 	all := x.bounded(4 * time.Minute)
 	for x.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(all, 5*time.Second)
+		ctx, cancel := context.WithTimeout(all, x.once)
 		err := d.Publish(ctx, p, m)
 		cancel()
 		if err == nil {

@@ -20,13 +20,15 @@ import (
 // trial is one run of a row: its history, what it has to say, and what has to
 // be put away afterwards.
 type trial struct {
-	t        *testing.T
-	name     string
-	h        *history.Log
-	stalls   stalls
-	log      *journal
-	wrap     func(full) full // what stands between the history and the driver
-	patience time.Duration   // for what the driver must make happen
+	t         *testing.T
+	name      string
+	h         *history.Log
+	stalls    stalls
+	log       *journal
+	wrap      func(full) full // what stands between the history and the driver
+	heartbeat time.Duration   // of clients
+	once      time.Duration   // for one publish, before it is tried again
+	patience  time.Duration   // for the next message, while something has to happen
 
 	ctx  context.Context // of the row's own goroutines
 	halt context.CancelFunc
@@ -44,13 +46,18 @@ type trial struct {
 
 func newTrial(t *testing.T, name string) *trial {
 	x := &trial{
-		t: t, name: name, h: history.New(), log: &journal{}, patience: 2 * time.Minute,
+		t: t, name: name, h: history.New(), log: &journal{},
+		heartbeat: 2 * time.Second, once: 5 * time.Second, patience: 2 * time.Minute,
 		wrap: func(d full) full { return d },
 	}
 	x.stalls.start = time.Now()
 	x.ctx, x.halt = context.WithTimeout(context.Background(), 10*time.Minute)
 	return x
 }
+
+// undisturbed is for rows in which no connection may be lost, and no publish be unconfirmed: nor may
+// they where the machine stands still for a while.
+func (x *trial) undisturbed() { x.heartbeat, x.once = time.Minute, time.Minute }
 
 // run runs the row, puts everything away, and returns what it came to.
 func (x *trial) run(f func(*trial)) history.Verdict {
@@ -105,7 +112,7 @@ func (x *trial) close() {
 		var closing sync.WaitGroup
 		for _, f := range closers {
 			closing.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				if err := f(ctx); err != nil {
 					x.errorf("closing: %v", err)
@@ -123,6 +130,9 @@ func (x *trial) close() {
 func (x *trial) verdict() (v history.Verdict) {
 	for again := range 4 {
 		if again > 0 {
+			for _, s := range x.sites {
+				s.awaitEnds()
+			}
 			time.Sleep(500 * time.Millisecond)
 		}
 		for _, s := range x.sites {
@@ -191,19 +201,29 @@ func (x *trial) bounded(d time.Duration) context.Context {
 	return ctx
 }
 
-// await waits until something is so.
+// await waits until something is so, for as long as messages are published and handled: a machine
+// that is busy takes its time for many.
 func (x *trial) await(what string, cond func() bool) {
-	if err := x.h.Wait(x.bounded(x.patience), cond); err != nil {
-		x.fatalf("waited %v in vain: %s", x.patience, what)
+	ctx, cancel := context.WithCancel(x.ctx)
+	defer cancel()
+	still := time.AfterFunc(x.patience, cancel)
+	defer still.Stop()
+	before := 0
+	err := x.h.Wait(ctx, func() bool {
+		if n := x.h.Count(history.PublishOK) + x.h.Count(history.Settled); n > before {
+			before = n
+			still.Reset(x.patience)
+		}
+		return cond()
+	})
+	if err != nil {
+		x.fatalf("waited in vain, with nothing else for %v: %s", x.patience, what)
 	}
 }
 
 // awaitHandled waits until every confirmed message was handled.
 func (x *trial) awaitHandled() {
-	err := x.h.Wait(x.bounded(x.patience), func() bool { return x.h.Open() == 0 })
-	if err != nil {
-		x.fatalf("waited %v in vain for %d confirmed messages to be handled", x.patience, x.h.Open())
-	}
+	x.await("confirmed messages are handled", func() bool { return x.h.Open() == 0 })
 }
 
 // within calls f with a ctx of so long, which it has to heed.

@@ -97,8 +97,8 @@ func freeze(x *trial) {
 		d := x.connect("other", x.url)
 		sub := x.subscribe(d, from("own", 10))
 		must := func(err error) { x.must(err, "before the freeze") }
-		must(d.Publish(x.brief(), toQueue("own"), text("own-1", 10), text("own-2", 10)))
-		held, err := sub.Receive(x.brief())
+		must(d.Publish(x.soon(), toQueue("own"), text("own-1", 10), text("own-2", 10)))
+		held, err := sub.Receive(x.soon())
 		must(err)
 		n.freeze()
 		frozen := time.Now()
@@ -158,7 +158,7 @@ func fullStore(x *trial) {
 	n := x.node(4 << 20)
 	x.url = urlAt(1, n.addr())
 	d := x.connect("client", x.url)
-	x.must(d.Declare(x.brief(), from("jobs", 50)), "declaring")
+	x.must(d.Declare(x.soon(), from("jobs", 50)), "declaring")
 	s := x.stream(d, toQueue("jobs"), "job", 4, 64<<10, 0)
 	x.await("messages are refused", func() bool { return s.nacked.Load() > 20 })
 	if !isUp(d) {
@@ -204,7 +204,7 @@ func killedWorker(x *trial) {
 	session := x.h.Number()
 	d := x.connect("client", x.url)
 	for i := range 20 {
-		x.must(d.Publish(x.brief(), toQueue("jobs"), text(fmt.Sprint("job-", i), 10)), "publishing")
+		x.must(d.Publish(x.soon(), toQueue("jobs"), text(fmt.Sprint("job-", i), 10)), "publishing")
 	}
 	for range 10 {
 		select {
@@ -364,9 +364,9 @@ func TestLossIsFound(t *testing.T) {
 		n := x.node(0)
 		x.url = urlAt(1, n.addr())
 		d := x.connect("client", x.url)
-		x.must(d.Declare(x.brief(), from("jobs", 1)), "declaring")
+		x.must(d.Declare(x.soon(), from("jobs", 1)), "declaring")
 		for i := range 60 {
-			x.must(d.Publish(x.brief(), toQueue("jobs"), text(fmt.Sprint("job-", i), 10)), "publishing")
+			x.must(d.Publish(x.soon(), toQueue("jobs"), text(fmt.Sprint("job-", i), 10)), "publishing")
 		}
 	})
 	if v.Lost != 1 || len(x.problems) == 0 {

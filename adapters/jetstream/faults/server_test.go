@@ -247,7 +247,7 @@ func (r ring) ask(f func(jetstream.JetStream) error) error {
 	for _, n := range r {
 		servers = append(servers, "nats://"+n.addr())
 	}
-	nc, err := nats.Connect(strings.Join(servers, ","), nats.UserInfo(user, password), nats.Timeout(time.Second))
+	nc, err := nats.Connect(strings.Join(servers, ","), nats.UserInfo(user, password), nats.Timeout(5*time.Second))
 	if err != nil {
 		return err
 	}

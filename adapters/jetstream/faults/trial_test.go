@@ -55,7 +55,7 @@ func (x *trial) run(f func(*trial)) history.Verdict {
 		f(x)
 	}()
 	<-done
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	for _, d := range x.drivers {
 		if err := d.Close(ctx); err != nil {
@@ -133,19 +133,35 @@ func (x *trial) must(err error, what string) {
 	}
 }
 
-// brief is a ctx for what takes no time.
-func (x *trial) brief() context.Context {
-	ctx, cancel := context.WithTimeout(x.ctx, 5*time.Second)
+// soon is a ctx for what has to be done, by a machine that may be busy.
+func (x *trial) soon() context.Context { return x.bounded(patience) }
+
+// brief is a ctx for what takes no time, or is tried again.
+func (x *trial) brief() context.Context { return x.bounded(5 * time.Second) }
+
+func (x *trial) bounded(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(x.ctx, d)
 	_ = cancel // its end, or the row's, frees what it has
 	return ctx
 }
 
-// await waits until something is so, which it may take a call of the servers to find out.
+// await waits until something is so, which it may take a call of the servers to find out, for as
+// long as messages are published and handled: a machine that is busy takes its time for many.
 func (x *trial) await(what string, cond func() bool) {
-	ctx, cancel := context.WithTimeout(x.ctx, patience)
+	ctx, cancel := context.WithCancel(x.bounded(4 * patience))
 	defer cancel()
-	if x.h.Wait(ctx, cond) != nil {
-		x.must(fmt.Errorf("waited %v in vain", patience), what)
+	still := time.AfterFunc(patience, cancel)
+	defer still.Stop()
+	before := 0
+	err := x.h.Wait(ctx, func() bool {
+		if n := x.h.Count(history.PublishOK) + x.h.Count(history.Settled); n > before {
+			before = n
+			still.Reset(patience)
+		}
+		return cond()
+	})
+	if err != nil {
+		x.must(fmt.Errorf("waited in vain, with nothing else for %v", patience), what)
 	}
 }
 

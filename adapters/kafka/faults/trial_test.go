@@ -51,7 +51,7 @@ func (x *trial) judge(f func(*trial)) history.Verdict {
 	}()
 	<-done
 	x.halt()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, d := range x.drivers {
 		if err := d.Close(ctx); err != nil {
@@ -94,11 +94,23 @@ func (x *trial) brief() context.Context {
 	return ctx
 }
 
+// await waits until something is so, for as long as messages are published and handled: a machine
+// that is busy takes its time for many.
 func (x *trial) await(what string, cond func() bool) {
-	ctx, cancel := context.WithTimeout(x.ctx, patience)
+	ctx, cancel := context.WithTimeout(x.ctx, 3*patience)
 	defer cancel()
-	if x.h.Wait(ctx, cond) != nil {
-		x.must(fmt.Errorf("waited %v in vain", patience), what)
+	still := time.AfterFunc(patience, cancel)
+	defer still.Stop()
+	before := 0
+	err := x.h.Wait(ctx, func() bool {
+		if n := x.h.Count(history.PublishOK) + x.h.Count(history.Settled); n > before {
+			before = n
+			still.Reset(patience)
+		}
+		return cond()
+	})
+	if err != nil {
+		x.must(fmt.Errorf("waited in vain, with nothing else for %v", patience), what)
 	}
 }
 

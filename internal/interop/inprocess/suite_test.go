@@ -82,7 +82,7 @@ func TestWatermillSuite(t *testing.T) {
 func pair(t *testing.T, driver adapters.Driver, to func(string) adapters.Publication, from func(string) adapters.Source) (message.Publisher, message.Subscriber) {
 	t.Helper()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := driver.Close(ctx); err != nil {
 			t.Error(err)
