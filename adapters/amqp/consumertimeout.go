@@ -45,9 +45,10 @@ func (c *consumer) cancelled() bool {
 		return false
 	}
 	c.ledger.close(errAllSettled)
-	c.close()                  // there may be no other channel to ask on
-	ctx := c.sub.driver.ctx    // a stopped subscription may have something in hand, too
-	sleep(ctx, 2*deletionTime) // a queue that is being deleted would still be found
+	c.close()               // there may be no other channel to ask on
+	ctx := c.sub.driver.ctx // a stopped subscription may have something in hand, too
+	// A queue that is being deleted would still be found.
+	sleep(ctx, max(2*deletionTime, conn.settlingTime()))
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err

@@ -302,6 +302,33 @@ func TestQueueDeleted(t *testing.T) {
 	}
 }
 
+// TestDeletedQueueIsLeftAlone: where the broker is slow to declare queues it is slow to delete them,
+// and a subscription that would come to one meanwhile costs the connection. So it waits for longer.
+func TestDeletedQueueIsLeftAlone(t *testing.T) {
+	v := amqptest.Shared(t)
+	cancelled := make(chan time.Time, 1)
+	d := connectTo(t, v.URL, func(c *Config) {
+		c.OnEvent = func(e Event) {
+			if e.Kind == Cancelled {
+				cancelled <- time.Now()
+			}
+		}
+	})
+	passive := fromQueue(unique(t), 1)
+	declare(t, d, passive)
+	passive.Passive = true
+	sub := subscribe(t, d, passive)
+	d.noteDeclareTime(200 * time.Millisecond)
+	if err := v.DeleteQueue(ctx, passive.Name); err != nil {
+		t.Fatal(err)
+	}
+	_, err := sub.Receive(soon(t))
+	wantErr(t, "Receive", err, adapters.ErrNotFound)
+	if waited := time.Since(<-cancelled); waited < 900*time.Millisecond {
+		t.Errorf("it came back after %v", waited)
+	}
+}
+
 func shortly(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	t.Cleanup(cancel)
