@@ -79,8 +79,9 @@ func (s *Subscription) removeRetry(r *pendingRetry) {
 // known later.
 //
 // A message that came back before is waited for: should it have been one whose retry failed, the
-// worker can try it again itself. So is one that others wait for. What is prefetched bounds the others
-// by itself, but behind a gate: where one is settled and still counts there is another already.
+// worker can try it again itself. So is one that others wait for. What is prefetched bounds the
+// others by itself, but behind a gate; twice as many, as another may be there already when one that
+// is settled still counts.
 func (w *worker) sendRetry(d *adapters.Delivery, err error, wait time.Duration) (pending bool, sendErr error) {
 	s := w.s
 	async, ok := s.bus.driver.(adapters.AsyncPublisher)

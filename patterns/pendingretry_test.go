@@ -15,7 +15,7 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// confirmingDriver leaves it to the test what becomes of each retry that nobody waits for, and when.
+// confirmingDriver leaves it to the test what becomes of retries that nobody waits for, and when.
 type confirmingDriver struct {
 	*memory.Client
 	mu      sync.Mutex
@@ -50,7 +50,7 @@ func (d *confirmingDriver) confirm(err error) (n int) {
 	return len(pending)
 }
 
-// confirming runs f, in a bubble, with a queue of as many orders whose handler fails the first time.
+// confirming runs f, in a bubble, with a queue of so many orders whose handler fails at first.
 func confirming(t *testing.T, orders int, f func(t *testing.T, c *confirmingTest), opts ...patterns.WorkOption) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
