@@ -28,7 +28,7 @@ func (s *Subscription) Pause(ctx context.Context) error {
 		go s.stopFetching(p)
 	}
 	return s.flow.await(ctx, func() bool {
-		return s.flow.paused.Load() == nil || s.hasEnded() || !s.anyWorker(workerFetches, workerDecides, workerBusy)
+		return s.flow.paused.Load() == nil || s.hasEnded() || !s.anyWorker(workerFetches, workerDecides, workerBusy) && s.retries.count() == 0
 	})
 }
 

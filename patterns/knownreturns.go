@@ -70,7 +70,7 @@ func (s *Subscription) stillHeld(id string) bool {
 			return true
 		}
 	}
-	return false
+	return s.retries.stillHold(s.settling, id)
 }
 
 // lastMessage is what a worker has or had in hand, and the session in which it came.
@@ -84,10 +84,15 @@ type lastMessage struct {
 func (w *worker) stillHolds(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.last.settler == nil || w.last.id != id || w.last.session.Err() == nil {
+	return w.last.isHeld(w.s.settling, id)
+}
+
+// isHeld reports whether it is the message, and its session is over for no fault of it.
+func (m lastMessage) isHeld(ctx context.Context, id string) bool {
+	if m.settler == nil || m.id != id || m.session.Err() == nil {
 		return false
 	}
-	err := w.last.settler.Settle(w.s.settling, adapters.Requeue) // which has no effect any more
+	err := m.settler.Settle(ctx, adapters.Requeue) // which has no effect any more
 	return !errors.Is(err, adapters.ErrConsumerTimeout)
 }
 

@@ -276,6 +276,13 @@ func (d impatientDriver) Publish(ctx context.Context, p adapters.Publication, ms
 	return d.Client.Publish(ctx, p, msgs...)
 }
 
+func (d impatientDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if p.Delay > time.Minute {
+		return adapters.ErrInvalid
+	}
+	return d.Client.PublishAsync(ctx, p, m, done)
+}
+
 // What waits for longer than that for its next try waits again and again; a dead letter that is
 // parked comes back as late as it can.
 func TestWaitsLongerThanTheAdaptersLongestDelay(t *testing.T) {

@@ -119,9 +119,9 @@ type PublishHook func(ctx context.Context, p *Publishing) (done func(err error))
 //
 // A hook is for tracing headers, metrics and logs: it cannot stop a publish or change its result.
 // It is called by the goroutine that publishes, once for all messages of a batch, and so is what it
-// returns, or for an asynchronous publish and a reply by a goroutine of its own. So neither must
-// block: the publish waits for them, however long they take. A panic is logged, and the message
-// goes out.
+// returns, or for an asynchronous publish, a reply and a retry by a goroutine of its own. So
+// neither must block: the publish waits for them, however long they take. A panic is logged, and
+// the message goes out.
 //
 // A hook may publish, with the ctx that it was given, and is not called for that. With another ctx
 // it would be, without end.

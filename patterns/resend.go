@@ -48,6 +48,12 @@ func detachedContext(d *adapters.Delivery) context.Context {
 
 // resendDelayed sends the message to its queue, with an attempt count and after a delay.
 func (s *Subscription) resendDelayed(d *adapters.Delivery, attempt int, wait time.Duration) error {
+	cause, p, m := s.delayed(d, attempt, wait)
+	return s.bus.resend(detachedContext(d), cause, p, m)
+}
+
+// delayed returns what resendDelayed publishes.
+func (s *Subscription) delayed(d *adapters.Delivery, attempt int, wait time.Duration) (PublishCause, adapters.Publication, *message.Message) {
 	p := adapters.Publication{
 		To: adapters.Endpoint{Kind: adapters.Queue, Name: s.queueOf(d)}, Key: d.Key, Properties: d.Properties, Delay: wait,
 	}
@@ -62,7 +68,7 @@ func (s *Subscription) resendDelayed(d *adapters.Delivery, attempt int, wait tim
 	if attempt == d.Attempt {
 		cause = CauseRequeue
 	}
-	return s.bus.resend(detachedContext(d), cause, p, m)
+	return cause, p, m
 }
 
 // resendToQueue sends d to its queue as it is, after a time. A queue that is full gets it when

@@ -107,7 +107,8 @@ func (s *Subscription) retryDelay(attempt int, err error) time.Duration {
 }
 
 // retry sends the message to its queue again, to wait there, and then
-// acknowledges this delivery of it. If the process dies in between there are two.
+// acknowledges this delivery of it. If the process dies in between there are two. The worker may go
+// on before: see pendingRetry.
 //
 // A message that cannot be sent has not had its last attempt. After a failure that may pass it goes
 // back to its queue; where sending again would not help the worker itself waits for the next
@@ -115,11 +116,13 @@ func (s *Subscription) retryDelay(attempt int, err error) time.Duration {
 func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 	s := w.s
 	wait := s.retryDelay(d.Attempt, err)
-	sendErr := s.resendDelayed(d, d.Attempt+1, wait)
+	pending, sendErr := w.sendRetry(d, err, wait)
 	switch {
+	case pending:
+		w.warn(d, "trying again", err, "in", wait)
+		return false
 	case sendErr == nil:
-		s.bus.counters.retried.Add(1)
-		s.knownReturns.forget(d.Message.UUID)
+		s.noteRetried(d)
 		w.warn(d, "trying again", err, "in", wait)
 		w.finishIn(d, adapters.Ack, ResultRetried, err, wait)
 		return false

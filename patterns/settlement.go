@@ -66,8 +66,9 @@ type SettleHook func(ctx context.Context, s Settlement)
 // by the end of a shutdown. What is taken with Get is not reported: see [OnGet].
 //
 // The worker calls the hooks in turn, after it has settled the message and before it takes the next
-// one; for an RPC a goroutine of its own does. Several workers do so at a time. A hook that panics
-// is logged; one that calls [runtime.Goexit], as t.FailNow does, is taken to have returned.
+// one; for an RPC, and a message that is retried, a goroutine of its own may do so. Several
+// workers do so at a time. A hook that panics is logged; one that calls [runtime.Goexit], as
+// t.FailNow does, is taken to have returned.
 func OnSettle(hooks ...SettleHook) SettleOption {
 	return SettleOption{hooks}
 }

@@ -56,7 +56,8 @@ type Subscription struct {
 	workers  []*worker // see flow
 	scaler   *scaler   // of WorkersBetween, or nil
 	flow     flow
-	live     atomic.Int64 // workers not finished, and replies on their way
+	live     atomic.Int64 // workers not finished, and replies and retries on their way
+	retries  pendingRetries
 	draining atomic.Bool
 	drained  chan struct{} // closed when nothing is fetched any more
 	expired  sync.Once     // guards expire
@@ -323,7 +324,7 @@ func (s *Subscription) workerDone(err error) {
 	s.countOut()
 }
 
-// countOut counts a worker or a reply out of the live ones, and with the last ends the
+// countOut counts a worker, a reply or a retry out of the live ones, and with the last ends the
 // subscription, for which it does not wait.
 func (s *Subscription) countOut() {
 	if s.live.Add(-1) == 0 {

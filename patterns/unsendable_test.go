@@ -23,10 +23,21 @@ type pickyDriver struct {
 }
 
 func (d *pickyDriver) Publish(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
-	if string(msgs[0].Payload) == `"odd"` && p.To.Name != "orders" || p.Delay > 0 {
+	if d.refuses(p, msgs[0]) {
 		return fmt.Errorf("picky: %w", d.why)
 	}
 	return d.Client.Publish(ctx, p, msgs...)
+}
+
+func (d *pickyDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if d.refuses(p, m) {
+		return fmt.Errorf("picky: %w", d.why)
+	}
+	return d.Client.PublishAsync(ctx, p, m, done)
+}
+
+func (d *pickyDriver) refuses(p adapters.Publication, m *message.Message) bool {
+	return string(m.Payload) == `"odd"` && p.To.Name != "orders" || p.Delay > 0
 }
 
 // A message that cannot be sent on must not come again and again, and keep
@@ -95,6 +106,13 @@ func (d *forbiddenDriver) Publish(ctx context.Context, p adapters.Publication, m
 		return fmt.Errorf("test: %w: no right to write", adapters.ErrAccess)
 	}
 	return d.Client.Publish(ctx, p, msgs...)
+}
+
+func (d *forbiddenDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	if d.forbidden(p) {
+		return fmt.Errorf("test: %w: no right to write", adapters.ErrAccess)
+	}
+	return d.Client.PublishAsync(ctx, p, m, done)
 }
 
 // What may not be sent on is tried as often as the policy says, when it says so, and never lost:

@@ -13,8 +13,8 @@ import (
 )
 
 // The ladder costs the broker three to six queues for each message, and more for long delays. So a
-// delay of up to an hour, rounded up by at most a twentieth, and one of whole hours, has a queue of
-// its own for each destination, from which messages go straight there:
+// delay, rounded up by at most a twentieth, has a queue of its own for each destination, from which
+// messages go straight there:
 //
 //	publisher -> exchange -> queue, both of that name -> exchange of the destination -> destination
 //	                |                                          |
@@ -26,14 +26,11 @@ import (
 // and is dropped if there is none. Only there has a message a copy in discardQueue. For an exchange
 // each has one, because nobody can tell here what comes of it.
 //
-// A message arrives from an exchange, and its receiver takes the routing key for its Key, if it is
-// of an earlier version. So the routing key is empty, and a message to a queue that has a Key takes
-// the ladder.
+// A message to a queue arrives with an empty routing key, and its Key in a header.
 //
 // These queues do not expire: RabbitMQ would delete them with what waits there. There are few of
 // them, as the rounded delays are few, and each driver uses no more than so many for a destination.
 const (
-	unitsPerHour    = uint64(time.Hour / delayUnit)
 	mostDelayQueues = 32 // of one destination that a driver uses; other delays take the ladder
 
 	// queueSettles is how long a delay takes the ladder when its queue may be new: a node that is
@@ -46,7 +43,7 @@ const (
 
 // delaySteps are what delays are multiples of, in units: of the longest that is a twentieth of the
 // delay at most.
-var delaySteps = [...]uint64{1, 2, 5, 10, 30, 60, 120, 300, 600}
+var delaySteps = [...]uint64{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 18000, 36000}
 
 func roundDelay(units uint64) uint64 {
 	step := delaySteps[0]
@@ -67,6 +64,7 @@ func delayQueueName(units uint64, destination string) string {
 // delayQueues are the delays that have queues of their own, of one driver.
 type delayQueues struct {
 	settles time.Duration // queueSettles, but in tests
+	ladder  string        // in tests: the Key of messages to queues that take the ladder
 
 	mu sync.Mutex
 	of map[delayDestination]map[uint64]*delayQueue // by the rounded delay in units
@@ -128,7 +126,7 @@ func (q *delayQueues) settled(one *delayQueue) bool {
 // What is to come to a queue that is being moved takes the ladder, of which all versions know.
 func (d *Driver) takeDelayQueue(ctx context.Context, r *route) error {
 	toQueue := !r.p.To.Kind.IsExchange()
-	if r.delayUnits > unitsPerHour && r.delayUnits%unitsPerHour != 0 || toQueue && (r.p.Key != "" || d.cfg.migrates(r.p.To.Name)) {
+	if toQueue && (r.p.Key != "" && r.p.Key == d.delayQueues.ladder || d.cfg.migrates(r.p.To.Name)) {
 		return nil
 	}
 	own := *r

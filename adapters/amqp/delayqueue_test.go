@@ -16,7 +16,8 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
-// byLadder makes a publication to a queue take the ladder when it is delayed.
+// byLadder makes a publication to a queue take the ladder when it is delayed, by a driver that
+// usesAtOnce returns.
 func byLadder(p adapters.Publication) adapters.Publication {
 	if !p.To.Kind.IsExchange() {
 		p.Key = "a.key"
@@ -24,9 +25,9 @@ func byLadder(p adapters.Publication) adapters.Publication {
 	return p
 }
 
-// usesAtOnce has a driver not wait until the queue of a delay is a second old.
+// usesAtOnce has a driver not wait until the queue of a delay is a second old, and know byLadder.
 func usesAtOnce(d *Driver) *Driver {
-	d.delayQueues.settles = 0
+	d.delayQueues.settles, d.delayQueues.ladder = 0, "a.key"
 	return d
 }
 
@@ -40,21 +41,21 @@ var waysOfDelay = map[string]func(adapters.Publication) adapters.Publication{
 // few.
 func TestRoundDelay(t *testing.T) {
 	values := map[uint64]bool{}
-	for units := range unitsPerHour {
-		units++
+	const hour, month = uint64(time.Hour / delayUnit), uint64(maxDelay / delayUnit)
+	for units := uint64(1); units <= month; units += 1 + units/hour {
 		r := roundDelay(units)
 		if r < units || 20*(r-units) > units {
 			t.Fatalf("%d units become %d", units, r)
 		}
-		if roundDelay(r) != r {
+		if roundDelay(r) != r || r > month {
 			t.Fatalf("%d units become %d, and that %d", units, r, roundDelay(r))
 		}
 		values[r] = true
 	}
-	if len(values) > 260 {
+	if len(values) > 1100 {
 		t.Errorf("%d values", len(values))
 	}
-	for _, s := range []uint64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 900, 1800, 3600} {
+	for _, s := range []uint64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 900, 1800, 3600, 5400, 86400, 129600, 604800, 2592000} {
 		if !values[10*s] {
 			t.Errorf("%d s is none of them", s)
 		}
@@ -213,9 +214,9 @@ func TestWaysOfDelays(t *testing.T) {
 		"short":                  {toQueue("q"), time.Millisecond, "motif.delay.100ms.queue.q"},
 		"rounded":                {toQueue("q"), 61 * time.Second, "motif.delay.63000ms.queue.q"},
 		"an hour":                {toQueue("q"), time.Hour, "motif.delay.3600000ms.queue.q"},
-		"more":                   {toQueue("q"), time.Hour + time.Second, rungName(15)},
+		"more":                   {toQueue("q"), time.Hour + time.Second, "motif.delay.3780000ms.queue.q"},
 		"a day":                  {toQueue("q"), 24 * time.Hour, "motif.delay.86400000ms.queue.q"},
-		"with a key":             {byLadder(toQueue("q")), time.Second, rungName(3)},
+		"with a key":             {adapters.Publication{To: toQueue("q").To, Key: "k"}, time.Second, "motif.delay.1000ms.queue.q"},
 		"to one that is moved":   {toQueue("moved"), time.Second, rungName(3)},
 		"to an exchange":         {x, time.Second, "motif.delay.1000ms.exchange.x"},
 		"to one with a long one": {toQueue(strings.Repeat("n", 200)), time.Second, delayQueueName(10, "queue."+strings.Repeat("n", 200))},
@@ -295,6 +296,23 @@ func TestDelayQueueRights(t *testing.T) {
 }
 
 func errFirstOf[T any](_ T, err error) error { return err }
+
+// TestKeyOverDelayQueue: a message that waited in a queue of its own has its Key.
+func TestKeyOverDelayQueue(t *testing.T) {
+	v := amqptest.Shared(t)
+	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
+	to := adapters.Publication{To: toQueue("q").To, Key: "k.1"}
+	declare(t, d, fromQueue("q", 1))
+	publish(t, d, delayed(to, delayUnit), "seen")
+	wantWay(t, arrive(t, ch, "q", "seen"), delayQueueName(1, "queue.q"))
+	sub := subscribe(t, d, fromQueue("q", 1))
+	publish(t, d, delayed(to, delayUnit), "received")
+	m := receive(t, sub, "received")
+	if m.Key != "k.1" {
+		t.Errorf("it came with the key %q", m.Key)
+	}
+	settle(t, m, adapters.Ack)
+}
 
 // TestRetryTakesDelayQueue: the next attempt of a work queue's message waits in a queue of its own.
 func TestRetryTakesDelayQueue(t *testing.T) {

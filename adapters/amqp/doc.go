@@ -175,12 +175,11 @@
 // JSON. Published again with its Properties, such a message goes on as it came, byte by byte,
 // except for what was changed: Properties.Foreign holds the rest. What the broker would act on
 // again is left out (CC, x-death, another user's user_id). x-death says where a message died, as in
-// package memory. Delayed messages wait in quorum queues, whatever the QueueType: those of up to an
-// hour, rounded up by 5 % at most, and of whole hours in one for each delay and destination, such
-// as motif.delay.1100ms.queue.NAME or motif.delay.1100ms.exchange.NAME, at most 32 of a driver for
-// a destination; others in motif.delay.00 to 24 and then motif.delay.queue.NAME or
-// motif.delay.exchange.NAME. These are declared, together with exchanges, when they are first
-// needed, and never deleted.
+// package memory. Delayed messages wait in quorum queues, whatever the QueueType: in one for each
+// delay, rounded up by 5 % at most, and destination, such as motif.delay.1100ms.queue.NAME or
+// motif.delay.1100ms.exchange.NAME, at most 32 of a driver for a destination; others in
+// motif.delay.00 to 24 and then motif.delay.queue.NAME or motif.delay.exchange.NAME. These are
+// declared, together with exchanges, when they are first needed, and never deleted.
 //
 // # Escape hatches
 //

@@ -20,6 +20,12 @@ func publishing() []Workload {
 	main := window("window 256", 256, small)
 	main.Quick, main.Target = true, Target{Rate: 1.15, CPU: 0.5}
 
+	large, huge := window("64 KiB", 256, 64<<10), window("1 MiB", 256, 1<<20)
+	large.Target, huge.Target = Target{Rate: 1.1, CPU: 0.6}, Target{Rate: 1, CPU: 0.6}
+	huge.Warmup = 50 // else the broker's disk gets gigabytes
+	old := raw("classic queue", motifPublish(amqp.Classic, 256, small), rawPublish(classic, 256, small))
+	old.Target = Target{Rate: 1.05}
+
 	one := raw("one sender, blocking", motifSend(1), rawSend(1))
 	one.Latency = true
 
@@ -39,7 +45,6 @@ func publishing() []Workload {
 	return []Workload{
 		main, limit(main, 256), one, window("window 2048", 2048, small), async, many, pool, limit(many, 64),
 		raw("batches of 100", motifBatch(100), rawBatch(100)),
-		window("64 B", 256, 64), window("4 KiB", 256, 4<<10), window("64 KiB", 256, 64<<10),
-		raw("classic queue", motifPublish(amqp.Classic, 256, small), rawPublish(classic, 256, small)),
+		window("64 B", 256, 64), window("4 KiB", 256, 4<<10), large, huge, old,
 	}
 }
