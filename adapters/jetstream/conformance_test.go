@@ -144,12 +144,12 @@ func (b *broker) stop(context.Context) error {
 	for _, s := range b.servers {
 		s.WaitForShutdown()
 	}
-	b.servers = nil
 	return nil
 }
 
 // start returns when queues can be made.
 func (b *broker) start() error {
+	b.servers = nil
 	for _, o := range b.options {
 		s, err := server.NewServer(o.Clone())
 		if err != nil {
