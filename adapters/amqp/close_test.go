@@ -221,8 +221,8 @@ func alike(t *testing.T, url string) []*Driver {
 	return drivers
 }
 
-// closeAtOnce closes drivers, one after the other. A wait for the broker would hold up each of them,
-// and a busy machine only some: the quickest counts.
+// closeAtOnce closes drivers, one after the other. A wait for the broker would hold up each of
+// them, and a busy machine only some: the quickest counts.
 func closeAtOnce(t *testing.T, within time.Duration, drivers ...*Driver) {
 	t.Helper()
 	shortest := time.Hour

@@ -302,8 +302,9 @@ func TestQueueDeleted(t *testing.T) {
 	}
 }
 
-// TestDeletedQueueIsLeftAlone: where the broker is slow to declare queues it is slow to delete them,
-// and a subscription that would come to one meanwhile costs the connection. So it waits for longer.
+// TestDeletedQueueIsLeftAlone: where the broker is slow to declare queues it is slow to delete
+// them, and a subscription that comes to one meanwhile costs the connection. So it waits for
+// longer.
 func TestDeletedQueueIsLeftAlone(t *testing.T) {
 	v := amqptest.Shared(t)
 	cancelled := make(chan time.Time, 1)

@@ -55,8 +55,8 @@ func newTrial(t *testing.T, name string) *trial {
 	return x
 }
 
-// undisturbed is for rows in which no connection may be lost, and no publish be unconfirmed: nor may
-// they where the machine stands still for a while.
+// undisturbed is for rows in which no connection may be lost, and no publish be unconfirmed: nor
+// may they where the machine stands still for a while.
 func (x *trial) undisturbed() { x.heartbeat, x.once = time.Minute, time.Minute }
 
 // run runs the row, puts everything away, and returns what it came to.
