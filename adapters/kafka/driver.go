@@ -24,7 +24,7 @@ import (
 var features = adapters.Features{
 	Adapter: "kafka",
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
-		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance,
+		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay,
 }
 
 // How long things take at most, where no ctx says so.
@@ -60,6 +60,7 @@ type Driver struct {
 	ledgers map[string]*ledger // by exchange
 	subs    map[*subscription]struct{}
 	closing context.Context // that of Close
+	moves   [rungs]bool     // which rungs this driver moves
 }
 
 var (
@@ -97,6 +98,7 @@ func connect(ctx context.Context, c config) (*Driver, error) {
 		client.Close()
 		return nil, err
 	}
+	d.tasks.Go(d.lookForDelayed)
 	return d, nil
 }
 
@@ -184,6 +186,42 @@ func (d *Driver) bound(ctx context.Context) (context.Context, context.CancelFunc
 		cancel()
 	}
 	return ctx, sync.OnceFunc(func() { close(stop); cancel() })
+}
+
+// untilClosed returns a ctx that outlives the driver, as long as its Close may take.
+func (d *Driver) untilClosed() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	d.tasks.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-d.tasks.Closed():
+		}
+		d.mu.Lock()
+		closing := d.closing
+		d.mu.Unlock()
+		select {
+		case <-ended:
+		case <-closing.Done():
+			cancel()
+		}
+	})
+	return ctx, sync.OnceFunc(func() { close(ended); cancel() })
+}
+
+// outliving returns a ctx that goes on for a while when another one ends, for what is under way
+// then; but not for a broker that is silent.
+func outliving(ctx, life context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(life, func() {
+		select {
+		case <-time.After(stopTimeout):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 func (d *Driver) isClosed() bool {

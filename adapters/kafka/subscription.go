@@ -90,7 +90,11 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 	s.mu.Lock()
 	s.at = at
 	s.mu.Unlock()
-	if err = at.begin(ctx); err == nil && s.source.Private() {
+	got, gaps, err := at.begin(ctx, s.source.Prefetch)
+	if err == nil {
+		at.take(got, gaps)
+	}
+	if err == nil && s.source.Private() {
 		err = s.d.routes.Bind(ctx, s.source.Endpoint, kit.Bound{Queue: s.queue, ID: boundID(t.id)}, s.source.Keys...)
 		s.d.sweep(ctx, s.source.Endpoint)
 	}
@@ -135,25 +139,8 @@ func (s *subscription) declare(ctx context.Context) (topic, error) {
 
 // run consumes until the subscription is over.
 func (s *subscription) run(at *attachment) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := s.d.untilClosed()
 	defer cancel()
-	ended := make(chan struct{})
-	defer close(ended)
-	s.d.tasks.Go(func() { // once the driver is closed, as long as its Close may take
-		select {
-		case <-ended:
-			return
-		case <-s.d.tasks.Closed():
-		}
-		s.d.mu.Lock()
-		closing := s.d.closing
-		s.d.mu.Unlock()
-		select {
-		case <-ended:
-		case <-closing.Done():
-			cancel()
-		}
-	})
 	defer s.forget()
 	defer s.stop()
 	defer s.end()

@@ -265,8 +265,8 @@ func TestStopWithNoBroker(t *testing.T) {
 	must(t, d.Close(t.Context()))
 }
 
-// TestPatterns: a work queue and a group work when they are told what they have to do without, and
-// are refused by name before that.
+// TestPatterns: a work queue and a group retry, when they are told that there are no dead letters,
+// and are refused by name before that.
 func TestPatterns(t *testing.T) {
 	t.Parallel()
 	d, ctx := newDriver(t)
@@ -280,16 +280,16 @@ func TestPatterns(t *testing.T) {
 		}
 		return nil
 	}
-	inProcess := patterns.Retry(patterns.RetryPolicy{Attempts: 2, Min: time.Millisecond, InProcess: true})
-	queue := patterns.NewWorkQueue[string](bus, newQueue(1).Name, patterns.NoDeadLetter())
-	if _, err := queue.Work(ctx, handler); !errors.Is(err, adapters.ErrUnsupported) {
-		t.Errorf("with retries that wait at the broker: %v", err)
+	name := newQueue(1).Name
+	if _, err := patterns.NewWorkQueue[string](bus, name).Work(ctx, handler); !errors.Is(err, adapters.ErrUnsupported) {
+		t.Errorf("with dead letters: %v", err)
 	}
-	_, err := queue.Work(ctx, handler, inProcess)
+	queue := patterns.NewWorkQueue[string](bus, name, patterns.NoDeadLetter())
+	_, err := queue.Work(ctx, handler)
 	must(t, err)
 	must(t, queue.Send(ctx, "order"))
 	news := patterns.NewTopic[string](bus, newQueue(1).Name)
-	_, err = news.Subscribe(ctx, []string{"*.rain"}, handler, patterns.Group("group"), patterns.NoDeadLetter(), inProcess)
+	_, err = news.Subscribe(ctx, []string{"*.rain"}, handler, patterns.Group("group"), patterns.NoDeadLetter())
 	must(t, err)
 	must(t, news.Publish(ctx, "madrid.rain", "news"))
 	came := map[string]int{}

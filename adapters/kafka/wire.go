@@ -36,6 +36,11 @@ type envelope struct {
 	Lost            int    `json:"lost,omitempty"`
 	Returned        int    `json:"returned,omitempty"` // how often it had come back when this record was written
 	Transient       bool   `json:"transient,omitempty"`
+
+	// Of what is delayed, in the topic where it waits:
+	Due    int64  `json:"due,omitempty"` // microseconds since 1970
+	ToKind uint8  `json:"to_kind,omitempty"`
+	ToName string `json:"to_name,omitempty"`
 }
 
 // encode returns m as a record of no topic yet.
@@ -45,6 +50,7 @@ func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
 		CorrelationID: p.CorrelationID, ReplyTo: p.ReplyTo, Timestamp: p.Timestamp.UnixMicro(),
 		Attempt: p.Attempt, Lost: p.Lost, Transient: p.Transient,
 	}
+	e.delayed(p)
 	for _, s := range []string{p.Key, e.ContentType, e.ContentEncoding, e.Type, e.AppID, e.CorrelationID, e.ReplyTo} {
 		if !utf8.ValidString(s) {
 			return nil, fmt.Errorf("kafka: %w: a property that is not UTF-8: %.64q", adapters.ErrInvalid, s)
