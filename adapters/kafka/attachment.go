@@ -18,9 +18,10 @@ const trimEvery = 10 * time.Second
 // subscription.run.
 type attachment struct {
 	*member
-	sub *subscription
-	ctx context.Context // of its messages
-	end context.CancelCauseFunc
+	sub     *subscription
+	letters string          // the queue of its dead letters, or ""
+	ctx     context.Context // of its messages
+	end     context.CancelCauseFunc
 
 	renewing []*delivery // to be written anew
 

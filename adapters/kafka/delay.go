@@ -243,16 +243,16 @@ func (m *mover) moveAll() error {
 		case <-time.After(time.Until(next)):
 		case <-m.ctx.Done():
 		}
-		if err := m.renew(); err != nil {
+		if err := m.renew(m.lock / 3); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// renew tells the broker that what waits is still in hand, when it is time to.
-func (m *mover) renew() error {
-	if time.Since(m.renewed) < m.lock/3 || m.ctx.Err() != nil {
+// renew tells the broker that what waits is still in hand, if that was so long ago.
+func (m *mover) renew(age time.Duration) error {
+	if time.Since(m.renewed) < age || m.ctx.Err() != nil {
 		return nil
 	}
 	var held []settled
@@ -266,12 +266,13 @@ func (m *mover) renew() error {
 // moveFirst moves the first n that wait, and settles those that are where they go next. The others
 // go to the end of what is in hand.
 func (m *mover) moveFirst(n int) error {
-	if err := m.renew(); err != nil {
+	if err := m.renew(m.lock / 6); err != nil {
 		return err
 	}
 	batch := m.waiting[:n:n]
 	m.waiting = m.waiting[n:]
-	ctx, cancel := context.WithTimeout(m.ctx, m.lock/6)
+	// What is under way when the driver is closed is waited for, or it would be double.
+	ctx, cancel := context.WithTimeout(m.ending, m.lock/3)
 	var done []settled
 	var late []waiting
 	for i, result := range m.start(ctx, batch, false) {
@@ -281,6 +282,8 @@ func (m *mover) moveFirst(n int) error {
 		case errors.Is(err, errFinal):
 			m.d.logger().Error("kafka: what was delayed is dropped, for it cannot be published", "to", batch[i].ToName, "id", batch[i].ID, "error", err)
 			done = append(done, settled{batch[i].Offset, ackAccept})
+		case m.ctx.Err() != nil: // it is given back
+			m.waiting = append(m.waiting, batch[i])
 		default:
 			m.d.logger().Warn("kafka: what was delayed cannot be published, and is late", "to", batch[i].ToName, "id", batch[i].ID, "error", err)
 			late = append(late, batch[i])
@@ -313,6 +316,7 @@ func (m *mover) start(ctx context.Context, batch []waiting, later bool) (results
 	for _, w := range batch {
 		done := make(chan error, 1)
 		e := w.envelope
+		e.Again = e.Again || later || w.count > 1
 		if later {
 			e.Due = time.Now().Add(moveAgain).UnixMicro()
 		}
@@ -320,7 +324,7 @@ func (m *mover) start(ctx context.Context, batch []waiting, later bool) (results
 		if left := time.Until(time.UnixMicro(e.Due)); left > 0 {
 			err = m.climb(ctx, w, e, rungFor(left), func(err error) { done <- err })
 		} else {
-			err = m.publish(ctx, w, func(err error) { done <- err })
+			err = m.publish(ctx, w, e, func(err error) { done <- err })
 		}
 		results = append(results, func(ctx context.Context) error {
 			if err != nil {
@@ -357,15 +361,24 @@ func (m *mover) climb(ctx context.Context, w waiting, e envelope, n int, done fu
 }
 
 // publish publishes what is due.
-func (m *mover) publish(ctx context.Context, w waiting, done func(error)) error {
-	_, metadata := decode(w.Record)
-	got := w.delivery(w.Record, metadata)
-	to := adapters.Endpoint{Kind: adapters.Kind(w.ToKind), Name: w.ToName}
-	err := m.d.PublishAsync(ctx, adapters.Publication{To: to, Key: got.Key, Properties: got.Properties}, got.Message, done)
-	if errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", errFinal, err)
+func (m *mover) publish(ctx context.Context, w waiting, e envelope, done func(error)) error {
+	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Kind(e.ToKind), Name: e.ToName}, Key: string(w.Key)}
+	if err := p.Validate(); err != nil { // somebody else wrote it
+		return fmt.Errorf("%w: %w", errFinal, err)
 	}
-	return err
+	targets, err := m.d.route(ctx, &p)
+	switch {
+	case errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrNotFound):
+		return fmt.Errorf("%w: %w", errFinal, err)
+	case err != nil:
+		return err
+	}
+	e.Due, e.ToKind, e.ToName = 0, 0, ""
+	r, err := again(w.Record, e, 0)
+	if err != nil {
+		return err
+	}
+	return m.d.sendRecord(ctx, &p, targets, r, done)
 }
 
 // delayed has a record of another topic say where it goes, and when.

@@ -120,6 +120,11 @@ func (d *Driver) send(ctx context.Context, p *adapters.Publication, targets []ta
 	if err != nil {
 		return err
 	}
+	return d.sendRecord(ctx, p, targets, record, done)
+}
+
+// sendRecord is send of what is a record already.
+func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, targets []target, record *kgo.Record, done func(error)) error {
 	if len(targets) == 0 {
 		if p.Mandatory {
 			done(adapters.ErrUnroutable)

@@ -166,7 +166,7 @@ func (d *Driver) forget(name string) {
 func (d *Driver) makeTopic(ctx context.Context, name string, options ...string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	forever, largest := "-1", strconv.Itoa(maxBytes)
+	forever, largest := "-1", strconv.Itoa(maxRecordBytes)
 	config := map[string]*string{"retention.ms": &forever, "retention.bytes": &forever, "max.message.bytes": &largest}
 	for i := 0; i+1 < len(options); i += 2 {
 		config[options[i]] = &options[i+1]

@@ -13,7 +13,11 @@ import (
 type script struct{ *Log }
 
 func (s script) publish(id string, outcome Op, to adapters.Endpoint, key string) script {
-	e := Event{Op: PublishInvoke, Client: "p", ID: id, Attempt: 1, To: to, Key: key, Publish: s.Number()}
+	return s.publishEvent(Event{ID: id, To: to, Key: key}, outcome)
+}
+
+func (s script) publishEvent(e Event, outcome Op) script {
+	e.Op, e.Client, e.Attempt, e.Publish = PublishInvoke, "p", 1, s.Number()
 	s.Add(e)
 	e.Op = outcome
 	s.Add(e)
@@ -133,6 +137,14 @@ func TestCheckerFinds(t *testing.T) {
 		"acknowledged to one that crashed, in a session that goes on": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "ack").event(Event{Op: Crash}).delivered("a", 1, true, "ack")
 		}, none},
+		"delayed, and double after a crash": {func(s script) script {
+			s = s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: true}, PublishOK).event(Event{Op: Crash})
+			return s.delivered("a", 1, false, "ack").delivered("a", 1, false, "ack")
+		}, none},
+		"delayed, and double without a crash": {func(s script) script {
+			s = s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: true}, PublishOK)
+			return s.delivered("a", 1, true, "ack").delivered("a", 1, true, "ack")
+		}, Resurrected},
 		"no binding, no copy": {func(s script) script { return s.publish("a", PublishOK, topic, "x.y") }, none},
 		"unknown while unbound, sent again once bound": {func(s script) script {
 			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).event(Event{Op: Unbind, To: fanout, Queue: "q"})
