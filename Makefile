@@ -137,7 +137,7 @@ soak: ## something goes wrong with a cluster of NATS every five seconds, for SOA
 	MOTIF_SOAK=$(SOAK) $(GO) test -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults
 
 .PHONY: conformance
-conformance: rabbitmq ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
+conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
 	$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md
 
 SEQUENCES ?= 2000

@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,11 +20,16 @@ const parallel = 8
 // Run runs the suite as subtests of t. features is what the adapter claims.
 // Cases that do something to the broker that others would notice run after all
 // others, one at a time.
+//
+// If the environment's MOTIF_CONFORMANCE names a file, the report is written to it, as JSON.
 func Run(t *testing.T, open Opener, features adapters.Features) {
 	s := suite{open: open, claims: features}
-	schedule(Cases(), func(c Case) {
+	cases := Cases()
+	report, place := newReport(cases, features)
+	schedule(cases, func(c Case) {
 		t.Run(c.ID, func(t *testing.T) {
 			r := s.run(t.Context(), c)
+			report.Results[place[c.ID]] = r
 			switch r.Outcome {
 			case Fail:
 				t.Errorf("violated: %s\n%s", r.Rule, strings.Join(r.Why, "\n"))
@@ -33,6 +40,32 @@ func Run(t *testing.T, open Opener, features adapters.Features) {
 			}
 		})
 	})
+	report.Took = time.Since(report.Began)
+	file := os.Getenv("MOTIF_CONFORMANCE")
+	if file == "" {
+		return
+	}
+	var b bytes.Buffer
+	err := report.WriteJSON(&b)
+	if err == nil {
+		err = os.WriteFile(file, b.Bytes(), 0o600)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// newReport returns a report with no results yet, and the place of each case's by its ID.
+func newReport(cases []Case, features adapters.Features) (Report, map[string]int) {
+	report := Report{Adapter: features.Adapter, Began: time.Now(), Results: make([]Result, len(cases))}
+	if features.Ability != 0 {
+		report.Claims = strings.Split(features.Ability.String(), ", ")
+	}
+	place := make(map[string]int, len(cases))
+	for i, c := range cases {
+		place[c.ID] = i
+	}
+	return report, place
 }
 
 // Check runs the suite, outside of a test. The error says that ctx ended, and
@@ -44,14 +77,7 @@ func Check(ctx context.Context, open Opener, features adapters.Features) (Report
 
 func check(ctx context.Context, cases []Case, open Opener, features adapters.Features) (Report, error) {
 	s := suite{open: open, claims: features}
-	report := Report{Adapter: features.Adapter, Began: time.Now(), Results: make([]Result, len(cases))}
-	if features.Ability != 0 {
-		report.Claims = strings.Split(features.Ability.String(), ", ")
-	}
-	place := make(map[string]int, len(cases))
-	for i, c := range cases {
-		place[c.ID] = i
-	}
+	report, place := newReport(cases, features)
 	schedule(cases, func(c Case) { report.Results[place[c.ID]] = s.run(ctx, c) })
 	report.Took = time.Since(report.Began)
 	return report, ctx.Err()

@@ -7,13 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Delays are made by a ladder of topics. In the one called n all records wait equally long, which is
+// Delays are made by a ladder of topics. In the one called n all records wait equally long, for
 // rungLength(n), so that they are due in their order, and whoever waits for the first waits for no
 // later one. Then a record is written to the longest rung that what is left of its delay has room
 // for, and in the end to its destination.
@@ -102,18 +103,36 @@ func (d *Driver) lookForDelayed() {
 		case <-ctx.Done():
 			return
 		}
-		for n := range rungs {
-			d.mu.Lock()
-			moves := d.moves[n]
-			d.mu.Unlock()
-			if moves {
-				continue
-			}
-			if _, err := d.look(ctx, rungTopic(n)); err == nil {
-				_ = d.useRung(ctx, n) // or the next time
-			}
+		for _, n := range d.fullRungs(ctx) {
+			_ = d.useRung(ctx, n) // or the next time
 		}
 	}
+}
+
+// fullRungs returns the rungs in which something may wait, as far as that is known.
+func (d *Driver) fullRungs(ctx context.Context) (full []int) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	var names []string
+	for n := range rungs {
+		names = append(names, rungTopic(n))
+	}
+	starts, err := within(ctx, func() (kadm.ListedOffsets, error) { return d.admin.ListStartOffsets(ctx, names...) })
+	if err != nil {
+		return nil
+	}
+	ends, err := within(ctx, func() (kadm.ListedOffsets, error) { return d.admin.ListEndOffsets(ctx, names...) })
+	if err != nil {
+		return nil
+	}
+	for n, name := range names {
+		start, isThere := starts.Lookup(name, 0)
+		end, _ := ends.Lookup(name, 0)
+		if isThere && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
+			full = append(full, n)
+		}
+	}
+	return full
 }
 
 // mover moves what is in a rung, as a member of its share group.

@@ -92,8 +92,8 @@
 //
 // A queue is the topic motif-q-name, with what is not a-z, 0-9 or '-' in the name as '_' and two
 // hexadecimal digits, so that orders.eu is motif-q-orders_2eeu; a name that gets too long is "_h"
-// and its SHA-256 sum. An exchange is the topic motif-x-name. What is delayed is in motif-delay-0 to
-// motif-delay-9.
+// and its SHA-256 sum. An exchange is the topic motif-x-name. What is delayed is in the topics
+// motif-delay-0 to motif-delay-9.
 //
 // The payload is the value, the key is the key, and metadata are headers. All else is JSON in the
 // last header, motif: id and properties, with times in microseconds. What comes without it was

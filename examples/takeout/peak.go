@@ -132,7 +132,9 @@ func (e *evening) customers(ctx context.Context, orders []Order) {
 func (e *evening) ask(ctx context.Context, o Order) error {
 	ask := e.place.Call
 	if !e.calls {
-		ask = func(ctx context.Context, o Order, _ ...patterns.CallOption) (Receipt, error) { return e.front.order(ctx, o) }
+		ask = func(ctx context.Context, o Order, _ ...patterns.CallOption) (Receipt, error) {
+			return e.front.order(ctx, o)
+		}
 	}
 	for {
 		_, err := ask(ctx, o)

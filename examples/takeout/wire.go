@@ -16,8 +16,8 @@ type wire struct {
 	placed *patterns.PubSub[Placed]      // it tells whoever cares
 	done   *patterns.PubSub[Done]        // services tell what they did
 
-	// Whether the broker carries calls. Else customers ask by calling a function: they are where the
-	// order service is.
+	// Whether the broker carries calls. Else customers ask by calling a function: they are where
+	// the order service is.
 	calls bool
 }
 

@@ -3,8 +3,14 @@
 package conformancetest
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
 	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -19,6 +25,10 @@ type Adapter struct {
 	Ours     bool   // so that no case may fail
 	Open     conformance.Opener
 	Features adapters.Features
+
+	// Test is the package whose TestConformance runs the suite, in place of Open: that of an
+	// adapter that is a module of its own.
+	Test string
 
 	// Notes explain failures to readers, by the ID of the case. Each was looked
 	// at.
@@ -73,7 +83,11 @@ func stall(b *memory.Broker, ops ...memory.Op) (undo func() error) {
 
 // Check runs the suite.
 func (a Adapter) Check(ctx context.Context) (conformance.Report, error) {
-	r, err := conformance.Check(ctx, a.Open, a.Features)
+	check := func() (conformance.Report, error) { return conformance.Check(ctx, a.Open, a.Features) }
+	if a.Test != "" {
+		check = func() (conformance.Report, error) { return runTest(ctx, a.Test) }
+	}
+	r, err := check()
 	r.Adapter, r.About, r.Notes = a.Name, a.About, map[string]string{}
 	for _, result := range r.Results {
 		if note := a.Notes[result.ID]; note != "" && result.Outcome == conformance.Fail {
@@ -81,6 +95,41 @@ func (a Adapter) Check(ctx context.Context) (conformance.Report, error) {
 		}
 	}
 	return r, err
+}
+
+// runTest runs the TestConformance of a package, and returns its report.
+func runTest(ctx context.Context, of string) (r conformance.Report, err error) {
+	dir, err := os.MkdirTemp("", "motif-conformance")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's for such things
+	file := filepath.Join(dir, "report.json")
+	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=30m", "-run=^TestConformance$", of) //nolint:gosec // one of ours
+	test.Env = append(os.Environ(), "MOTIF_CONFORMANCE="+file)
+	said, failed := test.CombinedOutput() // also where a rule is violated, which the report says
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
+		err = fmt.Errorf("testing %s: %w (%w)\n%s", of, err, failed, said)
+	}
+	return r, err
+}
+
+// Modules are the adapters that are modules of their own.
+func Modules() []Adapter {
+	return []Adapter{
+		{
+			Name: "jetstream", Ours: true, Test: "github.com/motifmq/motif/adapters/jetstream",
+			About: "adapters/jetstream, on one server in this process, with connections that can be cut.",
+		},
+		{
+			Name: "kafka", Ours: true, Test: "github.com/motifmq/motif/adapters/kafka",
+			About: "adapters/kafka, on one node of Kafka " + cmp.Or(os.Getenv("MOTIF_KAFKA"), "4.4.0") + ", with connections that can be cut.",
+		},
+	}
 }
 
 // Unexplained says which failures of a report nobody has explained, and which

@@ -11,8 +11,8 @@ import (
 	"github.com/motifmq/motif/conformance"
 )
 
-// The report has our adapter on each version of RabbitMQ with each type of queue,
-// and no rule fails there.
+// The report has our adapter on each version of RabbitMQ with each type of queue, and those that
+// are modules, and no rule fails there.
 func TestReportHasEachVersion(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs/conformance/report.json"))
 	if err != nil {
@@ -26,14 +26,20 @@ func TestReportHasEachVersion(t *testing.T) {
 	for _, r := range m {
 		passed[r.Adapter] = r.Passed()
 	}
+	var columns []string
 	for _, version := range amqptest.Versions() {
 		for _, queues := range []string{"classic", "quorum"} {
-			column := fmt.Sprintf("RabbitMQ %s %s", version, queues)
-			if ok, is := passed[column]; !is {
-				t.Errorf("there is no column %q: run make conformance", column)
-			} else if !ok {
-				t.Errorf("rules fail in the column %q", column)
-			}
+			columns = append(columns, fmt.Sprintf("RabbitMQ %s %s", version, queues))
+		}
+	}
+	for _, module := range Modules() {
+		columns = append(columns, module.Name)
+	}
+	for _, column := range columns {
+		if ok, is := passed[column]; !is {
+			t.Errorf("there is no column %q: run make conformance", column)
+		} else if !ok {
+			t.Errorf("rules fail in the column %q", column)
 		}
 	}
 }

@@ -322,6 +322,7 @@ func TestSoak(t *testing.T) {
 				x.must(n.Stop(x.ctx), "stopping a broker")
 				x.must(n.Restart(x.ctx), "starting it again")
 			}
+			x.h.Add(history.Event{Op: history.Crash}) // what it was told last, and only now forgets
 			x.flowing("messages flow again", 20, streams...)
 			time.Sleep(time.Until(next))
 		}

@@ -4,11 +4,15 @@
 //
 //	conformance -out docs/conformance -page docs/writing-an-adapter.md
 //	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
+//	conformance -adapter kafka -out docs/conformance -page docs/writing-an-adapter.md
+//
+// The last one keeps what the report says of all others.
 package main
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,7 +46,7 @@ func main() {
 }
 
 func run(ctx context.Context, only, out, page string) (err error) {
-	columns, closeNodes, err := adapters(ctx)
+	columns, closeNodes, err := adapters(ctx, only)
 	defer func() { err = errors.Join(err, closeNodes()) }()
 	if err != nil {
 		return err
@@ -68,6 +73,11 @@ func run(ctx context.Context, only, out, page string) (err error) {
 	if len(matrix) == 0 {
 		return fmt.Errorf("there is no adapter %q", only)
 	}
+	if only != "" && out != "" {
+		if matrix, err = merged(matrix[0], out); err != nil {
+			return err
+		}
+	}
 	if out == "" {
 		err = matrix.WriteText(os.Stdout)
 	} else {
@@ -81,13 +91,17 @@ func run(ctx context.Context, only, out, page string) (err error) {
 
 // adapters are the columns: our adapters, RabbitMQ's in each version, and the peers,
 // which have the newest. They use nodes, one a version, until these are closed.
-func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNodes func() error, err error) {
+func adapters(ctx context.Context, only string) (columns []conformancetest.Adapter, closeNodes func() error, err error) {
 	var nodes []*amqptest.Node
 	closeNodes = func() (err error) {
 		for _, n := range nodes {
 			err = errors.Join(err, n.Close())
 		}
 		return err
+	}
+	modules := conformancetest.Modules()
+	if slices.ContainsFunc(modules, func(a conformancetest.Adapter) bool { return a.Name == only }) {
+		return modules, closeNodes, nil // which need none of the nodes
 	}
 	columns = append(columns, conformancetest.Memory())
 	for _, version := range amqptest.Versions() {
@@ -99,7 +113,29 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 		columns = append(columns, conformancetest.RabbitMQ(node, amqp.Classic), conformancetest.RabbitMQ(node, amqp.Quorum))
 	}
 	newest := nodes[len(nodes)-1]
+	columns = append(columns, modules...)
 	return append(columns, peers.GoChannel(), peers.WatermillAMQP(newest)), closeNodes, nil
+}
+
+// merged returns the matrix of an earlier run with one column anew, or new: before the peers then.
+func merged(r conformance.Report, out string) (matrix conformance.Matrix, err error) {
+	data, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &matrix)
+	}
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(matrix, func(old conformance.Report) bool { return old.Adapter == r.Adapter })
+	if at >= 0 {
+		matrix[at] = r
+		return matrix, nil
+	}
+	at = slices.IndexFunc(matrix, func(old conformance.Report) bool { return old.Adapter == peers.GoChannel().Name })
+	if at < 0 {
+		at = len(matrix)
+	}
+	return slices.Insert(matrix, at, r), nil
 }
 
 // write writes the matrix without what is another in each run and says nothing
