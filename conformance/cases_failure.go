@@ -302,7 +302,7 @@ var failureCases = []Case{
 			same(t, t.tried(attempts, 3), []string{"bad 1", "good 1", "good 2"}, "the attempts before the restart")
 			t.await("the message waits for its third attempt", func() bool { return b.Stats().Retried == 2 })
 			t.must(sub.Stop(t.soon()), "stopping the worker")
-			t.must(t.h.Restart(t.ctx), "restarting the broker")
+			t.restart()
 			b = t.bus()
 			q = patterns.NewWorkQueue[string](b, q.Name())
 			work(t, q, h)

@@ -8,11 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"github.com/motifmq/motif/adapters"
-	"github.com/motifmq/motif/adapters/kit"
 )
 
 // trimEvery is how often what all have settled is taken out of a queue's topic.
@@ -22,34 +18,16 @@ const trimEvery = 10 * time.Second
 // subscription.run.
 type attachment struct {
 	*member
-	sub *subscription
-	ctx context.Context // of its messages
-	end context.CancelCauseFunc
+	sub     *subscription
+	letters string          // the queue of its dead letters, or ""
+	ctx     context.Context // of its messages
+	end     context.CancelCauseFunc
 
 	renewing []*delivery // to be written anew
 
 	// Guarded by the subscription's mutex:
 	done []settled // to be told to the broker
 	lost bool
-}
-
-// begin fetches for the first time. The first fetch of a cluster has it make a topic of its own,
-// before it knows what it has to give.
-func (at *attachment) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	wait := kit.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond}
-	for {
-		err := at.fetch(ctx, at.sub.source.Prefetch, waitFirst, nil)
-		if !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownServerError) {
-			return err
-		}
-		select {
-		case <-time.After(wait.Next()):
-		case <-ctx.Done():
-			return err
-		}
-	}
 }
 
 // over ends an attachment: what it holds is lost to it, and the broker gives it back.
@@ -186,24 +164,20 @@ func (at *attachment) consume(ctx context.Context) error {
 	}
 }
 
-// fetch makes what comes ready to be received.
+// fetch takes what comes.
 func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, done []settled) error {
-	s := at.sub
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := outliving(ctx, at.sub.life)
 	defer cancel()
-	// One that is under way when the subscription ends does not keep Stop waiting for a broker that
-	// is silent.
-	defer context.AfterFunc(s.life, func() {
-		select {
-		case <-time.After(stopTimeout):
-			cancel()
-		case <-ctx.Done():
-		}
-	})()
 	got, gaps, err := at.member.fetch(ctx, most, wait, done)
-	if err != nil {
-		return err
+	if err == nil {
+		at.take(got, gaps)
 	}
+	return err
+}
+
+// take makes records ready to be received.
+func (at *attachment) take(got []acquired, gaps []settled) {
+	s := at.sub
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at.done = append(at.done, gaps...)
@@ -218,7 +192,6 @@ func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, d
 		s.ready = append(s.ready, h)
 		s.come.Signal()
 	}
-	return nil
 }
 
 // writeAnew writes records again that were delivered so often that the broker might drop them the
@@ -248,30 +221,5 @@ func (at *attachment) writeAnew(ctx context.Context) {
 		}
 		s.mu.Unlock()
 		at.renewing = at.renewing[1:]
-	}
-}
-
-// trim drops what is before the first record that is not settled: the broker keeps it, else.
-func (at *attachment) trim(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout/3)
-	defer cancel()
-	all, err := within(ctx, func() (kadm.DescribedShareGroupsOffsets, error) {
-		return at.d.admin.DescribeShareGroupOffsets(ctx, at.topic.name)
-	})
-	if err != nil {
-		return // or the next time
-	}
-	var drop kadm.Offsets
-	for _, group := range all {
-		for _, parts := range group.Offsets {
-			for _, o := range parts {
-				if o.Topic == at.topic.name && o.StartOffset > 0 {
-					drop.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.StartOffset, LeaderEpoch: -1})
-				}
-			}
-		}
-	}
-	if len(drop) > 0 {
-		at.d.drop(ctx, drop)
 	}
 }

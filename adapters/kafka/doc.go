@@ -32,14 +32,10 @@
 // machine loses its power is what other replicas have.
 //
 // Claimed are fanout, direct and topic exchanges, groups, unbinding, existing exchanges, confirms,
-// persistence, mandatory messages, passive use and fair dispatch. All else is refused by name:
+// persistence, mandatory messages, passive use, fair dispatch, delays and dead-letter queues: work
+// queues and exchanges work as they do by default. All else is refused by name:
 //
-//   - Delays (CanDelay), so that a work queue or a group needs patterns.RetryPolicy.InProcess or
-//     NoRetry: Kafka has none, and a consumer that waits for a topic's next message is late when it
-//     is not connected.
-//   - Dead-letter queues (CanDeadLetter) and time to live (CanExpire), so that it needs
-//     patterns.NoDeadLetter, too: what is given up is passed to patterns.OnDrop. A topic has no
-//     place for the properties of a queue, and a share group says to nobody what it drops.
+//   - Time to live (CanExpire): nobody looks at what waits.
 //   - Reply addresses (CanReply) and auto-delete queues (CanAutoDelete), so that RPC is refused: a
 //     topic does not go with its consumers.
 //   - Requeueing in place (CanRequeue): what is given back comes before what was not delivered yet,
@@ -71,6 +67,19 @@
 //     quarter for the last message. If the connection is lost before, the message comes again.
 //   - A topic keeps what was settled until a subscription drops it, ten seconds later or when it
 //     ends. What one message holds up is kept behind it.
+//   - What is delayed waits in topics of its own, and any driver moves it on that has delayed
+//     something, or has been connected for half a minute at most. With none connected it is late.
+//     It is never early, as far as the clocks of publisher and mover agree, and some tenths of a
+//     second late. It is written once more for each topic on its way: five times for a delay of ten
+//     seconds, ten times for an hour. Each such topic in use takes a driver two connections, and
+//     four requests a second. When a mover dies others have what it held, up to a hundred messages
+//     of each topic: at once, or after the lock time if it stands still. What it had written on
+//     but not settled is double then, and says that it is redelivered.
+//   - A dead letter has the metadata [MetadataFirstDeathReason] and [MetadataFirstDeathQueue]. It
+//     is written to its queue before the original is settled: a connection that is lost in between
+//     makes it two.
+//   - What a queue was first declared as is in one of sixteen topics, each a record of all queues
+//     that share a hash: there is room for some hundred thousand queues.
 //   - A private queue goes when its subscription is stopped or its driver closed. One whose process
 //     has died stays until another private subscription to its exchange begins, a minute later.
 //   - A message may be 1.25 MiB, with its metadata. A larger one is ErrTooLarge.
@@ -83,7 +92,8 @@
 //
 // A queue is the topic motif-q-name, with what is not a-z, 0-9 or '-' in the name as '_' and two
 // hexadecimal digits, so that orders.eu is motif-q-orders_2eeu; a name that gets too long is "_h"
-// and its SHA-256 sum. An exchange is the topic motif-x-name.
+// and its SHA-256 sum. An exchange is the topic motif-x-name. What is delayed is in the topics
+// motif-delay-0 to motif-delay-9.
 //
 // The payload is the value, the key is the key, and metadata are headers. All else is JSON in the
 // last header, motif: id and properties, with times in microseconds. What comes without it was

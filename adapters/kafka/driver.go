@@ -24,7 +24,7 @@ import (
 var features = adapters.Features{
 	Adapter: "kafka",
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
-		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance,
+		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter,
 }
 
 // How long things take at most, where no ctx says so.
@@ -35,8 +35,12 @@ const (
 	stopTimeout    = 5 * time.Second // for the broker to be told that a subscription ends
 )
 
-// maxBytes is how large a record may be: 1 MiB of payload, and metadata.
-const maxBytes = 1<<20 + 256<<10
+// maxBytes is how large a message may be: 1 MiB of payload, and metadata. A record may be larger by
+// what we add to it later.
+const (
+	maxBytes       = 1<<20 + 256<<10
+	maxRecordBytes = maxBytes + 16<<10
+)
 
 // maxUnderWay is how many copies of messages a driver has on their way at most.
 const maxUnderWay = 4096
@@ -56,10 +60,12 @@ type Driver struct {
 
 	mu      sync.Mutex
 	log     *slog.Logger
-	topics  map[string]topic   // as they were last seen, by name
-	ledgers map[string]*ledger // by exchange
+	topics  map[string]topic    // as they were last seen, by name
+	ledgers map[string]*ledger  // by exchange
+	specs   map[string]declared // of queues, as far as they are known
 	subs    map[*subscription]struct{}
 	closing context.Context // that of Close
+	moves   [rungs]bool     // which rungs this driver moves
 }
 
 var (
@@ -84,19 +90,20 @@ func (c *config) common() []kgo.Opt {
 func connect(ctx context.Context, c config) (*Driver, error) {
 	client, err := kgo.NewClient(append(c.common(),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(confirmTimeout), kgo.UnknownTopicRetries(1), kgo.ProducerBatchMaxBytes(maxBytes), kgo.MaxBufferedRecords(2*maxUnderWay))...)
+		kgo.RecordDeliveryTimeout(confirmTimeout), kgo.UnknownTopicRetries(1), kgo.ProducerBatchMaxBytes(maxRecordBytes), kgo.MaxBufferedRecords(2*maxUnderWay))...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: open: %w: %w", adapters.ErrInvalid, err)
 	}
 	d := &Driver{
 		config: c, client: client, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
-		log: slog.Default(), topics: map[string]topic{}, ledgers: map[string]*ledger{}, subs: map[*subscription]struct{}{},
+		log: slog.Default(), topics: map[string]topic{}, ledgers: map[string]*ledger{}, specs: map[string]declared{}, subs: map[*subscription]struct{}{},
 	}
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if err := d.begin(ctx); err != nil {
 		client.Close()
 		return nil, err
 	}
+	d.tasks.Go(d.lookForDelayed)
 	return d, nil
 }
 
@@ -186,6 +193,42 @@ func (d *Driver) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, sync.OnceFunc(func() { close(stop); cancel() })
 }
 
+// untilClosed returns a ctx that outlives the driver, as long as its Close may take.
+func (d *Driver) untilClosed() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	d.tasks.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-d.tasks.Closed():
+		}
+		d.mu.Lock()
+		closing := d.closing
+		d.mu.Unlock()
+		select {
+		case <-ended:
+		case <-closing.Done():
+			cancel()
+		}
+	})
+	return ctx, sync.OnceFunc(func() { close(ended); cancel() })
+}
+
+// outliving returns a ctx that goes on for a while when another one ends, for what is under way
+// then; but not for a broker that is silent.
+func outliving(ctx, life context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(life, func() {
+		select {
+		case <-time.After(stopTimeout):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
 func (d *Driver) isClosed() bool {
 	select {
 	case <-d.tasks.Closed():
@@ -229,27 +272,53 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if s.Private() {
 		return d.finish(ctx, d.routes.Declare(ctx, s.Endpoint))
 	}
-	_, err := d.declare(ctx, s, s.QueueName())
+	_, _, err := d.declare(ctx, s, s.QueueName())
 	return d.finish(ctx, err)
 }
 
-// declare makes what s describes, and returns the topic of its queue.
-func (d *Driver) declare(ctx context.Context, s adapters.Source, queue string) (t topic, err error) {
-	if s.Passive {
-		return d.look(ctx, queueTopic(queue))
+// declare makes what s describes, and returns the topic of its queue and its dead-letter queue.
+func (d *Driver) declare(ctx context.Context, s adapters.Source, queue string) (t topic, letters string, err error) {
+	t, err = d.look(ctx, queueTopic(queue))
+	found := !errors.Is(err, adapters.ErrNotFound)
+	letters = s.Queue.DeadLetter
+	switch {
+	case s.Passive && err == nil:
+		spec, err := d.spec(ctx, queue, t, nil)
+		return t, spec.DeadLetter, err
+	case s.Passive, found && err != nil:
+		return t, "", err
+	case found: // before anything is changed
+		err = d.agree(ctx, queue, t, s.Queue)
+	case letters != "":
+		err = d.canHoldLetters(ctx, letters)
+	default:
+		err = nil
 	}
-	if s.Kind.IsExchange() { // before anything is made for it
-		if err := d.routes.Declare(ctx, s.Endpoint); err != nil {
-			return t, err
-		}
+	if err == nil && s.Kind.IsExchange() {
+		err = d.routes.Declare(ctx, s.Endpoint)
 	}
-	if t, err = d.makeQueue(ctx, queueTopic(queue)); err != nil {
-		return t, err
+	if err == nil && letters != "" {
+		_, err = d.declareQueue(ctx, letters, adapters.QueueSpec{})
 	}
-	if s.Kind.IsExchange() {
+	if err == nil && !found {
+		t, err = d.declareQueue(ctx, queue, s.Queue)
+	}
+	if err == nil && s.Kind.IsExchange() {
 		err = d.routes.Bind(ctx, s.Endpoint, kit.Bound{Queue: queue, ID: boundID(t.id)}, s.Keys...)
 	}
-	return t, err
+	return t, letters, err
+}
+
+// canHoldLetters returns an error if there is a queue that cannot be one of dead letters.
+func (d *Driver) canHoldLetters(ctx context.Context, queue string) error {
+	t, err := d.look(ctx, queueTopic(queue))
+	if errors.Is(err, adapters.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = d.agree(ctx, queue, t, adapters.QueueSpec{})
+	}
+	return err
 }
 
 // Unbind implements [adapters.Unbinder].

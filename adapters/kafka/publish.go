@@ -69,6 +69,10 @@ func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) erro
 func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []target, err error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
+	if p.Delay > 0 {
+		targets, err = d.routeDelayed(ctx, p)
+		return targets, d.finish(ctx, err)
+	}
 	all := []target{{topic: queueTopic(p.To.Name)}}
 	if p.To.Kind.IsExchange() {
 		bound, err := d.routes.Route(ctx, p.To, p.Key)
@@ -116,6 +120,11 @@ func (d *Driver) send(ctx context.Context, p *adapters.Publication, targets []ta
 	if err != nil {
 		return err
 	}
+	return d.sendRecord(ctx, p, targets, record, done)
+}
+
+// sendRecord is send of what is a record already.
+func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, targets []target, record *kgo.Record, done func(error)) error {
 	if len(targets) == 0 {
 		if p.Mandatory {
 			done(adapters.ErrUnroutable)
@@ -157,6 +166,9 @@ func (d *Driver) missing(p *adapters.Publication, t target, r *kgo.Record) (gone
 	ctx, cancel := d.bound(context.Background())
 	defer cancel()
 	d.forget(t.topic)
+	if p.Delay > 0 {
+		return false, d.rewrite(ctx, p, r)
+	}
 	found, err := d.look(ctx, t.topic)
 	switch {
 	case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
@@ -165,11 +177,16 @@ func (d *Driver) missing(p *adapters.Publication, t target, r *kgo.Record) (gone
 	case err != nil:
 		return false, err
 	}
-	err = d.produce(ctx, &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers})
+	err = d.produce(ctx, copied(r))
 	if errors.Is(err, adapters.ErrNotFound) {
 		return true, nil
 	}
 	return false, err
+}
+
+// copied returns a record to be written once more.
+func copied(r *kgo.Record) *kgo.Record {
+	return &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers}
 }
 
 // produce is start that waits.

@@ -33,7 +33,11 @@ type records struct{ d *Driver }
 // ledger is the log of an exchange, as far as it was read.
 type ledger struct {
 	busy chan struct{} // of one, for whoever reads or writes
+	reading
+}
 
+// reading is what was read of a log.
+type reading struct {
 	topic    topic
 	from     int64 // the first offset that was read
 	next     int64
@@ -126,7 +130,7 @@ func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) 
 		t, err := d.known(ctx, name)
 		if err == nil {
 			if t.id != l.topic.id {
-				*l = ledger{busy: l.busy, topic: t}
+				l.reading = reading{topic: t}
 			}
 			counts, err = d.readLog(ctx, l, t.leader, to)
 			if err == nil {
@@ -166,7 +170,7 @@ func (d *Driver) readLog(ctx context.Context, l *ledger, leader int32, to int64)
 			if err != nil || !found || start.Err != nil || start.Offset == l.next {
 				return false, apiError(what, cmp.Or(err, start.Err, error(kerr.OffsetOutOfRange)))
 			}
-			*l = ledger{busy: l.busy, topic: l.topic, from: start.Offset, next: start.Offset}
+			l.reading = reading{topic: l.topic, from: start.Offset, next: start.Offset}
 			continue
 		}
 		if err := kerr.ErrorForCode(part.ErrorCode); err != nil {

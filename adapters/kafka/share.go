@@ -3,10 +3,12 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -143,6 +145,25 @@ func (m *member) leave(ctx context.Context) {
 	_, _ = m.beat(ctx) // or the broker forgets it
 }
 
+// begin fetches for the first time. The first fetch of a cluster has it make a topic of its own,
+// before it knows what it has to give.
+func (m *member) begin(ctx context.Context, most int) (got []acquired, gaps []settled, err error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	wait := kit.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond}
+	for {
+		got, gaps, err = m.fetch(ctx, most, waitFirst, nil)
+		if !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownServerError) {
+			return got, gaps, err
+		}
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
+			return nil, nil, err
+		}
+	}
+}
+
 // fetch asks for at most so many records, and says what became of earlier ones.
 func (m *member) fetch(ctx context.Context, most int, wait time.Duration, done []settled) (got []acquired, gaps []settled, err error) {
 	r := kmsg.NewPtrShareFetchRequest()
@@ -242,6 +263,31 @@ func (m *member) acknowledge(ctx context.Context, done []settled, last bool) err
 		}
 	}
 	return nil
+}
+
+// trim drops what is before the first record that is not settled: the broker keeps it, else.
+func (m *member) trim(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout/3)
+	defer cancel()
+	all, err := within(ctx, func() (kadm.DescribedShareGroupsOffsets, error) {
+		return m.d.admin.DescribeShareGroupOffsets(ctx, m.topic.name)
+	})
+	if err != nil {
+		return // or the next time
+	}
+	var drop kadm.Offsets
+	for _, group := range all {
+		for _, parts := range group.Offsets {
+			for _, o := range parts {
+				if o.Topic == m.topic.name && o.StartOffset > 0 {
+					drop.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.StartOffset, LeaderEpoch: -1})
+				}
+			}
+		}
+	}
+	if len(drop) > 0 {
+		m.d.drop(ctx, drop)
+	}
 }
 
 // next returns the epoch after one: 0 and -1 mean something else.

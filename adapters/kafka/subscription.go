@@ -77,7 +77,7 @@ func (s *subscription) Address() string { return s.queue }
 
 // attach begins to consume.
 func (s *subscription) attach(ctx context.Context) (*attachment, error) {
-	t, err := s.declare(ctx)
+	t, letters, err := s.declare(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,12 +85,16 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := &attachment{member: m, sub: s}
+	at := &attachment{member: m, sub: s, letters: letters}
 	at.ctx, at.end = context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	s.at = at
 	s.mu.Unlock()
-	if err = at.begin(ctx); err == nil && s.source.Private() {
+	got, gaps, err := at.begin(ctx, s.source.Prefetch)
+	if err == nil {
+		at.take(got, gaps)
+	}
+	if err == nil && s.source.Private() {
 		err = s.d.routes.Bind(ctx, s.source.Endpoint, kit.Bound{Queue: s.queue, ID: boundID(t.id)}, s.source.Keys...)
 		s.d.sweep(ctx, s.source.Endpoint)
 	}
@@ -123,37 +127,20 @@ func (d *Driver) sweep(ctx context.Context, e adapters.Endpoint) {
 	}
 }
 
-func (s *subscription) declare(ctx context.Context) (topic, error) {
+func (s *subscription) declare(ctx context.Context) (t topic, letters string, err error) {
 	if !s.source.Private() {
 		return s.d.declare(ctx, s.source, s.queue)
 	}
-	if err := s.d.routes.Declare(ctx, s.source.Endpoint); err != nil {
-		return topic{}, err
+	if err = s.d.routes.Declare(ctx, s.source.Endpoint); err == nil {
+		t, err = s.d.makeQueue(ctx, queueTopic(s.queue))
 	}
-	return s.d.makeQueue(ctx, queueTopic(s.queue))
+	return t, "", err
 }
 
 // run consumes until the subscription is over.
 func (s *subscription) run(at *attachment) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := s.d.untilClosed()
 	defer cancel()
-	ended := make(chan struct{})
-	defer close(ended)
-	s.d.tasks.Go(func() { // once the driver is closed, as long as its Close may take
-		select {
-		case <-ended:
-			return
-		case <-s.d.tasks.Closed():
-		}
-		s.d.mu.Lock()
-		closing := s.d.closing
-		s.d.mu.Unlock()
-		select {
-		case <-ended:
-		case <-closing.Done():
-			cancel()
-		}
-	})
 	defer s.forget()
 	defer s.stop()
 	defer s.end()
@@ -297,7 +284,7 @@ func (h *delivery) deliver() adapters.Delivery {
 	d := h.envelope.delivery(h.record.Record, h.metadata)
 	d.Message.SetContext(h.at.ctx)
 	d.Returned, d.Settler = h.returned(), h
-	d.Redelivered = d.Returned > 0
+	d.Redelivered = d.Returned > 0 || h.envelope.Again
 	return d
 }
 
@@ -308,24 +295,48 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	if int(o) >= len(howTo) {
 		return fmt.Errorf("kafka: settle: %w: %s", adapters.ErrInvalid, o)
 	}
-	s := h.at.sub
+	s, how := h.at.sub, howTo[o]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
+	if err := h.cannotSettle(ctx); err != nil || h.settled {
+		return err
+	}
+	if s.source.Private() && errors.Is(s.err, adapters.ErrStopped) {
+		return nil // its queue is gone
+	}
+	h.settled = true
+	if o == adapters.Reject && h.at.letters != "" {
+		s.mu.Unlock()
+		err := h.toDeadLetters(ctx)
+		s.mu.Lock()
+		if err != nil {
+			h.settled = false
+		}
+		if gone := h.cannotSettle(context.WithoutCancel(ctx)); gone != nil {
+			err = gone
+		}
+		if err != nil {
+			return err
+		}
+		how = ackAccept
+	}
+	delete(s.held, h)
+	h.at.done = append(h.at.done, settled{h.record.Offset, how})
+	s.signal()
+	return nil
+}
+
+// cannotSettle returns why the message cannot be settled. The subscription's mutex is held.
+func (h *delivery) cannotSettle(ctx context.Context) error {
+	switch s := h.at.sub; {
 	case s.d.isClosed():
 		return adapters.ErrClosed
 	case s.source.Private() && errors.Is(s.err, adapters.ErrStopped):
-		return nil // its queue is gone
+		return nil
 	case h.at.lost:
 		return adapters.ErrStaleDelivery
-	case h.settled:
-		return nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !h.settled:
 		return fmt.Errorf("kafka: settle: %w", ctx.Err())
 	}
-	h.settled = true
-	delete(s.held, h)
-	h.at.done = append(h.at.done, settled{h.record.Offset, howTo[o]})
-	s.signal()
 	return nil
 }

@@ -161,15 +161,18 @@ func (d *Driver) forget(name string) {
 	d.client.PurgeTopicsFromClient(name)
 }
 
-// makeTopic makes a topic that keeps all that is written to it, until we say otherwise.
-func (d *Driver) makeTopic(ctx context.Context, name string) (topic, error) {
+// makeTopic makes a topic that keeps all that is written to it, until we say otherwise. Options are
+// names and values.
+func (d *Driver) makeTopic(ctx context.Context, name string, options ...string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	forever, largest := "-1", strconv.Itoa(maxBytes)
+	forever, largest := "-1", strconv.Itoa(maxRecordBytes)
+	config := map[string]*string{"retention.ms": &forever, "retention.bytes": &forever, "max.message.bytes": &largest}
+	for i := 0; i+1 < len(options); i += 2 {
+		config[options[i]] = &options[i+1]
+	}
 	_, err := within(ctx, func() (kadm.CreateTopicResponse, error) {
-		return d.admin.CreateTopic(ctx, 1, d.config.replicas, map[string]*string{
-			"retention.ms": &forever, "retention.bytes": &forever, "max.message.bytes": &largest,
-		}, name)
+		return d.admin.CreateTopic(ctx, 1, d.config.replicas, config, name)
 	})
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return topic{}, apiError("making topic "+name, err)
@@ -190,7 +193,7 @@ func (d *Driver) makeTopic(ctx context.Context, name string) (topic, error) {
 
 // makeQueue makes the topic of a queue, unless it exists. Its share group is configured before, so
 // that wherever the topic is known, that is, too: a group begins with what waits already.
-func (d *Driver) makeQueue(ctx context.Context, name string) (topic, error) {
+func (d *Driver) makeQueue(ctx context.Context, name string, options ...string) (topic, error) {
 	t, err := d.look(ctx, name)
 	if !errors.Is(err, adapters.ErrNotFound) {
 		return t, err
@@ -210,7 +213,7 @@ func (d *Driver) makeQueue(ctx context.Context, name string) (topic, error) {
 	if err != nil {
 		return t, apiError("configuring the share group "+name, err)
 	}
-	return d.makeTopic(ctx, name)
+	return d.makeTopic(ctx, name, options...)
 }
 
 // deleteQueue deletes a queue, what is in it, and its group.

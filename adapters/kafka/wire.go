@@ -36,6 +36,13 @@ type envelope struct {
 	Lost            int    `json:"lost,omitempty"`
 	Returned        int    `json:"returned,omitempty"` // how often it had come back when this record was written
 	Transient       bool   `json:"transient,omitempty"`
+	Died            string `json:"died,omitempty"`  // why; of a dead letter
+	Again           bool   `json:"again,omitempty"` // it was delayed, and may have been moved before
+
+	// Of what is delayed, in the topic where it waits:
+	Due    int64  `json:"due,omitempty"` // microseconds since 1970
+	ToKind uint8  `json:"to_kind,omitempty"`
+	ToName string `json:"to_name,omitempty"`
 }
 
 // encode returns m as a record of no topic yet.
@@ -45,6 +52,7 @@ func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
 		CorrelationID: p.CorrelationID, ReplyTo: p.ReplyTo, Timestamp: p.Timestamp.UnixMicro(),
 		Attempt: p.Attempt, Lost: p.Lost, Transient: p.Transient,
 	}
+	e.delayed(p)
 	for _, s := range []string{p.Key, e.ContentType, e.ContentEncoding, e.Type, e.AppID, e.CorrelationID, e.ReplyTo} {
 		if !utf8.ValidString(s) {
 			return nil, fmt.Errorf("kafka: %w: a property that is not UTF-8: %.64q", adapters.ErrInvalid, s)
@@ -57,7 +65,22 @@ func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
 	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(m.Metadata[k])})
 	}
-	return r, e.seal(r)
+	if err := e.seal(r); err != nil {
+		return nil, err
+	}
+	if n := size(r); n > maxBytes {
+		return nil, fmt.Errorf("kafka: %w: %d bytes with metadata, more than %d", adapters.ErrTooLarge, n, maxBytes)
+	}
+	return r, nil
+}
+
+// size is about how many bytes a record takes.
+func size(r *kgo.Record) int {
+	n := 100 + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += 8 + len(h.Key) + len(h.Value)
+	}
+	return n
 }
 
 // seal adds the envelope to a record.
@@ -108,7 +131,7 @@ func (e *envelope) delivery(r *kgo.Record, metadata message.Metadata) adapters.D
 	m := message.NewMessage(e.ID, r.Value)
 	m.Metadata = metadata
 	return adapters.Delivery{
-		Message: m, Key: string(r.Key),
+		Message: m, Key: string(r.Key), Died: e.Died != "",
 		Properties: adapters.Properties{
 			ContentType: e.ContentType, ContentEncoding: e.ContentEncoding, Type: e.Type, AppID: e.AppID,
 			CorrelationID: e.CorrelationID, ReplyTo: e.ReplyTo, Timestamp: time.UnixMicro(e.Timestamp),

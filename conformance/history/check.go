@@ -30,6 +30,7 @@ type life struct {
 	sent       int      // the last event that made it so
 	possible   int      // publishes that may have stored it
 	by         *publish // the last of these
+	delayed    *publish // the first of these that was delayed, or nil
 	deliveries []*Event
 	handled    bool // acknowledged
 	rejected   bool
@@ -233,6 +234,9 @@ func (j *judge) publish(p *publish) {
 		l := j.copy(p.identity(), queue)
 		l.possible++
 		l.by = p
+		if p.Delayed && l.delayed == nil {
+			l.delayed = p
+		}
 	})
 }
 
@@ -382,7 +386,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 	if again := len(l.deliveries) - possible; again > 0 {
 		returned := 0
 		for i, d := range l.deliveries[:len(l.deliveries)-1] {
-			if j.returned(d, l.deliveries[i+1]) {
+			if j.returned(d, l.deliveries[i+1]) || j.doubled(l, d, l.deliveries[i+1]) {
 				returned++
 			}
 		}
@@ -390,6 +394,14 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 			j.violation(Resurrected, c.id, c.queue, fmt.Sprintf("delivered %d times, %d of them returned", len(l.deliveries), returned))
 		}
 	}
+}
+
+// doubled reports whether one of two deliveries may be a copy of what was delayed, and says so: a
+// crash may have come between its being put into its queue and its being taken out of where it
+// waited.
+func (j *judge) doubled(l *life, a, b *Event) bool {
+	return l.delayed != nil && (a.Redelivered || b.Redelivered) &&
+		slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return l.delayed.At <= at && at <= b.At })
 }
 
 // returned reports whether a delivery gives a reason for the next one: because

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -13,7 +14,11 @@ import (
 type script struct{ *Log }
 
 func (s script) publish(id string, outcome Op, to adapters.Endpoint, key string) script {
-	e := Event{Op: PublishInvoke, Client: "p", ID: id, Attempt: 1, To: to, Key: key, Publish: s.Number()}
+	return s.publishEvent(Event{ID: id, To: to, Key: key}, outcome)
+}
+
+func (s script) publishEvent(e Event, outcome Op) script {
+	e.Op, e.Client, e.Attempt, e.Publish = PublishInvoke, "p", 1, s.Number()
 	s.Add(e)
 	e.Op = outcome
 	s.Add(e)
@@ -75,6 +80,24 @@ type histories map[string]struct {
 	want Kind
 }
 
+// TestDoubleOfDelayed: after a crash what was delayed may be there twice, if one of the two is
+// marked.
+func TestDoubleOfDelayed(t *testing.T) {
+	for name, marked := range map[string]bool{"marked": true, "not marked": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := script{New()}
+				s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: true}, PublishOK).event(Event{Op: Crash})
+				time.Sleep(2 * grace) // until then anything may come again
+				s.delivered("a", 1, false, "ack").delivered("a", 1, marked, "ack")
+				if v := s.Check(); v.Has(Resurrected) == marked || len(v.Violations) > 1 {
+					t.Errorf("found %v", v.Violations)
+				}
+			})
+		})
+	}
+}
+
 func (h histories) check(t *testing.T) {
 	t.Helper()
 	for name, c := range h {
@@ -133,6 +156,10 @@ func TestCheckerFinds(t *testing.T) {
 		"acknowledged to one that crashed, in a session that goes on": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "ack").event(Event{Op: Crash}).delivered("a", 1, true, "ack")
 		}, none},
+		"delayed, and double without a crash": {func(s script) script {
+			s = s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: true}, PublishOK)
+			return s.delivered("a", 1, true, "ack").delivered("a", 1, true, "ack")
+		}, Resurrected},
 		"no binding, no copy": {func(s script) script { return s.publish("a", PublishOK, topic, "x.y") }, none},
 		"unknown while unbound, sent again once bound": {func(s script) script {
 			s = s.event(Event{Op: Bind, To: fanout, Queue: "q"}).event(Event{Op: Unbind, To: fanout, Queue: "q"})

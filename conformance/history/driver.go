@@ -173,7 +173,7 @@ func (r *Driver) invoke(p adapters.Publication, m *message.Message, batch uint64
 		Op: PublishInvoke, Client: r.client, ID: m.UUID, Attempt: max(p.Attempt, 1), To: p.To, Key: p.Key,
 		Publish: r.l.Number(), Batch: batch,
 		Droppable: p.TTL > 0 || p.Transient || !r.claims(adapters.CanConfirm),
-		Unordered: p.Delay > 0 || p.Priority > 0,
+		Unordered: p.Delay > 0 || p.Priority > 0, Delayed: p.Delay > 0,
 	}
 	r.l.Add(e)
 	return e

@@ -66,6 +66,7 @@ type Event struct {
 	Batch     uint64 // ties the messages of one call to each other
 	Droppable bool   // of a publish: may be dropped with nobody to blame (TTL, transient)
 	Unordered bool   // of a publish: may come before or after others (delay, priority)
+	Delayed   bool   // of a publish: with a delay, so that a crash while it waits may make it two
 
 	Consumer    uint64 // ties a delivery to its Subscribed; 0 for one that was got
 	Prefetch    int    // of Subscribed: the most that it may hold; 0 = as many as it likes

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/motifmq/motif v0.0.0
 	github.com/motifmq/motif/adapters/jetstream v0.0.0
+	github.com/motifmq/motif/adapters/kafka v0.0.0
 )
 
 require (
@@ -21,8 +22,12 @@ require (
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/oklog/ulid v1.3.1 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/rabbitmq/amqp091-go v1.16.0 // indirect
+	github.com/twmb/franz-go v1.22.3 // indirect
+	github.com/twmb/franz-go/pkg/kadm v1.20.0 // indirect
+	github.com/twmb/franz-go/pkg/kmsg v1.15.1 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
@@ -31,4 +36,5 @@ require (
 replace (
 	github.com/motifmq/motif => ../..
 	github.com/motifmq/motif/adapters/jetstream => ../../adapters/jetstream
+	github.com/motifmq/motif/adapters/kafka => ../../adapters/kafka
 )

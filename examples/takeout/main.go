@@ -18,6 +18,8 @@
 // With -broker jetstream:///tmp/takeout the orders are on the disk, and nothing has to be
 // installed: end the program in the middle, however you like, and start it again.
 //
+// On Kafka (-broker kafka://host:9092) customers call a function instead: Motif has no RPC there.
+//
 // On a real broker each part can be a process of its own: give -broker
 // amqp://... with -role order, rider, merchant, ledger or coupons. Restart the
 // broker in the middle if you like: customers without a reply ask again, and
@@ -34,6 +36,7 @@ import (
 	"time"
 
 	_ "github.com/motifmq/motif/adapters/jetstream" // makes jetstream:, nats: and tls: URLs known, too
+	_ "github.com/motifmq/motif/adapters/kafka"     // and kafka: and kafkas: ones
 	"github.com/motifmq/motif/examples/internal/demo"
 )
 

@@ -29,6 +29,7 @@ type evening struct {
 	opts  options
 	out   *screen
 	tally *tally
+	front orderService
 	down  atomic.Value // the name of the service that is
 }
 
@@ -76,7 +77,8 @@ func (e *evening) open(ctx context.Context) error {
 			}
 		}
 	}
-	return orderService{wire: e.wire, run: e.tally.run, payment: e.opts.scaled(paymentTime)}.start(ctx)
+	e.front = orderService{wire: e.wire, run: e.tally.run, payment: e.opts.scaled(paymentTime)}
+	return e.front.start(ctx)
 }
 
 func (e *evening) start(ctx context.Context, name string) error {
@@ -128,8 +130,14 @@ func (e *evening) customers(ctx context.Context, orders []Order) {
 // restarted, it asks again: the order may be placed twice then, and its
 // services see it twice.
 func (e *evening) ask(ctx context.Context, o Order) error {
+	ask := e.place.Call
+	if !e.calls {
+		ask = func(ctx context.Context, o Order, _ ...patterns.CallOption) (Receipt, error) {
+			return e.front.order(ctx, o)
+		}
+	}
 	for {
-		_, err := e.place.Call(ctx, o)
+		_, err := ask(ctx, o)
 		if !unanswered(err) || work(ctx, askAgain) != nil {
 			return err
 		}
@@ -154,6 +162,9 @@ func (e *evening) scene(orders int) {
 		"the payment (%v), publishes order-placed, and answers the customer.\n"+
 		"%s (%v each) take their own copy.",
 		orders, o.scaled(orderEvery), o.scaled(paymentTime), list(o.names()), o.scaled(serviceTime))
+	if !e.calls {
+		e.out.say("This broker carries no calls: customers ask by calling a function.")
+	}
 	switch {
 	case o.Role == "order":
 		e.out.say("They are processes of their own: -role NAME starts each, now or later.")

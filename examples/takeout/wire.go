@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -14,6 +15,10 @@ type wire struct {
 	place  *patterns.RPC[Order, Receipt] // customers ask the order service
 	placed *patterns.PubSub[Placed]      // it tells whoever cares
 	done   *patterns.PubSub[Done]        // services tell what they did
+
+	// Whether the broker carries calls. Else customers ask by calling a function: they are where
+	// the order service is.
+	calls bool
 }
 
 func newWire(bus *patterns.Bus) wire {
@@ -21,6 +26,7 @@ func newWire(bus *patterns.Bus) wire {
 		place:  patterns.NewRPC[Order, Receipt](bus, "place-order"),
 		placed: patterns.NewPubSub[Placed](bus, "order-placed"),
 		done:   patterns.NewPubSub[Done](bus, "order-done"),
+		calls:  bus.Driver().Features().Ability.Has(adapters.CanReply),
 	}
 }
 

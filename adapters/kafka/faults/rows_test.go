@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,13 +14,18 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	sasl "github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/kafka/internal/node"
 	"github.com/motifmq/motif/conformance/history"
 )
 
-// rows are all there are. What is not here is not checked. They share a broker, one after another.
+// rows are all there are. What is not here is not checked. They share a broker, one after another,
+// but for the last, which has three.
 var rows = []struct {
 	name, fault string
 	run         func(*trial)
@@ -28,9 +34,13 @@ var rows = []struct {
 	{"kill-9", "broker killed -9 under load", killed},
 	{"freeze", "broker frozen for longer than its clients wait", freeze},
 	{"killed-worker", "process killed -9 while handling, three times: others handle it", killedWorker},
+	{"cut", "connections cut again and again under load", cut},
+	{"delayed", "broker killed -9, and a process that moves, while messages are delayed", delayed},
+	{"leader-killed", "broker that leads the queue killed -9, one of three", leaderKilled},
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -40,7 +50,7 @@ func TestFaults(t *testing.T) {
 		var v history.Verdict
 		begun := time.Now()
 		t.Run(row.name, func(t *testing.T) {
-			x := newTrial(n, row.name)
+			x := newTrial(t, n, row.name)
 			v = x.judge(row.run)
 			for _, problem := range x.problems {
 				t.Error(problem)
@@ -57,7 +67,16 @@ func TestFaults(t *testing.T) {
 
 func startNode(t *testing.T) *node.Node {
 	t.Helper()
-	n, err := node.Start(t.Context(), t.TempDir())
+	return started(t, func() ([]*node.Node, error) {
+		n, err := node.Start(t.Context(), t.TempDir())
+		return []*node.Node{n}, err
+	})[0]
+}
+
+// started returns nodes that end with the test.
+func started(t *testing.T, start func() ([]*node.Node, error)) []*node.Node {
+	t.Helper()
+	nodes, err := start()
 	if errors.Is(err, node.ErrMissing) && os.Getenv("MOTIF_BROKER") == "skip" {
 		t.Skip("Kafka is missing, and MOTIF_BROKER=skip")
 	}
@@ -65,11 +84,13 @@ func startNode(t *testing.T) *node.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.Kill(); err != nil {
-			t.Error(err)
+		for _, n := range nodes {
+			if err := n.Kill(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
-	return n
+	return nodes
 }
 
 // under has publishers and consumers at work, each side with a driver of its own, while f has
@@ -136,7 +157,7 @@ func killedWorker(x *trial) {
 	}
 	for range 3 {
 		session := x.h.Number()
-		worker, held := startWorker(x)
+		worker, held := startChild(x, x.name)
 		for range all {
 			select {
 			case id, ok := <-held:
@@ -156,9 +177,169 @@ func killedWorker(x *trial) {
 	x.awaitHandled()
 }
 
+// cut cuts the connections of all clients, which reach the broker over a network of their own.
+func cut(x *trial) {
+	var network *amqptest.Proxy
+	x.node = started(x.t, func() ([]*node.Node, error) {
+		n, err := node.StartBehind(x.ctx, x.t.TempDir(), func(addr string) (string, error) {
+			var err error
+			if network, err = amqptest.NewProxy("amqp://" + addr); err != nil {
+				return "", err
+			}
+			return network.Addr(), nil
+		})
+		return []*node.Node{n}, err
+	})[0]
+	x.t.Cleanup(network.Close)
+	x.under(func(s *stream) {
+		for range 10 {
+			x.h.Add(history.Event{Op: history.Crash}) // acknowledgements on their way are lost
+			network.Cut()
+			x.flowing("messages flow again", 50, s)
+		}
+	})
+}
+
+// delayed: what is delayed is lost neither with the broker nor with the process that has it in hand
+// to move, and comes no earlier.
+func delayed(x *trial) {
+	client := x.connect("client")
+	x.must(client.Declare(x.brief(), x.from(1)), "declaring")
+	worker, delays := startChild(x, mover)
+	const all = 60
+	due := map[string]time.Time{}
+	for i := range all {
+		p, id := x.to(), fmt.Sprint("job-", i)
+		p.Delay = 300*time.Millisecond + time.Duration(i)*100*time.Millisecond
+		due[id] = time.Now().Add(p.Delay)
+		x.must(client.Publish(x.brief(), p, text(id, 10)), "publishing")
+		if i == 0 {
+			<-delays // it moves, too
+		}
+	}
+	sub := x.subscribe(client, 5)
+	x.wg.Go(func() {
+		for {
+			got, err := sub.Receive(x.ctx)
+			if err != nil {
+				return
+			}
+			if early := time.Until(due[got.Message.UUID]); early > 0 && due[got.Message.UUID] != (time.Time{}) {
+				x.errorf("%s came %v early", got.Message.UUID, early)
+			}
+			_ = got.Settle(x.ctx, adapters.Ack)
+		}
+	})
+	x.await("some were moved", func() bool { return x.h.Open() <= all-10 })
+	x.h.Add(history.Event{Op: history.Crash})
+	x.must(x.node.Kill(), "killing the broker")
+	x.must(x.node.Restart(x.ctx), "starting it again")
+	x.await("more were moved", func() bool { return x.h.Open() <= all-20 })
+	x.h.Add(history.Event{Op: history.Crash})
+	_ = worker.Process.Kill()
+	_ = worker.Wait() // it was killed
+	x.awaitHandled()
+}
+
+// leaderKilled has the queue go on at another broker of a cluster.
+func leaderKilled(x *trial) {
+	ring := startRing(x.t)
+	x.node, x.others = ring[0], ring[1:]
+	x.under(func(s *stream) {
+		leader := x.leader(ring)
+		x.h.Add(history.Event{Op: history.Crash})
+		x.must(leader.Kill(), "killing the leader")
+		x.flowing("messages flow by another leader", 200, s)
+		x.must(leader.Restart(x.ctx), "starting it again")
+		x.flowing("messages flow with it", 100, s)
+	})
+}
+
+func startRing(t *testing.T) []*node.Node {
+	t.Helper()
+	return started(t, func() ([]*node.Node, error) { return node.StartCluster(t.Context(), t.TempDir(), 3) })
+}
+
+// leader returns the node that leads the trial's queue.
+func (x *trial) leader(ring []*node.Node) *node.Node {
+	plain := sasl.Auth{User: node.User, Pass: node.Password}
+	client, err := kgo.NewClient(kgo.SeedBrokers(ring[0].Addr(), ring[1].Addr(), ring[2].Addr()), kgo.SASL(plain.AsMechanism()))
+	x.must(err, "connecting")
+	defer client.Close()
+	topics, err := kadm.NewClient(client).ListTopics(x.brief(), "motif-q-"+x.name)
+	x.must(err, "looking for the leader")
+	for _, p := range topics["motif-q-"+x.name].Partitions {
+		if p.Leader > 0 {
+			return ring[p.Leader-1]
+		}
+	}
+	x.must(fmt.Errorf("there is none: %v", topics), "looking for the leader")
+	return nil
+}
+
+// TestSoak has something go wrong every five seconds, for as long as MOTIF_SOAK says (15 s): a
+// broker of three is killed, stopped or frozen, while messages come at once and delayed.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	length := 15 * time.Second
+	if text := os.Getenv("MOTIF_SOAK"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ring := startRing(t)
+	x := newTrial(t, ring[0], "soak")
+	x.others = ring[1:]
+	faults := map[string]int{}
+	v := x.judge(func(x *trial) {
+		var streams []*stream
+		for i := range 2 {
+			d := x.connect(fmt.Sprint("client-", i))
+			x.consume(x.subscribe(d, 20), 2)
+			x.pause, x.prefix, x.delay = 20*time.Millisecond, fmt.Sprint("client-", i), 0
+			streams = append(streams, x.stream(d, 2))
+			x.prefix, x.delay = fmt.Sprint("late-", i), 700*time.Millisecond
+			streams = append(streams, x.stream(d, 1))
+		}
+		x.flowing("messages flow", 20, streams...)
+		for end := time.Now().Add(length); time.Now().Before(end); {
+			next := time.Now().Add(5 * time.Second)
+			n := ring[rand.IntN(len(ring))]
+			what := []string{"kill", "stop", "freeze"}[rand.IntN(3)]
+			faults[what]++
+			x.h.Add(history.Event{Op: history.Crash})
+			switch what {
+			case "freeze":
+				thaw, err := n.Freeze()
+				x.must(err, "freezing a broker")
+				time.Sleep(2 * time.Second) // this is the fault
+				x.must(thaw(), "thawing it")
+			case "kill":
+				x.must(n.Kill(), "killing a broker")
+				x.must(n.Restart(x.ctx), "starting it again")
+			default:
+				x.must(n.Stop(x.ctx), "stopping a broker")
+				x.must(n.Restart(x.ctx), "starting it again")
+			}
+			x.h.Add(history.Event{Op: history.Crash}) // what it was told last, and only now forgets
+			x.flowing("messages flow again", 20, streams...)
+			time.Sleep(time.Until(next))
+		}
+		x.finish(streams...)
+	})
+	for _, problem := range x.problems {
+		t.Error(problem)
+	}
+	t.Logf("%v of %v: %v", faults, length, v)
+}
+
 // A worker is this test program, told by these variables where to take messages. It never finishes
 // with them.
 const urlVar, queueVar = "MOTIF_FAULTS_URL", "MOTIF_FAULTS_QUEUE"
+
+// mover is what a worker is told to take from that is to move what is delayed, and takes nothing.
+const mover = ""
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(urlVar); url != "" {
@@ -174,6 +355,19 @@ func hold(url, queue string) error {
 	if err != nil {
 		return err
 	}
+	if queue == mover {
+		p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: "nobody"}}
+		for n := 300 * time.Millisecond; n < 20*time.Second; n *= 4 { // so that it moves from all topics
+			if p.Delay = n; err == nil {
+				err = d.Publish(ctx, p, message.NewMessage("id", nil))
+			}
+		}
+		if err == nil {
+			fmt.Println("it moves")
+			select {} // until it is killed
+		}
+		return err
+	}
 	sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Prefetch: 100})
 	if err != nil {
 		return err
@@ -187,12 +381,12 @@ func hold(url, queue string) error {
 	}
 }
 
-// startWorker starts a worker, and returns what it says that it holds.
-func startWorker(x *trial) (*exec.Cmd, <-chan string) {
+// startChild starts a worker, and returns what it says that it holds.
+func startChild(x *trial, queue string) (*exec.Cmd, <-chan string) {
 	program, err := os.Executable()
 	x.must(err, "finding this program")
 	worker := exec.CommandContext(x.ctx, program)
-	worker.Env = append(os.Environ(), urlVar+"="+x.node.URL(), queueVar+"="+x.name)
+	worker.Env = append(os.Environ(), urlVar+"="+x.node.URL(), queueVar+"="+queue)
 	worker.Stderr = os.Stderr
 	out, err := worker.StdoutPipe()
 	if err == nil {
@@ -224,7 +418,7 @@ func (d *forgetful) Publish(ctx context.Context, p adapters.Publication, msgs ..
 
 // lossIsFound: a row is worth what it finds.
 func lossIsFound(t *testing.T, n *node.Node) {
-	x := newTrial(n, "loss")
+	x := newTrial(t, n, "loss")
 	x.wrap = func(d adapters.Driver) adapters.Driver { return &forgetful{Driver: d} }
 	v := x.judge(func(x *trial) {
 		d := x.connect("client")

@@ -3,11 +3,13 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -23,7 +25,15 @@ const patience = 3 * time.Minute
 
 // trial is one run of a row, with a queue of its name.
 type trial struct {
-	node *node.Node
+	t      *testing.T
+	node   *node.Node
+	others []*node.Node // of its cluster
+
+	// Of streams that begin:
+	prefix string
+	pause  time.Duration // between two messages
+	delay  time.Duration
+
 	name string
 	h    *history.Log
 	wrap func(adapters.Driver) adapters.Driver // what stands between the history and the driver
@@ -36,8 +46,8 @@ type trial struct {
 	drivers  []*history.Driver
 }
 
-func newTrial(n *node.Node, name string) *trial {
-	x := &trial{node: n, name: name, h: history.New(), wrap: func(d adapters.Driver) adapters.Driver { return d }}
+func newTrial(t *testing.T, n *node.Node, name string) *trial {
+	x := &trial{t: t, node: n, prefix: "job", name: name, h: history.New(), wrap: func(d adapters.Driver) adapters.Driver { return d }}
 	x.ctx, x.halt = context.WithCancel(context.Background())
 	return x
 }
@@ -132,7 +142,15 @@ func (x *trial) within(d time.Duration, what string, f func(context.Context) err
 func (x *trial) connect(client string) *history.Driver {
 	ctx, cancel := context.WithTimeout(x.ctx, patience)
 	defer cancel()
-	d, err := adapters.Open(ctx, x.node.URL())
+	at := x.node.URL()
+	if len(x.others) > 0 {
+		more := url.Values{}
+		for _, n := range x.others {
+			more.Add("broker", n.Addr())
+		}
+		at += "?" + more.Encode()
+	}
+	d, err := adapters.Open(ctx, at)
 	x.must(err, "connecting "+client)
 	r := history.Record(x.wrap(d), x.h, client)
 	x.mu.Lock()
@@ -162,14 +180,15 @@ type stream struct {
 
 // stream has publishers publish messages, each until it is confirmed.
 func (x *trial) stream(d adapters.Driver, publishers int) *stream {
-	s := &stream{}
+	s, to, prefix, pause := &stream{}, x.to(), x.prefix, x.pause
+	to.Delay = x.delay
 	for i := range publishers {
 		s.running.Go(func() {
 			for n := 0; !s.over.Load() && x.ctx.Err() == nil; n++ {
-				m := text(fmt.Sprintf("job-%d-%d", i, n), 256)
+				m := text(fmt.Sprintf("%s-%d-%d", prefix, i, n), 256)
 				for x.ctx.Err() == nil {
 					ctx, cancel := context.WithTimeout(x.ctx, 5*time.Second)
-					err := d.Publish(ctx, x.to(), m)
+					err := d.Publish(ctx, to, m)
 					cancel()
 					if err == nil {
 						s.confirmed.Add(1)
@@ -177,6 +196,7 @@ func (x *trial) stream(d adapters.Driver, publishers int) *stream {
 					}
 					time.Sleep(10 * time.Millisecond) // not to make it a hot loop
 				}
+				time.Sleep(pause)
 			}
 		})
 	}
@@ -185,15 +205,27 @@ func (x *trial) stream(d adapters.Driver, publishers int) *stream {
 }
 
 // flowing waits until so many messages more are confirmed.
-func (x *trial) flowing(what string, more int64, s *stream) {
-	before := s.confirmed.Load()
-	x.await(what, func() bool { return s.confirmed.Load() >= before+more })
+func (x *trial) flowing(what string, more int64, streams ...*stream) {
+	var enough []int64
+	for _, s := range streams {
+		enough = append(enough, s.confirmed.Load()+more)
+	}
+	x.await(what, func() bool {
+		for i, s := range streams {
+			if s.confirmed.Load() < enough[i] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // finish lets the publishers come to an end, and all that they sent be handled.
-func (x *trial) finish(s *stream) {
-	s.over.Store(true)
-	s.running.Wait()
+func (x *trial) finish(streams ...*stream) {
+	for _, s := range streams {
+		s.over.Store(true)
+		s.running.Wait()
+	}
 	x.awaitHandled()
 }
 

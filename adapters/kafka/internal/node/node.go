@@ -1,5 +1,5 @@
-// Package node starts private nodes of Kafka, for tests: one process on loopback that is broker and
-// controller, with its own ports, and its data in a folder of its own.
+// Package node starts private nodes of Kafka, for tests: each a process on loopback that is broker
+// and controller, with its own ports, and its data in a folder of its own, alone or in a cluster.
 package node
 
 import (
@@ -42,6 +42,7 @@ type Node struct {
 	dir  string // of its data
 	jars string
 	java string
+	id   int // in its cluster, from 1 on
 	port int // for clients
 
 	archive string // an option of Java: the classes that a node loads, for a start in half the time
@@ -51,15 +52,41 @@ type Node struct {
 }
 
 // Start starts a node with nothing in it, with its data in a folder.
-func Start(ctx context.Context, dir string) (*Node, error) {
-	n, err := create(ctx, dir)
+func Start(ctx context.Context, dir string) (*Node, error) { return StartBehind(ctx, dir, nil) }
+
+// StartBehind is Start of a node that tells its clients to connect elsewhere: where it says to,
+// given its own address. That may be a network that can fail.
+func StartBehind(ctx context.Context, dir string, network func(addr string) (string, error)) (*Node, error) {
+	nodes, err := createAll(ctx, dir, 1, network)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(n.classes()); err == nil {
-		n.archive = "-XX:SharedArchiveFile=" + n.classes()
+	return nodes[0], nodes[0].Restart(ctx)
+}
+
+// StartCluster starts nodes that keep each topic three times.
+func StartCluster(ctx context.Context, dir string, many int) ([]*Node, error) {
+	nodes, err := createAll(ctx, dir, many, nil)
+	if err != nil {
+		return nil, err
 	}
-	return n, n.Restart(ctx)
+	for _, n := range nodes { // none is ready before a second one is
+		err = errors.Join(err, n.launch(ctx))
+	}
+	for _, n := range nodes {
+		if err == nil {
+			err = n.ready(ctx)
+		}
+	}
+	if err == nil {
+		return nodes, nil
+	}
+	for _, n := range nodes {
+		if n.process != nil {
+			err = errors.Join(err, n.Kill())
+		}
+	}
+	return nil, err
 }
 
 // Prepare has nodes start faster from now on. It starts one and stops it.
@@ -69,10 +96,11 @@ func Prepare(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's for such things
-	n, err := create(ctx, dir)
+	nodes, err := createAll(ctx, dir, 1, nil)
 	if err != nil {
 		return err
 	}
+	n := nodes[0]
 	part := n.classes() + ".part"
 	n.archive = "-XX:ArchiveClassesAtExit=" + part
 	if err := n.Restart(ctx); err != nil {
@@ -86,7 +114,7 @@ func Prepare(ctx context.Context) error {
 
 func (n *Node) classes() string { return n.jars + ".jsa" }
 
-func create(ctx context.Context, dir string) (*Node, error) {
+func createAll(ctx context.Context, dir string, many int, network func(string) (string, error)) (nodes []*Node, err error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrMissing, err)
@@ -95,23 +123,38 @@ func create(ctx context.Context, dir string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{dir: dir, java: java, jars: filepath.Join(cache, "motif", "kafka-"+cmp.Or(os.Getenv("MOTIF_KAFKA"), Newest))}
-	if _, err := os.Stat(n.jars); err != nil {
+	jars := filepath.Join(cache, "motif", "kafka-"+cmp.Or(os.Getenv("MOTIF_KAFKA"), Newest))
+	if _, err := os.Stat(jars); err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrMissing, err)
 	}
-	ports, err := freePorts(ctx, 3)
+	ports, err := freePorts(ctx, 3*many) // of each for clients, for brokers and for controllers
 	if err != nil {
 		return nil, err
 	}
-	n.port = ports[0]
-	if err := os.WriteFile(n.settings(), []byte(settings(dir, ports)), 0o600); err != nil {
-		return nil, err
+	for i := range many {
+		n := &Node{id: i + 1, java: java, jars: jars, port: ports[i], dir: filepath.Join(dir, fmt.Sprint("node-", i+1))}
+		if _, err := os.Stat(n.classes()); err == nil {
+			n.archive = "-XX:SharedArchiveFile=" + n.classes()
+		}
+		if err := os.MkdirAll(n.dir, 0o700); err != nil {
+			return nil, err
+		}
+		outside := n.Addr()
+		if network != nil {
+			if outside, err = network(outside); err != nil {
+				return nil, err
+			}
+		}
+		if err := os.WriteFile(n.settings(), []byte(n.describe(ports, outside)), 0o600); err != nil {
+			return nil, err
+		}
+		format := n.command(ctx, "kafka.tools.StorageTool", "format", "-t", "bW90aWYtbW90aWYtbW90aQ", "-c", n.settings())
+		if out, err := format.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("formatting a node of Kafka: %w\n%s", err, out)
+		}
+		nodes = append(nodes, n)
 	}
-	format := n.command(ctx, "kafka.tools.StorageTool", "format", "--standalone", "-t", "bW90aWYtbW90aWYtbW90aQ", "-c", n.settings())
-	if out, err := format.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("formatting a node of Kafka: %w\n%s", err, out)
-	}
-	return n, nil
+	return nodes, nil
 }
 
 func (n *Node) settings() string { return filepath.Join(n.dir, "server.properties") }
@@ -127,26 +170,37 @@ func (n *Node) command(ctx context.Context, class string, args ...string) *exec.
 	return exec.CommandContext(ctx, n.java, slices.Concat(options, []string{class}, args)...)
 }
 
-// settings are those of one small node that is for few.
-func settings(dir string, ports []int) string {
+// describe returns the settings of a small node that is for few, whose clients find it elsewhere.
+func (n *Node) describe(ports []int, outside string) string {
+	many := len(ports) / 3
+	var voters []string
+	for i := range many {
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[2*many+i]))
+	}
+	own := n.id - 1
 	lines := []string{
-		"node.id=1", "process.roles=broker,controller", "log.dirs=" + filepath.Join(dir, "data"),
-		fmt.Sprintf("controller.quorum.bootstrap.servers=127.0.0.1:%d", ports[2]),
-		fmt.Sprintf("listeners=CLIENTS://127.0.0.1:%d,INSIDE://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", ports[0], ports[1], ports[2]),
-		fmt.Sprintf("advertised.listeners=CLIENTS://127.0.0.1:%d,INSIDE://127.0.0.1:%d", ports[0], ports[1]),
+		fmt.Sprint("node.id=", n.id), "process.roles=broker,controller", "log.dirs=" + filepath.Join(n.dir, "data"),
+		"controller.quorum.voters=" + strings.Join(voters, ","),
+		fmt.Sprintf("listeners=CLIENTS://127.0.0.1:%d,INSIDE://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", n.port, ports[many+own], ports[2*many+own]),
+		fmt.Sprintf("advertised.listeners=CLIENTS://%s,INSIDE://127.0.0.1:%d", outside, ports[many+own]),
 		"listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name=INSIDE", "controller.listener.names=CONTROLLER",
 		"sasl.enabled.mechanisms=PLAIN",
 		fmt.Sprintf(`listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%s="%s";`, User, Password),
 		"auto.create.topics.enable=false", "log.index.size.max.bytes=65536",
+		"broker.session.timeout.ms=4000", "broker.heartbeat.interval.ms=500", // others notice that it is gone
 		"group.share.min.record.lock.duration.ms=1000", fmt.Sprintf("group.share.record.lock.duration.ms=%d", Lock.Milliseconds()),
 		fmt.Sprintf("group.share.delivery.count.limit=%d", DeliveryLimit), "group.share.max.size=1000", "group.share.max.share.sessions=10000",
 		"group.share.assignment.interval.ms=0", // a second, else
 	}
+	copies := min(many, 3)
 	for _, topic := range []string{"offsets.topic", "transaction.state.log", "share.coordinator.state.topic"} {
-		lines = append(lines, topic+".replication.factor=1", topic+".num.partitions=1")
+		lines = append(lines, fmt.Sprintf("%s.replication.factor=%d", topic, copies), topic+".num.partitions=1")
 	}
-	lines = append(lines, "transaction.state.log.min.isr=1", "share.coordinator.state.topic.min.isr=1")
+	least := max(1, copies-1)
+	lines = append(lines,
+		fmt.Sprint("default.replication.factor=", copies), fmt.Sprint("min.insync.replicas=", least),
+		fmt.Sprint("transaction.state.log.min.isr=", least), fmt.Sprint("share.coordinator.state.topic.min.isr=", least))
 	return strings.Join(lines, "\n") + "\n"
 }
 
@@ -173,6 +227,14 @@ func (n *Node) URL() string {
 
 // Restart starts the node again, with what it has stored, after Stop or Kill.
 func (n *Node) Restart(ctx context.Context) error {
+	if err := n.launch(ctx); err != nil {
+		return err
+	}
+	return n.ready(ctx)
+}
+
+// launch starts the process.
+func (n *Node) launch(ctx context.Context) error {
 	log, err := os.OpenFile(n.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -198,7 +260,7 @@ func (n *Node) Restart(ctx context.Context) error {
 		return err
 	}
 	n.process, n.ended = process, ended
-	return n.ready(ctx)
+	return nil
 }
 
 func (n *Node) log() string { return filepath.Join(n.dir, "log") }
