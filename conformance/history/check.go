@@ -386,7 +386,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 	if again := len(l.deliveries) - possible; again > 0 {
 		returned := 0
 		for i, d := range l.deliveries[:len(l.deliveries)-1] {
-			if j.returned(d, l.deliveries[i+1]) || j.doubled(l, d, l.deliveries[i+1]) {
+			if j.returned(d, l.deliveries[i+1]) || j.doubled(l, l.deliveries[i+1]) {
 				returned++
 			}
 		}
@@ -396,12 +396,12 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 	}
 }
 
-// doubled reports whether one of two deliveries may be a copy of what was delayed, and says so: a
-// crash may have come between its being put into its queue and its being taken out of where it
-// waited.
-func (j *judge) doubled(l *life, a, b *Event) bool {
-	return l.delayed != nil && (a.Redelivered || b.Redelivered) &&
-		slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return l.delayed.At <= at && at <= b.At })
+// doubled reports whether a delivery may be that of a second copy of what was delayed: a crash may
+// have come between the copy's being put into its queue and the original's being taken out of where
+// it waited. It need not be marked, as a broker that is killed may forget that it delivered the
+// original to who moves it.
+func (j *judge) doubled(l *life, d *Event) bool {
+	return l.delayed != nil && slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return l.delayed.At <= at && at <= d.At })
 }
 
 // returned reports whether a delivery gives a reason for the next one: because
