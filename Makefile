@@ -143,8 +143,8 @@ faults: rabbitmq kafka ## what RabbitMQ, NATS, Kafka, the network and processes 
 SOAK ?= 10m
 
 .PHONY: soak
-soak: ## something goes wrong with a cluster of NATS every five seconds, for SOAK (10m): what was lost
-	MOTIF_SOAK=$(SOAK) $(GO) test -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults
+soak: kafka ## something goes wrong with a cluster of NATS, and one of Kafka, every five seconds, for SOAK (10m) each: what was lost
+	MOTIF_BROKER=require MOTIF_SOAK=$(SOAK) $(GO) test -p 1 -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults ./adapters/kafka/faults
 
 .PHONY: conformance
 conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
