@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +43,11 @@ func TestReport(t *testing.T) {
 		r.Adapter, r.About = f.column, "adapters/jetstream: "+f.about
 		if !r.Passed() {
 			t.Error(r.Summary())
+		}
+		for _, c := range r.Results {
+			if c.Outcome == conformance.Fail {
+				t.Errorf("%s: %q", c.ID, c.Why)
+			}
 		}
 		reports = append(reports, r)
 	}
@@ -128,13 +136,21 @@ func newBroker(root string, f form) (*broker, error) {
 	return b, b.start()
 }
 
+// lastPort was given to a server. They are below those that systems give to clients, which could
+// come before a server that is started again.
+var lastPort atomic.Int32
+
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, at once
-	if err != nil {
-		return 0, err
+	lastPort.CompareAndSwap(0, 12_000+rand.Int32N(8_000))
+	for {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", lastPort.Add(1))) //nolint:noctx // on loopback, at once
+		if err == nil {
+			return l.Addr().(*net.TCPAddr).Port, l.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return 0, err
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func (b *broker) stop(context.Context) error {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // What was given back the server counts among what is in hand, until it is delivered again, and a
@@ -78,8 +82,51 @@ type depth struct {
 	delivered uint64          // all up to this number were
 }
 
+// behind is how long the consumer of a queue may say less than its stream holds, in a cluster: what
+// was published a moment ago, or settled.
+const behind = 2 * time.Second
+
 // depthOf looks how much a queue holds.
 func (s *session) depthOf(ctx context.Context, q *queue) (d depth, err error) {
+	if d, err = s.depthByConsumer(ctx, q); err != nil || !q.replicated {
+		return d, err
+	}
+	wait := kit.Backoff{Min: 5 * time.Millisecond, Max: 200 * time.Millisecond}
+	for begun := time.Now(); ; {
+		stored, err := s.stored(ctx, q)
+		missing := stored - d.ready - d.unacked
+		if err != nil || missing <= 0 {
+			return d, err
+		}
+		if time.Since(begun) > behind {
+			d.ready += missing // what the stream says is certain
+			return d, nil
+		}
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
+			return d, fmt.Errorf("jetstream: looking at queue %q: %w: %w", q.name, adapters.ErrUnavailable, ctx.Err())
+		}
+		if d, err = s.depthByConsumer(ctx, q); err != nil {
+			return d, err
+		}
+	}
+}
+
+// stored returns how many messages the stream of a queue holds, by its leader, without those that
+// are delayed.
+func (s *session) stored(ctx context.Context, q *queue) (n int, err error) {
+	info, err := s.js.subjects(ctx, q.stream(), q.messages())
+	if err != nil {
+		return 0, s.apiError("looking at queue "+q.name, err)
+	}
+	for _, some := range info.State.Subjects {
+		n += int(min(some, 1<<31-1))
+	}
+	return n, nil
+}
+
+func (s *session) depthByConsumer(ctx context.Context, q *queue) (d depth, err error) {
 	expected, err := s.consumerInfo(ctx, q)
 	if err != nil {
 		return d, err

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -23,15 +24,37 @@ func patient[T any](ctx context.Context, ask func(context.Context) (T, error)) (
 	for wait := apiTimeout / 8; ; wait *= 2 {
 		attempt, cancel := context.WithTimeout(ctx, wait)
 		answer, err := ask(attempt)
+		if isStarting(err) {
+			<-attempt.Done() // which takes long enough
+		}
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if !errors.Is(err, context.DeadlineExceeded) && !isStarting(err) || ctx.Err() != nil {
 			return answer, err
 		}
 	}
 }
 
+// isStarting reports whether an answer is that of a cluster some of whose servers are not there so
+// far.
+func isStarting(err error) bool {
+	const noSuitablePeers, notAvailable = 10005, 10008 // the client has no names for them
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (e.ErrorCode == notAvailable || e.ErrorCode == noSuitablePeers && strings.Contains(e.Description, "offline"))
+}
+
 func (m management) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	return patient(ctx, func(ctx context.Context) (jetstream.Stream, error) { return m.JetStream.Stream(ctx, name) })
+}
+
+// subjects returns what a stream holds, with how many messages of each subject that matches filter.
+func (m management) subjects(ctx context.Context, name, filter string) (*jetstream.StreamInfo, error) {
+	return patient(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		stream, err := m.JetStream.Stream(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	})
 }
 
 func (m management) CreateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {

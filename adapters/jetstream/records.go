@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -65,13 +66,9 @@ func (s *session) lastRecord(ctx context.Context, subject string) (*record, erro
 
 // exchanges returns the names of all exchanges.
 func (s *session) exchanges(ctx context.Context) (names []string, err error) {
-	stream, err := s.js.Stream(ctx, bindingsStream)
+	info, err := s.js.subjects(ctx, bindingsStream, bindingsPrefix+"*")
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil
-	}
-	var info *jetstream.StreamInfo
-	if err == nil {
-		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(bindingsPrefix+"*"))
 	}
 	if err != nil {
 		return nil, s.apiError("listing exchanges", err)
@@ -102,7 +99,10 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 	if err != nil {
 		return err
 	}
-	for try := 0; ; try++ {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	wait := kit.Backoff{Min: 5 * time.Millisecond, Max: 200 * time.Millisecond}
+	for {
 		m := &nats.Msg{Subject: bindingsPrefix + token(exchange), Data: record, Header: nats.Header{}}
 		m.Header.Set(headerName, base64.StdEncoding.EncodeToString([]byte(exchange)))
 		m.Header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(revision, 10))
@@ -110,11 +110,16 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 		if err != nil {
 			return err
 		}
-		if noResponders(back) && try == 0 {
+		if noResponders(back) { // there is no such stream, or in a cluster none that listens yet
 			if err := r.make(ctx, s); err != nil {
 				return err
 			}
-			continue
+			select {
+			case <-time.After(wait.Next()):
+				continue
+			case <-ctx.Done():
+				return fmt.Errorf("jetstream: writing bindings: %w: %w", adapters.ErrUnavailable, ctx.Err())
+			}
 		}
 		switch code, err := apiAnswer(back, nil); {
 		case code == int(jetstream.JSErrCodeStreamWrongLastSequence), code == int(jetstream.JSErrCodeStreamWrongLastSequenceConstant):

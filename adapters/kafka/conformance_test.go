@@ -77,6 +77,11 @@ func TestReport(t *testing.T) {
 	if !r.Passed() {
 		t.Error(r.Summary())
 	}
+	for _, c := range r.Results {
+		if c.Outcome == conformance.Fail {
+			t.Errorf("%s: %q", c.ID, c.Why)
+		}
+	}
 	out, err := os.Create(file)
 	must(t, err)
 	must(t, conformance.Matrix{r}.WriteJSON(out))
