@@ -97,9 +97,9 @@ func wantWay(t *testing.T, got []string, want ...string) {
 func TestDelayQueue(t *testing.T) {
 	v := amqptest.Shared(t)
 	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
-	const q, delay = "q", 300 * time.Millisecond
+	const q, delay = "q", 2 * time.Second // in which a busy broker deletes a queue
 	destination := toQueues + q
-	own, last := delayQueueName(3, destination), destinationQueue(destination)
+	own, last := delayQueueName(20, destination), destinationQueue(destination)
 	declare(t, d, fromQueue(q, 1))
 	publish(t, d, delayed(toQueue(q), delay), "first")
 	wantWay(t, arrive(t, ch, q, "first"), own)
@@ -146,7 +146,7 @@ func TestDelayQueue(t *testing.T) {
 func TestDelayQueueOfExchange(t *testing.T) {
 	v := amqptest.Shared(t)
 	d, ch := usesAtOnce(connectTo(t, v.URL)), plainClient(t, v.URL)
-	p := delayed(adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: "x"}, Key: "a.b"}, 300*time.Millisecond)
+	p := delayed(adapters.Publication{To: adapters.Endpoint{Kind: adapters.Topic, Name: "x"}, Key: "a.b"}, 3*time.Second) // in which a busy broker binds a queue
 	declare(t, d, fromQueue("q", 1))
 	for _, id := range []string{"first", "second"} {
 		publish(t, d, p, id)
@@ -154,7 +154,7 @@ func TestDelayQueueOfExchange(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := look(t, ch, "q")
-		wantWay(t, deathsOf(m), delayQueueName(3, "exchange.x"))
+		wantWay(t, deathsOf(m), delayQueueName(30, "exchange.x"))
 		if m.MessageId != id || m.RoutingKey != "a.b" || m.Ack(false) != nil {
 			t.Errorf("%s came with the key %s", m.MessageId, m.RoutingKey)
 		}

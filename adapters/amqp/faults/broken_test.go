@@ -39,7 +39,7 @@ func TestBrokenDriversAreFound(t *testing.T) {
 			turns <- struct{}{}
 			defer func() { <-turns }()
 			x := newTrial(t, "broken: "+name)
-			x.wrap, x.patience = c.broken, 10*time.Second
+			x.wrap, x.patience, x.heartbeat = c.broken, 10*time.Second, 5*time.Second
 			v := x.run(c.row)
 			if !t.Skipped() && (!v.Has(c.want) || len(x.problems) == 0) {
 				t.Errorf("the row found %q, want it to be %s", x.problems, c.want)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rabbitmq/amqp091-go"
+
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
@@ -143,7 +145,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 					}
 					sub = work()
 				} else {
-					cutNoticed(ctx, t, network, node)
+					cutNoticed(ctx, t, network, node, queue)
 				}
 			}
 			order.check(ctx, t)
@@ -156,7 +158,7 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 
 // cutNoticed cuts all connections, and lets none be made until the broker has ended them and their
 // channels, which gives back what it had sent: before that, it gives what follows to whoever comes.
-func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, node *amqptest.VHost) {
+func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, node *amqptest.VHost, queue string) {
 	t.Helper()
 	network.Down()
 	for {
@@ -165,13 +167,32 @@ func cutNoticed(ctx context.Context, t *testing.T, network *amqptest.Proxy, node
 		if err := errors.Join(err, channelsErr); err != nil {
 			t.Fatalf("looking for connections that the broker takes for alive: %v", err)
 		}
-		if len(connections) == 0 && channels == 0 {
+		if len(connections) == 0 && channels == 0 && consumers(t, node, queue) == 0 {
 			break
 		}
 	}
 	if err := network.Up(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// consumers returns how many a queue has, which hears of their end after the node has.
+func consumers(t *testing.T, node *amqptest.VHost, queue string) int {
+	t.Helper()
+	conn, err := amqp091.Dial(node.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Consumers
 }
 
 // TestOrderByKeyHandlerThatExits: a message whose handler ends the process goes to the dead letters
