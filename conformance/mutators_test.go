@@ -37,18 +37,31 @@ func rewriting(change func(adapters.Publication, *message.Message)) func(*mutate
 			}
 			return publish(ctx, p, copies...)
 		}
+		async := m.async
+		m.async = func(ctx context.Context, p adapters.Publication, msg *message.Message, done func(error)) error {
+			changed := msg.Copy()
+			change(p, changed)
+			return async(ctx, p, changed, done)
+		}
 	}
 }
 
 // dropping loses the publications that are to be lost, and says that it has them.
 func dropping(lose func(adapters.Publication) bool) func(*mutated) {
 	return func(m *mutated) {
-		publish := m.publish
+		publish, async := m.publish, m.async
 		m.publish = func(ctx context.Context, p adapters.Publication, msgs ...*message.Message) error {
 			if lose(p) {
 				return nil
 			}
 			return publish(ctx, p, msgs...)
+		}
+		m.async = func(ctx context.Context, p adapters.Publication, msg *message.Message, done func(error)) error {
+			if lose(p) {
+				done(nil)
+				return nil
+			}
+			return async(ctx, p, msg, done)
 		}
 	}
 }
