@@ -149,7 +149,7 @@ soak: kafka ## something goes wrong with a cluster of NATS, and one of Kafka, ev
 .PHONY: conformance
 conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
 	@reports=$$(mktemp -d) && trap 'rm -rf "$$reports"' EXIT && export MOTIF_BROKER=require && \
-		for adapter in jetstream kafka; do MOTIF_REPORT="$$reports/$$adapter" $(GO) test -count=1 -timeout 20m -run '^TestReport$$' ./adapters/$$adapter || exit 1; done && \
+		for adapter in jetstream kafka; do MOTIF_REPORT="$$reports/$$adapter" $(GO) test -count=1 -timeout 20m -run '^TestConformance$$' ./adapters/$$adapter || exit 1; done && \
 		$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md "$$reports/jetstream" "$$reports/kafka"
 
 .PHONY: model

@@ -59,18 +59,18 @@ func needBroker(t *testing.T) {
 	}
 }
 
+// TestConformance runs the suite; for make conformance it writes what it reports to the file that
+// MOTIF_REPORT names.
 func TestConformance(t *testing.T) {
 	needBroker(t)
+	if file := os.Getenv("MOTIF_REPORT"); file != "" {
+		report(t, file)
+		return
+	}
 	conformance.Run(t, openHarness, features)
 }
 
-// TestReport writes the report of the suite, for make conformance.
-func TestReport(t *testing.T) {
-	file := os.Getenv("MOTIF_REPORT")
-	if file == "" {
-		t.Skip("it is asked for by MOTIF_REPORT=FILE; TestConformance runs the suite")
-	}
-	needBroker(t)
+func report(t *testing.T, file string) {
 	r, err := conformance.Check(t.Context(), openHarness, features)
 	must(t, err)
 	r.Adapter, r.About = "Kafka", "adapters/kafka: one node of Kafka "+cmp.Or(os.Getenv("MOTIF_KAFKA"), node.Newest)+", share groups."
