@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -279,7 +280,14 @@ var publishCases = []Case{
 			ids := numbered("m", 200)
 			calls := make([]atomic.Int32, len(ids))
 			answers := make(chan error, 2*len(ids))
-			for i, m := range text(ids...) {
+			messages := func() []*message.Message { // some of them too large to be copied lightly
+				all := text(ids...)
+				for i := 49; i < len(all); i += 50 {
+					all[i].Payload = bytes.Repeat(all[i].Payload, 50<<10)
+				}
+				return all
+			}
+			for i, m := range messages() {
 				t.must(d.PublishAsync(t.soon(), to(s), m, func(err error) {
 					calls[i].Add(1)
 					answers <- err
@@ -291,7 +299,7 @@ var publishCases = []Case{
 			for range ids {
 				t.must(wait(t, answers, "all publishes are answered"), "publishing asynchronously")
 			}
-			for i, want := range text(ids...) {
+			for i, want := range messages() {
 				got := t.receive(sub)
 				t.settle(got, adapters.Ack)
 				if t.sameMessage(got.Message, want, fmt.Sprintf("message %d", i)); t.failed() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,10 +73,11 @@ func encodeFor(t *testing.T, p adapters.Publication, m *message.Message) (outgoi
 func received(t *testing.T, o outgoing) (d amqp091.Delivery) {
 	t.Helper()
 	const channel, largest = 7, 1300 // two frames for the body
-	b, err := o.appendTo(nil, channel, "", largest)
+	rest, parts, err := o.appendTo(nil, channel, "", largest)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := slices.Concat(append(parts, rest)...)
 	var frames [][]byte
 	for len(b) > 0 {
 		n := frame.Size(b)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
+	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 )
 
 // Headers for what AMQP has no property for. They are strings, because some clients refuse other
@@ -40,6 +41,8 @@ type outgoing struct {
 	uuidHeader bool // send the id in a header, too
 	resent     bool // it was sent before, and may be in a queue
 	alone      bool // it must be sent alone: see publishalone.go
+
+	lent <-chan struct{} // closed once the payload, which was lent to the connection, is given back
 }
 
 // newOutgoing prepares m, or returns why m cannot be sent.
@@ -69,11 +72,15 @@ func (d *Driver) newOutgoing(r *route, m *message.Message) (o outgoing, err erro
 	return o, nil
 }
 
-// appendTo appends the frames of a publish to b. seq identifies the message if it is returned; it
-// may be "". largest is the largest frame. amqp091 does the same with a dozen allocations, which
-// was most of what a publish cost.
-func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) ([]byte, error) {
-	b = slices.Grow(b, len(o.message.Payload)) // grow once, for a bit more than the payload
+// appendTo appends the frames of a publish to b, but for the payload if that is large: then parts
+// are what goes before b, frames and pieces of the payload by turns. seq identifies the message if
+// it is returned; it may be "". largest is the largest frame. amqp091 does the same with a dozen
+// allocations, which was most of what a publish cost.
+func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (rest []byte, parts [][]byte, err error) {
+	lends := len(o.message.Payload) >= netio.LargeMessage
+	if !lends {
+		b = slices.Grow(b, len(o.message.Payload)) // grow once, for a bit more than the payload
+	}
 	b, at := frame.Begin(b, frame.TypeMethod, channel)
 	b = binary.BigEndian.AppendUint32(b, frame.MethodPublish)
 	b = append(b, 0, 0) // reserved
@@ -90,7 +97,7 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 	b = binary.BigEndian.AppendUint64(b, uint64(len(o.message.Payload)))
 	b = frame.End(o.appendProperties(b, seq), at)
 	if size := len(b) - at; largest > 0 && size > largest {
-		return nil, invalid("metadata and properties of %d bytes, at most %d fit", size, largest)
+		return nil, nil, invalid("metadata and properties of %d bytes, at most %d fit", size, largest)
 	}
 
 	for body := o.message.Payload; len(body) > 0; {
@@ -98,11 +105,17 @@ func (o *outgoing) appendTo(b []byte, channel uint16, seq string, largest int) (
 		if most := largest - frame.HeadSize - 1; largest > 0 {
 			n = min(n, most)
 		}
-		b, at = frame.Begin(b, frame.TypeBody, channel)
-		b = frame.End(append(b, body[:n]...), at)
+		b = frame.AppendHead(b, frame.TypeBody, channel, n)
+		if lends {
+			parts = append(parts, b, body[:n])
+			b = b[len(b):]
+		} else {
+			b = append(b, body[:n]...)
+		}
+		b = append(b, frame.EndByte)
 		body = body[n:]
 	}
-	return b, nil
+	return b, parts, nil
 }
 
 // ttl returns the time to live as AMQP writes it, or "" for no limit.

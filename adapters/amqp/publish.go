@@ -288,7 +288,15 @@ func (conn *connection) sendWhenRoom(ctx context.Context, pc *publishChannel, o 
 			return ctx.Err()
 		}
 	}
-	return pc.send(ctx, o, done)
+	if err := pc.send(ctx, o, done); err != nil || o.lent == nil {
+		return err
+	}
+	select {
+	case <-o.lent:
+	case <-ctx.Done():
+		conn.netConn.Recall() // the payload is its publisher's once this returns
+	}
+	return nil
 }
 
 // finalError returns nil if what failed with err on conn is to be tried again, else the error to

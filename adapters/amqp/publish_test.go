@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 )
 
 // TestPublishOutcomes: each message gets its own result. RabbitMQ confirms
@@ -319,4 +321,38 @@ func TestWaitTakesTheResult(t *testing.T) {
 	w := waiterPool.Get().(*waiter)
 	wantErr(t, "not answered", w.wait(ended), adapters.ErrUnconfirmed)
 	w.done(nil) // too late, and harmless
+}
+
+// TestPayloadIsThePublishersAgain: a payload that is too large to be copied belongs to its publisher
+// as soon as the call returns, also if that was because its ctx ended before the broker read
+// everything. What arrives is what was sent.
+func TestPayloadIsThePublishersAgain(t *testing.T) {
+	url := brokerURL(t)
+	proxy := amqptest.ProxyTo(t, url)
+	d := connectTo(t, proxy.URL(url), func(c *Config) { c.Heartbeat = time.Minute })
+	q := unique(t)
+	declare(t, d, fromQueue(q, 1))
+	publish(t, d, mandatory(q), "opens the channel")
+	proxy.Stall(amqptest.ToBroker)
+	sent := msg("large")
+	sent.Payload = bytes.Repeat([]byte("large"), 3<<20)
+	outcome := make(chan error, 1)
+	if err := d.PublishAsync(shortly(t), mandatory(q), sent, func(err error) { outcome <- err }); err != nil {
+		t.Fatalf("PublishAsync: %v", err)
+	}
+	select {
+	case err := <-outcome:
+		t.Fatalf("confirmed (%v), though the broker cannot have read it", err)
+	default:
+	}
+	clear(sent.Payload)
+	proxy.Heal()
+	if err := <-outcome; err != nil {
+		t.Fatal(err)
+	}
+	sub := subscribe(t, d, fromQueue(q, 2))
+	receive(t, sub, "opens the channel")
+	if got := receive(t, sub, "large").Message.Payload; !bytes.Equal(got, bytes.Repeat([]byte("large"), 3<<20)) {
+		t.Errorf("%d bytes arrived, of %d, or others", len(got), 15<<20)
+	}
 }

@@ -42,7 +42,7 @@ type publishChannel struct {
 }
 
 // maxKeptPublishBuffer is the largest capacity of a buffer that is kept for the next message.
-const maxKeptPublishBuffer = 4 * netio.LargeMessage
+const maxKeptPublishBuffer = 2 * netio.LargeMessage
 
 // nackTrustTime is the age after which a channel's nacks are not trusted. When the node of a quorum
 // queue's leader has just died, a new channel can be told that the queue takes nothing, and
@@ -158,14 +158,17 @@ func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) error
 	if pub.mandatory {
 		pub.returnKey = pc.returnKey(o.message.UUID)
 	}
-	buf, err := o.appendTo(pc.buf[:0], pc.number, pub.returnKey.seq, pc.frameMax)
+	buf, parts, err := o.appendTo(pc.buf[:0], pc.number, pub.returnKey.seq, pc.frameMax)
 	if err != nil {
 		return err
 	}
 	if alone {
 		buf, pc.sentAlone = appendProbe(buf, pc.number), pub
 	}
-	if pc.buf = buf; cap(buf) > maxKeptPublishBuffer {
+	if pc.buf = buf; parts != nil {
+		pc.buf = parts[0] // which buf is the end of
+	}
+	if cap(pc.buf) > maxKeptPublishBuffer {
 		pc.buf = nil
 	}
 	if pc.next-pc.oldest == uint64(len(pc.pending)) {
@@ -176,7 +179,12 @@ func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) error
 		published = pc.driver.expectDelayed(o)
 		pub.done = func(err error) { published(err); done(err) }
 	}
-	if err := pc.mux.WriteFrames(buf); err != nil { // between two of amqp091's
+	if parts != nil {
+		o.lent, err = pc.mux.LendFrames(append(parts, buf)...)
+	} else {
+		err = pc.mux.WriteFrames(buf) // between two of amqp091's
+	}
+	if err != nil {
 		published(err)
 		return err
 	}

@@ -260,26 +260,28 @@ func TestFrozen(t *testing.T) {
 	var mu sync.Mutex
 	most := 0
 	var all sync.WaitGroup
-	for range 20 {
-		all.Go(func() {
-			defer func() {
-				mu.Lock()
-				defer mu.Unlock()
-				most = max(most, c.Buffered())
-			}()
-			start := time.Now()
-			m := msg("large")
-			m.Payload = payload
-			err := patient.Publish(shortly(t), mandatory(q), m)
-			if !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) {
-				t.Errorf("Publish: %v", err)
-			}
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("Publish took %v", took)
-			}
-		})
+	for range 2 { // the first of which is on its way, half written
+		for range 20 {
+			all.Go(func() {
+				defer func() {
+					mu.Lock()
+					defer mu.Unlock()
+					most = max(most, c.Buffered())
+				}()
+				start := time.Now()
+				m := msg("large")
+				m.Payload = payload
+				err := patient.Publish(shortly(t), mandatory(q), m)
+				if !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrUnavailable) {
+					t.Errorf("Publish: %v", err)
+				}
+				if took := time.Since(start); took > 10*time.Second {
+					t.Errorf("Publish took %v", took)
+				}
+			})
+		}
+		all.Wait()
 	}
-	all.Wait()
 	_ = patient.Close(shortly(t))
 	if most == 0 || most > netio.HighWater+2<<20 {
 		t.Errorf("%d bytes were kept for a broker that does not read", most)

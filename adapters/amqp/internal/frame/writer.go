@@ -25,10 +25,14 @@ const (
 
 // Begin appends the head of a frame to b, and also returns where the frame begins, for [End].
 func Begin(b []byte, kind byte, channel uint16) ([]byte, int) {
-	at := len(b)
+	return AppendHead(b, kind, channel, 0), len(b)
+}
+
+// AppendHead appends the head of a frame whose payload has size bytes.
+func AppendHead(b []byte, kind byte, channel uint16, size int) []byte {
 	b = append(b, kind)
 	b = binary.BigEndian.AppendUint16(b, channel)
-	return append(b, 0, 0, 0, 0), at
+	return binary.BigEndian.AppendUint32(b, uint32(size))
 }
 
 // End ends the frame that begins at at.

@@ -17,6 +17,7 @@ const (
 	LargeMessage = HighWater / 16
 
 	maxKeptBuffer = 2 * HighWater   // capacity of a buffer that is kept after use
+	minLoan       = 4 << 10         // size from which bytes are lent; smaller ones cost less to copy
 	lingerTime    = 2 * time.Second // for the last bytes to leave after Close
 )
 
@@ -27,14 +28,22 @@ const (
 // Write therefore never blocks, and nobody waits for a socket while holding one of amqp091's locks,
 // which is how a frozen broker hangs that client for good. Whoever has much to write asks for room
 // first (see [Conn.WaitRoom]) and can give up waiting.
+//
+// What is large is not copied but lent: see [Conn.Lend].
 type Conn struct {
 	net.Conn
 	raw     net.Conn      // the socket, where Conn is TLS over it
 	timeout time.Duration // for bytes to make progress
 
 	mu          sync.Mutex
+	before      net.Buffers // what is written before pending: some of it lent, the rest in base
+	beforeSize  int         // in bytes
+	base        []byte      // the whole buffer that pending is the end of, if before is not empty
 	pending     []byte
 	spare       []byte
+	lent        chan struct{} // closed once what is lent is given back; nil if nothing is lent
+	lentTaken   bool          // it is being written
+	recalled    bool          // it is to be given back though it is being written
 	room        chan struct{} // closed when there is room; nil if there is
 	err         error         // why nothing more is written
 	closing     bool
@@ -59,20 +68,30 @@ func NewConn(c, raw net.Conn, timeout time.Duration) *Conn {
 // Write buffers p. It returns an error once the connection is closing or has failed.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
-	if err := c.err; err != nil || c.closing {
+	if err := c.refusal(); err != nil {
 		c.mu.Unlock()
-		if err == nil {
-			err = net.ErrClosed
-		}
 		return 0, err
 	}
 	c.pending = append(c.pending, p...)
-	if len(c.pending) > HighWater && c.room == nil {
-		c.room = make(chan struct{})
-	}
+	c.noteRoom()
 	c.mu.Unlock()
 	c.wakeWriter()
 	return len(p), nil
+}
+
+// refusal returns why nothing more is written, or nil. c.mu is held.
+func (c *Conn) refusal() error {
+	if c.err == nil && c.closing {
+		return net.ErrClosed
+	}
+	return c.err
+}
+
+// noteRoom notes whether there is room. c.mu is held.
+func (c *Conn) noteRoom() {
+	if c.beforeSize+len(c.pending) > HighWater && c.room == nil {
+		c.room = make(chan struct{})
+	}
 }
 
 // Read reads from the socket. An error fails the whole connection: a broker that cannot be heard
@@ -109,8 +128,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	if !c.closing {
 		c.closing = true
-		c.deadlineSet = time.Now()
-		_ = c.SetWriteDeadline(c.deadlineSet.Add(lingerTime))
+		c.setDeadline(time.Now())
 	}
 	c.mu.Unlock()
 	c.wakeWriter()
@@ -132,7 +150,10 @@ func (c *Conn) stop(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-	c.pending = nil
+	c.before, c.beforeSize, c.pending = nil, 0, nil
+	if !c.lentTaken { // else the goroutine that writes gives it back
+		c.giveBack()
+	}
 	c.signalRoom()
 }
 
@@ -165,20 +186,24 @@ func (c *Conn) SetBlocked(blocked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.blocked = blocked
-	if c.closing {
-		return
+	if !c.closing {
+		c.setDeadline(time.Now())
 	}
-	c.deadlineSet = time.Time{}
-	_ = c.SetWriteDeadline(c.deadline(time.Now()))
 }
 
-// deadline returns the deadline of a write that begins now. c.mu is held.
-func (c *Conn) deadline(now time.Time) time.Time {
-	if c.blocked {
-		return time.Time{}
+// setDeadline sets the deadline of a write that begins now, unless one is being interrupted. c.mu is
+// held.
+func (c *Conn) setDeadline(now time.Time) {
+	switch c.deadlineSet = now; {
+	case c.recalled:
+	case c.closing:
+		_ = c.SetWriteDeadline(now.Add(lingerTime))
+	case c.blocked:
+		c.deadlineSet = time.Time{}
+		_ = c.SetWriteDeadline(time.Time{})
+	default:
+		_ = c.SetWriteDeadline(now.Add(c.timeout))
 	}
-	c.deadlineSet = now
-	return now.Add(c.timeout)
 }
 
 func (c *Conn) wakeWriter() {
@@ -188,48 +213,59 @@ func (c *Conn) wakeWriter() {
 	}
 }
 
+// batch is what is written at once.
+type batch struct {
+	before net.Buffers
+	last   []byte
+	base   []byte // the buffer that last is the end of
+}
+
 // writeLoop is the goroutine that writes to the socket.
 func (c *Conn) writeLoop() {
 	defer close(c.done)
 	defer func() { _ = c.Conn.Close() }() // nobody is left to be told of an error
 	for {
-		buf, ok := c.nextBatch()
+		b, ok := c.nextBatch()
 		if !ok {
 			return
 		}
-		if buf == nil {
+		if b.last == nil {
 			<-c.wake
 			runtime.Gosched() // lets others who are about to write join this batch
 			continue
 		}
-		if _, err := c.Conn.Write(buf); err != nil {
+		if err := c.write(b); err != nil {
 			c.Abort(err)
 			return
 		}
 		c.mu.Lock()
-		if cap(buf) <= maxKeptBuffer {
-			c.spare = buf[:0]
+		if cap(b.base) <= maxKeptBuffer {
+			c.spare = b.base[:0]
 		}
 		c.mu.Unlock()
 	}
 }
 
-// nextBatch returns what is to be written now, or nil if there is nothing yet. It returns false
+// nextBatch returns what is to be written now, or nothing if there is nothing yet. It returns false
 // once nothing more will come.
-func (c *Conn) nextBatch() ([]byte, bool) {
+func (c *Conn) nextBatch() (b batch, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.pending) == 0 {
-		return nil, !c.closing && c.err == nil
+		return b, !c.closing && c.err == nil
 	}
-	buf := c.pending
+	b = batch{before: c.before, last: c.pending, base: c.pending}
+	if len(b.before) > 0 {
+		b.base, c.lentTaken = c.base, c.lent != nil
+	}
+	c.before, c.beforeSize, c.base = nil, 0, nil
 	c.pending, c.spare = c.spare, nil
 	c.signalRoom()
 	// Setting a deadline costs about as much as appending a message, so not every time.
-	if now := time.Now(); !c.closing && now.Sub(c.deadlineSet) > c.timeout/4 {
-		_ = c.SetWriteDeadline(c.deadline(now))
+	if now := time.Now(); !c.closing && !c.blocked && now.Sub(c.deadlineSet) > c.timeout/4 {
+		c.setDeadline(now)
 	}
-	return buf, true
+	return b, true
 }
 
 // Done returns a channel that is closed once the socket is.
@@ -239,5 +275,5 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 func (c *Conn) Buffered() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.pending)
+	return c.beforeSize + len(c.pending)
 }

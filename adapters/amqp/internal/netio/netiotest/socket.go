@@ -61,6 +61,11 @@ func (s *Socket) SetWriteDeadline(t time.Time) error {
 		s.timer = nil
 	}
 	if s.deadline = t; !t.IsZero() {
+		select {
+		case <-s.expired: // that was the deadline before
+			s.expired = make(chan struct{})
+		default:
+		}
 		expired := s.expired
 		s.timer = time.AfterFunc(time.Until(t), func() { close(expired) })
 	}
