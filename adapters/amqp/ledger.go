@@ -14,7 +14,9 @@ type ackWriter interface {
 	Nack(tag uint64, multiple, requeue bool) error
 }
 
-// ackDelay is how long an acknowledgement may wait for others, to be sent with them.
+// ackDelay is how long an acknowledgement may wait for others, to be sent with them. Where the
+// broker's next messages are needed soon, it is a quarter of that: what the broker needs to send
+// them is then no time that handlers wait.
 const ackDelay = time.Millisecond
 
 // ledger keeps account of the deliveries of one channel: what is in hand, what is settled, and what
@@ -40,7 +42,8 @@ type ledger struct {
 	stopped  bool  // nothing more is handed out
 	closeErr error // set once nothing can be settled
 	timer    *time.Timer
-	drained  func() // called once stopped and nothing is in hand, without holding mu
+	flushed  time.Time // when acknowledgements were last sent early
+	drained  func()    // called once stopped and nothing is in hand, without holding mu
 }
 
 type state uint8
@@ -107,7 +110,7 @@ func (l *ledger) acknowledge(tag uint64, inRun bool) {
 	l.unsent++
 	switch {
 	// The broker sends no more than prefetch. Not waiting for all of them keeps it sending.
-	case !inRun && (l.unsent >= (l.prefetch+1)/2 || l.stopped):
+	case !inRun && (l.unsent >= (l.prefetch+1)/2 || l.stopped || l.isShort()):
 		l.flush()
 	case l.unsent > 1: // the timer is running
 	case l.timer == nil:
@@ -115,6 +118,20 @@ func (l *ledger) acknowledge(tag uint64, inRun bool) {
 	default:
 		l.timer.Reset(ackDelay)
 	}
+}
+
+// isShort reports whether acknowledgements are to be sent early: what is on its way or buffered is
+// less than what is in hand, so that it may be used up before more comes.
+func (l *ledger) isShort() bool {
+	if l.prefetch-l.inHand-l.unsent >= l.inHand {
+		return false
+	}
+	now := time.Now()
+	if now.Sub(l.flushed) < ackDelay/4 {
+		return false
+	}
+	l.flushed = now
+	return true
 }
 
 // mark sets the state of a tag, and advances first past all that is settled.

@@ -217,6 +217,7 @@ func TestLedgerWithoutRoom(t *testing.T) {
 			ch.deliver(tag + 1)
 			l.handOut()
 		}
+		l.flushed = time.Now()
 		_ = l.settle(1, adapters.Ack, false)
 		if len(ch.acked) != 0 {
 			t.Error("acknowledged at once")
@@ -227,6 +228,38 @@ func TestLedgerWithoutRoom(t *testing.T) {
 		}
 		l.close(errAllSettled)
 	})
+}
+
+// TestLedgerAcksEarlyWhenShort: where the workers may soon have used up what was sent ahead, the
+// broker is not kept waiting for half of the prefetch. Where there is plenty, it is.
+func TestLedgerAcksEarlyWhenShort(t *testing.T) {
+	const messages, each = 1000, 50 * time.Microsecond
+	late, early := int(messages*each/ackDelay), int(messages*each/(ackDelay/4))
+	for _, tt := range []struct{ workers, prefetch, frames int }{
+		{1, 100, late}, {8, 1000, late},
+		{8, 16, early}, {8, 15, early},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ch := &fakeChannel{}
+			l := newLedger(ch, tt.prefetch)
+			for tag := range messages + tt.workers {
+				time.Sleep(each)
+				l.mu.Lock()
+				ch.deliver(uint64(tag + 1))
+				l.mu.Unlock()
+				l.handOut()
+				if done := tag + 1 - tt.workers; done > 0 {
+					_ = l.settle(uint64(done), adapters.Ack, false)
+				}
+			}
+			l.mu.Lock()
+			if ch.frames < tt.frames*9/10 || ch.frames > tt.frames*11/10 {
+				t.Errorf("%d workers, prefetch %d: %d frames, want about %d", tt.workers, tt.prefetch, ch.frames, tt.frames)
+			}
+			l.mu.Unlock()
+			l.close(errAllSettled)
+		})
+	}
 }
 
 func TestLedgerEnds(t *testing.T) {
