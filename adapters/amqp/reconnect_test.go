@@ -260,7 +260,7 @@ func TestFrozen(t *testing.T) {
 	var mu sync.Mutex
 	most := 0
 	var all sync.WaitGroup
-	for range 2 { // the first of which is on its way, half written
+	for wave := 0; wave < 30 && most == 0; wave++ { // until all that is on the way is full
 		for range 20 {
 			all.Go(func() {
 				defer func() {
