@@ -323,9 +323,9 @@ func TestWaitTakesTheResult(t *testing.T) {
 	w.done(nil) // too late, and harmless
 }
 
-// TestPayloadIsThePublishersAgain: a payload that is too large to be copied belongs to its publisher
-// as soon as the call returns, also if that was because its ctx ended before the broker read
-// everything. What arrives is what was sent.
+// TestPayloadIsThePublishersAgain: a payload that is too large to be copied belongs to its
+// publisher as soon as the call returns, also if that was because its ctx ended before the broker
+// read everything. What arrives is what was sent.
 func TestPayloadIsThePublishersAgain(t *testing.T) {
 	url := brokerURL(t)
 	proxy := amqptest.ProxyTo(t, url)

@@ -33,7 +33,8 @@ func onNATS() []Workload {
 		Name: "JetStream/typed, end to end", Baseline: "nats.go and encoding/json by hand", Broker: startNATS, Target: Target{Rate: 1},
 		Ours: motifNATS(true), Theirs: rawNATS(true, false),
 	}
-	// A message of Motif's says what it is, which costs client and server something whoever says it.
+	// A message of Motif's says what it is, which costs client and server something whoever says
+	// it.
 	labelled := func(w Workload, consume bool) Workload {
 		w.Baseline, w.Theirs, w.Target, w.Limit = w.Baseline+", with id, time and content type", rawNATS(consume, true), Target{}, true
 		return w

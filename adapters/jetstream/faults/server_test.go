@@ -21,6 +21,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	_ "github.com/motifmq/motif/adapters/jetstream" // makes its URLs known
+	"github.com/motifmq/motif/conformance/trial"
 )
 
 // A child is this test program, told by this variable what to be.
@@ -143,53 +147,53 @@ const (
 
 // node is a server.
 type node struct {
-	x    *trial
+	x    *trial.Trial
 	task serverTask
 
 	mu  sync.Mutex
 	cmd *exec.Cmd // nil while it is down
 }
 
-// node starts a server of its own.
-func (x *trial) node(maxStore int64) *node {
-	n := &node{x: x, task: serverTask{Name: "n0", Folder: x.t.TempDir(), Port: x.freePort(), MaxStore: maxStore}}
+// startNode starts a server of its own.
+func startNode(x *trial.Trial, maxStore int64) *node {
+	n := &node{x: x, task: serverTask{Name: "n0", Folder: x.TempDir(), Port: freePort(x), MaxStore: maxStore}}
 	n.start()
-	x.atEnd(func(context.Context) error { n.kill(); return nil })
+	x.AtEnd(func(context.Context) error { n.kill(); return nil })
 	return n
 }
 
-// ring starts a cluster of three, and returns when it works.
-func (x *trial) ring() ring {
+// startRing starts a cluster of three, and returns when it works.
+func startRing(x *trial.Trial) ring {
 	r := ring{}
 	var routes []string
 	for i := range 3 {
-		r = append(r, &node{x: x, task: serverTask{Name: fmt.Sprint("n", i), Folder: x.t.TempDir(), Port: x.freePort(), ClusterPort: x.freePort()}})
+		r = append(r, &node{x: x, task: serverTask{Name: fmt.Sprint("n", i), Folder: x.TempDir(), Port: freePort(x), ClusterPort: freePort(x)}})
 		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", r[i].task.ClusterPort))
 	}
 	for _, n := range r {
 		n.task.Routes = strings.Join(routes, ",")
 		n.start()
-		x.atEnd(func(context.Context) error { n.kill(); return nil })
+		x.AtEnd(func(context.Context) error { n.kill(); return nil })
 	}
-	x.await("the cluster works", func() bool {
+	x.Await("the cluster works", func() bool {
 		return r.ask(func(js jetstream.JetStream) error {
-			_, err := js.CreateOrUpdateStream(x.brief(), jetstream.StreamConfig{Name: "probe", Subjects: []string{"probe"}, Replicas: 3})
+			_, err := js.CreateOrUpdateStream(x.Brief(), jetstream.StreamConfig{Name: "probe", Subjects: []string{"probe"}, Replicas: 3})
 			return err
 		}) == nil
 	})
 	return r
 }
 
-func (x *trial) freePort() int {
+func freePort(x *trial.Trial) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, at once
-	x.must(err, "finding a port")
+	x.Must(err, "finding a port")
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (n *node) start() {
 	cmd, err := startChild("server", n.task, func(string) {})
-	n.x.must(err, "starting server "+n.task.Name)
+	n.x.Must(err, "starting server "+n.task.Name)
 	n.mu.Lock()
 	n.cmd = cmd
 	n.mu.Unlock()
@@ -224,16 +228,17 @@ func (n *node) thaw()   { n.signal(syscall.SIGCONT) }
 func (n *node) addr() string { return fmt.Sprint("127.0.0.1:", n.task.Port) }
 
 // urlAt is the address of the servers at the given hosts and ports.
-func urlAt(replicas int, addrs ...string) *url.URL {
+func urlAt(replicas int, addrs ...string) string {
 	query := url.Values{"server": addrs[1:], "replicas": {fmt.Sprint(replicas)}}
-	return &url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: addrs[0], RawQuery: query.Encode()}
+	u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: addrs[0], RawQuery: query.Encode()}
+	return u.String()
 }
 
 // ring is a cluster.
 type ring []*node
 
 // url is the cluster's address, with these first.
-func (r ring) url(first ...int) *url.URL {
+func (r ring) url(first ...int) string {
 	var addrs []string
 	for _, i := range first {
 		addrs = append(addrs, r[i].addr())
@@ -259,12 +264,20 @@ func (r ring) ask(f func(jetstream.JetStream) error) error {
 	return f(js)
 }
 
+// networkBefore is a network before a server.
+func networkBefore(x *trial.Trial, n *node) *amqptest.Proxy {
+	p, err := amqptest.NewProxy("amqp://" + n.addr())
+	x.Must(err, "starting a proxy")
+	x.AtEnd(func(context.Context) error { p.Close(); return nil })
+	return p
+}
+
 // leader returns the number of the node that leads a queue.
-func (r ring) leader(x *trial, queue string) int {
+func (r ring) leader(x *trial.Trial, queue string) int {
 	leader := -1
-	x.await("queue "+queue+" has a leader", func() bool {
+	x.Await("queue "+queue+" has a leader", func() bool {
 		_ = r.ask(func(js jetstream.JetStream) error {
-			stream, err := js.Stream(x.brief(), "MOTIF_Q_"+queue)
+			stream, err := js.Stream(x.Brief(), "MOTIF_Q_"+queue)
 			if err != nil || stream.CachedInfo().Cluster == nil {
 				return err
 			}

@@ -191,8 +191,8 @@ func (c *Conn) SetBlocked(blocked bool) {
 	}
 }
 
-// setDeadline sets the deadline of a write that begins now, unless one is being interrupted. c.mu is
-// held.
+// setDeadline sets the deadline of a write that begins now, unless one is being interrupted. c.mu
+// is held.
 func (c *Conn) setDeadline(now time.Time) {
 	switch c.deadlineSet = now; {
 	case c.recalled:

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Lend is Write of parts, an odd number of them, in order. Of these the second, the fourth and so on
-// are not copied but lent, unless they are small, and have to stay as they are until the channel
-// that Lend returns is closed. By then they are written, or never will be. The channel is nil if
-// nothing is lent.
+// Lend is Write of parts, an odd number of them, in order. Of these the second, the fourth and so
+// on are not copied but lent, unless they are small, and have to stay as they are until the
+// channel that Lend returns is closed. By then they are written, or never will be. The channel is
+// nil if nothing is lent.
 //
 // One loan is out at a time: whoever lends waits for it, or for [Conn.Recall], before more is lent.
 // Nothing is lent to TLS, which copies what it encrypts, and could not go on after a write that was

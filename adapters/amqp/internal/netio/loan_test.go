@@ -108,8 +108,8 @@ func (s *lateSocket) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// TestLoanIsRecalledAgainstOdds: what else sets a deadline before the write has noticed that its own
-// has passed does not keep what is lent.
+// TestLoanIsRecalledAgainstOdds: what else sets a deadline before the write has noticed that its
+// own has passed does not keep what is lent.
 func TestLoanIsRecalledAgainstOdds(t *testing.T) {
 	for name, meanwhile := range map[string]func(*Conn){
 		"blocked":   func(c *Conn) { c.SetBlocked(true) },
