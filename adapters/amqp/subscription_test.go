@@ -413,3 +413,32 @@ func TestQueueIsMadeAgainUnderItsConsumers(t *testing.T) {
 		}
 	}
 }
+
+// TestStopAtASilentBroker: neither waits for a broker that says nothing any more, though nothing but
+// a heartbeat, which is far, would end the connection.
+func TestStopAtASilentBroker(t *testing.T) {
+	for name, stop := range map[string]func(adapters.Subscription) error{
+		"Stop":          func(sub adapters.Subscription) error { return sub.Stop() },
+		"StopAndReturn": func(sub adapters.Subscription) error { return sub.(adapters.Returner).StopAndReturn() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := brokerURL(t)
+			proxy := amqptest.ProxyTo(t, url)
+			d := connectTo(t, proxy.URL(url), func(c *Config) { c.Heartbeat = 10 * time.Minute })
+			sub := subscribe(t, d, fromQueue(unique(t), 1))
+			proxy.Stall(amqptest.ToBroker, amqptest.ToClient)
+			stopped := make(chan error, 1)
+			go func() { stopped <- stop(sub) }()
+			select {
+			case err := <-stopped:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(time.Minute): // it gives up after half a second, or five
+				t.Error("it waits")
+			}
+			proxy.Heal()
+		})
+	}
+}
