@@ -398,10 +398,11 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 
 // doubled reports whether a delivery may be that of a second copy of what was delayed: a crash may
 // have come between the copy's being put into its queue and the original's being taken out of where
-// it waited. It need not be marked, as a broker that is killed may forget that it delivered the
-// original to who moves it.
+// it waited. So may what follows a crash, of which the history knows no end: a broker that chooses
+// new leaders leaves the copy unconfirmed. The delivery need not be marked, as a broker that is
+// killed may forget that it delivered the original to who moves it.
 func (j *judge) doubled(l *life, d *Event) bool {
-	return l.delayed != nil && slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return l.delayed.At <= at && at <= d.At })
+	return l.delayed != nil && slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return at <= d.At })
 }
 
 // returned reports whether a delivery gives a reason for the next one: because

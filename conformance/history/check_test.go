@@ -80,16 +80,29 @@ type histories map[string]struct {
 	want Kind
 }
 
-// TestDoubleOfDelayed: what was delayed when the broker crashed may be there twice.
+// TestDoubleOfDelayed: what was delayed when the broker crashed, or while it recovered, may be there
+// twice.
 func TestDoubleOfDelayed(t *testing.T) {
-	for name, delayed := range map[string]bool{"delayed": true, "not delayed": false} {
+	for name, tt := range map[string]struct{ delayed, before bool }{
+		"delayed":                   {delayed: true},
+		"delayed after the crash":   {delayed: true, before: true},
+		"not delayed":               {},
+		"published after the crash": {before: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := script{New()}
-				s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: delayed}, PublishOK).event(Event{Op: Crash})
-				time.Sleep(2 * grace) // until then anything may come again
+				crash := func(when bool) {
+					if when {
+						s.event(Event{Op: Crash})
+						time.Sleep(2 * grace) // until then anything may come again
+					}
+				}
+				crash(tt.before)
+				s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: tt.delayed}, PublishOK)
+				crash(!tt.before)
 				s.delivered("a", 1, false, "ack").delivered("a", 1, false, "ack")
-				if v := s.Check(); v.Has(Resurrected) == delayed || len(v.Violations) > 1 {
+				if v := s.Check(); v.Has(Resurrected) == tt.delayed || len(v.Violations) > 1 {
 					t.Errorf("found %v", v.Violations)
 				}
 			})
