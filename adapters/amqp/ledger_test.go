@@ -236,8 +236,10 @@ func TestLedgerAcksEarlyWhenShort(t *testing.T) {
 	const messages, each = 1000, 50 * time.Microsecond
 	late, early := int(messages*each/ackDelay), int(messages*each/(ackDelay/4))
 	for _, tt := range []struct{ workers, prefetch, frames int }{
-		{1, 100, late}, {8, 1000, late},
-		{8, 16, early}, {8, 15, early},
+		{1, 100, late},
+		{8, 1000, late},
+		{8, 16, early},
+		{8, 15, early},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ch := &fakeChannel{}

@@ -154,7 +154,7 @@ func (h *delivery) requeue(ctx context.Context) error {
 // and below.
 func (h *delivery) cannotSettle(ctx context.Context) error {
 	switch {
-	case h.at.sub.d.isClosed():
+	case h.at.sub.d.tasks.IsClosed():
 		return adapters.ErrClosed
 	case h.isLost():
 		return adapters.ErrStaleDelivery

@@ -130,7 +130,7 @@ func (d *Driver) Health() adapters.Health {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := adapters.Connection{Role: "all", Generation: d.made, LastError: d.why}
-	if d.session != nil && !d.isClosed() {
+	if d.session != nil && !d.tasks.IsClosed() {
 		c.Up, c.Broker, c.Address = true, "NATS "+d.session.nc.ConnectedServerVersion(), d.session.nc.ConnectedAddr()
 	}
 	return adapters.Health{Connections: []adapters.Connection{c}}
@@ -271,7 +271,7 @@ func (d *Driver) live(ctx context.Context) (*session, error) {
 		if s != nil {
 			return s, nil // also for what Close has to do
 		}
-		if d.isClosed() {
+		if d.tasks.IsClosed() {
 			return nil, adapters.ErrClosed
 		}
 		select {
@@ -283,55 +283,22 @@ func (d *Driver) live(ctx context.Context) (*session, error) {
 	}
 }
 
-func (d *Driver) isClosed() bool {
-	select {
-	case <-d.tasks.Closed():
-		return true
-	default:
-		return false
-	}
-}
-
-// check returns an error if no operation may begin.
-func (d *Driver) check(ctx context.Context, what string) error {
-	if d.isClosed() {
-		return adapters.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("jetstream: %s: %w", what, err)
-	}
-	return nil
-}
-
-// finish gives an operation's error the reason why it ended early.
-func (d *Driver) finish(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case d.isClosed():
-		return adapters.ErrClosed
-	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w (%w)", err, ctx.Err())
-	}
-	return err
-}
-
 // Declare implements [adapters.Driver].
 func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
-	if err := cmp.Or(d.check(ctx, "declare"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: declare"), s.Validate(), features.Require(s.Needs())); err != nil {
 		return err
 	}
 	if s.Kind == adapters.Reply {
 		return fmt.Errorf("jetstream: declare: %w: a reply address needs a subscription", adapters.ErrInvalid)
 	}
 	if s.Private() {
-		return d.finish(ctx, d.routes.Declare(ctx, s.Endpoint))
+		return d.tasks.Explain(ctx, d.routes.Declare(ctx, s.Endpoint))
 	}
 	session, err := d.live(ctx)
 	if err == nil {
 		_, err = d.declare(ctx, session, s)
 	}
-	return d.finish(ctx, err)
+	return d.tasks.Explain(ctx, err)
 }
 
 // declare makes what s describes, which is not private, and returns its queue.
@@ -379,7 +346,7 @@ func (d *Driver) declareLetters(ctx context.Context, session *session, name stri
 
 // Unbind implements [adapters.Unbinder].
 func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
-	if err := cmp.Or(d.check(ctx, "unbind"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: unbind"), s.Validate(), features.Require(s.Needs())); err != nil {
 		return err
 	}
 	if s.Private() {
@@ -388,12 +355,12 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 	if !s.Kind.IsExchange() {
 		return nil
 	}
-	return d.finish(ctx, d.routes.Unbind(ctx, s.Endpoint, s.QueueName(), s.Keys...))
+	return d.tasks.Explain(ctx, d.routes.Unbind(ctx, s.Endpoint, s.QueueName(), s.Keys...))
 }
 
 // Subscribe implements [adapters.Driver].
 func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
-	if err := cmp.Or(d.check(ctx, "subscribe"), s.ValidateSubscribe(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: subscribe"), s.ValidateSubscribe(), features.Require(s.Needs())); err != nil {
 		return nil, err
 	}
 	return d.subscribe(ctx, s)
@@ -408,7 +375,7 @@ func (d *Driver) subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	}
 	if err != nil {
 		sub.discard()
-		return nil, d.finish(ctx, err)
+		return nil, d.tasks.Explain(ctx, err)
 	}
 	d.mu.Lock()
 	d.subs[sub] = struct{}{}

@@ -14,7 +14,7 @@ import (
 
 // Get implements [adapters.Getter].
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Delivery, err error) {
-	if err := cmp.Or(d.check(ctx, "get"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: get"), s.Validate(), features.Require(s.Needs())); err != nil {
 		return got, err
 	}
 	if s.Private() {
@@ -22,14 +22,14 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Deliv
 	}
 	session, err := d.live(ctx)
 	if err != nil {
-		return got, d.finish(ctx, err)
+		return got, d.tasks.Explain(ctx, err)
 	}
 	q, err := d.declare(ctx, session, s)
 	if err != nil {
-		return got, d.finish(ctx, err)
+		return got, d.tasks.Explain(ctx, err)
 	}
 	got, err = d.get(ctx, session, s, q)
-	return got, d.finish(ctx, err)
+	return got, d.tasks.Explain(ctx, err)
 }
 
 // get takes the first message that has not expired.

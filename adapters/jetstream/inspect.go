@@ -333,17 +333,17 @@ func (d *Driver) inspect(ctx context.Context, verb, name string, valid error, f 
 
 // ask calls f with the session, and with the next one, if it is lost meanwhile.
 func (d *Driver) ask(ctx context.Context, verb string, f func(*session) error) error {
-	if err := d.check(ctx, verb); err != nil {
+	if err := d.tasks.Check(ctx, "jetstream: "+verb); err != nil {
 		return err
 	}
 	for {
 		s, err := d.live(ctx)
 		if err != nil {
-			return d.finish(ctx, err)
+			return d.tasks.Explain(ctx, err)
 		}
 		err = f(s)
 		if err == nil || ctx.Err() != nil || !s.nc.IsClosed() || !errors.Is(err, adapters.ErrUnavailable) && !errors.Is(err, adapters.ErrUnconfirmed) {
-			return d.finish(ctx, err)
+			return d.tasks.Explain(ctx, err)
 		}
 		select {
 		case <-s.ctx.Done(): // soon, since its connection is closed

@@ -54,7 +54,7 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 }
 
 func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) error {
-	if err := cmp.Or(d.check(ctx, "publish"), p.Validate(), features.Require(p.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: publish"), p.Validate(), features.Require(p.Needs())); err != nil {
 		return err
 	}
 	if p.Timestamp.IsZero() {
@@ -67,7 +67,7 @@ func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) erro
 // route returns where the messages of a call go, as bindings are now.
 func (d *Driver) route(ctx context.Context, p *adapters.Publication) (s *session, targets []target, err error) {
 	if s, err = d.live(ctx); err != nil {
-		return nil, nil, d.finish(ctx, err)
+		return nil, nil, d.tasks.Explain(ctx, err)
 	}
 	if p.Delay > 0 {
 		return d.routeDelayed(ctx, s, p)
@@ -81,7 +81,7 @@ func (d *Driver) route(ctx context.Context, p *adapters.Publication) (s *session
 	}
 	bound, err := d.routes.Route(ctx, p.To, p.Key)
 	if err != nil {
-		return nil, nil, d.finish(ctx, err)
+		return nil, nil, d.tasks.Explain(ctx, err)
 	}
 	for _, b := range bound {
 		name := nameQueue(b.Queue)
@@ -103,17 +103,17 @@ func (d *Driver) routeDelayed(ctx context.Context, s *session, p *adapters.Publi
 			return s, []target{{queueName: name, subject: name.newSchedule()}}, nil
 		}
 		if !errors.Is(err, adapters.ErrNotFound) {
-			return nil, nil, d.finish(ctx, err)
+			return nil, nil, d.tasks.Explain(ctx, err)
 		}
 	} else if p.To.Kind == adapters.Exchange {
 		if _, err := d.routes.Route(ctx, p.To, p.Key); err != nil { // it has to exist
-			return nil, nil, d.finish(ctx, err)
+			return nil, nil, d.tasks.Explain(ctx, err)
 		}
 	} else if err := d.routes.Declare(ctx, p.To); err != nil {
-		return nil, nil, d.finish(ctx, err)
+		return nil, nil, d.tasks.Explain(ctx, err)
 	}
 	if err := d.moveDelayed(ctx); err != nil {
-		return nil, nil, d.finish(ctx, err)
+		return nil, nil, d.tasks.Explain(ctx, err)
 	}
 	name = nameQueue(delayed.Name)
 	return s, []target{{queueName: name, subject: name.newSchedule()}}, nil
@@ -129,7 +129,7 @@ func schedule(m *nats.Msg, t target, due time.Time) {
 // send sends m to its targets, and calls done with what became of it. After an error nothing was
 // sent, and done is not called.
 func (d *Driver) send(ctx context.Context, s *session, p *adapters.Publication, targets []target, m *message.Message, done func(error)) error {
-	if err := cmp.Or(d.check(ctx, "publish"), adapters.ValidateMessage(m)); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: publish"), adapters.ValidateMessage(m)); err != nil {
 		return err
 	}
 	encoded, err := encode(p, m)
@@ -154,14 +154,19 @@ func (d *Driver) send(ctx context.Context, s *session, p *adapters.Publication, 
 	body := bodies.Get().(*[]byte)
 	*body = append((*body)[:0], encoded.Data...)
 	encoded.Data = *body
-	c := &copies{d: d, p: p, body: body, left: len(targets), done: done}
+	c := kit.NewCopies(len(targets), p.Mandatory, func(err error) {
+		if cap(*body) <= largestBody {
+			bodies.Put(body)
+		}
+		done(err)
+	})
 	for i, t := range targets {
-		if err := d.sendCopy(ctx, s, c, t, &nats.Msg{Subject: t.subject, Header: encoded.Header, Data: encoded.Data}); err != nil {
+		if err := d.sendCopy(ctx, s, c, p, t, &nats.Msg{Subject: t.subject, Header: encoded.Header, Data: encoded.Data}); err != nil {
 			if i == 0 {
 				return err // none was
 			}
 			for range targets[i:] {
-				c.resolve(false, fmt.Errorf("%w: by some of its queues: %w", adapters.ErrUnconfirmed, err))
+				c.Resolve(false, fmt.Errorf("%w: by some of its queues: %w", adapters.ErrUnconfirmed, err))
 			}
 			break
 		}
@@ -169,7 +174,7 @@ func (d *Driver) send(ctx context.Context, s *session, p *adapters.Publication, 
 	return nil
 }
 
-func (d *Driver) sendCopy(ctx context.Context, s *session, c *copies, t target, m *nats.Msg) error {
+func (d *Driver) sendCopy(ctx context.Context, s *session, c *kit.Copies, p *adapters.Publication, t target, m *nats.Msg) error {
 	select {
 	case d.window <- struct{}{}:
 	case <-d.tasks.Closed():
@@ -182,12 +187,12 @@ func (d *Driver) sendCopy(ctx context.Context, s *session, c *copies, t target, 
 		<-d.window
 		if err == nil && noResponders(back) {
 			// This is the goroutine that reads: another one asks what that means.
-			if !d.tasks.Go(func() { c.resolve(d.missing(s, c.p, t, m)) }) {
-				c.resolve(false, adapters.ErrUnconfirmed)
+			if !d.tasks.Go(func() { c.Resolve(d.missing(s, p, t, m)) }) {
+				c.Resolve(false, adapters.ErrUnconfirmed)
 			}
 			return
 		}
-		c.resolve(false, confirmed(back, err))
+		c.Resolve(false, confirmed(back, err))
 	})
 	if err != nil {
 		<-d.window
@@ -247,44 +252,3 @@ const largestBody = 64 << 10
 
 // bodies are payloads of messages that are under way no more.
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
-
-// copies is a message on its way to several queues.
-type copies struct {
-	d    *Driver
-	p    *adapters.Publication
-	body *[]byte
-	done func(error)
-
-	mu     sync.Mutex
-	left   int
-	routed bool
-	err    error
-}
-
-// resolve notes what became of one copy: that it is stored, an error, or that its queue is gone.
-func (c *copies) resolve(gone bool, err error) {
-	c.mu.Lock()
-	c.left--
-	c.routed = c.routed || !gone
-	c.err = worse(c.err, err)
-	last, routed, err := c.left == 0, c.routed, c.err
-	c.mu.Unlock()
-	if last && cap(*c.body) <= largestBody {
-		bodies.Put(c.body)
-	}
-	switch {
-	case !last:
-	case err == nil && !routed && c.p.Mandatory:
-		c.done(adapters.ErrUnroutable)
-	default:
-		c.done(err)
-	}
-}
-
-// worse returns the error of two that promises less.
-func worse(a, b error) error {
-	if a == nil || errors.Is(b, adapters.ErrUnconfirmed) {
-		return cmp.Or(b, a)
-	}
-	return a
-}

@@ -2,6 +2,8 @@ package kit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -46,6 +48,39 @@ func (t *Tasks) Close() bool {
 
 // Closed returns a channel that is closed by [Tasks.Close].
 func (t *Tasks) Closed() <-chan struct{} { return t.over }
+
+// IsClosed reports whether [Tasks.Close] was called.
+func (t *Tasks) IsClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.isOver
+}
+
+// Check returns an error if no operation may begin: because t is closed, or ctx has ended. what
+// says which operation, in an error that wraps ctx's.
+func (t *Tasks) Check(ctx context.Context, what string) error {
+	if t.IsClosed() {
+		return adapters.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// Explain gives the error of an operation the reason why it ended early, if it did: [adapters.ErrClosed]
+// in its place, or ctx's error with it.
+func (t *Tasks) Explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case t.IsClosed():
+		return adapters.ErrClosed
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		return fmt.Errorf("%w (%w)", err, ctx.Err())
+	}
+	return err
+}
 
 // Wait waits for the goroutines that run. It must not be called before [Tasks.Close].
 func (t *Tasks) Wait() { t.wg.Wait() }
