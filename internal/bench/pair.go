@@ -46,7 +46,7 @@ type plan struct {
 	rounds   int           // for each size of a curve
 	quick    bool
 	profiles string // where to write profiles to, or ""
-	broker   int    // the process of the broker, or 0
+	broker   []int  // the processes of the broker, if they are ours
 	progress func(format string, args ...any)
 }
 
@@ -59,7 +59,7 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		}
 		defer func() { err = errors.Join(err, other.close()) }()
 		here := *p
-		here.broker, url, p = other.pid, other.url, &here
+		here.broker, url, p = []int{other.pid}, other.url, &here
 	}
 	if w.Prepare != nil {
 		undo, err := w.Prepare(ctx, url)
@@ -78,10 +78,7 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		return nil, err
 	}
 	var a, b []Sample
-	pairs := p.pairs
-	if (w.Target != (Target{}) || w.Limit) && !p.quick {
-		pairs += 4 // where a little more or less matters
-	}
+	pairs := p.pairsOf(w)
 	for i := range pairs {
 		ours, err := p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", pairs-1-i))
 		if err != nil {
@@ -95,6 +92,17 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		p.progress("%d of %d: %.2fx", i+1, pairs, ours.Rate/theirs.Rate)
 	}
 	return compare(w, a, b), nil
+}
+
+// pairsOf returns how often each side of a workload runs.
+func (p *plan) pairsOf(w *Workload) int {
+	switch {
+	case w.Pairs > 0 && p.pairs == defaultPairs:
+		return w.Pairs
+	case w.Pairs == 0 && (w.Target != (Target{}) || w.Limit) && !p.quick:
+		return p.pairs + 4 // where a little more or less matters
+	}
+	return p.pairs
 }
 
 // warmUp runs a side until it has worked long enough to tell how many messages
@@ -147,7 +155,9 @@ func (p *plan) start(ctx context.Context, url string, ours bool, result any, arg
 		side = "ours"
 	}
 	cmd := exec.CommandContext(ctx, self, append([]string{"-side", side}, args...)...)
-	cmd.Env = append(os.Environ(), brokerPid+"="+strconv.Itoa(p.broker), "AMQP_URL="+url) // it may have a password, which the arguments would show
+	cmd.Env = append(os.Environ(), brokerPids+"="+strings.Trim(fmt.Sprint(p.broker), "[]"),
+		"AMQP_URL="+url, // it may have a password, which the arguments would show
+		began+"="+strconv.FormatInt(time.Now().UnixNano(), 10))
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -206,6 +216,7 @@ func middle(samples []Sample) Sample {
 		P50:        of(func(s Sample) float64 { return s.P50 }),
 		P99:        of(func(s Sample) float64 { return s.P99 }),
 		PeakHeap:   of(func(s Sample) float64 { return s.PeakHeap }),
+		Memory:     of(func(s Sample) float64 { return s.Memory }),
 		Goroutines: of(func(s Sample) float64 { return s.Goroutines }),
 	}
 }
