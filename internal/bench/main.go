@@ -66,6 +66,8 @@ func run(ctx context.Context) error {
 	switch {
 	case flag.NArg() > 0:
 		return fmt.Errorf("what is %q?", flag.Arg(0))
+	case o.nodes < 1:
+		return fmt.Errorf("a broker of %d nodes", o.nodes)
 	case c.side == serveSide:
 		return serveNATS()
 	case c.side != "":

@@ -27,6 +27,7 @@ type Result struct {
 	Min      float64 `json:"ratio_min"`
 	Max      float64 `json:"ratio_max"`
 	Pairs    int     `json:"pairs"`
+	Took     float64 `json:"took_seconds"`    // all pairs, and the warm-up
 	Limit    bool    `json:"limit,omitempty"` // the baseline is what can be had at all
 	Target   string  `json:"target,omitempty"`
 	Met      *bool   `json:"met,omitempty"`
@@ -52,6 +53,7 @@ type plan struct {
 
 // measure runs the pairs of a workload.
 func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Result, err error) {
+	start := time.Now()
 	if w.Broker != nil {
 		other, failed := w.Broker(ctx)
 		if failed != nil {
@@ -91,7 +93,9 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		a, b = append(a, ours), append(b, theirs)
 		p.progress("%d of %d: %.2fx", i+1, pairs, ours.Rate/theirs.Rate)
 	}
-	return compare(w, a, b), nil
+	result = compare(w, a, b)
+	result.Took = time.Since(start).Seconds()
+	return result, nil
 }
 
 // pairsOf returns how often each side of a workload runs.

@@ -52,7 +52,7 @@ type Sample struct {
 	P99        float64 `json:"p99_us,omitempty"`
 	PeakHeap   float64 `json:"peak_heap_bytes"`
 	Memory     float64 `json:"memory_bytes"` // that the process had from the system at the end
-	Goroutines float64 `json:"goroutines"` // at the peak
+	Goroutines float64 `json:"goroutines"`   // at the peak
 }
 
 // Start begins what is measured.

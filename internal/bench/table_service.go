@@ -49,7 +49,7 @@ func starting() []Workload {
 		return w
 	}
 	waits := row("declared, a message waits", false, true)
-	waits.Target = Target{Rate: 1 / 1.2}
+	waits.Target = Target{Rate: 0.83}
 	return []Workload{waits, row("declared, an empty queue", false, false), row("empty", true, false)}
 }
 
