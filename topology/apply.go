@@ -10,9 +10,9 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// mostAtOnce is how many declarations are under way at a time: as many as adapters/amqp has channels
-// for.
-const mostAtOnce = 8
+// mostAtOnce is how many declarations are under way at a time. An adapter has its own bound for what
+// it asks the broker at a time; beyond that they wait for a new queue to settle.
+const mostAtOnce = 32
 
 // Apply creates what of t is missing at the broker: exchanges, queues, bindings. Nothing is changed
 // or deleted. It tries everything, several at a time, and joins the errors: what exists with other
@@ -43,9 +43,11 @@ func (t Topology) Apply(ctx context.Context, d adapters.Driver) error {
 			add(adapters.Source{Endpoint: end, Keys: []string{"#"}}, nil) // private: its queue is no part of this, nor are its keys
 		}
 	}
-	for _, q := range t.Queues {
-		if !t.hasDeadLettersOf(q) {
-			add(t.source(q))
+	for _, groups := range []bool{true, false} { // groups first, for their queues have to settle before they are bound
+		for _, q := range t.Queues {
+			if (q.Exchange != "") == groups && !t.hasDeadLettersOf(q) {
+				add(t.source(q))
+			}
 		}
 	}
 	if err := errors.Join(together(declarations)...); err != nil {

@@ -146,6 +146,8 @@ func (s *motifSubscriber) close(ctx context.Context) error { return s.bus.Close(
 type rawSubscriber struct {
 	url, exchange string
 	atOnce        int // how many subscribe again at the same time
+	declare       func(ch *amqp091.Channel, i int) (queue string, err error)
+	exclusive     bool
 	closing       chan struct{}
 	closed        chan error
 
@@ -164,7 +166,14 @@ func openRaw(atOnce int) opener {
 		if err != nil {
 			return nil, err
 		}
-		s := &rawSubscriber{url: url, exchange: exchange, atOnce: atOnce, conn: conn, closing: make(chan struct{}), closed: make(chan error, 1)}
+		s := &rawSubscriber{url: url, exchange: exchange, atOnce: atOnce, exclusive: true, conn: conn, closing: make(chan struct{}), closed: make(chan error, 1)}
+		s.declare = func(ch *amqp091.Channel, _ int) (string, error) {
+			queue, err := ch.QueueDeclare("", false, true, true, false, nil)
+			if err == nil {
+				err = ch.QueueBind(queue.Name, "", s.exchange, false, nil)
+			}
+			return queue.Name, err
+		}
 		go func() { s.closed <- s.watch(conn) }()
 		return s, nil
 	}
@@ -172,28 +181,25 @@ func openRaw(atOnce int) opener {
 
 func (s *rawSubscriber) subscribe(_ context.Context, got func([]byte)) error {
 	s.mu.Lock()
+	i, conn := len(s.all), s.conn
 	s.all = append(s.all, got)
-	conn := s.conn
 	s.mu.Unlock()
-	return s.begin(conn, got)
+	return s.begin(conn, i, got)
 }
 
-func (s *rawSubscriber) begin(conn *amqp091.Connection, got func([]byte)) error {
+func (s *rawSubscriber) begin(conn *amqp091.Connection, i int, got func([]byte)) error {
 	ch, err := conn.Channel()
 	if err != nil {
 		return err
 	}
-	queue, err := ch.QueueDeclare("", false, true, true, false, nil)
+	queue, err := s.declare(ch, i)
 	if err != nil {
-		return err
-	}
-	if err := ch.QueueBind(queue.Name, "", s.exchange, false, nil); err != nil {
 		return err
 	}
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
-	deliveries, err := ch.Consume(queue.Name, "", false, true, false, false, nil)
+	deliveries, err := ch.Consume(queue, "", false, s.exclusive, false, false, nil)
 	if err != nil {
 		return err
 	}
@@ -225,8 +231,8 @@ func (s *rawSubscriber) watch(conn *amqp091.Connection) error {
 		s.mu.Unlock()
 		var group errgroup.Group
 		group.SetLimit(s.atOnce)
-		for _, got := range all {
-			group.Go(func() error { return s.begin(conn, got) })
+		for i, got := range all {
+			group.Go(func() error { return s.begin(conn, i, got) })
 		}
 		if err := group.Wait(); err != nil {
 			return err

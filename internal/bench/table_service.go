@@ -74,18 +74,29 @@ func prepareStart(waits bool) func(context.Context, string) (func() error, error
 
 const manySubscriptions = 1000
 
-// subscribing is about many subscriptions of one process, each to a queue of its own on the same
-// exchange. One "message" is one subscription: back when it consumes again, and idle for as long as
-// idleTime, where its CPU is that of the whole time.
+// subscribing is about many subscriptions of one process: each to a queue of its own on the same
+// exchange, or to a hundred work queues with dead letters. One "message" is one subscription: back
+// when it consumes again, and idle for as long as idleTime, where its CPU is that of the whole time.
 func subscribing() []Workload {
 	row := func(name string, theirs string, do func(opener) Side, ours, raw opener) Workload {
 		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 3, Ours: do(ours), Theirs: do(raw)}
 	}
-	back := row("1000 back after a cut", rawClient+", one after another", backAfterACut, openMotif, openRaw(1))
-	back.Target = Target{Rate: 2}
-	limit := row("1000 back after a cut", rawClient+", 64 at a time", backAfterACut, openMotif, openRaw(64))
-	limit.Limit = true
-	return []Workload{back, limit, row("1000 idle", rawClient, idle, openMotif, openRaw(1))}
+	onWork := func(theirs string, do func(opener) Side, raw opener) Workload {
+		w := row("1000 to 100 work queues, back after a cut", theirs, do, openMotifWork, raw)
+		w.Prepare = prepareWork
+		return w
+	}
+	const oneByOne, together = rawClient + ", one after another", rawClient + ", 64 at a time"
+	all := []Workload{
+		row("1000 back after a cut", oneByOne, backAfterACut, openMotif, openRaw(1)),
+		row("1000 back after a cut", together, backAfterACut, openMotif, openRaw(64)),
+		onWork(oneByOne, backAfterACut, openRawWork(1)),
+		onWork(together, backAfterACut, openRawWork(64)),
+		row("1000 idle", rawClient, idle, openMotif, openRaw(1)),
+	}
+	all[0].Target, all[2].Target = Target{Rate: 2}, Target{Rate: 2}
+	all[1].Limit, all[3].Limit = true, true
+	return all
 }
 
 // failing is about a handler that always fails: a message goes to the dead letters after five
