@@ -26,6 +26,11 @@ const (
 	maxExpiry = math.MaxUint32
 
 	maxDeclared = 1024 // how many sources are declared again after a reconnect
+
+	// mostDeclaring is how many queues are declared at a time on a connection. More of them take as
+	// long in all, but each takes longer, and the longer a new queue then has to settle: when a
+	// thousand subscriptions come back at once that is two seconds.
+	mostDeclaring = 4
 )
 
 // Declare implements [adapters.Driver].
@@ -250,6 +255,12 @@ func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete
 		return q, err
 	}
 	defer done()
+	select {
+	case conn.declareSlots <- struct{}{}:
+		defer func() { <-conn.declareSlots }()
+	case <-conn.ctx.Done():
+		return q, context.Cause(conn.ctx)
+	}
 	start := time.Now()
 	defer func() { conn.supervisor.driver.noteDeclareTime(time.Since(start)) }()
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)

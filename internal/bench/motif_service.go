@@ -39,7 +39,7 @@ func motifDeclare(atOnce, exists bool) Side {
 			}
 		}
 		if exists {
-			if err := declare(); err != nil {
+			if err := declareServiceAt(r); err != nil {
 				return err
 			}
 		}

@@ -32,7 +32,7 @@ func rawDeclare(channels int, exists bool) Side {
 		}
 		defer conn.Close()
 		if exists {
-			if err := declareService(conn, r.Name, channels); err != nil {
+			if err := declareServiceAt(r); err != nil {
 				return err
 			}
 		}
@@ -43,6 +43,15 @@ func rawDeclare(channels int, exists bool) Side {
 		r.Stop()
 		return errors.Join(err, deleteService(r))
 	}
+}
+
+// declareServiceAt declares a service over a connection of its own.
+func declareServiceAt(r *Run) error {
+	conn, err := amqp091.Dial(r.URL)
+	if err != nil {
+		return err
+	}
+	return errors.Join(declareService(conn, r.Name, 1), conn.Close())
 }
 
 func declareService(conn *amqp091.Connection, run string, channels int) error {
