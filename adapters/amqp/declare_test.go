@@ -64,7 +64,10 @@ func TestDeclareAtOnce(t *testing.T) {
 func TestFewDeclareAtATime(t *testing.T) {
 	t.Parallel()
 	d := connect(t)
-	conn := d.publisher.current()
+	conn, err := d.publisher.connection(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range mostDeclaring {
 		conn.declareSlots <- struct{}{}
 	}
