@@ -76,6 +76,11 @@ func TestFewDeclareAtATime(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- d.Declare(ctx, src) }()
 	eventually(t, "its channel is open", func() bool { return len(conn.controlSlots) == 1 })
+	for range 50 { // what the broker answers meanwhile
+		if _, err := d.Inspect(soon(t), src.Name); !errors.Is(err, adapters.ErrNotFound) {
+			t.Fatalf("Inspect, while it waits: %v", err)
+		}
+	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Declare, while others are declared: %v", err)
