@@ -10,14 +10,14 @@ import (
 	"github.com/motifmq/motif/adapters"
 )
 
-// mostAtOnce is how many declarations are under way at a time. An adapter has its own bound for what
-// it asks the broker at a time; beyond that they wait for a new queue to settle.
+// mostAtOnce is how many declarations are under way at a time. An adapter has its own bound for
+// what it asks the broker at a time; beyond that they wait for a new queue to settle.
 const mostAtOnce = 32
 
-// Apply creates what of t is missing at the broker: exchanges, queues, bindings. Nothing is changed
-// or deleted. It tries everything, several at a time, and joins the errors: what exists with other
-// properties is adapters.ErrMismatch, and stays as it is (see [Migrate]); a queue that is to be used
-// as it stands, and is missing, is adapters.ErrNotFound.
+// Apply creates what of t is missing at the broker: exchanges, queues, bindings. Nothing is
+// changed or deleted. It tries everything, several at a time, and joins the errors: what exists
+// with other properties is adapters.ErrMismatch, and stays as it is (see [Migrate]); a queue that
+// is to be used as it stands, and is missing, is adapters.ErrNotFound.
 func (t Topology) Apply(ctx context.Context, d adapters.Driver) error {
 	var declarations []func() error
 	add := func(s adapters.Source, err error) {

@@ -46,8 +46,8 @@ func (b *slowBroker) Declare(_ context.Context, s adapters.Source) error {
 	return nil
 }
 
-// TestApplyDeclaresSeveralAtATime: and no more than that, each queue once, dead letters and exchanges
-// with whose they are, and everything though one is refused.
+// TestApplyDeclaresSeveralAtATime: and no more than that, each queue once, dead letters and
+// exchanges with whose they are, and everything though one is refused.
 func TestApplyDeclaresSeveralAtATime(t *testing.T) {
 	top := Topology{Exchanges: []Exchange{{"news", "fanout"}}}
 	var want []string

@@ -170,8 +170,8 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 	return bind(ch, src.QueueName(), src)
 }
 
-// declareQueues makes the exchange and the queues of src exist, and reports whether its queue may be
-// new. The queue of a private source is declared by the consumer.
+// declareQueues makes the exchange and the queues of src exist, and reports whether its queue may
+// be new. The queue of a private source is declared by the consumer.
 func (conn *connection) declareQueues(ch *amqp091.Channel, src adapters.Source) (fresh bool, err error) {
 	if src.Kind.IsExchange() {
 		if err := conn.declareExchange(ch, src.Endpoint); err != nil {

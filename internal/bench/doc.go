@@ -12,12 +12,11 @@
 //
 // # How it measures
 //
-// Each side of a pair runs in a process of its own, which prepares (connects,
-// declares, fills), and then measures its own work only. Ours and theirs take
-// turns; after a warm-up, which also tells how many messages make a good
-// measurement, there are at least five pairs, or three where one takes long. A ratio is the median of the
-// pairs' ratios, beside the smallest and the largest: so it holds while the
-// machine's speed drifts.
+// Each side of a pair runs in a process of its own, which prepares (connects, declares, fills),
+// and then measures its own work only. Ours and theirs take turns; after a warm-up, which also
+// tells how many messages make a good measurement, there are at least five pairs, or three where
+// one takes long. A ratio is the median of the pairs' ratios, beside the smallest and the
+// largest: so it holds while the machine's speed drifts.
 //
 // Rates are messages per second; CPU is the user and system time of the client's
 // process, beside that of the broker's processes; allocations and bytes are the Go

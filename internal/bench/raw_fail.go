@@ -11,9 +11,9 @@ import (
 
 const failAttempts = 5
 
-// rawFail has a consumer that publishes each message to the queue of its next wait, and acknowledges
-// it when that is confirmed. After the last attempt it rejects the message, which the broker then
-// makes a dead letter. No step loses one.
+// rawFail has a consumer that publishes each message to the queue of its next wait, and
+// acknowledges it when that is confirmed. After the last attempt it rejects the message, which
+// the broker then makes a dead letter. No step loses one.
 func rawFail(ctx context.Context, r *Run) error {
 	conn, ch, err := dialRaw(r.URL)
 	if err != nil {

@@ -39,7 +39,8 @@ func TestSpeedPageIsOfTheResults(t *testing.T) {
 	}
 }
 
-// TestBehindComesFirst: or what misses its target; and what is not behind keeps its order, however much of it there is.
+// TestBehindComesFirst: or what misses its target; and what is not behind keeps its order, however
+// much of it there is.
 func TestBehindComesFirst(t *testing.T) {
 	r := &Report{}
 	missed := false

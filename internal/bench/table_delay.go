@@ -13,10 +13,10 @@ var atLeastOnce = amqp091.Table{"x-dead-letter-strategy": "at-least-once", "x-ov
 // delayed is about messages that wait at the broker. How many come a second says nothing, as they
 // wait: it is about what they cost.
 //
-// That is the same for longer delays, of a minute or an hour, which would take the run as long: each
-// delay, rounded up by a twentieth at most, has one queue of its own, and a message goes through it
-// and the exchange behind it once, however long it waits there. Only a delay that is new in its
-// process takes another way, for a second.
+// That is the same for longer delays, of a minute or an hour, which would take the run as long:
+// each delay, rounded up by a twentieth at most, has one queue of its own, and a message goes
+// through it and the exchange behind it once, however long it waits there. Only a delay that is
+// new in its process takes another way, for a second.
 func delayed() []Workload {
 	const byHand = "a queue with a TTL, by hand"
 	var all []Workload

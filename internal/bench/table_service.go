@@ -32,8 +32,8 @@ func declaring() []Workload {
 	}
 }
 
-// starting is about the time from the start of a process until it has handled its first message. The
-// program is the same on both sides, but for what it does then: it connects to publish and to
+// starting is about the time from the start of a process until it has handled its first message.
+// The program is the same on both sides, but for what it does then: it connects to publish and to
 // consume, declares a work queue with dead letters, consumes, and handles a message, which either
 // waits there or is its own.
 func starting() []Workload {
@@ -76,7 +76,8 @@ const manySubscriptions = 1000
 
 // subscribing is about many subscriptions of one process: each to a queue of its own on the same
 // exchange, or to a hundred work queues with dead letters. One "message" is one subscription: back
-// when it consumes again, and idle for as long as idleTime, where its CPU is that of the whole time.
+// when it consumes again, and idle for as long as idleTime, where its CPU is that of the whole
+// time.
 func subscribing() []Workload {
 	row := func(name string, theirs string, do func(opener) Side, ours, raw opener) Workload {
 		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 3, Ours: do(ours), Theirs: do(raw)}
