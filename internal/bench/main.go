@@ -40,7 +40,7 @@ type options struct {
 	nodes    int
 }
 
-const defaultPairs = 5
+const defaultPairs = 4
 
 func run(ctx context.Context) error {
 	var o options
@@ -152,7 +152,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if len(pids) > 1 {
 		report.Machine.Broker += fmt.Sprintf(", a cluster of %d nodes", len(pids))
 	}
-	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick, broker: pids}
+	p := plan{pairs: o.pairs, duration: 500 * time.Millisecond, rounds: 2, profiles: o.profiles, quick: o.quick, broker: pids}
 	if o.quick {
 		p.duration = 160 * time.Millisecond
 	}

@@ -104,7 +104,7 @@ func (p *plan) pairsOf(w *Workload) int {
 	case w.Pairs > 0 && p.pairs == defaultPairs:
 		return w.Pairs
 	case w.Pairs == 0 && (w.Target != (Target{}) || w.Limit) && !p.quick:
-		return p.pairs + 4 // where a little more or less matters
+		return p.pairs + 2 // where a little more or less matters
 	}
 	return p.pairs
 }
@@ -112,6 +112,9 @@ func (p *plan) pairsOf(w *Workload) int {
 // warmUp runs a side until it has worked long enough to tell how many messages
 // take as long as a measurement should.
 func (p *plan) warmUp(ctx context.Context, w *Workload, url string, ours bool) (int, error) {
+	if w.Warmup < 0 {
+		return w.Messages, nil
+	}
 	n := cmp.Or(w.Messages, w.Warmup, 1000)
 	for {
 		s, err := p.runSide(ctx, w, url, ours, n, "")

@@ -18,7 +18,7 @@ const (
 func declaring() []Workload {
 	const oneByOne = rawClient + ", one after another"
 	row := func(name, baseline string, ours, theirs Side) Workload {
-		return Workload{Name: "declare/" + name, Baseline: baseline, Messages: 1, Pairs: 7, Ours: ours, Theirs: theirs}
+		return Workload{Name: "declare/" + name, Baseline: baseline, Messages: 1, Pairs: 5, Ours: ours, Theirs: theirs}
 	}
 	main := row("20 queues and groups", oneByOne, motifDeclare(true, false), rawDeclare(1, false))
 	main.Target = Target{Rate: 2}
@@ -80,7 +80,7 @@ const manySubscriptions = 1000
 // time.
 func subscribing() []Workload {
 	row := func(name string, theirs string, do func(opener) Side, ours, raw opener) Workload {
-		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 3, Ours: do(ours), Theirs: do(raw)}
+		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 3, Warmup: -1, Ours: do(ours), Theirs: do(raw)}
 	}
 	onWork := func(theirs string, do func(opener) Side, raw opener) Workload {
 		w := row("1000 to 100 work queues, back after a cut", theirs, do, openMotifWork, raw)
@@ -104,7 +104,7 @@ func subscribing() []Workload {
 // attempts.
 func failing() []Workload {
 	return []Workload{{
-		Name: "fail/to the dead letters, end to end", Baseline: rawClient + ", queues with a TTL", Messages: 1000, Pairs: 5,
+		Name: "fail/to the dead letters, end to end", Baseline: rawClient + ", queues with a TTL", Messages: 1000, Pairs: 3, Warmup: -1,
 		Ours: motifFail, Theirs: rawFail, Target: Target{Broker: 1.5},
 	}}
 }
