@@ -14,7 +14,7 @@
 //
 // Each side of a pair runs in a process of its own, which prepares (connects, declares, fills),
 // and then measures its own work only. Ours and theirs take turns; after a warm-up, which also
-// tells how many messages make a good measurement, there are at least five pairs, or three where
+// tells how many messages make a good measurement, there are at least four pairs, or two where
 // one takes long. A ratio is the median of the pairs' ratios, beside the smallest and the
 // largest: so it holds while the machine's speed drifts.
 //

@@ -80,24 +80,15 @@ const manySubscriptions = 1000
 // time.
 func subscribing() []Workload {
 	row := func(name string, theirs string, do func(opener) Side, ours, raw opener) Workload {
-		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 3, Warmup: -1, Ours: do(ours), Theirs: do(raw)}
-	}
-	onWork := func(theirs string, do func(opener) Side, raw opener) Workload {
-		w := row("1000 to 100 work queues, back after a cut", theirs, do, openMotifWork, raw)
-		w.Prepare = prepareWork
-		return w
+		return Workload{Name: "subscriptions/" + name, Baseline: theirs, Messages: manySubscriptions, Pairs: 2, Warmup: -1, Ours: do(ours), Theirs: do(raw)}
 	}
 	const oneByOne, together = rawClient + ", one after another", rawClient + ", 64 at a time"
-	all := []Workload{
-		row("1000 back after a cut", oneByOne, backAfterACut, openMotif, openRaw(1)),
-		row("1000 back after a cut", together, backAfterACut, openMotif, openRaw(64)),
-		onWork(oneByOne, backAfterACut, openRawWork(1)),
-		onWork(together, backAfterACut, openRawWork(64)),
-		row("1000 idle", rawClient, idle, openMotif, openRaw(1)),
-	}
-	all[0].Target, all[2].Target = Target{Rate: 2}, Target{Rate: 2}
-	all[1].Limit, all[3].Limit = true, true
-	return all
+	back := row("1000 back after a cut", oneByOne, backAfterACut, openMotif, openRaw(1))
+	limit := row("1000 back after a cut", together, backAfterACut, openMotif, openRaw(64))
+	work := row("1000 to 100 work queues, back after a cut", oneByOne, backAfterACut, openMotifWork, openRawWork(1))
+	back.Target, limit.Limit, work.Target = Target{Rate: 2}, true, Target{Rate: 2}
+	work.Prepare = prepareWork
+	return []Workload{back, limit, work, row("1000 idle", rawClient, idle, openMotif, openRaw(1))}
 }
 
 // failing is about a handler that always fails: a message goes to the dead letters after five
