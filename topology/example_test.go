@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/topology"
@@ -101,4 +102,21 @@ func ExampleTopology_Check() {
 	// differs    queue "orders": max length is none, not 1000
 	// apply: true
 	// differs    queue "orders": max length is none, not 1000
+}
+
+// A service makes what it needs when it starts: several declarations at a time.
+func ExampleTopology_Apply() {
+	ctx := context.Background()
+	bus := patterns.New(memory.New().Connect())
+	defer bus.Close(ctx)
+	t, err := topology.Of(ctx, declare)
+	if err == nil {
+		err = t.Apply(ctx, bus.Driver())
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	q, err := bus.Driver().(adapters.Inspector).Inspect(ctx, "order-placed:merchant")
+	fmt.Println(q.Name, err)
+	// Output: order-placed:merchant <nil>
 }

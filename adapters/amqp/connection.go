@@ -29,6 +29,7 @@ type connection struct {
 	mux          *frame.Mux
 	since        time.Time
 	controlSlots chan struct{} // a place for each channel that is open for a single operation
+	declareSlots chan struct{} // a place for each queue that is being declared
 	largeSlot    chan struct{} // held while a large message is sent
 
 	blockings chan amqp091.Blocking // registered before anything is published
@@ -74,6 +75,7 @@ func newConnection(sup *supervisor, gen uint64, address string, client *amqp091.
 	conn := &connection{
 		supervisor: sup, generation: gen, address: address, amqp: client, netConn: mux.Conn, mux: mux, since: time.Now(),
 		controlSlots:      make(chan struct{}, controlChannels(channels)),
+		declareSlots:      make(chan struct{}, mostDeclaring),
 		largeSlot:         make(chan struct{}, 1),
 		channels:          channels,
 		maxSlots:          publishSlots(channels),

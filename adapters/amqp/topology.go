@@ -26,6 +26,11 @@ const (
 	maxExpiry = math.MaxUint32
 
 	maxDeclared = 1024 // how many sources are declared again after a reconnect
+
+	// mostDeclaring is how many queues are declared at a time on a connection. More of them take as
+	// long in all, but each takes longer, and the longer a new queue then has to settle: when a
+	// thousand subscriptions come back at once that is two seconds.
+	mostDeclaring = 4
 )
 
 // Declare implements [adapters.Driver].
@@ -36,8 +41,13 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 	if s.Kind == adapters.Reply {
 		return invalid("declare: a reply address needs a subscription")
 	}
-	err := d.retryOnChannel(ctx, s.QueueName(), func(conn *connection, ch *amqp091.Channel) error { return conn.declare(ch, s, s.Kind.IsExchange()) })
-	if err != nil {
+	declare := func(conn *connection) error {
+		return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, s, false) })
+	}
+	if s.Kind.IsExchange() && !s.Private() && !s.Passive && !d.cfg.migrates(s.QueueName()) {
+		declare = func(conn *connection) error { return conn.declareGroup(ctx, s) }
+	}
+	if err := d.retry(ctx, s.QueueName(), declare); err != nil {
 		return fmt.Errorf("amqp: declare %s: %w", sourceName(s), err)
 	}
 	d.rememberDeclared(s)
@@ -67,18 +77,56 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 	return nil
 }
 
-// retryOnChannel runs f with a channel of its own, and again on the next connection if this one is
-// lost meanwhile: f must be idempotent. about is the queue or exchange that f is about.
+// declareGroup makes the queue of a group exist and then, on another channel, binds it: nobody else
+// has to wait for a channel while a queue that is new settles.
+func (conn *connection) declareGroup(ctx context.Context, src adapters.Source) error {
+	var fresh bool
+	err := conn.withChannel(ctx, func(ch *amqp091.Channel) (err error) {
+		if fresh, err = conn.declareQueues(ch, src); err == nil && !fresh {
+			err = bind(ch, src.QueueName(), src)
+		}
+		return err
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	if err := conn.settle(ctx); err != nil {
+		return err
+	}
+	return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return bind(ch, src.QueueName(), src) })
+}
+
+// settle waits until a queue that is new works.
+func (conn *connection) settle(ctx context.Context) error {
+	t := time.NewTimer(conn.settlingTime())
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-conn.ctx.Done():
+		return context.Cause(conn.ctx)
+	}
+}
+
+// retryOnChannel is retry with a channel of its own for f.
 func (d *Driver) retryOnChannel(ctx context.Context, about string, f func(*connection, *amqp091.Channel) error) error {
+	return d.retry(ctx, about, func(conn *connection) error {
+		return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return f(conn, ch) })
+	})
+}
+
+// retry runs f, and again on the next connection if this one is lost meanwhile: f must be
+// idempotent. about is the queue or exchange that f is about.
+func (d *Driver) retry(ctx context.Context, about string, f func(*connection) error) error {
 	sup := d.publisher
 	defer func() {
 		if sup != d.publisher {
 			d.releaseChannel(sup)
 		}
 	}()
-	return d.withConnection(ctx, &sup, about, func(conn *connection) error {
-		return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return f(conn, ch) })
-	})
+	return d.withConnection(ctx, &sup, about, f)
 }
 
 // settlingTime is how long a declared quorum queue may not work yet: RabbitMQ knows it before it
@@ -112,27 +160,33 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 	if conn.supervisor.driver.cfg.migrates(src.QueueName()) {
 		return conn.declareMigrating(ch, src)
 	}
-	if src.Kind.IsExchange() {
-		if err := conn.declareExchange(ch, src.Endpoint); err != nil {
-			return err
-		}
-	}
-	if src.Private() {
-		return nil // its queue is declared by the consumer
-	}
-	if src.Queue.DeadLetter != "" {
-		if _, err := conn.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
-			return err
-		}
-	}
-	fresh, err := conn.declareQueue(ch, src.QueueName(), src.Queue)
-	if err != nil {
+	fresh, err := conn.declareQueues(ch, src)
+	if err != nil || src.Private() {
 		return err
 	}
 	if fresh && use {
 		sleep(conn.ctx, conn.settlingTime())
 	}
 	return bind(ch, src.QueueName(), src)
+}
+
+// declareQueues makes the exchange and the queues of src exist, and reports whether its queue may
+// be new. The queue of a private source is declared by the consumer.
+func (conn *connection) declareQueues(ch *amqp091.Channel, src adapters.Source) (fresh bool, err error) {
+	if src.Kind.IsExchange() {
+		if err := conn.declareExchange(ch, src.Endpoint); err != nil {
+			return false, err
+		}
+	}
+	if src.Private() {
+		return false, nil
+	}
+	if src.Queue.DeadLetter != "" {
+		if _, err := conn.declareQueue(ch, src.Queue.DeadLetter, adapters.QueueSpec{}); err != nil {
+			return false, err
+		}
+	}
+	return conn.declareQueue(ch, src.QueueName(), src.Queue)
 }
 
 // declarePrivate declares a queue that only this connection can use and that goes with its
@@ -201,6 +255,12 @@ func (conn *connection) declareOnce(ch *amqp091.Channel, name string, autoDelete
 		return q, err
 	}
 	defer done()
+	select {
+	case conn.declareSlots <- struct{}{}:
+		defer func() { <-conn.declareSlots }()
+	case <-conn.ctx.Done():
+		return q, context.Cause(conn.ctx)
+	}
 	start := time.Now()
 	defer func() { conn.supervisor.driver.noteDeclareTime(time.Since(start)) }()
 	return ch.QueueDeclare(name, true, autoDelete, false, false, args)

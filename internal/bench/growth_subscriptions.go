@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/patterns"
@@ -23,7 +26,7 @@ type subscriber interface {
 
 // subscriptions measures a subscriber twice: its cost, and through a tap its
 // connections, and how long it takes to be back when those are cut.
-func subscriptions(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error)) (map[string]float64, error) {
+func subscriptions(ctx context.Context, r *Run, size int, open opener) (map[string]float64, error) {
 	conn, ch, err := dialRaw(r.URL) // for messages to all
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func subscriptions(ctx context.Context, r *Run, size int, open func(ctx context.
 	return figures, ch.ExchangeDelete(r.Name, false, false)
 }
 
-func cost(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error), figures map[string]float64) error {
+func cost(ctx context.Context, r *Run, size int, open opener, figures map[string]float64) error {
 	s, err := open(ctx, r.URL, r.Name)
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func cost(ctx context.Context, r *Run, size int, open func(ctx context.Context, 
 	return s.close(ctx)
 }
 
-func comeback(ctx context.Context, r *Run, size int, open func(ctx context.Context, url, exchange string) (subscriber, error), ch *amqp091.Channel, figures map[string]float64) error {
+func comeback(ctx context.Context, r *Run, size int, open opener, ch *amqp091.Channel, figures map[string]float64) error {
 	tap, url, err := newTap(ctx, r.URL)
 	if err != nil {
 		return err
@@ -120,13 +123,15 @@ type motifSubscriber struct {
 }
 
 func motifSubscriptions(ctx context.Context, r *Run, size int) (map[string]float64, error) {
-	return subscriptions(ctx, r, size, func(ctx context.Context, url, exchange string) (subscriber, error) {
-		_, bus, err := openBus(ctx, url, amqp.Quorum, patterns.Bytes{})
-		if err != nil {
-			return nil, err
-		}
-		return &motifSubscriber{bus, patterns.NewPubSub[[]byte](bus, exchange)}, nil
-	})
+	return subscriptions(ctx, r, size, openMotif)
+}
+
+func openMotif(ctx context.Context, url, exchange string) (subscriber, error) {
+	_, bus, err := openBus(ctx, url, amqp.Quorum, patterns.Bytes{})
+	if err != nil {
+		return nil, err
+	}
+	return &motifSubscriber{bus, patterns.NewPubSub[[]byte](bus, exchange)}, nil
 }
 
 func (s *motifSubscriber) subscribe(ctx context.Context, got func([]byte)) error {
@@ -140,45 +145,61 @@ func (s *motifSubscriber) close(ctx context.Context) error { return s.bus.Close(
 // connects again when the connection is lost, and subscribes again what was.
 type rawSubscriber struct {
 	url, exchange string
-	conn          *amqp091.Connection
-	all           []func([]byte)
+	atOnce        int // how many subscribe again at the same time
+	declare       func(ch *amqp091.Channel, i int) (queue string, err error)
+	exclusive     bool
 	closing       chan struct{}
 	closed        chan error
+
+	mu   sync.Mutex
+	conn *amqp091.Connection
+	all  []func([]byte)
 }
 
 func rawSubscriptions(ctx context.Context, r *Run, size int) (map[string]float64, error) {
-	return subscriptions(ctx, r, size, func(_ context.Context, url, exchange string) (subscriber, error) {
+	return subscriptions(ctx, r, size, openRaw(1))
+}
+
+func openRaw(atOnce int) opener {
+	return func(_ context.Context, url, exchange string) (subscriber, error) {
 		conn, err := amqp091.Dial(url)
 		if err != nil {
 			return nil, err
 		}
-		s := &rawSubscriber{url: url, exchange: exchange, conn: conn, closing: make(chan struct{}), closed: make(chan error, 1)}
-		go func() { s.closed <- s.watch() }()
+		s := &rawSubscriber{url: url, exchange: exchange, atOnce: atOnce, exclusive: true, conn: conn, closing: make(chan struct{}), closed: make(chan error, 1)}
+		s.declare = func(ch *amqp091.Channel, _ int) (string, error) {
+			queue, err := ch.QueueDeclare("", false, true, true, false, nil)
+			if err == nil {
+				err = ch.QueueBind(queue.Name, "", s.exchange, false, nil)
+			}
+			return queue.Name, err
+		}
+		go func() { s.closed <- s.watch(conn) }()
 		return s, nil
-	})
+	}
 }
 
 func (s *rawSubscriber) subscribe(_ context.Context, got func([]byte)) error {
+	s.mu.Lock()
+	i, conn := len(s.all), s.conn
 	s.all = append(s.all, got)
-	return s.begin(got)
+	s.mu.Unlock()
+	return s.begin(conn, i, got)
 }
 
-func (s *rawSubscriber) begin(got func([]byte)) error {
-	ch, err := s.conn.Channel()
+func (s *rawSubscriber) begin(conn *amqp091.Connection, i int, got func([]byte)) error {
+	ch, err := conn.Channel()
 	if err != nil {
 		return err
 	}
-	queue, err := ch.QueueDeclare("", false, true, true, false, nil)
+	queue, err := s.declare(ch, i)
 	if err != nil {
-		return err
-	}
-	if err := ch.QueueBind(queue.Name, "", s.exchange, false, nil); err != nil {
 		return err
 	}
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
-	deliveries, err := ch.Consume(queue.Name, "", false, true, false, false, nil)
+	deliveries, err := ch.Consume(queue, "", false, s.exclusive, false, false, nil)
 	if err != nil {
 		return err
 	}
@@ -192,22 +213,29 @@ func (s *rawSubscriber) begin(got func([]byte)) error {
 }
 
 // watch connects again, and returns when the subscriber is closed.
-func (s *rawSubscriber) watch() error {
+func (s *rawSubscriber) watch(conn *amqp091.Connection) error {
 	for {
-		lost := s.conn.NotifyClose(make(chan *amqp091.Error, 1))
+		lost := conn.NotifyClose(make(chan *amqp091.Error, 1))
 		select {
 		case <-lost: //nolint:errcheck // it is told below, whatever the reason
 		case <-s.closing:
-			return s.conn.Close()
+			return conn.Close()
 		}
 		var err error
-		if s.conn, err = amqp091.Dial(s.url); err != nil {
+		if conn, err = amqp091.Dial(s.url); err != nil {
 			return err
 		}
-		for _, got := range s.all {
-			if err := s.begin(got); err != nil {
-				return err
-			}
+		s.mu.Lock()
+		s.conn = conn
+		all := slices.Clone(s.all)
+		s.mu.Unlock()
+		var group errgroup.Group
+		group.SetLimit(s.atOnce)
+		for i, got := range all {
+			group.Go(func() error { return s.begin(conn, i, got) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,13 +36,19 @@ type options struct {
 	profiles string
 	page     string
 	list     bool
+	version  string
+	nodes    int
 }
+
+const defaultPairs = 4
 
 func run(ctx context.Context) error {
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "only the main workloads, shorter")
 	flag.StringVar(&o.run, "run", "", "only what matches this `regexp`")
-	flag.IntVar(&o.pairs, "pairs", 5, "how many `times` each side runs")
+	flag.IntVar(&o.pairs, "pairs", defaultPairs, "how many `times` each side runs")
+	flag.StringVar(&o.version, "rabbitmq", "", "the `version` of RabbitMQ, such as 4.3; without it MOTIF_RABBITMQ, or the newest")
+	flag.IntVar(&o.nodes, "nodes", 1, "how many `nodes` the broker has; with 3 each quorum queue is on all of them")
 	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the tables are all")
 	flag.StringVar(&o.page, "page", "", "a `file` whose table of ratios is to be replaced")
 	flag.StringVar(&o.profiles, "profiles", "", "a `folder` for CPU profiles of each side's last run")
@@ -59,6 +66,8 @@ func run(ctx context.Context) error {
 	switch {
 	case flag.NArg() > 0:
 		return fmt.Errorf("what is %q?", flag.Arg(0))
+	case o.nodes < 1:
+		return fmt.Errorf("a broker of %d nodes", o.nodes)
 	case c.side == serveSide:
 		return serveNATS()
 	case c.side != "":
@@ -70,9 +79,12 @@ func run(ctx context.Context) error {
 // serveSide has the program be a server of NATS.
 const serveSide = "serve"
 
-// brokerPid is the environment variable with the process of the broker, for a process that
-// measures.
-const brokerPid = "MOTIF_BENCH_BROKER"
+// Environment variables for a process that measures: the processes of the broker, and when it was
+// itself started.
+const (
+	brokerPids = "MOTIF_BENCH_BROKER"
+	began      = "MOTIF_BENCH_BEGAN"
+)
 
 // childOptions say what a process has to measure alone.
 type childOptions struct {
@@ -85,7 +97,16 @@ type childOptions struct {
 
 func (c *childOptions) run(ctx context.Context) error {
 	r := &Run{URL: os.Getenv("AMQP_URL"), Name: "bench-" + strconv.Itoa(os.Getpid()), Messages: c.messages}
-	r.Broker, _ = strconv.Atoi(os.Getenv(brokerPid))
+	for _, text := range strings.Fields(os.Getenv(brokerPids)) {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			return err
+		}
+		r.Broker = append(r.Broker, pid)
+	}
+	if ns, err := strconv.ParseInt(os.Getenv(began), 10, 64); err == nil {
+		r.Began = time.Unix(0, ns)
+	}
 	for _, w := range workloads() {
 		if w.key() == c.workload {
 			return child(ctx, &w, c.side == "ours", r, c.profile, os.Stdout)
@@ -114,18 +135,24 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 		return nil
 	}
-	url, pid := os.Getenv("AMQP_URL"), 0
+	url, pids := os.Getenv("AMQP_URL"), []int(nil)
 	if url == "" && needBroker(chosen, grown) {
 		say("starting RabbitMQ")
-		node, err := amqptest.Start(ctx, amqptest.Options{})
+		nodes, err := amqptest.StartCluster(ctx, amqptest.Options{Version: o.version}, o.nodes)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, node.Close()) }()
-		url, pid = node.URL, node.Pid()
+		defer func() { err = errors.Join(err, nodes[0].Close()) }()
+		url = nodes[0].URL
+		for _, node := range nodes {
+			pids = append(pids, node.Pid())
+		}
 	}
 	report := &Report{Machine: describeMachine(url)}
-	p := plan{pairs: o.pairs, duration: 600 * time.Millisecond, rounds: 3, profiles: o.profiles, quick: o.quick, broker: pid}
+	if len(pids) > 1 {
+		report.Machine.Broker += fmt.Sprintf(", a cluster of %d nodes", len(pids))
+	}
+	p := plan{pairs: o.pairs, duration: 500 * time.Millisecond, rounds: 2, profiles: o.profiles, quick: o.quick, broker: pids}
 	if o.quick {
 		p.duration = 160 * time.Millisecond
 	}

@@ -27,6 +27,7 @@ type Result struct {
 	Min      float64 `json:"ratio_min"`
 	Max      float64 `json:"ratio_max"`
 	Pairs    int     `json:"pairs"`
+	Took     float64 `json:"took_seconds"`    // all pairs, and the warm-up
 	Limit    bool    `json:"limit,omitempty"` // the baseline is what can be had at all
 	Target   string  `json:"target,omitempty"`
 	Met      *bool   `json:"met,omitempty"`
@@ -46,12 +47,13 @@ type plan struct {
 	rounds   int           // for each size of a curve
 	quick    bool
 	profiles string // where to write profiles to, or ""
-	broker   int    // the process of the broker, or 0
+	broker   []int  // the processes of the broker, if they are ours
 	progress func(format string, args ...any)
 }
 
 // measure runs the pairs of a workload.
 func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Result, err error) {
+	start := time.Now()
 	if w.Broker != nil {
 		other, failed := w.Broker(ctx)
 		if failed != nil {
@@ -59,7 +61,7 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		}
 		defer func() { err = errors.Join(err, other.close()) }()
 		here := *p
-		here.broker, url, p = other.pid, other.url, &here
+		here.broker, url, p = []int{other.pid}, other.url, &here
 	}
 	if w.Prepare != nil {
 		undo, err := w.Prepare(ctx, url)
@@ -78,10 +80,7 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		return nil, err
 	}
 	var a, b []Sample
-	pairs := p.pairs
-	if (w.Target != (Target{}) || w.Limit) && !p.quick {
-		pairs += 4 // where a little more or less matters
-	}
+	pairs := p.pairsOf(w)
 	for i := range pairs {
 		ours, err := p.runSide(ctx, w, url, true, nOurs, p.profile(w, "ours", pairs-1-i))
 		if err != nil {
@@ -94,12 +93,28 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		a, b = append(a, ours), append(b, theirs)
 		p.progress("%d of %d: %.2fx", i+1, pairs, ours.Rate/theirs.Rate)
 	}
-	return compare(w, a, b), nil
+	result = compare(w, a, b)
+	result.Took = time.Since(start).Seconds()
+	return result, nil
+}
+
+// pairsOf returns how often each side of a workload runs.
+func (p *plan) pairsOf(w *Workload) int {
+	switch {
+	case w.Pairs > 0 && p.pairs == defaultPairs:
+		return w.Pairs
+	case w.Pairs == 0 && (w.Target != (Target{}) || w.Limit) && !p.quick:
+		return p.pairs + 2 // where a little more or less matters
+	}
+	return p.pairs
 }
 
 // warmUp runs a side until it has worked long enough to tell how many messages
 // take as long as a measurement should.
 func (p *plan) warmUp(ctx context.Context, w *Workload, url string, ours bool) (int, error) {
+	if w.Warmup < 0 {
+		return w.Messages, nil
+	}
 	n := cmp.Or(w.Messages, w.Warmup, 1000)
 	for {
 		s, err := p.runSide(ctx, w, url, ours, n, "")
@@ -147,7 +162,9 @@ func (p *plan) start(ctx context.Context, url string, ours bool, result any, arg
 		side = "ours"
 	}
 	cmd := exec.CommandContext(ctx, self, append([]string{"-side", side}, args...)...)
-	cmd.Env = append(os.Environ(), brokerPid+"="+strconv.Itoa(p.broker), "AMQP_URL="+url) // it may have a password, which the arguments would show
+	cmd.Env = append(os.Environ(), brokerPids+"="+strings.Trim(fmt.Sprint(p.broker), "[]"),
+		"AMQP_URL="+url, // it may have a password, which the arguments would show
+		began+"="+strconv.FormatInt(time.Now().UnixNano(), 10))
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -206,6 +223,7 @@ func middle(samples []Sample) Sample {
 		P50:        of(func(s Sample) float64 { return s.P50 }),
 		P99:        of(func(s Sample) float64 { return s.P99 }),
 		PeakHeap:   of(func(s Sample) float64 { return s.PeakHeap }),
+		Memory:     of(func(s Sample) float64 { return s.Memory }),
 		Goroutines: of(func(s Sample) float64 { return s.Goroutines }),
 	}
 }

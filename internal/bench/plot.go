@@ -81,16 +81,22 @@ func chunks(all []*Growth) iter.Seq[[]*Growth] {
 }
 
 var groupTitles = map[string]string{
-	"publish":    "Confirmed publishes, persistent, 256 B unless said, to a quorum queue unless said",
-	"consume":    "Consuming, each message acknowledged after its handler; quorum queue, 256 B",
-	"handle":     "Handlers that take their time; quorum queue, 256 B",
-	"typed":      "Typed values from sender to handler; quorum queue",
-	"fanout":     "Copies for many groups, each with a quorum queue; 256 B",
-	"topic":      "Confirmed publishes to a topic exchange; 256 B",
-	"rpc":        "Calls and their replies; 256 B",
-	"memory":     "The broker in the same process; 256 B",
-	"observed":   "Typed values from sender to handler, observed; quorum queue, 1 KiB",
-	"middleware": "Consuming through middleware; quorum queue, 256 B",
+	"publish":       "Confirmed publishes, persistent, 256 B unless said, to a quorum queue unless said",
+	"consume":       "Consuming, each message acknowledged after its handler; quorum queue, 256 B",
+	"handle":        "Handlers that take their time; quorum queue, 256 B",
+	"typed":         "Typed values from sender to handler; quorum queue",
+	"fanout":        "Copies for many groups, each with a quorum queue; 256 B",
+	"topic":         "Confirmed publishes to a topic exchange; 256 B",
+	"rpc":           "Calls and their replies; 256 B",
+	"memory":        "The broker in the same process; 256 B",
+	"observed":      "Typed values from sender to handler, observed; quorum queue, 1 KiB",
+	"declare":       "What a service declares, with dead letters: services a second",
+	"start":         "From the start of a process to its first message: starts a second",
+	"subscriptions": "Many subscriptions of one process: subscriptions a second",
+	"fail":          "A handler that always fails, to the dead letters",
+	"delay":         "Messages that wait at the broker; quorum queue, 256 B",
+	"retry":         "Messages that wait for their next attempt; quorum queue, 256 B",
+	"middleware":    "Consuming through middleware; quorum queue, 256 B",
 }
 
 func (r *Result) group() string {

@@ -20,11 +20,18 @@ type Run struct {
 	URL      string // of the broker
 	Name     string // for queues: no other run has it
 	Messages int    // to be passed
-	Broker   int    // its process, if that is ours; else 0
+	Broker   []int  // its processes, if they are ours
+
+	// Began is when the process was started, for what begins with it.
+	Began time.Time
 
 	// Latencies has a place for what each message took, for workloads where that
 	// means something. Each place is written by one goroutine.
 	Latencies []time.Duration
+
+	// Idle says that next to nothing happens: heap and goroutines are looked at rarely, for that
+	// would be most of what is measured.
+	Idle bool
 
 	profile io.Writer // of the CPU, or nil
 	before  usage
@@ -44,13 +51,14 @@ type Sample struct {
 	P50        float64 `json:"p50_us,omitempty"`
 	P99        float64 `json:"p99_us,omitempty"`
 	PeakHeap   float64 `json:"peak_heap_bytes"`
-	Goroutines float64 `json:"goroutines"` // at the peak
+	Memory     float64 `json:"memory_bytes"` // that the process had from the system at the end
+	Goroutines float64 `json:"goroutines"`   // at the peak
 }
 
 // Start begins what is measured.
 func (r *Run) Start() error {
 	runtime.GC()
-	r.peak = watchPeak()
+	r.peak = r.watchPeak()
 	if r.profile != nil {
 		if err := pprof.StartCPUProfile(r.profile); err != nil {
 			return err
@@ -62,6 +70,17 @@ func (r *Run) Start() error {
 	}
 	r.before = use()
 	r.before.broker = broker
+	return nil
+}
+
+// StartWithProcess has what is measured begin with the process itself.
+func (r *Run) StartWithProcess() error {
+	broker, err := r.brokerCPU() // it has not heard of us yet
+	if err != nil {
+		return err
+	}
+	r.peak = r.watchPeak()
+	r.before = usage{at: r.Began, broker: broker}
 	return nil
 }
 
@@ -83,6 +102,7 @@ func (r *Run) Stop() {
 		Bytes:    float64(after.bytes-r.before.bytes) / n,
 	}
 	r.sample.PeakHeap, r.sample.Goroutines = r.peak.stop()
+	r.sample.Memory = memoryInUse()
 	if slices.Sort(r.Latencies); len(r.Latencies) > 0 {
 		r.sample.P50 = micros(percentile(r.Latencies, 50))
 		r.sample.P99 = micros(percentile(r.Latencies, 99))
@@ -106,15 +126,25 @@ type usage struct {
 
 // brokerCPU returns what the broker has used up, 0 if that cannot be known: of a broker that is not
 // ours, or on another system than Linux.
-func (r *Run) brokerCPU() (time.Duration, error) {
-	if r.Broker == 0 {
-		return 0, nil
+func (r *Run) brokerCPU() (all time.Duration, err error) {
+	for _, pid := range r.Broker {
+		used, err := cpuOf(pid)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		all += used
 	}
-	used, err := cpuOf(r.Broker)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return 0, nil
-	}
-	return used, err
+	return all, nil
+}
+
+// memoryInUse is what the process has from the system and has not given back.
+func memoryInUse() float64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return float64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
 func use() usage {
@@ -133,10 +163,14 @@ type peak struct {
 	heap, goroutines uint64
 }
 
-func watchPeak() *peak {
+func (r *Run) watchPeak() *peak {
 	p := &peak{halt: make(chan struct{}), done: make(chan struct{})}
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
-	tick := time.NewTicker(5 * time.Millisecond)
+	often := 5 * time.Millisecond
+	if r.Idle {
+		often = time.Second
+	}
+	tick := time.NewTicker(often)
 	go func() {
 		defer close(p.done)
 		defer tick.Stop()

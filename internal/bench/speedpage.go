@@ -37,12 +37,12 @@ func cutTable(page string) (before, table, after string, err error) {
 	return before + tableBegin, table, tableEnd + after, nil
 }
 
-// behind reports whether the ratio, as it is printed, is below 1.
-func behind(r *Result) bool { return r.Ratio < 0.995 }
+// behind reports whether the ratio, as it is printed, is below 1, or the target is not met.
+func behind(r *Result) bool { return r.Ratio < 0.995 || r.Met != nil && !*r.Met }
 
-// ratios is the table of all ratios: those below 1 first, the lowest of them at the top, and the
-// others in the order of the workloads.
-func (r *Report) ratios() string {
+// behindFirst returns the results that are behind, the lowest ratio at the top, and then the others
+// in the order of the workloads.
+func (r *Report) behindFirst() []*Result {
 	results := slices.Clone(r.Results)
 	slices.SortStableFunc(results, func(a, b *Result) int {
 		switch {
@@ -53,16 +53,25 @@ func (r *Report) ratios() string {
 		}
 		return 0
 	})
+	return results
+}
+
+// ratios is the table of all ratios, with what they should be.
+func (r *Report) ratios() string {
 	var out bytes.Buffer
-	fmt.Fprint(&out, "| Workload | Beside | Messages a second (pairs) | CPU a message | The broker's | Median latency |\n|---|---|---|---|---|---|\n")
-	for _, result := range results {
+	fmt.Fprint(&out, "| Workload | Beside | Messages a second (pairs) | CPU a message | The broker's | Median latency | Target |\n|---|---|---|---|---|---|---|\n")
+	for _, result := range r.behindFirst() {
 		baseline := result.Baseline
 		if result.Limit {
 			baseline = "*" + baseline + "*"
 		}
-		fmt.Fprintf(&out, "| %s | %s | **%.2fx** (%.2f..%.2f) | %.2fx | %s | %s |\n",
+		target := result.Target
+		if target != "" {
+			target += ": " + verdict(result.Met)
+		}
+		fmt.Fprintf(&out, "| %s | %s | **%.2fx** (%.2f..%.2f) | %.2fx | %s | %s | %s |\n",
 			strings.Replace(result.Workload, "/", ": ", 1), baseline, result.Ratio, result.Min, result.Max, result.CPURatio,
-			known("%.2fx", result.BrokerRatio), known("%.2fx", result.P50Ratio))
+			known("%.2fx", result.BrokerRatio), known("%.2fx", result.P50Ratio), target)
 	}
 	fmt.Fprintf(&out, "\n%s.\n", r.Machine)
 	return out.String()

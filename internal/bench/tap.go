@@ -10,14 +10,15 @@ import (
 	"sync"
 )
 
-// A tap is between a client and the broker. It counts connections and the
-// channels that are open on them, and can cut them all.
+// A tap is between a client and the broker. It counts connections, the
+// channels that are open on them and the consumers that begin, and can cut them all.
 type tap struct {
 	listener net.Listener
 	broker   string
 
 	mu       sync.Mutex
 	conns    map[net.Conn]int // channels, by the client's side
+	consumes *counter         // of consumers that are awaited, or nil
 	children sync.WaitGroup
 }
 
@@ -58,13 +59,29 @@ func (t *tap) pass(ctx context.Context, client net.Conn) {
 	t.add(client, 0)
 	defer t.remove(client)
 	t.children.Go(func() {
-		_, _ = io.Copy(client, broker)
-		_ = client.Close()
+		defer client.Close()
+		methods(bufio.NewReader(io.TeeReader(broker, client)), func(method uint32) {
+			if method == 60<<16|21 { // basic.consume-ok
+				t.consumed()
+			}
+		})
 	})
 	from := bufio.NewReader(io.TeeReader(client, broker))
 	if _, err := from.Discard(len("AMQP0091")); err != nil {
 		return
 	}
+	methods(from, func(method uint32) {
+		switch method {
+		case 20<<16 | 10: // channel.open
+			t.add(client, 1)
+		case 20<<16 | 40, 20<<16 | 41: // channel.close, or its answer
+			t.add(client, -1)
+		}
+	})
+}
+
+// methods calls got with the class and number of each method, until nothing more comes.
+func methods(from *bufio.Reader, got func(uint32)) {
 	for { // frame by frame
 		var head [11]byte // type, channel, size, and of a method its class and number
 		if _, err := io.ReadFull(from, head[:7]); err != nil {
@@ -76,12 +93,7 @@ func (t *tap) pass(ctx context.Context, client net.Conn) {
 				return
 			}
 			rest -= 4
-			switch binary.BigEndian.Uint32(head[7:]) {
-			case 20<<16 | 10: // channel.open
-				t.add(client, 1)
-			case 20<<16 | 40, 20<<16 | 41: // channel.close, or its answer
-				t.add(client, -1)
-			}
+			got(binary.BigEndian.Uint32(head[7:]))
 		}
 		if _, err := from.Discard(rest); err != nil {
 			return
@@ -108,6 +120,22 @@ func (t *tap) count() (connections, channels int) {
 		channels += n
 	}
 	return len(t.conns), channels
+}
+
+// awaitConsumers counts n consumers from now on.
+func (t *tap) awaitConsumers(n int) *counter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.consumes = countDown(n)
+	return t.consumes
+}
+
+func (t *tap) consumed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.consumes != nil {
+		t.consumes.one()
+	}
 }
 
 // cut ends all connections; new ones pass.

@@ -15,8 +15,9 @@ type Workload struct {
 	Target   Target
 	Limit    bool // the baseline is not what others do, but what can be had at all
 	Quick    bool // one of the main ones
-	Warmup   int  // messages of the warm-up; 0: 1000
+	Warmup   int  // messages of the warm-up; 0: 1000, or Messages; -1: none, for it would take too long
 	Messages int  // of each run; 0: as many as take long enough
+	Pairs    int  // where 4, or 6 with a target, are not what is needed for so much; 0: they are
 	Latency  bool // what one message takes means something here
 
 	InProcess bool // it takes no broker
@@ -81,7 +82,8 @@ func (t Target) Met(r *Result) bool {
 func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
-		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(), ordered(), onNATS(),
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), failing(), declaring(), starting(), subscribing(),
+		inProcess(), chains(), observed(), ordered(), onNATS(),
 	} {
 		all = append(all, group...)
 	}
