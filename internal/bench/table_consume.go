@@ -41,6 +41,9 @@ func handling() []Workload {
 			if took > 0 {
 				w.Warmup = 50 * workers
 			}
+			if took == time.Millisecond && workers < 64 {
+				w.Target = Target{Rate: 1}
+			}
 			if took == 5*time.Millisecond && workers == 64 {
 				w.Quick, w.Target = true, Target{Rate: 0.98}
 			}

@@ -5,11 +5,11 @@ func inProcess() []Workload {
 	all := []Workload{
 		{
 			Name: "memory/publish to ack, at the seam", Baseline: "a bare Go channel", Quick: true,
-			Ours: memorySeam, Theirs: bareChannel, Target: Target{Rate: 0.6},
+			Ours: memorySeam, Theirs: bareChannel, Target: Target{Rate: 0.85},
 		},
 		{
 			Name: "memory/publish to ack, at the seam", Baseline: "watermill's gochannel", Quick: true,
-			Ours: memorySeam, Theirs: goChannel, Target: Target{Rate: 5},
+			Ours: memorySeam, Theirs: goChannel, Target: Target{Rate: 8},
 		},
 		{
 			Name: "memory/publish to ack, at the seam", Baseline: "a bare Go channel, and a copy for the receiver",

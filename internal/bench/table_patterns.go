@@ -47,9 +47,9 @@ func calling() []Workload {
 		}
 		switch callers {
 		case 1:
-			w.Target, w.Quick = Target{P50: 1.05}, true
+			w.Target, w.Quick = Target{P50: 1.03}, true
 		case 64:
-			w.Target, w.Quick = Target{Rate: 1.1}, true
+			w.Target, w.Quick = Target{Rate: 1.25}, true
 		}
 		if w.Target != (Target{}) {
 			confirmed := w
