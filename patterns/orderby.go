@@ -97,8 +97,8 @@ func checkOrder[T any](c *consumeConfig) error {
 	return nil
 }
 
-// canKeepOrder refuses an OrderBy where what comes back loses its place. That of a queue with a single
-// active consumer, as a partition is, keeps it.
+// canKeepOrder refuses an OrderBy where what comes back loses its place. That of a queue with a
+// single active consumer, as a partition is, keeps it.
 func (b *Bus) canKeepOrder(cfg consumeConfig, src adapters.Source) error {
 	if cfg.order == nil || src.Queue.SingleActive {
 		return nil

@@ -44,8 +44,8 @@ func TestOrderByIsRefused(t *testing.T) {
 	})
 }
 
-// TestOrderByWithoutPlaces: where what comes back loses its place there is no order by key, but in the
-// partitions of a queue.
+// TestOrderByWithoutPlaces: where what comes back loses its place there is no order by key, but in
+// the partitions of a queue.
 func TestOrderByWithoutPlaces(t *testing.T) {
 	for also, lacks := range map[string]adapters.Ability{"Partitions": adapters.CanRequeue, "": adapters.CanRequeue | adapters.CanSingleActive} {
 		broker := memory.New()

@@ -19,17 +19,18 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// This file speaks the protocol of classic consumer groups. Each queue with a single active consumer
-// has one, whose members are the queue's subscriptions, and who has the one partition is active. kgo
-// does this for whole clients, but keeps from us in which generation something is, and when the
-// broker last heard of us, by which a member knows that it was given up.
+// This file speaks the protocol of classic consumer groups. Each queue with a single active
+// consumer has one, whose members are the queue's subscriptions, and who has the one partition is
+// active. kgo does this for whole clients, but keeps from us in which generation something is, and
+// when the broker last heard of us, by which a member knows that it was given up.
 
 const (
-	// sessionTimeout is after how long the broker gives up a member that it does not hear of. Brokers
-	// allow 6 s to 30 min by default (group.min.session.timeout.ms, group.max.session.timeout.ms).
+	// sessionTimeout is after how long the broker gives up a member that it does not hear of.
+	// Brokers allow 6 s to 30 min by default (group.min.session.timeout.ms and max).
 	sessionTimeout = 10 * time.Second
 
-	// beatEvery is how often a member says that it is there, and hears that others have come or gone.
+	// beatEvery is how often a member says that it is there, and hears that others have come or
+	// gone.
 	beatEvery = 500 * time.Millisecond
 	beatTime  = 2 * time.Second // for an answer
 
@@ -232,7 +233,7 @@ func (m *classic) beats(ctx context.Context, changed func()) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if m.expired() {
+		if m.isOver() {
 			return errExpired
 		}
 		err := m.beat(ctx)
@@ -275,9 +276,16 @@ func (m *classic) isActive() bool {
 	return m.active
 }
 
-// expired reports whether the broker may have given up the member, which then is one no more: also
+// count returns how many members the group has, or 0.
+func (m *classic) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.members
+}
+
+// isOver reports whether the broker may have given up the member, which then is one no more: also
 // before it has heard of it, as after its process stood still.
-func (m *classic) expired() bool {
+func (m *classic) isOver() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.joining.IsZero() { // it has as long as the broker waits for others

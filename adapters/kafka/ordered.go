@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxAhead is how many records may be delivered behind one that is in hand, or the prefetch: all
-	// are remembered until it is settled.
+	// maxAhead is how many records may be delivered behind one that is in hand, or the prefetch:
+	// all are remembered until it is settled.
 	maxAhead = 2000
 
 	// tellEvery is how often at most the broker is told what was settled, if nothing else is to be
@@ -90,7 +90,7 @@ func (s *subscription) attachInLine(ctx context.Context, t topic, letters string
 }
 
 // expired reports whether what is in hand may be another's by now. A share group's is told so.
-func (at *attachment) expired() bool { return at.line != nil && at.line.classic.expired() }
+func (at *attachment) expired() bool { return at.line != nil && at.line.isOver() }
 
 // StopAndReturn implements [adapters.Returner], for queues with a single active consumer.
 func (s *subscription) StopAndReturn() error {
@@ -119,9 +119,7 @@ func (s *subscription) Consumers() int {
 	if at.line == nil {
 		return 0
 	}
-	at.line.classic.mu.Lock()
-	defer at.line.classic.mu.Unlock()
-	return at.line.members
+	return at.line.count()
 }
 
 // consume consumes while this is the active consumer, and else waits until it is.
@@ -328,7 +326,8 @@ func (l *line) settle(h *delivery, how int8) {
 	}
 }
 
-// deliver returns a record as it is delivered. Whoever gets it may change it, and it may come again.
+// deliver returns a record as it is delivered. Whoever gets it may change it, and it may come
+// again.
 func (l *line) deliver(p *place) *delivery {
 	r := *p.record
 	r.Value = slices.Clone(r.Value)

@@ -168,7 +168,7 @@ func TestOrderedFencing(t *testing.T) {
 	wires := newWires()
 	frozen, err := wires.driver(ctx)
 	must(t, err)
-	defer frozen.Close(ctx) //nolint:errcheck // it returns none
+	defer frozen.Close(ctx)
 	first := subscribe(ctx, t, frozen, s)
 	held := receiveAll(ctx, t, first, 2)
 	must(t, held[1].Settle(ctx, adapters.Ack))

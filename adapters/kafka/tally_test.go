@@ -49,8 +49,8 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// TestChooseActive: who is active stays so; else it is who came first, by generations, and by clocks
-// among those who came together.
+// TestChooseActive: who is active stays so; else it is who came first, by generations, and by
+// clocks among those who came together.
 func TestChooseActive(t *testing.T) {
 	t.Parallel()
 	member := func(id string, said *kmsg.ConsumerMemberMetadata) kmsg.JoinGroupResponseMember {

@@ -24,7 +24,7 @@ import (
 // keysVar tells a worker to work on a queue with partitions.
 const keysVar = "MOTIF_FAULTS_KEYS"
 
-const partitionCount = 3
+const partitionCount, prefetch = 3, 16
 
 // byKey makes the partitions of a queue whose messages are as "k3:7", the eighth of a key.
 func byKey() patterns.WorkQueueOption { return patterns.Partitions(partitionCount, keyOf) }
@@ -79,7 +79,7 @@ func workByKey(url, queue string) error {
 		}
 		tell("done", text)
 		return nil
-	}, patterns.Workers(4), patterns.Prefetch(16), patterns.Retry(patterns.RetryPolicy{Attempts: 1000, Min: time.Millisecond, Max: 10 * time.Millisecond}))
+	}, patterns.Workers(4), patterns.Prefetch(prefetch), patterns.Retry(patterns.RetryPolicy{Attempts: 1000, Min: time.Millisecond, Max: 10 * time.Millisecond}))
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func startKeyWorker(t *testing.T, number int, url, queue string, order *keysAcro
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &keyWorker{number: number, cmd: exec.Command(program), ready: make(chan struct{}), stopped: make(chan struct{}), gone: make(chan struct{})}
+	w := &keyWorker{number: number, cmd: exec.CommandContext(context.Background(), program), ready: make(chan struct{}), stopped: make(chan struct{}), gone: make(chan struct{})}
 	w.cmd.Env = append(os.Environ(), urlVar+"="+url, keysVar+"="+queue)
 	if os.Getenv("MOTIF_FAULTS_LOG") != "" {
 		w.cmd.Stderr = os.Stderr
@@ -260,7 +260,7 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer bus.Close(context.Background()) //nolint:errcheck // it returns none that matters
+	defer bus.Close(context.Background())
 	jobs := patterns.NewWorkQueue[string](bus, queue, byKey())
 	halt, sent := make(chan struct{}), make(chan int, 1)
 	go func() {
@@ -338,6 +338,9 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 	defer order.mu.Unlock()
 	for _, text := range order.wrong[:min(len(order.wrong), 10)] {
 		t.Error(text)
+	}
+	if most := 10 * partitionCount * prefetch; order.again > most { // what was in hand ten times
+		t.Errorf("%d were handled again: more than one process has a partition", order.again)
 	}
 	t.Logf("%d messages: lost 0, handled again %d, out of order %d; by process %v", all, order.again, len(order.wrong), order.by)
 }
