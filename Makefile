@@ -139,6 +139,7 @@ faults: rabbitmq kafka ## what RabbitMQ, NATS, Kafka, the network and processes 
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/jetstream/faults
 	$(GO) test -count=1 -timeout 15m -run 'TestFaults|TestPartitions' -v ./adapters/kafka/faults
+	MOTIF_FAULTS_ORDERED=1 $(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/kafka/faults
 
 SOAK ?= 10m
 

@@ -373,7 +373,7 @@ func hold(url, queue string) error {
 		}
 		return err
 	}
-	sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Prefetch: 100})
+	sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Prefetch: 100, Queue: spec})
 	if err != nil {
 		return err
 	}
