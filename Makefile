@@ -138,7 +138,8 @@ broker: ## a RabbitMQ node to play with, of MOTIF_RABBITMQ or the newest; prints
 faults: rabbitmq kafka ## what RabbitMQ, NATS, Kafka, the network and processes do wrong, as a table for each version with what was lost
 	$(call each,$(VERSIONS),$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/amqp/faults)
 	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/jetstream/faults
-	$(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/kafka/faults
+	$(GO) test -count=1 -timeout 15m -run 'TestFaults|TestPartitions' -v ./adapters/kafka/faults
+	MOTIF_FAULTS_ORDERED=1 $(GO) test -count=1 -timeout 15m -run TestFaults -v ./adapters/kafka/faults
 
 SOAK ?= 10m
 

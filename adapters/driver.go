@@ -177,3 +177,10 @@ type Returner interface {
 	// not been stopped then.
 	StopAndReturn() error
 }
+
+// ConsumerCounter is implemented by subscriptions that know how many consumers their queue has.
+type ConsumerCounter interface {
+	// Consumers returns how many there are, this one included, as it was when the broker said so
+	// last. 0 = that is not known.
+	Consumers() int
+}

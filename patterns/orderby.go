@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"fmt"
 	"runtime/debug"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -35,7 +36,8 @@ import (
 // comes later first, which [Partitions] rule out.
 //
 // [LossLimit] works in another way, see there. OrderBy cannot be combined with [WithGate]. T has to
-// be the type of the subscription's messages.
+// be the type of the subscription's messages. An adapter without CanRequeue refuses it: what comes
+// back would lose its place.
 func OrderBy[T any](key func(T) string) FailureOption {
 	return FailureOption{func(c *consumeConfig) error {
 		if key == nil {
@@ -93,6 +95,19 @@ func checkOrder[T any](c *consumeConfig) error {
 		return invalid("OrderBy of messages of another type: here they are of type %T", *new(T))
 	}
 	return nil
+}
+
+// canKeepOrder refuses an OrderBy where what comes back loses its place. That of a queue with a
+// single active consumer, as a partition is, keeps it.
+func (b *Bus) canKeepOrder(cfg consumeConfig, src adapters.Source) error {
+	if cfg.order == nil || src.Queue.SingleActive {
+		return nil
+	}
+	err := b.features.Require(adapters.CanRequeue)
+	if err != nil && b.features.Ability.Has(adapters.CanSingleActive) {
+		return fmt.Errorf("%w: what comes back would lose its place, and OrderBy the order of its key; a work queue with Partitions keeps it", err)
+	}
+	return err
 }
 
 // minOrderPrefetch is enough for one worker to find something to do beside a few keys that wait.

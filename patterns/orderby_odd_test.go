@@ -3,6 +3,7 @@ package patterns_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,6 +42,29 @@ func TestOrderByIsRefused(t *testing.T) {
 			patterns.OrderBy(func(s string) string { return s }))
 		wantErr(t, "another type, of an exchange", err, adapters.ErrInvalid)
 	})
+}
+
+// TestOrderByWithoutPlaces: where what comes back loses its place there is no order by key, but in
+// the partitions of a queue.
+func TestOrderByWithoutPlaces(t *testing.T) {
+	for also, lacks := range map[string]adapters.Ability{"Partitions": adapters.CanRequeue, "": adapters.CanRequeue | adapters.CanSingleActive} {
+		broker := memory.New()
+		bus := patterns.New(&lackingDriver{broker.Connect(), lacks})
+		handler := func(context.Context, step) error { return nil }
+		_, workErr := patterns.NewWorkQueue[step](bus, "jobs").Work(bounded(t), handler, patterns.OrderBy(byKey))
+		_, groupErr := patterns.NewPubSub[step](bus, "news").Subscribe(bounded(t), handler, patterns.Group("g"), patterns.OrderBy(byKey))
+		for what, err := range map[string]error{"work": workErr, "subscribe": groupErr} {
+			unsupported, ok := errors.AsType[*adapters.UnsupportedError](err)
+			if !ok || unsupported.Missing != adapters.CanRequeue || !strings.Contains(err.Error(), also) || also == "" && strings.Contains(err.Error(), "Partitions") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if also != "" {
+			must(t, second(patterns.NewWorkQueue[step](bus, "parted", patterns.Partitions(2, byKey)).Work(bounded(t), handler)))
+		}
+		must(t, bus.Close(bounded(t)))
+		broker.Close()
+	}
 }
 
 // TestOrderByOfOddMessages: one that does not decode, or whose key cannot be told, is the failure

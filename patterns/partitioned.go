@@ -15,7 +15,8 @@ import (
 // it is active, as the only one of all processes, or waits for its turn.
 //
 // All processes subscribe to all partitions, so the first would be active on every one. So each has
-// a consumer of one more queue, too, by which they know how many they are (see balance). One that
+// a consumer of one more queue, too, by which they know how many they are (see balance), unless
+// their subscriptions know that (adapters.ConsumerCounter). One that
 // is active on more than its share leaves the rest: it has what it holds of a partition handled,
 // and then subscribes to it again, behind the others. RabbitMQ 4 could do this by itself, with
 // consumers of different priorities, but (seen with 4.3.6) a consumer whose connection breaks just
@@ -38,8 +39,8 @@ type partitioned struct {
 // partition is one of them.
 type partition struct {
 	source adapters.Source
-	sub    adapters.Subscription
-	next   *adapters.Delivery // that was not handed on yet
+	sub    adapters.Subscription // replaced with mu, by who receives from it
+	next   *adapters.Delivery    // that was not handed on yet
 
 	active  atomic.Bool // something came since it was subscribed to
 	held    atomic.Int64
@@ -91,20 +92,36 @@ func (b *Bus) subscribePartitions(ctx context.Context, p *partitions, src adapte
 	for _, part := range sub.parts {
 		sub.running.Go(func() { sub.pass(part) })
 	}
-	if inspector, ok := b.driver.(adapters.Inspector); ok && sub.member != nil {
-		sub.running.Go(func() { sub.balance(inspector) })
-	}
+	sub.running.Go(sub.balance)
 	return sub, nil
 }
 
-// balance leaves partitions that are more than this process's share, from time to time.
-func (p *partitioned) balance(inspector adapters.Inspector) {
-	for sleep(p.receive, balancePause+rand.N(balancePause/4)) == nil {
-		members, err := inspector.Inspect(p.receive, p.queue+membersSuffix)
-		if err != nil || members.Consumers < 1 {
-			continue // it may be there the next time
+// members returns how many processes there are, or 0 if that is not known.
+func (p *partitioned) members() (n int) {
+	if inspector, ok := p.bus.driver.(adapters.Inspector); ok && p.member != nil {
+		if info, err := inspector.Inspect(p.receive, p.queue+membersSuffix); err == nil { // it may be there the next time
+			n = info.Consumers
 		}
-		share := (len(p.parts) + members.Consumers - 1) / members.Consumers
+		return n
+	}
+	for _, part := range p.parts {
+		part.mu.Lock()
+		if counter, ok := part.sub.(adapters.ConsumerCounter); ok {
+			n = max(n, counter.Consumers())
+		}
+		part.mu.Unlock()
+	}
+	return n
+}
+
+// balance leaves partitions that are more than this process's share, from time to time.
+func (p *partitioned) balance() {
+	for sleep(p.receive, balancePause+rand.N(balancePause/4)) == nil {
+		members := p.members()
+		if members < 1 {
+			continue
+		}
+		share := (len(p.parts) + members - 1) / members
 		active := 0
 		for _, i := range rand.Perm(len(p.parts)) {
 			if part := p.parts[i]; part.active.Load() {
@@ -199,7 +216,9 @@ func (p *partitioned) leave(part *partition) error {
 		return p.bus.driver.Subscribe(ctx, part.source)
 	})
 	if err == nil {
+		part.mu.Lock()
 		part.sub = sub
+		part.mu.Unlock()
 	}
 	return err
 }

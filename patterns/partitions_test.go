@@ -159,6 +159,46 @@ func (h *history) endIn(ctx context.Context, s step, ok bool) {
 
 // TestPartitionsAreShared: over the processes, and again when one comes or goes.
 func TestPartitionsAreShared(t *testing.T) {
+	t.Run("whose members are counted", func(t *testing.T) {
+		testPartitionsAreShared(t, func(broker *memory.Broker) adapters.Driver { return broker.Connect() })
+	})
+	t.Run("whose consumers are counted", func(t *testing.T) {
+		testPartitionsAreShared(t, func(broker *memory.Broker) adapters.Driver {
+			return countedDriver{&lackingDriver{broker.Connect(), adapters.CanAutoDelete | adapters.CanInspect}, broker.Connect()}
+		})
+	})
+}
+
+// countedDriver is a driver whose subscriptions know how many consumers there are.
+type countedDriver struct {
+	*lackingDriver
+	looks *memory.Client
+}
+
+func (d countedDriver) Close(ctx context.Context) error {
+	return errors.Join(d.lackingDriver.Close(ctx), d.looks.Close(ctx))
+}
+
+func (d countedDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	sub, err := d.lackingDriver.Subscribe(ctx, s)
+	return countedSubscription{sub, d.looks}, err
+}
+
+type countedSubscription struct {
+	adapters.Subscription
+	looks *memory.Client
+}
+
+func (s countedSubscription) StopAndReturn() error {
+	return s.Subscription.(adapters.Returner).StopAndReturn()
+}
+
+func (s countedSubscription) Consumers() int {
+	info, _ := s.looks.Inspect(context.Background(), s.Address())
+	return info.Consumers
+}
+
+func testPartitionsAreShared(t *testing.T, connect func(*memory.Broker) adapters.Driver) {
 	onEachBroker(t, func(t *testing.T, broker *memory.Broker) {
 		const n = 10
 		keyIn := map[int]string{} // one for each partition
@@ -170,7 +210,7 @@ func TestPartitionsAreShared(t *testing.T) {
 		var mu sync.Mutex
 		handled := map[int]map[int]bool{} // partitions by process
 		start := func(id int) *patterns.Bus {
-			bus := patterns.New(broker.Connect())
+			bus := patterns.New(connect(broker))
 			_, err := patterns.NewWorkQueue[step](bus, "jobs", partitions).Work(t.Context(), func(_ context.Context, s step) error {
 				mu.Lock()
 				defer mu.Unlock()

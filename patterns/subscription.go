@@ -146,6 +146,9 @@ func (b *Bus) start(ctx context.Context, spec subscriptionSpec) (*Subscription, 
 	if err := b.features.Require(need); err != nil {
 		return nil, err
 	}
+	if err := b.canKeepOrder(cfg, src); err != nil {
+		return nil, err
+	}
 	mw := append(append([]message.HandlerMiddleware(nil), b.middleware...), cfg.middleware...)
 	s := &Subscription{
 		bus: b, source: src, queue: src.QueueName(), deadLetter: spec.deadLetter, brokerRejects: src.Queue.DeadLetter != "", cfg: cfg,

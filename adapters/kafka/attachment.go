@@ -25,6 +25,8 @@ type attachment struct {
 
 	renewing []*delivery // to be written anew
 
+	line *line // of a queue with a single active consumer, which has no share group; else nil
+
 	// Guarded by the subscription's mutex:
 	done []settled // to be told to the broker
 	lost bool
@@ -101,6 +103,9 @@ func (at *attachment) next(renew bool) (t task) {
 
 // consume fetches and acknowledges until the subscription is over, or returns why it cannot.
 func (at *attachment) consume(ctx context.Context) error {
+	if at.line != nil {
+		return at.line.consume(ctx)
+	}
 	s := at.sub
 	beating, enough := context.WithCancel(ctx)
 	var beats sync.WaitGroup

@@ -31,17 +31,18 @@
 // loses nothing. Kafka leaves it to the system when to write to the disk: what survives when a
 // machine loses its power is what other replicas have.
 //
-// Claimed are fanout, direct and topic exchanges, groups, unbinding, existing exchanges, confirms,
-// persistence, mandatory messages, passive use, fair dispatch, delays and dead-letter queues: work
-// queues and exchanges work as they do by default. All else is refused by name:
+// Claimed are fanout, direct and topic exchanges, groups, unbinding, existing exchanges,
+// confirms, persistence, mandatory messages, passive use, fair dispatch, delays, dead-letter
+// queues and single active consumers: work queues and exchanges work as they do by default, and
+// work queues with Partitions. All else is refused by name:
 //
 //   - Time to live (CanExpire): nobody looks at what waits.
 //   - Reply addresses (CanReply) and auto-delete queues (CanAutoDelete), so that RPC is refused: a
 //     topic does not go with its consumers.
 //   - Requeueing in place (CanRequeue): what is given back comes before what was not delivered yet,
-//     but for a message that has come back so often that it is written anew; see below.
-//   - Get, priorities, bounded queues, single active consumers, cancelling, unique messages, and
-//     looking at queues.
+//     but for a message that has come back so often that it is written anew; see below. So
+//     patterns.OrderBy is refused, but not Partitions.
+//   - Get, priorities, bounded queues, cancelling, unique messages, and looking at queues.
 //
 // In detail:
 //
@@ -85,6 +86,34 @@
 //   - A message may be 1.25 MiB, with its metadata. A larger one is ErrTooLarge.
 //   - A subscription makes two connections, and its first one takes the time that the broker has
 //     for assignments (group.share.assignment.interval.ms, a second from Kafka 4.4 on).
+//
+// # Single active consumers
+//
+// A queue with a single active consumer, as each partition of a queue with patterns.Partitions
+// is, has no share group but a classic consumer group, named after its topic and the topic's id.
+// All its subscriptions are members, and one of them has the partition, until it leaves or is
+// lost: then the one that has been a member for longest. Kafka keeps an offset for the group,
+// before which all is settled, and with it a text of ours that says what behind it was settled,
+// and how often the rest was delivered. It is committed before a message is delivered for the
+// first time. So the next active consumer begins with what the one before held, in order, and
+// says how often it came back.
+//
+//   - What is requeued comes next, at its place, to the same subscription.
+//   - Settling is told to the broker up to a tenth of a second later: what was settled in the
+//     last moment before a process dies comes again. So may, where a prefetch of more than about
+//     300 is settled in great disorder, what is settled behind a message that is not.
+//   - A member is lost when the broker has not heard of it for 10 seconds, be it killed, frozen
+//     or cut off. A connection that is lost for a shorter time costs nothing. A member that has
+//     stood still for longer knows by its own clock that it is none any more, before it hears it:
+//     it hands on nothing, and to settle what it has is ErrStaleDelivery. The broker refuses what
+//     it commits. A broker has to allow sessions of 10 seconds (group.min.session.timeout.ms,
+//     group.max.session.timeout.ms), as it does by default.
+//   - The first member of a group waits for others as long as the broker says
+//     (group.initial.rebalance.delay.ms, 3 s), and Subscribe with it. Members hear within half a
+//     second that others have come or gone, by a heartbeat.
+//   - A subscription that is stopped stays active until what it has handed on is settled.
+//   - Behind a message that is in hand at most 2000 others are delivered, or a prefetch.
+//   - A subscription makes up to four connections.
 //
 // The driver and each subscription connect again until they are closed.
 //

@@ -24,7 +24,8 @@ import (
 var features = adapters.Features{
 	Adapter: "kafka",
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
-		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter,
+		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter |
+		adapters.CanSingleActive,
 }
 
 // How long things take at most, where no ctx says so.

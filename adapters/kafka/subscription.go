@@ -35,6 +35,10 @@ type subscription struct {
 	stopped chan struct{}          // closed once nothing is fetched any more, and what was ready is back
 	stop    func()                 // closes stopped
 
+	// Of a queue with a single active consumer:
+	returning bool          // what is in hand goes back, too
+	gone      chan struct{} // closed once nothing is held any more
+
 	life context.Context // ends with err
 	end  context.CancelFunc
 }
@@ -51,7 +55,7 @@ type delivery struct {
 func newSubscription(d *Driver, source adapters.Source) *subscription {
 	s := &subscription{
 		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1),
-		held: map[*delivery]struct{}{}, stopped: make(chan struct{}),
+		held: map[*delivery]struct{}{}, stopped: make(chan struct{}), gone: make(chan struct{}),
 	}
 	if source.Private() {
 		s.queue = privatePrefix + newID()
@@ -80,6 +84,11 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 	t, letters, err := s.declare(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if ordered, err := s.isOrdered(ctx, t); err != nil {
+		return nil, err
+	} else if ordered {
+		return s.attachInLine(ctx, t, letters)
 	}
 	m, err := newMember(ctx, s.d, t)
 	if err != nil {
@@ -141,6 +150,7 @@ func (s *subscription) declare(ctx context.Context) (t topic, letters string, er
 func (s *subscription) run(at *attachment) {
 	ctx, cancel := s.d.untilClosed()
 	defer cancel()
+	defer close(s.gone)
 	defer s.forget()
 	defer s.stop()
 	defer s.end()
@@ -266,7 +276,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 			s.come.Signal() // what this one was woken for is another's
 			return adapters.Delivery{}, err
 		}
-		if len(s.ready) == 0 {
+		if len(s.ready) == 0 || s.at.expired() {
 			s.come.Wait()
 			continue
 		}
@@ -321,7 +331,11 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 		how = ackAccept
 	}
 	delete(s.held, h)
-	h.at.done = append(h.at.done, settled{h.record.Offset, how})
+	if h.at.line != nil {
+		h.at.line.settle(h, how)
+	} else {
+		h.at.done = append(h.at.done, settled{h.record.Offset, how})
+	}
 	s.signal()
 	return nil
 }
@@ -333,7 +347,7 @@ func (h *delivery) cannotSettle(ctx context.Context) error {
 		return adapters.ErrClosed
 	case s.source.Private() && errors.Is(s.err, adapters.ErrStopped):
 		return nil
-	case h.at.lost:
+	case h.at.lost, h.at.expired():
 		return adapters.ErrStaleDelivery
 	case ctx.Err() != nil && !h.settled:
 		return fmt.Errorf("kafka: settle: %w", ctx.Err())

@@ -344,6 +344,10 @@ const mover = ""
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(urlVar); url != "" {
+		if keys := os.Getenv(keysVar); keys != "" {
+			fmt.Fprintln(os.Stderr, workByKey(url, keys))
+			os.Exit(1)
+		}
 		fmt.Fprintln(os.Stderr, hold(url, os.Getenv(queueVar)))
 		os.Exit(1)
 	}
@@ -369,7 +373,7 @@ func hold(url, queue string) error {
 		}
 		return err
 	}
-	sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Prefetch: 100})
+	sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: queue}, Prefetch: 100, Queue: spec})
 	if err != nil {
 		return err
 	}

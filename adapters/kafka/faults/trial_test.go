@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,6 +23,10 @@ import (
 
 // patience is for what the driver must make happen.
 const patience = 3 * time.Minute
+
+// spec is that of the queues of trials. With MOTIF_FAULTS_ORDERED=1 they have a single active
+// consumer, and no share group.
+var spec = adapters.QueueSpec{SingleActive: os.Getenv("MOTIF_FAULTS_ORDERED") != ""}
 
 // trial is one run of a row, with a queue of its name.
 type trial struct {
@@ -164,7 +169,7 @@ func (x *trial) to() adapters.Publication {
 }
 
 func (x *trial) from(prefetch int) adapters.Source {
-	return adapters.Source{Endpoint: x.to().To, Prefetch: prefetch}
+	return adapters.Source{Endpoint: x.to().To, Prefetch: prefetch, Queue: spec}
 }
 
 func text(id string, size int) *message.Message {

@@ -192,6 +192,7 @@ func (n *Node) describe(ports []int, outside string) string {
 		"group.share.min.record.lock.duration.ms=1000", fmt.Sprintf("group.share.record.lock.duration.ms=%d", Lock.Milliseconds()),
 		fmt.Sprintf("group.share.delivery.count.limit=%d", DeliveryLimit), "group.share.max.size=1000", "group.share.max.share.sessions=10000",
 		"group.share.assignment.interval.ms=0", // a second, else
+		"group.initial.rebalance.delay.ms=0",   // three seconds, else
 	}
 	copies := min(many, 3)
 	for _, topic := range []string{"offsets.topic", "transaction.state.log", "share.coordinator.state.topic"} {
