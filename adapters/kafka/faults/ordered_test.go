@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/motifmq/motif/conformance/trial"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -160,7 +161,7 @@ func (o *keysAcross) await(t *testing.T, what string, over func() bool) {
 		}
 		select {
 		case <-o.news:
-		case <-time.After(patience):
+		case <-time.After(trial.Patience):
 			t.Fatalf("waited in vain until %s: %v did so many", what, o.by)
 		}
 	}
@@ -224,7 +225,7 @@ func (w *keyWorker) await(t *testing.T, what string, said <-chan struct{}) {
 	case <-said:
 	case <-w.gone:
 		t.Fatalf("process %d has ended before it is %s", w.number, what)
-	case <-time.After(patience):
+	case <-time.After(trial.Patience):
 		t.Fatalf("process %d is not %s", w.number, what)
 	}
 }
@@ -254,7 +255,7 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 		order.mu.Unlock()
 		order.await(t, fmt.Sprint("process ", w.number, " works"), func() bool { return order.by[w.number] > before+2 })
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*trial.Patience)
 	defer cancel()
 	bus, err := patterns.Open(ctx, n.URL())
 	if err != nil {

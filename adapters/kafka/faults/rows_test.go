@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -20,15 +19,17 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	_ "github.com/motifmq/motif/adapters/kafka" // makes its URLs known
 	"github.com/motifmq/motif/adapters/kafka/internal/node"
 	"github.com/motifmq/motif/conformance/history"
+	"github.com/motifmq/motif/conformance/trial"
 )
 
 // rows are all there are. What is not here is not checked. They share a broker, one after another,
 // but for the last, which has three.
 var rows = []struct {
 	name, fault string
-	run         func(*trial)
+	run         func(*site)
 }{
 	{"restart", "broker stopped in order and started again under load", restart},
 	{"kill-9", "broker killed -9 under load", killed},
@@ -42,27 +43,48 @@ var rows = []struct {
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	n := startNode(t)
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "attempted\tconfirmed\tunknown\tdelivered\tduplicated\tunexpected\tlost\ttook\t\t fault")
+	var all []trial.Row
 	for _, row := range rows {
-		state := "not run"
-		var v history.Verdict
-		begun := time.Now()
-		t.Run(row.name, func(t *testing.T) {
-			x := newTrial(t, n, row.name)
-			v = x.judge(row.run)
-			for _, problem := range x.problems {
-				t.Error(problem)
-			}
-			state = map[bool]string{false: "ok", true: "FAILED"}[t.Failed()]
-		})
-		_, _ = fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\t %s\n", v.Attempted, v.Confirmed, v.Unknown, v.Delivered, v.Duplicated, v.Unexpected, v.Lost,
-			time.Since(begun).Round(100*time.Millisecond), state, row.fault)
+		all = append(all, trial.Row{Name: row.name, Fault: row.fault, Do: func(x *trial.Trial) {
+			row.run(&site{Trial: x, t: t, node: n, name: row.name})
+		}})
 	}
 	t.Run("loss-is-found", func(t *testing.T) { lossIsFound(t, n) })
-	_ = w.Flush()
-	t.Logf("\n%s", &b)
+	trial.Run(t, all, 1)
+}
+
+// spec is that of the queues of trials. With MOTIF_FAULTS_ORDERED=1 they have a single active
+// consumer, and no share group.
+var spec = adapters.QueueSpec{SingleActive: os.Getenv("MOTIF_FAULTS_ORDERED") != ""}
+
+// site is a trial with a broker, and a queue of its name.
+type site struct {
+	*trial.Trial
+	t      *testing.T
+	node   *node.Node
+	others []*node.Node // of its cluster
+	name   string
+}
+
+// url is where drivers connect to.
+func (x *site) url() string {
+	at := x.node.URL()
+	if len(x.others) > 0 {
+		more := url.Values{}
+		for _, n := range x.others {
+			more.Add("broker", n.Addr())
+		}
+		at += "?" + more.Encode()
+	}
+	return at
+}
+
+func (x *site) to() adapters.Publication {
+	return adapters.Publication{To: adapters.Endpoint{Kind: adapters.Queue, Name: x.name}}
+}
+
+func (x *site) from(prefetch int) adapters.Source {
+	return adapters.Source{Endpoint: x.to().To, Prefetch: prefetch, Queue: spec}
 }
 
 func startNode(t *testing.T) *node.Node {
@@ -95,93 +117,93 @@ func started(t *testing.T, start func() ([]*node.Node, error)) []*node.Node {
 
 // under has publishers and consumers at work, each side with a driver of its own, while f has
 // something go wrong, until all is handled.
-func (x *trial) under(f func(s *stream)) {
-	publisher, consumer := x.connect("publisher"), x.connect("consumer")
-	x.consume(x.subscribe(consumer, 50), 2)
-	s := x.stream(publisher, 4)
-	x.flowing("messages flow", 200, s)
+func (x *site) under(f func(s *trial.Stream)) {
+	publisher, consumer := x.Open("publisher", x.url()), x.Open("consumer", x.url())
+	x.Consume(x.Subscribe(consumer, x.from(50)), 2)
+	s := x.Stream(publisher, x.to(), "job", 4, 256, 0)
+	x.Flowing("messages flow", 200, s)
 	f(s)
-	x.flowing("messages flow again", 200, s)
-	x.finish(s)
+	x.Flowing("messages flow again", 200, s)
+	x.Finish(s)
 }
 
-func restart(x *trial) {
-	x.under(func(*stream) {
-		x.h.Add(history.Event{Op: history.Crash}) // acknowledgements on their way to it are lost
-		x.must(x.node.Stop(x.ctx), "stopping the broker")
-		x.must(x.node.Restart(x.ctx), "starting it again")
+func restart(x *site) {
+	x.under(func(*trial.Stream) {
+		x.Log.Add(history.Event{Op: history.Crash}) // acknowledgements on their way to it are lost
+		x.Must(x.node.Stop(x.Context()), "stopping the broker")
+		x.Must(x.node.Restart(x.Context()), "starting it again")
 	})
 }
 
-func killed(x *trial) {
-	x.under(func(s *stream) {
+func killed(x *site) {
+	x.under(func(s *trial.Stream) {
 		for range 2 {
-			x.h.Add(history.Event{Op: history.Crash})
-			x.must(x.node.Kill(), "killing the broker")
-			x.must(x.node.Restart(x.ctx), "starting it again")
-			x.flowing("messages flow again", 100, s)
+			x.Log.Add(history.Event{Op: history.Crash})
+			x.Must(x.node.Kill(), "killing the broker")
+			x.Must(x.node.Restart(x.Context()), "starting it again")
+			x.Flowing("messages flow again", 100, s)
 		}
 	})
 }
 
 // freeze has every call come back when its ctx ends, and all go on afterwards.
-func freeze(x *trial) {
-	x.under(func(*stream) {
-		d := x.connect("other")
-		x.h.Add(history.Event{Op: history.Crash})
+func freeze(x *site) {
+	x.under(func(*trial.Stream) {
+		d := x.Open("other", x.url())
+		x.Log.Add(history.Event{Op: history.Crash})
 		thaw, err := x.node.Freeze()
-		x.must(err, "freezing the broker")
+		x.Must(err, "freezing the broker")
 		frozen := time.Now()
 		for what, f := range map[string]func(context.Context) error{
-			"Publish":   func(ctx context.Context) error { return d.Publish(ctx, x.to(), text("frozen", 10)) },
+			"Publish":   func(ctx context.Context) error { return d.Publish(ctx, x.to(), trial.Message("frozen", 10)) },
 			"Subscribe": func(ctx context.Context) error { _, err := d.Subscribe(ctx, x.from(1)); return err },
 			"Declare":   func(ctx context.Context) error { return d.Declare(ctx, x.from(1)) },
 		} {
-			if err := x.within(time.Second, what, f); err == nil {
-				x.errorf("%s: no error from a broker that is frozen", what)
+			if err := x.Within(time.Second, what, f); err == nil {
+				x.Errorf("%s: no error from a broker that is frozen", what)
 			}
 		}
 		time.Sleep(time.Until(frozen.Add(2 * node.Lock))) // this is the fault
-		x.must(thaw(), "thawing it")
+		x.Must(thaw(), "thawing it")
 	})
 }
 
 // killedWorker has three processes in a row die with messages in hand. A broker would drop what was
 // delivered five times.
-func killedWorker(x *trial) {
-	d := x.connect("client")
+func killedWorker(x *site) {
+	d := x.Open("client", x.url())
 	const all = 10
-	x.must(d.Declare(x.brief(), x.from(1)), "declaring")
+	x.Must(d.Declare(x.Soon(), x.from(1)), "declaring")
 	for i := range all {
-		x.must(d.Publish(x.brief(), x.to(), text(fmt.Sprint("job-", i), 10)), "publishing")
+		x.Must(d.Publish(x.Soon(), x.to(), trial.Message(fmt.Sprint("job-", i), 10)), "publishing")
 	}
 	for range 3 {
-		session := x.h.Number()
+		session := x.Log.Number()
 		worker, held := startChild(x, x.name)
 		for range all {
 			select {
 			case id, ok := <-held:
 				if !ok {
-					x.must(errors.New("it has ended"), "waiting for the worker")
+					x.Must(errors.New("it has ended"), "waiting for the worker")
 				}
-				x.h.Add(history.Event{Op: history.Deliver, Client: "worker", ID: id, Queue: x.name, Delivery: x.h.Number(), Session: session, Unmarked: true})
-			case <-time.After(patience):
-				x.must(errors.New("it takes nothing"), "waiting for the worker")
+				x.Log.Add(history.Event{Op: history.Deliver, Client: "worker", ID: id, Queue: x.name, Delivery: x.Log.Number(), Session: session, Unmarked: true})
+			case <-time.After(trial.Patience):
+				x.Must(errors.New("it takes nothing"), "waiting for the worker")
 			}
 		}
 		_ = worker.Process.Kill()
 		_ = worker.Wait() // it was killed
-		x.h.Add(history.Event{Op: history.SessionEnd, Client: "worker", Queue: x.name, Session: session, Err: adapters.ErrSessionLost})
+		x.Log.Add(history.Event{Op: history.SessionEnd, Client: "worker", Queue: x.name, Session: session, Err: adapters.ErrSessionLost})
 	}
-	x.consume(x.subscribe(d, 5), 1)
-	x.awaitHandled()
+	x.Consume(x.Subscribe(d, x.from(5)), 1)
+	x.AwaitHandled()
 }
 
 // cut cuts the connections of all clients, which reach the broker over a network of their own.
-func cut(x *trial) {
+func cut(x *site) {
 	var network *amqptest.Proxy
 	x.node = started(x.t, func() ([]*node.Node, error) {
-		n, err := node.StartBehind(x.ctx, x.t.TempDir(), func(addr string) (string, error) {
+		n, err := node.StartBehind(x.Context(), x.t.TempDir(), func(addr string) (string, error) {
 			var err error
 			if network, err = amqptest.NewProxy("amqp://" + addr); err != nil {
 				return "", err
@@ -191,20 +213,20 @@ func cut(x *trial) {
 		return []*node.Node{n}, err
 	})[0]
 	x.t.Cleanup(network.Close)
-	x.under(func(s *stream) {
+	x.under(func(s *trial.Stream) {
 		for range 10 {
-			x.h.Add(history.Event{Op: history.Crash}) // acknowledgements on their way are lost
+			x.Log.Add(history.Event{Op: history.Crash}) // acknowledgements on their way are lost
 			network.Cut()
-			x.flowing("messages flow again", 50, s)
+			x.Flowing("messages flow again", 50, s)
 		}
 	})
 }
 
 // delayed: what is delayed is lost neither with the broker nor with the process that has it in hand
 // to move, and comes no earlier.
-func delayed(x *trial) {
-	client := x.connect("client")
-	x.must(client.Declare(x.brief(), x.from(1)), "declaring")
+func delayed(x *site) {
+	client := x.Open("client", x.url())
+	x.Must(client.Declare(x.Soon(), x.from(1)), "declaring")
 	worker, delays := startChild(x, mover)
 	const all = 60
 	due := map[string]time.Time{}
@@ -212,46 +234,46 @@ func delayed(x *trial) {
 		p, id := x.to(), fmt.Sprint("job-", i)
 		p.Delay = 300*time.Millisecond + time.Duration(i)*100*time.Millisecond
 		due[id] = time.Now().Add(p.Delay)
-		x.must(client.Publish(x.brief(), p, text(id, 10)), "publishing")
+		x.Must(client.Publish(x.Soon(), p, text(id, 10)), "publishing")
 		if i == 0 {
 			<-delays // it moves, too
 		}
 	}
-	sub := x.subscribe(client, 5)
-	x.wg.Go(func() {
+	sub := x.Subscribe(client, x.from(5))
+	x.Go(func() {
 		for {
-			got, err := sub.Receive(x.ctx)
+			got, err := sub.Receive(x.Context())
 			if err != nil {
 				return
 			}
 			if early := time.Until(due[got.Message.UUID]); early > 0 && due[got.Message.UUID] != (time.Time{}) {
-				x.errorf("%s came %v early", got.Message.UUID, early)
+				x.Errorf("%s came %v early", got.Message.UUID, early)
 			}
-			_ = got.Settle(x.ctx, adapters.Ack)
+			_ = got.Settle(x.Context(), adapters.Ack)
 		}
 	})
-	x.await("some were moved", func() bool { return x.h.Open() <= all-10 })
-	x.h.Add(history.Event{Op: history.Crash})
-	x.must(x.node.Kill(), "killing the broker")
-	x.must(x.node.Restart(x.ctx), "starting it again")
-	x.await("more were moved", func() bool { return x.h.Open() <= all-20 })
-	x.h.Add(history.Event{Op: history.Crash})
+	x.Await("some were moved", func() bool { return x.Log.Open() <= all-10 })
+	x.Log.Add(history.Event{Op: history.Crash})
+	x.Must(x.node.Kill(), "killing the broker")
+	x.Must(x.node.Restart(x.Context()), "starting it again")
+	x.Await("more were moved", func() bool { return x.Log.Open() <= all-20 })
+	x.Log.Add(history.Event{Op: history.Crash})
 	_ = worker.Process.Kill()
 	_ = worker.Wait() // it was killed
-	x.awaitHandled()
+	x.AwaitHandled()
 }
 
 // leaderKilled has the queue go on at another broker of a cluster.
-func leaderKilled(x *trial) {
+func leaderKilled(x *site) {
 	ring := startRing(x.t)
 	x.node, x.others = ring[0], ring[1:]
-	x.under(func(s *stream) {
+	x.under(func(s *trial.Stream) {
 		leader := x.leader(ring)
-		x.h.Add(history.Event{Op: history.Crash})
-		x.must(leader.Kill(), "killing the leader")
-		x.flowing("messages flow by another leader", 200, s)
-		x.must(leader.Restart(x.ctx), "starting it again")
-		x.flowing("messages flow with it", 100, s)
+		x.Log.Add(history.Event{Op: history.Crash})
+		x.Must(leader.Kill(), "killing the leader")
+		x.Flowing("messages flow by another leader", 200, s)
+		x.Must(leader.Restart(x.Context()), "starting it again")
+		x.Flowing("messages flow with it", 100, s)
 	})
 }
 
@@ -261,19 +283,19 @@ func startRing(t *testing.T) []*node.Node {
 }
 
 // leader returns the node that leads the trial's queue.
-func (x *trial) leader(ring []*node.Node) *node.Node {
+func (x *site) leader(ring []*node.Node) *node.Node {
 	plain := sasl.Auth{User: node.User, Pass: node.Password}
 	client, err := kgo.NewClient(kgo.SeedBrokers(ring[0].Addr(), ring[1].Addr(), ring[2].Addr()), kgo.SASL(plain.AsMechanism()))
-	x.must(err, "connecting")
+	x.Must(err, "connecting")
 	defer client.Close()
-	topics, err := kadm.NewClient(client).ListTopics(x.brief(), "motif-q-"+x.name)
-	x.must(err, "looking for the leader")
+	topics, err := kadm.NewClient(client).ListTopics(x.Soon(), "motif-q-"+x.name)
+	x.Must(err, "looking for the leader")
 	for _, p := range topics["motif-q-"+x.name].Partitions {
 		if p.Leader > 0 {
 			return ring[p.Leader-1]
 		}
 	}
-	x.must(fmt.Errorf("there is none: %v", topics), "looking for the leader")
+	x.Must(fmt.Errorf("there is none: %v", topics), "looking for the leader")
 	return nil
 }
 
@@ -290,46 +312,46 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	ring := startRing(t)
-	x := newTrial(t, ring[0], "soak")
-	x.others = ring[1:]
 	faults := map[string]int{}
-	v := x.judge(func(x *trial) {
-		var streams []*stream
+	v, problems := trial.New().Do(func(tried *trial.Trial) {
+		x := &site{Trial: tried, t: t, node: ring[0], others: ring[1:], name: "soak"}
+		var streams []*trial.Stream
 		for i := range 2 {
-			d := x.connect(fmt.Sprint("client-", i))
-			x.consume(x.subscribe(d, 20), 2)
-			x.pause, x.prefix, x.delay = 20*time.Millisecond, fmt.Sprint("client-", i), 0
-			streams = append(streams, x.stream(d, 2))
-			x.prefix, x.delay = fmt.Sprint("late-", i), 700*time.Millisecond
-			streams = append(streams, x.stream(d, 1))
+			d := x.Open(fmt.Sprint("client-", i), x.url())
+			x.Consume(x.Subscribe(d, x.from(20)), 2)
+			late := x.to()
+			late.Delay = 700 * time.Millisecond
+			streams = append(streams,
+				x.Stream(d, x.to(), fmt.Sprint("client-", i), 2, 256, 20*time.Millisecond),
+				x.Stream(d, late, fmt.Sprint("late-", i), 1, 256, 20*time.Millisecond))
 		}
-		x.flowing("messages flow", 20, streams...)
+		x.Flowing("messages flow", 20, streams...)
 		for end := time.Now().Add(length); time.Now().Before(end); {
 			next := time.Now().Add(5 * time.Second)
 			n := ring[rand.IntN(len(ring))]
 			what := []string{"kill", "stop", "freeze"}[rand.IntN(3)]
 			faults[what]++
-			x.h.Add(history.Event{Op: history.Crash})
+			x.Log.Add(history.Event{Op: history.Crash})
 			switch what {
 			case "freeze":
 				thaw, err := n.Freeze()
-				x.must(err, "freezing a broker")
+				x.Must(err, "freezing a broker")
 				time.Sleep(2 * time.Second) // this is the fault
-				x.must(thaw(), "thawing it")
+				x.Must(thaw(), "thawing it")
 			case "kill":
-				x.must(n.Kill(), "killing a broker")
-				x.must(n.Restart(x.ctx), "starting it again")
+				x.Must(n.Kill(), "killing a broker")
+				x.Must(n.Restart(x.Context()), "starting it again")
 			default:
-				x.must(n.Stop(x.ctx), "stopping a broker")
-				x.must(n.Restart(x.ctx), "starting it again")
+				x.Must(n.Stop(x.Context()), "stopping a broker")
+				x.Must(n.Restart(x.Context()), "starting it again")
 			}
-			x.h.Add(history.Event{Op: history.Crash}) // what it was told last, and only now forgets
-			x.flowing("messages flow again", 20, streams...)
+			x.Log.Add(history.Event{Op: history.Crash}) // what it was told last, and only now forgets
+			x.Flowing("messages flow again", 20, streams...)
 			time.Sleep(time.Until(next))
 		}
-		x.finish(streams...)
+		x.Finish(streams...)
 	})
-	for _, problem := range x.problems {
+	for _, problem := range problems {
 		t.Error(problem)
 	}
 	t.Logf("%v of %v: %v", faults, length, v)
@@ -387,17 +409,17 @@ func hold(url, queue string) error {
 }
 
 // startChild starts a worker, and returns what it says that it holds.
-func startChild(x *trial, queue string) (*exec.Cmd, <-chan string) {
+func startChild(x *site, queue string) (*exec.Cmd, <-chan string) {
 	program, err := os.Executable()
-	x.must(err, "finding this program")
-	worker := exec.CommandContext(x.ctx, program)
+	x.Must(err, "finding this program")
+	worker := exec.CommandContext(x.Context(), program)
 	worker.Env = append(os.Environ(), urlVar+"="+x.node.URL(), queueVar+"="+queue)
 	worker.Stderr = os.Stderr
 	out, err := worker.StdoutPipe()
 	if err == nil {
 		err = worker.Start()
 	}
-	x.must(err, "starting a worker")
+	x.Must(err, "starting a worker")
 	held := make(chan string, 100)
 	go func() {
 		defer close(held)
@@ -423,18 +445,19 @@ func (d *forgetful) Publish(ctx context.Context, p adapters.Publication, msgs ..
 
 // lossIsFound: a row is worth what it finds.
 func lossIsFound(t *testing.T, n *node.Node) {
-	x := newTrial(t, n, "loss")
-	x.wrap = func(d adapters.Driver) adapters.Driver { return &forgetful{Driver: d} }
-	v := x.judge(func(x *trial) {
-		d := x.connect("client")
-		x.must(d.Declare(x.brief(), x.from(1)), "declaring")
+	tried := trial.New()
+	tried.Wrap = func(d adapters.Driver) adapters.Driver { return &forgetful{Driver: d} }
+	v, problems := tried.Do(func(tried *trial.Trial) {
+		x := &site{Trial: tried, t: t, node: n, name: "loss"}
+		d := x.Open("client", x.url())
+		x.Must(d.Declare(x.Soon(), x.from(1)), "declaring")
 		for i := range 10 {
-			x.must(d.Publish(x.brief(), x.to(), text(fmt.Sprint("job-", i), 10)), "publishing")
+			x.Must(d.Publish(x.Soon(), x.to(), trial.Message(fmt.Sprint("job-", i), 10)), "publishing")
 		}
-		x.consume(x.subscribe(d, 5), 1)
-		x.await("the others are handled", func() bool { return x.h.Open() <= 1 })
+		x.Consume(x.Subscribe(d, x.from(5)), 1)
+		x.Await("the others are handled", func() bool { return x.Log.Open() <= 1 })
 	})
-	if v.Lost != 1 || len(x.problems) == 0 {
-		t.Errorf("of a driver that drops a message: %v, %q", v, x.problems)
+	if v.Lost != 1 || len(problems) == 0 {
+		t.Errorf("of a driver that drops a message: %v, %q", v, problems)
 	}
 }
