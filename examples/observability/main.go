@@ -9,13 +9,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"sync/atomic"
 	"time"
@@ -26,20 +23,21 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	_ "github.com/motifmq/motif/adapters/amqp"
-	_ "github.com/motifmq/motif/adapters/memory"
 	"github.com/motifmq/motif/deadletters"
+	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/middleware/otel"
 	"github.com/motifmq/motif/middleware/prometheus"
 	"github.com/motifmq/motif/patterns"
 )
 
 func main() {
-	broker := flag.String("broker", "memory:", "its `URL`")
-	flag.Parse()
-	if err := run(context.Background(), *broker, replay, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
+	demo.Main(func(ctx context.Context, args []string, out io.Writer) error {
+		var opts demo.Options
+		if err := demo.Flags("observability", &opts).Parse(args); err != nil {
+			return err
+		}
+		return run(ctx, opts.Broker, replay, out)
+	})
 }
 
 // replay does what "motif dead replay orders.dead" does, which cannot reach a broker in a process.

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	_ "github.com/motifmq/motif/adapters/amqp"   // makes amqp: and amqps: URLs known
-	_ "github.com/motifmq/motif/adapters/memory" // and memory: ones
+	_ "github.com/motifmq/motif/adapters/amqp"      // makes amqp: and amqps: URLs known,
+	_ "github.com/motifmq/motif/adapters/jetstream" // jetstream:, nats: and tls: ones,
+	_ "github.com/motifmq/motif/adapters/kafka"     // kafka: and kafkas: ones,
+	_ "github.com/motifmq/motif/adapters/memory"    // and memory: ones
 	"github.com/motifmq/motif/patterns"
 )
 

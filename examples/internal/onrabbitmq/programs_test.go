@@ -15,16 +15,10 @@ import (
 // programs is the folder with the examples, built.
 type programs string
 
-// modules are the examples among them that are modules of their own.
-var modules = []string{"takeout"}
-
 func build(t *testing.T) programs {
 	t.Helper()
 	folder := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", folder, "./...")
-	for _, module := range modules {
-		cmd.Args = append(cmd.Args, "./"+module)
-	}
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the examples: %v\n%s", err, out)
