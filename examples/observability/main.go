@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/deadletters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/middleware/otel"
@@ -46,7 +47,7 @@ func replay(ctx context.Context, bus *patterns.Bus) error {
 	return err
 }
 
-func run(ctx context.Context, broker string, replay func(context.Context, *patterns.Bus) error, out io.Writer) error {
+func run(ctx context.Context, broker string, replay func(context.Context, *patterns.Bus) error, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	spans := tracetest.NewInMemoryExporter()
@@ -55,12 +56,13 @@ func run(ctx context.Context, broker string, replay func(context.Context, *patte
 	registry.MustRegister(metrics)
 
 	outcomes := make(chan patterns.Result, 10)
-	bus, err := patterns.Open(ctx, broker, otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
+	opts := demo.Options{Broker: broker, Needs: adapters.CanInspect} // to replay the dead letter
+	bus, closeBus, err := opts.Open(ctx, otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
 		patterns.OnSettle(func(_ context.Context, s patterns.Settlement) { outcomes <- s.Result }))
 	if err != nil {
 		return err
 	}
-	defer bus.Close(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, closeBus()) }()
 	orders := patterns.NewWorkQueue[string](bus, "orders")
 	tracer := provider.Tracer("service")
 	service := http.NewServeMux()
