@@ -55,7 +55,7 @@ each = @failed=; for version in $(1); do \
 
 # What runs on RabbitMQ: private nodes of it are started and ended by the tests. What takes longest
 # is first, since go test begins in this order.
-ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onrabbitmq/... ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
+ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onbrokers ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
 
 # What starts brokers of other kinds, and mostly waits for them: it runs beside those on RabbitMQ.
 ON_OTHERS = ./adapters/jetstream/... ./adapters/kafka/...
@@ -148,7 +148,7 @@ soak: kafka ## something goes wrong with a cluster of NATS, and one of Kafka, ev
 	MOTIF_BROKER=require MOTIF_SOAK=$(SOAK) $(GO) test -p 1 -count=1 -timeout 2h -run TestSoak -v ./adapters/jetstream/faults ./adapters/kafka/faults
 
 .PHONY: conformance
-conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and two peers: docs/conformance and the table on the page about adapters (minutes)
+conformance: rabbitmq kafka ## the conformance suite on all adapters, versions and four peers: docs/conformance and the table on the page about adapters (minutes)
 	@reports=$$(mktemp -d) && trap 'rm -rf "$$reports"' EXIT && export MOTIF_BROKER=require && \
 		for adapter in jetstream kafka; do MOTIF_REPORT="$$reports/$$adapter" $(GO) test -count=1 -timeout 20m -run '^TestConformance$$' ./adapters/$$adapter || exit 1; done && \
 		$(GO) run ./internal/interop/cmd/conformance -out docs/conformance -page docs/writing-an-adapter.md "$$reports/jetstream" "$$reports/kafka"

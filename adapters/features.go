@@ -55,7 +55,7 @@ const (
 
 var abilityNames = [...]string{
 	"fanout", "direct routing", "topic routing", "reply addresses", "groups", "persistence", "confirms",
-	"mandatory", "delay", "TTL", "priority", "max length", "dead letters", "get", "passive", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges", "single active consumers",
+	"mandatory messages", "delay", "TTL", "priority", "queues of bounded length", "dead letters", "taking single messages", "queues as they stand", "requeue in place", "fair dispatch", "auto-delete", "unbinding", "existing exchanges", "single active consumers",
 	"inspection", "listing queues", "browsing", "listing bindings", "comparing with a declaration", "purging", "deleting queues", "reporting health",
 	"cancelling", "unique messages",
 }

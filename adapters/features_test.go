@@ -27,7 +27,7 @@ func TestAbilityNames(t *testing.T) {
 	}
 	// One from each end and from the middle, against a list out of step.
 	for ability, want := range map[Ability]string{
-		0: "", CanFanout: "fanout", CanReturn: "mandatory", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues", CanReportHealth: "reporting health", CanCancel: "cancelling", CanUnique: "unique messages",
+		0: "", CanFanout: "fanout", CanReturn: "mandatory messages", CanDeadLetter: "dead letters", CanBalance: "fair dispatch", CanUnbind: "unbinding", CanDelete: "deleting queues", CanReportHealth: "reporting health", CanCancel: "cancelling", CanUnique: "unique messages",
 		CanRoute | CanTopic: "direct routing, topic routing",
 		1 << 63:             "ability(63)",
 	} {

@@ -14,11 +14,8 @@ import (
 
 // Get implements [adapters.Getter].
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Delivery, err error) {
-	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: get"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: get"), s.ValidateGet(), features.Require(s.Needs())); err != nil {
 		return got, err
-	}
-	if s.Private() {
-		return got, fmt.Errorf("jetstream: get: %w: a private source", adapters.ErrInvalid)
 	}
 	session, err := d.live(ctx)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 )
@@ -36,7 +37,7 @@ var (
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanGet} // to look through dead letters
 	if err := demo.Flags("deadletters", &opts).Parse(args); err != nil {
 		return err
 	}

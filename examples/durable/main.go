@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/memory"
@@ -33,7 +34,7 @@ const queue = "durable"
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanGet} // to take what is left
 	if err := demo.Flags("durable", &opts, "all", "send", "check").Parse(args); err != nil {
 		return err
 	}
@@ -95,11 +96,11 @@ func check(ctx context.Context, bus *patterns.Bus, out io.Writer) error {
 		}
 	}
 
-	bounded := patterns.NewWorkQueue[string](bus, queue, patterns.MaxLength(10))
-	err := bounded.Declare(ctx)
+	expiring := patterns.NewWorkQueue[string](bus, queue, patterns.MessageTTL(time.Hour))
+	err := expiring.Declare(ctx)
 	if !errors.Is(err, adapters.ErrMismatch) {
-		return errors.Join(errors.New("declaring it again with a limit was not ErrMismatch"), err)
+		return errors.Join(errors.New("declaring it again with a time to live was not ErrMismatch"), err)
 	}
-	fmt.Fprintln(out, "declaring it again with a limit: refused,", adapters.ErrMismatch)
+	fmt.Fprintln(out, "declaring it again with a time to live: refused,", adapters.ErrMismatch)
 	return nil
 }

@@ -17,7 +17,7 @@ sent: cache hint (transient)
 restarted the broker
 still there: invoice 1
 still there: invoice 2
-declaring it again with a limit: refused, motif: exists with other properties
+declaring it again with a time to live: refused, motif: exists with other properties
 `
 
 // remote is a broker that is not the example's own, as a real one is.

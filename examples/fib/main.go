@@ -19,6 +19,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 )
@@ -26,7 +27,7 @@ import (
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanReply}
 	if err := demo.Flags("fib", &opts, "all", "serve", "call").Parse(args); err != nil {
 		return err
 	}

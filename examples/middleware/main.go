@@ -24,6 +24,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
@@ -54,7 +55,7 @@ func receiveTrace(next message.HandlerFunc) message.HandlerFunc {
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanGet} // to take the dead letter
 	if err := demo.Flags("middleware", &opts).Parse(args); err != nil {
 		return err
 	}

@@ -9,13 +9,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"sync/atomic"
 	"time"
@@ -26,20 +23,22 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	_ "github.com/motifmq/motif/adapters/amqp"
-	_ "github.com/motifmq/motif/adapters/memory"
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/deadletters"
+	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/middleware/otel"
 	"github.com/motifmq/motif/middleware/prometheus"
 	"github.com/motifmq/motif/patterns"
 )
 
 func main() {
-	broker := flag.String("broker", "memory:", "its `URL`")
-	flag.Parse()
-	if err := run(context.Background(), *broker, replay, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
+	demo.Main(func(ctx context.Context, args []string, out io.Writer) error {
+		var opts demo.Options
+		if err := demo.Flags("observability", &opts).Parse(args); err != nil {
+			return err
+		}
+		return run(ctx, opts.Broker, replay, out)
+	})
 }
 
 // replay does what "motif dead replay orders.dead" does, which cannot reach a broker in a process.
@@ -48,7 +47,7 @@ func replay(ctx context.Context, bus *patterns.Bus) error {
 	return err
 }
 
-func run(ctx context.Context, broker string, replay func(context.Context, *patterns.Bus) error, out io.Writer) error {
+func run(ctx context.Context, broker string, replay func(context.Context, *patterns.Bus) error, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	spans := tracetest.NewInMemoryExporter()
@@ -57,12 +56,13 @@ func run(ctx context.Context, broker string, replay func(context.Context, *patte
 	registry.MustRegister(metrics)
 
 	outcomes := make(chan patterns.Result, 10)
-	bus, err := patterns.Open(ctx, broker, otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
+	opts := demo.Options{Broker: broker, Needs: adapters.CanInspect} // to replay the dead letter
+	bus, closeBus, err := opts.Open(ctx, otel.Instrument(otel.WithTracerProvider(provider)), metrics.Instrument(),
 		patterns.OnSettle(func(_ context.Context, s patterns.Settlement) { outcomes <- s.Result }))
 	if err != nil {
 		return err
 	}
-	defer bus.Close(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, closeBus()) }()
 	orders := patterns.NewWorkQueue[string](bus, "orders")
 	tracer := provider.Tracer("service")
 	service := http.NewServeMux()

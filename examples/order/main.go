@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 )
@@ -35,7 +36,7 @@ var (
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanRequeue} // a message that comes back keeps its place
 	if err := demo.Flags("order", &opts).Parse(args); err != nil {
 		return err
 	}

@@ -35,8 +35,6 @@ import (
 	"strings"
 	"time"
 
-	_ "github.com/motifmq/motif/adapters/jetstream" // makes jetstream:, nats: and tls: URLs known, too
-	_ "github.com/motifmq/motif/adapters/kafka"     // and kafka: and kafkas: ones
 	"github.com/motifmq/motif/examples/internal/demo"
 )
 

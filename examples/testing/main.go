@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 )
@@ -35,7 +36,7 @@ func (anyBank) Charge(_ context.Context, _ string, cents int) error {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanGet} // to take the receipt and the dead letter
 	if err := demo.Flags("testing", &opts).Parse(args); err != nil {
 		return err
 	}

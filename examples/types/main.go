@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/examples/internal/demo"
 	"github.com/motifmq/motif/patterns"
 	"github.com/motifmq/motif/patterns/cloudevents"
@@ -59,7 +60,7 @@ func (c cook) cancelled(ctx context.Context, o OrderCancelled) error {
 func main() { demo.Main(run) }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	var opts demo.Options
+	opts := demo.Options{Needs: adapters.CanGet} // to look through dead letters
 	if err := demo.Flags("types", &opts).Parse(args); err != nil {
 		return err
 	}

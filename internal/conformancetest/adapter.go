@@ -3,8 +3,10 @@
 package conformancetest
 
 import (
+	"cmp"
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -20,9 +22,11 @@ type Adapter struct {
 	Open     conformance.Opener
 	Features adapters.Features
 
-	// Notes explain failures to readers, by the ID of the case. Each was looked
-	// at.
-	Notes map[string]string
+	// Notes explain failures to readers, by the ID of the case. Each was looked at. Those of
+	// Sometimes are of cases that fail in some runs only. Disorder explains every failure that has
+	// no other note and messages out of order in its history.
+	Notes, Sometimes map[string]string
+	Disorder         string
 }
 
 // Memory is the in-process broker.
@@ -76,21 +80,30 @@ func (a Adapter) Check(ctx context.Context) (conformance.Report, error) {
 	r, err := conformance.Check(ctx, a.Open, a.Features)
 	r.Adapter, r.About, r.Notes = a.Name, a.About, map[string]string{}
 	for _, result := range r.Results {
-		if note := a.Notes[result.ID]; note != "" && result.Outcome == conformance.Fail {
+		if note := a.note(result); note != "" && result.Outcome == conformance.Fail {
 			r.Notes[result.ID] = note
 		}
 	}
 	return r, err
 }
 
+// note explains a failure.
+func (a Adapter) note(r conformance.Result) string {
+	disorder := ""
+	if strings.Contains(strings.Join(r.Why, "\n"), "the history has out of order") {
+		disorder = a.Disorder
+	}
+	return cmp.Or(a.Notes[r.ID], a.Sometimes[r.ID], disorder)
+}
+
 // Unexplained says which failures of a report nobody has explained, and which
 // explanations are of no failure.
 func (a Adapter) Unexplained(r conformance.Report) (sentences []string) {
 	for _, result := range r.Results {
-		switch noted := a.Notes[result.ID] != ""; {
-		case result.Outcome == conformance.Fail && !noted:
+		switch failed := result.Outcome == conformance.Fail; {
+		case failed && a.note(result) == "":
 			sentences = append(sentences, "no note explains the failure of "+result.ID)
-		case result.Outcome != conformance.Fail && noted:
+		case !failed && a.Notes[result.ID] != "":
 			sentences = append(sentences, "a note explains a failure of "+result.ID+", which did not fail")
 		}
 	}

@@ -13,12 +13,19 @@ import (
 const root = "../.."
 
 func TestUnexplained(t *testing.T) {
-	a := Adapter{Notes: map[string]string{"a/fails": "so", "a/passes": "so"}}
+	a := Adapter{
+		Notes:     map[string]string{"a/fails": "so", "a/passes": "so"},
+		Sometimes: map[string]string{"c/fails": "so", "c/passes": "so"},
+		Disorder:  "so",
+	}
 	r := conformance.Report{Results: []conformance.Result{
 		{ID: "a/fails", Outcome: conformance.Fail},
 		{ID: "b/fails", Outcome: conformance.Fail},
 		{ID: "a/passes", Outcome: conformance.Pass},
 		{ID: "b/passes", Outcome: conformance.Pass},
+		{ID: "c/fails", Outcome: conformance.Fail},
+		{ID: "c/passes", Outcome: conformance.Pass},
+		{ID: "d/fails", Outcome: conformance.Fail, Why: []string{"it says", `the history has out of order: message "m-1"`}},
 	}}
 	got := a.Unexplained(r)
 	if len(got) != 2 || !strings.Contains(got[0], "b/fails") || !strings.Contains(got[1], "a/passes") {

@@ -234,7 +234,7 @@ func delayed(x *site) {
 		p, id := x.to(), fmt.Sprint("job-", i)
 		p.Delay = 300*time.Millisecond + time.Duration(i)*100*time.Millisecond
 		due[id] = time.Now().Add(p.Delay)
-		x.Must(client.Publish(x.Soon(), p, text(id, 10)), "publishing")
+		x.Must(client.Publish(x.Soon(), p, trial.Message(id, 10)), "publishing")
 		if i == 0 {
 			<-delays // it moves, too
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/kafka/internal/node"
 	"github.com/motifmq/motif/patterns"
+
+	"github.com/motifmq/motif/conformance/trial"
 )
 
 // TestTakeout kills the example of a whole system with -9 in the middle, and starts it again: each
@@ -21,7 +23,7 @@ import (
 func TestTakeout(t *testing.T) {
 	t.Parallel()
 	n := startNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), trial.Patience)
 	defer cancel()
 	program := filepath.Join(t.TempDir(), "takeout")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/motifmq/motif/adapters"
-	_ "github.com/motifmq/motif/adapters/amqp"   // makes amqp: and amqps: URLs known
-	_ "github.com/motifmq/motif/adapters/memory" // and memory: ones
+	_ "github.com/motifmq/motif/adapters/amqp"      // makes amqp: and amqps: URLs known,
+	_ "github.com/motifmq/motif/adapters/jetstream" // jetstream:, nats: and tls: ones,
+	_ "github.com/motifmq/motif/adapters/kafka"     // kafka: and kafkas: ones,
+	_ "github.com/motifmq/motif/adapters/memory"    // and memory: ones
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -43,7 +45,8 @@ func Main(run Run) {
 // Options are the flags that every example has.
 type Options struct {
 	Broker string
-	Role   string // "" if the example has no roles
+	Role   string           // "" if the example has no roles
+	Needs  adapters.Ability // what the broker must be able to do, where it would be seen late
 
 	roles []string
 }
@@ -59,7 +62,7 @@ func Flags(name string, opts *Options, roles ...string) *flag.FlagSet {
 		fmt.Fprintf(os.Stderr, "Usage of %s:\n", name)
 		fs.PrintDefaults()
 	}
-	fs.StringVar(&opts.Broker, "broker", "memory:", "`URL` of the broker")
+	fs.StringVar(&opts.Broker, "broker", "memory:", "`URL` of the broker: memory:, amqp://..., nats://..., kafka://..., or jetstream:///FOLDER")
 	if opts.roles = roles; len(roles) > 0 {
 		fs.StringVar(&opts.Role, "role", roles[0], "which part to run: "+strings.Join(roles, ", "))
 	}
@@ -94,6 +97,9 @@ func (o Options) Open(ctx context.Context, opts ...patterns.BusOption) (*pattern
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := bus.Driver().Features().Require(o.Needs); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("this example cannot run there: %w", err), Closer(ctx, bus)())
+	}
 	return bus, Closer(ctx, bus), nil
 }
 
@@ -113,12 +119,13 @@ func Closer(ctx context.Context, bus *patterns.Bus) func() error {
 	}
 }
 
-// Clear takes out of a queue what an earlier run left in it.
+// Clear takes out of a queue what an earlier run left in it. Where the broker gives no single
+// messages, that stays: what is left is what a run that was interrupted did not get to.
 func Clear[T any](ctx context.Context, q *patterns.WorkQueue[T]) error {
 	for {
 		left, err := q.TryGet(ctx)
 		switch {
-		case errors.Is(err, adapters.ErrEmpty):
+		case errors.Is(err, adapters.ErrEmpty), errors.Is(err, adapters.ErrUnsupported):
 			return nil
 		case errors.Is(err, patterns.ErrCodec): // no T: it went to the dead letters
 			continue

@@ -71,6 +71,41 @@ func TestClear(t *testing.T) {
 	}
 }
 
+// without is a driver that cannot do something.
+type without struct {
+	adapters.Driver
+	what adapters.Ability
+}
+
+func (d without) Features() adapters.Features {
+	f := d.Driver.Features()
+	f.Ability &^= d.what
+	return f
+}
+
+// Where the broker gives no single messages, there is nothing to clear with.
+func TestClearNeedsNothing(t *testing.T) {
+	d, err := adapters.Open(t.Context(), "memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus, closeBus := New(t.Context(), without{d, adapters.CanGet})
+	if err := Clear(t.Context(), patterns.NewWorkQueue[int](bus, "numbers")); err != nil {
+		t.Error(err)
+	}
+	if err := closeBus(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenRefusesBrokers(t *testing.T) {
+	opts := Options{Broker: "memory:", Needs: adapters.CanGet | 1<<60}
+	_, _, err := opts.Open(t.Context())
+	if want := "this example cannot run there: motif: adapter memory does not support ability(60)"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestCollectEndsWithCtx(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	values := make(chan int, 1)

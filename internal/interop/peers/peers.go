@@ -25,7 +25,7 @@ func GoChannel() conformancetest.Adapter {
 		Name:     "gochannel",
 		About:    fmt.Sprintf("watermill %s: gochannel.Config{}, through adapters/watermill, with the claim that each subscriber gets a copy.", version("github.com/ThreeDotsLabs/watermill")),
 		Features: adapters.Features{Adapter: "gochannel", Ability: adapters.CanFanout},
-		Notes:    goChannelNotes,
+		Notes:    goChannelNotes, Sometimes: goChannelSometimes, Disorder: goChannelOrder,
 		Open: func(context.Context) (*conformance.Harness, error) {
 			shared := gochannel.NewGoChannel(gochannel.Config{}, wm.NopLogger{})
 			return &conformance.Harness{
@@ -65,7 +65,7 @@ func WatermillAMQP(node *amqptest.Node) conformancetest.Adapter {
 		About: fmt.Sprintf("watermill-amqp %s on RabbitMQ %s: NewDurablePubSubConfig with ConfirmDelivery, through adapters/watermill, with the claims of its documentation.",
 			version("github.com/ThreeDotsLabs/watermill-amqp/v3"), node.Version),
 		Features: adapters.Features{Adapter: "watermill-amqp", Ability: claims | adapters.CanFanout | adapters.CanGroup},
-		Notes:    watermillAMQPNotes,
+		Notes:    watermillAMQPNotes, Sometimes: watermillAMQPSometimes,
 		Open: func(ctx context.Context) (*conformance.Harness, error) {
 			return conformancetest.OnRabbitMQ(ctx, node, func(_ context.Context, url string) (adapters.Driver, error) {
 				return connectWatermillAMQP(url, claims)
@@ -75,14 +75,8 @@ func WatermillAMQP(node *amqptest.Node) conformancetest.Adapter {
 }
 
 func connectWatermillAMQP(url string, claims adapters.Ability) (_ adapters.Driver, err error) {
-	var opened []interface{ Close() error }
-	defer func() {
-		if err != nil {
-			for _, o := range opened {
-				_ = o.Close()
-			}
-		}
-	}()
+	var clients opened
+	defer func() { clients.closeIf(&err) }()
 	subscriber := func(name func(topic string) string, private bool) (message.Subscriber, error) {
 		cfg := wmamqp.NewDurablePubSubConfig(url, name)
 		if private {
@@ -96,17 +90,17 @@ func connectWatermillAMQP(url string, claims adapters.Ability) (_ adapters.Drive
 	if err != nil {
 		return nil, err
 	}
-	opened = append(opened, publisher)
+	clients = append(clients, publisher)
 	queues, err := subscriber(wmamqp.GenerateQueueNameTopicName, false)
 	if err != nil {
 		return nil, err
 	}
-	opened = append(opened, queues)
+	clients = append(clients, queues)
 	fanout, err := subscriber(func(topic string) string { return topic + "_" + wm.NewShortUUID() }, true)
 	if err != nil {
 		return nil, err
 	}
-	opened = append(opened, fanout)
+	clients = append(clients, fanout)
 	d, err := watermill.NewDriver(watermill.Config{
 		Adapter: "watermill-amqp", Publisher: publisher, Subscriber: queues, Competing: true, Fanout: fanout, Claim: claims,
 		Groups: func(group string) (message.Subscriber, error) {

@@ -5,7 +5,7 @@
 // Adapters that are modules of their own bring their reports: those of our own tests, as JSON.
 //
 //	conformance -out docs/conformance -page docs/writing-an-adapter.md jetstream.json kafka.json
-//	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, as text
+//	conformance -adapter "RabbitMQ 4.3 quorum"     only this one, or several with commas, as text
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,12 +29,13 @@ import (
 	"github.com/motifmq/motif/conformance"
 	"github.com/motifmq/motif/internal/conformancetest"
 	"github.com/motifmq/motif/internal/interop/peers"
+	"github.com/motifmq/motif/internal/kafkatest"
 )
 
 func main() {
 	out := flag.String("out", "", "write report.txt, report.json and index.html into this `folder`")
 	page := flag.String("page", "", "put the table into this `file`, between its marks")
-	only := flag.String("adapter", "", "run on this `adapter` only")
+	only := flag.String("adapter", "", "run on this `adapter` only, or on these, with commas")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,7 +71,7 @@ func run(ctx context.Context, only, out, page string, files []string) (err error
 			}
 			others = nil
 		}
-		if only != "" && only != a.Name {
+		if only != "" && !slices.Contains(strings.Split(only, ","), a.Name) {
 			continue
 		}
 		r, err := a.Check(ctx)
@@ -111,10 +113,11 @@ func read(files []string) (all conformance.Matrix, err error) {
 	return all, nil
 }
 
-// adapters are the columns: our adapters, RabbitMQ's in each version, and the peers,
-// which have the newest. They use nodes, one a version, until these are closed.
+// adapters are the columns: our adapters, RabbitMQ's in each version, and the peers, which have the
+// newest. They use nodes, one a version and one of NATS and of Kafka, until these are closed.
 func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNodes func() error, err error) {
-	var nodes []*amqptest.Node
+	var nodes []io.Closer
+	var newest *amqptest.Node
 	closeNodes = func() (err error) {
 		for _, n := range nodes {
 			err = errors.Join(err, n.Close())
@@ -127,11 +130,20 @@ func adapters(ctx context.Context) (columns []conformancetest.Adapter, closeNode
 		if err != nil {
 			return nil, closeNodes, err
 		}
-		nodes = append(nodes, node)
+		nodes, newest = append(nodes, node), node
 		columns = append(columns, conformancetest.RabbitMQ(node, amqp.Classic), conformancetest.RabbitMQ(node, amqp.Quorum))
 	}
-	newest := nodes[len(nodes)-1]
-	return append(columns, peers.GoChannel(), peers.WatermillAMQP(newest)), closeNodes, nil
+	nats, err := peers.StartNATS()
+	if err != nil {
+		return nil, closeNodes, err
+	}
+	nodes = append(nodes, nats)
+	kafka, err := kafkatest.Start(ctx)
+	if err != nil {
+		return nil, closeNodes, err
+	}
+	nodes = append(nodes, kafka)
+	return append(columns, peers.GoChannel(), peers.WatermillAMQP(newest), peers.WatermillNATS(nats), peers.WatermillKafka(kafka)), closeNodes, nil
 }
 
 // write writes the matrix without what is another in each run and says nothing

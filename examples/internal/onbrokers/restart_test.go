@@ -1,4 +1,4 @@
-package onrabbitmq
+package onbrokers
 
 import (
 	"context"

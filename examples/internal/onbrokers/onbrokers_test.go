@@ -1,6 +1,6 @@
-// Package onrabbitmq has no code, only the test that the examples do on
-// RabbitMQ what they do on the in-process broker, by -broker alone.
-package onrabbitmq
+// Package onbrokers has no code, only the test that the examples do on other brokers what they do
+// on the in-process broker, by -broker alone, or say what these cannot do.
+package onbrokers
 
 import (
 	"os"
@@ -18,10 +18,15 @@ func TestMain(m *testing.M) { amqptest.Main(m) }
 // TestExamples builds every example once, and runs them as a user does.
 func TestExamples(t *testing.T) {
 	p := build(t)
-	t.Run("same", p.testSame)
-	t.Run("roles", p.testRoles)
-	t.Run("restart", p.testRestart)
-	t.Run("service", p.testService)
+	t.Run("rabbitmq", func(t *testing.T) {
+		t.Parallel()
+		t.Run("same", p.testSame)
+		t.Run("roles", p.testRoles)
+		t.Run("restart", p.testRestart)
+		t.Run("service", p.testService)
+	})
+	t.Run("jetstream", p.testJetStream)
+	t.Run("kafka", p.testKafka)
 }
 
 // queueTypes are how queues are declared: quorum queues where that is of use,
@@ -43,6 +48,7 @@ var runs = map[string][][]string{
 	"takeout":       {{"-scale", "0.2", "-fail", "merchant", "-with", "coupons"}},
 	"customadapter": nil, // is about a broker of its own, and shows what that refuses
 	"durable":       nil, // wants a restart, see testRestart
+	"observability": nil, // has a test of its own on RabbitMQ
 	"quickstart":    nil, // the README's program: its broker is in its text
 	"service":       nil, // works until Ctrl-C, see testService
 }
@@ -52,25 +58,32 @@ var runs = map[string][][]string{
 func (p programs) testSame(t *testing.T) {
 	for _, queueType := range queueTypes {
 		t.Run(queueType, func(t *testing.T) {
-			url := of(queueType, amqptest.URL(t))
-			for _, name := range p.names(t) {
-				arguments, special := runs[name]
-				if !special {
-					arguments = [][]string{nil}
-				}
-				for _, args := range arguments {
-					t.Run(strings.Join(append([]string{name}, args...), " "), func(t *testing.T) {
-						stable := func(out string) string { return measured(name, out) }
-						want := stable(p.run(t, name, args...))
-						for range 2 {
-							if got := stable(p.run(t, name, append([]string{"-broker", url}, args...)...)); got != want {
-								t.Errorf("on RabbitMQ:\n%s\nin process:\n%s", got, want)
-							}
-						}
-					})
-				}
-			}
+			p.each(t, of(queueType, amqptest.URL(t)), p.same)
 		})
+	}
+}
+
+// each calls a function for each way in which examples are run.
+func (p programs) each(t *testing.T, url string, test func(t *testing.T, url, name string, args []string)) {
+	t.Helper()
+	for _, name := range p.names(t) {
+		arguments, special := runs[name]
+		if !special {
+			arguments = [][]string{nil}
+		}
+		for _, args := range arguments {
+			t.Run(strings.Join(append([]string{name}, args...), " "), func(t *testing.T) { test(t, url, name, args) })
+		}
+	}
+}
+
+func (p programs) same(t *testing.T, url, name string, args []string) {
+	t.Helper()
+	want := measured(name, p.inProcess(t, name, args...))
+	for range 2 {
+		if got := measured(name, p.run(t, name, append([]string{"-broker", url}, args...)...)); got != want {
+			t.Errorf("on the broker:\n%s\nin process:\n%s", got, want)
+		}
 	}
 }
 
@@ -80,7 +93,7 @@ func measured(name, out string) string {
 		// The slow one gets another when the fast one has not done the rest by then,
 		// which a busy machine lets it do: anything but half and half.
 		"fairdispatch": `, in \S+|handled  [1-9], fast 1[1-9]`,
-		"takeout":      `(?m)^ +\d+\.\ds  .*\n|^.* is back after .*\n.*\n|(?s:\nservice  .*\n\n)|customer_wait.*`,
+		"takeout":      `(?m)^ +\d+\.\ds  .*\n|^.* is back after .*\n.*\n|(?s:\nservice  .*\n\n)|customer_wait.*|(?m)^This broker carries no calls.*\n`,
 	}
 	if p, ok := patterns[name]; ok {
 		return regexp.MustCompile(p).ReplaceAllString(out, "")
@@ -100,10 +113,6 @@ func (p programs) names(t *testing.T) []string {
 		names = append(names, e.Name())
 	}
 	folders, err := filepath.Glob("../../*/main.go")
-	folders = slices.DeleteFunc(folders, func(main string) bool { // other modules are tested there
-		_, err := os.Stat(filepath.Join(filepath.Dir(main), "go.mod"))
-		return err == nil && !slices.Contains(modules, filepath.Base(filepath.Dir(main)))
-	})
 	if err != nil || len(folders) != len(names) || !slices.Contains(names, "hello") {
 		t.Fatalf("built %v, of %v (%v)", names, folders, err)
 	}

@@ -1,4 +1,4 @@
-package onrabbitmq
+package onbrokers
 
 import (
 	"bytes"
@@ -15,16 +15,10 @@ import (
 // programs is the folder with the examples, built.
 type programs string
 
-// modules are the examples among them that are modules of their own.
-var modules = []string{"takeout"}
-
 func build(t *testing.T) programs {
 	t.Helper()
 	folder := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", folder, "./...")
-	for _, module := range modules {
-		cmd.Args = append(cmd.Args, "./"+module)
-	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", folder, "./...")
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the examples: %v\n%s", err, out)
@@ -40,6 +34,24 @@ const patience = 180 * time.Second
 func (p programs) run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	return p.start(t, name, args...).wait(t)
+}
+
+// printed is what examples printed in the process, by their command lines.
+var (
+	printed   = map[string]string{}
+	printedMu sync.Mutex
+)
+
+// inProcess returns what an example prints on the broker in the process, which is run once.
+func (p programs) inProcess(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	line := strings.Join(append([]string{name}, args...), " ")
+	printedMu.Lock()
+	defer printedMu.Unlock()
+	if _, ran := printed[line]; !ran {
+		printed[line] = p.run(t, name, args...)
+	}
+	return printed[line]
 }
 
 // A process is an example under way.
