@@ -414,8 +414,8 @@ func TestQueueIsMadeAgainUnderItsConsumers(t *testing.T) {
 	}
 }
 
-// TestStopAtASilentBroker: neither waits for a broker that says nothing any more, though nothing but
-// a heartbeat, which is far, would end the connection.
+// TestStopAtASilentBroker: neither waits for a broker that says nothing any more, though nothing
+// but a heartbeat, which is far, would end the connection.
 func TestStopAtASilentBroker(t *testing.T) {
 	for name, stop := range map[string]func(adapters.Subscription) error{
 		"Stop":          func(sub adapters.Subscription) error { return sub.Stop() },

@@ -19,8 +19,8 @@ type Copies struct {
 	err    error
 }
 
-// NewCopies returns a message on its way to n queues, at least one. done is called once, by the last
-// Resolve, with what became of the message.
+// NewCopies returns a message on its way to n queues, at least one. done is called once, by the
+// last Resolve, with what became of the message.
 func NewCopies(n int, mandatory bool, done func(error)) *Copies {
 	return &Copies{left: n, mandatory: mandatory, done: done}
 }

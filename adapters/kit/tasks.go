@@ -68,8 +68,8 @@ func (t *Tasks) Check(ctx context.Context, what string) error {
 	return nil
 }
 
-// Explain gives the error of an operation the reason why it ended early, if it did: [adapters.ErrClosed]
-// in its place, or ctx's error with it.
+// Explain gives the error of an operation the reason why it ended early, if it did:
+// [adapters.ErrClosed] in its place, or ctx's error with it.
 func (t *Tasks) Explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

@@ -80,8 +80,8 @@ type histories map[string]struct {
 	want Kind
 }
 
-// TestDoubleOfDelayed: what was delayed when the broker crashed, or while it recovered, may be there
-// twice.
+// TestDoubleOfDelayed: what was delayed when the broker crashed, or while it recovered, may be
+// there twice.
 func TestDoubleOfDelayed(t *testing.T) {
 	for name, tt := range map[string]struct{ delayed, before bool }{
 		"delayed":                   {delayed: true},
