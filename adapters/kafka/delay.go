@@ -34,6 +34,7 @@ const (
 	firstLook    = 5 * time.Second
 	moveAtOnce   = 100                     // how many records a mover has in hand at most
 	moveAgain    = 1600 * time.Millisecond // after this, what could not be written to its destination
+	mostRefusals = 5                       // by its destination, before a message goes to dead letters
 )
 
 // rungLength is how long a record waits in a rung: four times as long as in the one before. One
@@ -303,7 +304,12 @@ func (m *mover) moveFirst(n int) error {
 			done = append(done, settled{batch[i].Offset, ackAccept})
 		case m.ctx.Err() != nil: // it is given back
 			m.waiting = append(m.waiting, batch[i])
+		case isRefusal(err) && batch[i].Refused+1 >= mostRefusals && m.toDeadLetters(ctx, batch[i], err) == nil:
+			done = append(done, settled{batch[i].Offset, ackAccept})
 		default:
+			if isRefusal(err) {
+				batch[i].Refused = min(batch[i].Refused+1, mostRefusals)
+			}
 			m.d.logger().Warn("kafka: what was delayed cannot be published, and is late", "to", batch[i].ToName, "id", batch[i].ID, "error", err)
 			late = append(late, batch[i])
 		}
@@ -336,8 +342,8 @@ func (m *mover) start(ctx context.Context, batch []waiting, later bool) (results
 		done := make(chan error, 1)
 		e := w.envelope
 		e.Again = e.Again || later || w.count > 1
-		if later {
-			e.Due = time.Now().Add(moveAgain).UnixMicro()
+		if later { // a refusal is not over as soon as a failure
+			e.Due = time.Now().Add(moveAgain << (2 * max(e.Refused-1, 0))).UnixMicro()
 		}
 		var err error
 		if left := time.Until(time.UnixMicro(e.Due)); left > 0 {
@@ -392,7 +398,7 @@ func (m *mover) publish(ctx context.Context, w waiting, e envelope, done func(er
 	case err != nil:
 		return err
 	}
-	e.Due, e.ToKind, e.ToName = 0, 0, ""
+	e.Due, e.ToKind, e.ToName, e.Refused = 0, 0, "", 0
 	r, err := again(w.Record, e, 0)
 	if err != nil {
 		return err

@@ -75,6 +75,10 @@
 //     four requests a second. When a mover dies others have what it held, up to a hundred messages
 //     of each topic: at once, or after the lock time if it stands still. What it had written on
 //     but not settled is double then, and says that it is redelivered.
+//   - What is delayed, and its destination refuses when it is due (it is too large for it, or not
+//     allowed), is tried again four times, in some two minutes. Then it is a dead letter of the queue
+//     that it was published to, with the reason "refused"; or, where there is no dead-letter queue,
+//     in the queue [Undelivered]. What cannot be written at all is tried until it can.
 //   - A dead letter has the metadata [MetadataFirstDeathReason] and [MetadataFirstDeathQueue]. It
 //     is written to its queue before the original is settled: a connection that is lost in between
 //     makes it two.

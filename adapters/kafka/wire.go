@@ -43,6 +43,8 @@ type envelope struct {
 	Due    int64  `json:"due,omitempty"` // microseconds since 1970
 	ToKind uint8  `json:"to_kind,omitempty"`
 	ToName string `json:"to_name,omitempty"`
+
+	Refused int `json:"refused,omitempty"` // how often, by where it goes
 }
 
 // encode returns m as a record of no topic yet.
