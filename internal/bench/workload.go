@@ -81,7 +81,7 @@ func (t Target) Met(r *Result) bool {
 func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
-		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(), ordered(), onNATS(),
+		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), inProcess(), chains(), observed(), ordered(), onNATS(), onKafka(),
 	} {
 		all = append(all, group...)
 	}
