@@ -29,33 +29,28 @@ const (
 // toDeadLetters writes the message to its dead-letter queue, if there still is one. It may be there
 // twice, when the session is lost before the original is settled.
 func (h *delivery) toDeadLetters(ctx context.Context) error {
-	r, err := deadLetter(h.record.Record, h.envelope, h.at.sub.queue, diedRejected)
-	if err != nil {
-		return err
-	}
+	r := deadLetter(h.record.Record, h.envelope, h.at.sub.queue, diedRejected)
 	r.Topic = queueTopic(h.at.letters)
 	d := h.at.sub.d
-	if err = d.produce(ctx, r); errors.Is(err, adapters.ErrNotFound) {
+	err := d.produce(ctx, r)
+	if errors.Is(err, adapters.ErrNotFound) {
 		_, err = d.missing(&adapters.Publication{}, target{topic: r.Topic}, r)
 	}
 	return err
 }
 
-// deadLetter returns a record like r, which was decoded to e, that says why it died, and where if it
-// has not before.
-func deadLetter(r *kgo.Record, e envelope, where, why string) (*kgo.Record, error) {
+// deadLetter returns a record like r, which was decoded to e, that says why it died, and where if
+// it has not before.
+func deadLetter(r *kgo.Record, e envelope, where, why string) *kgo.Record {
 	e.Died = why
-	letter, err := again(r, e, 0)
-	if err != nil {
-		return nil, err
-	}
+	letter := again(r, e, 0)
 	if !slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == MetadataFirstDeathQueue }) {
 		last := len(letter.Headers) - 1 // the envelope
 		letter.Headers = append(letter.Headers[:last:last],
 			kgo.RecordHeader{Key: MetadataFirstDeathReason, Value: []byte(why)},
 			kgo.RecordHeader{Key: MetadataFirstDeathQueue, Value: []byte(where)}, letter.Headers[last])
 	}
-	return letter, nil
+	return letter
 }
 
 // isRefusal reports whether a broker will hardly take later what it did not take with this error.
@@ -65,13 +60,10 @@ func isRefusal(err error) bool {
 
 // toDeadLetters writes what was delayed, and its destination refuses, to the dead-letter queue of
 // that, or to Undelivered.
-func (m *mover) toDeadLetters(ctx context.Context, w waiting, why error) error {
+func (m *mover) toDeadLetters(ctx context.Context, w waiting, why error) (err error) {
 	e := w.envelope
 	e.Due, e.ToKind, e.ToName, e.Refused = 0, 0, "", 0
-	r, err := deadLetter(w.Record, e, w.ToName, diedRefused)
-	if err != nil {
-		return err
-	}
+	r := deadLetter(w.Record, e, w.ToName, diedRefused)
 	queues := []string{Undelivered}
 	if adapters.Kind(w.ToKind) == adapters.Queue {
 		t, err := m.d.known(ctx, queueTopic(w.ToName))

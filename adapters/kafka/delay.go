@@ -85,12 +85,12 @@ func (d *Driver) useRung(ctx context.Context, n int) error {
 		return err
 	}
 	d.mu.Lock()
-	moves := d.moves[n]
-	d.moves[n] = true
-	d.mu.Unlock()
-	if !moves {
-		d.tasks.Go(func() { d.move(n) })
+	if d.moves[n] == nil {
+		l := newLink("delay")
+		d.moves[n] = l
+		d.tasks.Go(func() { d.move(n, l) })
 	}
+	d.mu.Unlock()
 	return nil
 }
 
@@ -140,6 +140,7 @@ func (d *Driver) fullRungs(ctx context.Context) (full []int) {
 type mover struct {
 	*member
 	n       int
+	link    *link
 	ctx     context.Context // ends when the driver is closed
 	ending  context.Context // ends when Close may not take any longer
 	waiting []waiting       // what is in hand
@@ -154,19 +155,20 @@ type waiting struct {
 }
 
 // move is a mover until the driver is closed.
-func (d *Driver) move(n int) {
+func (d *Driver) move(n int, l *link) {
 	ctx, cancel := d.bound(context.Background())
 	defer cancel()
 	ending, end := d.untilClosed()
 	defer end()
 	wait := kit.Backoff{Min: 20 * time.Millisecond, Max: 2 * time.Second}
 	for {
-		m := &mover{n: n, ctx: ctx, ending: ending}
+		m := &mover{n: n, link: l, ctx: ctx, ending: ending}
 		begun := time.Now()
 		err := m.run(d)
 		if ctx.Err() != nil {
 			return
 		}
+		l.lost(err)
 		d.logger().Warn("kafka: what is delayed is late", "topic", rungTopic(n), "error", err)
 		if time.Since(begun) > time.Minute {
 			wait.Reset()
@@ -195,6 +197,9 @@ func (m *mover) run(d *Driver) error {
 	defer beats.Wait()
 	defer enough()
 	got, gaps, err := m.begin(m.ctx, moveAtOnce)
+	if err == nil {
+		m.link.made("")
+	}
 	trimmed := time.Now()
 	for err == nil && m.ctx.Err() == nil {
 		m.take(got)
@@ -371,10 +376,7 @@ func (m *mover) climb(ctx context.Context, w waiting, e envelope, n int, done fu
 	if err := m.d.useRung(ctx, n); err != nil {
 		return err
 	}
-	r, err := again(w.Record, e, 0)
-	if err != nil {
-		return err
-	}
+	r := again(w.Record, e, 0)
 	r.Topic = rungTopic(n)
 	return m.d.start(ctx, r, func(err error) {
 		if errors.Is(err, adapters.ErrNotFound) { // the next time it is made anew
@@ -399,10 +401,7 @@ func (m *mover) publish(ctx context.Context, w waiting, e envelope, done func(er
 		return err
 	}
 	e.Due, e.ToKind, e.ToName, e.Refused = 0, 0, "", 0
-	r, err := again(w.Record, e, 0)
-	if err != nil {
-		return err
-	}
+	r := again(w.Record, e, 0)
 	return m.d.sendRecord(ctx, &p, targets, r, done)
 }
 

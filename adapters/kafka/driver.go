@@ -24,7 +24,9 @@ import (
 var features = adapters.Features{
 	Adapter: "kafka",
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
-		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter,
+		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter |
+		adapters.CanReportHealth | adapters.CanInspect | adapters.CanList | adapters.CanBrowse | adapters.CanListBindings |
+		adapters.CanCompare | adapters.CanPurge | adapters.CanDelete,
 }
 
 // How long things take at most, where no ctx says so.
@@ -55,6 +57,11 @@ type Driver struct {
 	routes *kit.Routes
 	window chan struct{} // a place for each message that is on its way
 
+	watcher *watcher // of client
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+
 	// From which delivery on a record is written anew, see subscription.renew.
 	renewAt int
 
@@ -64,8 +71,9 @@ type Driver struct {
 	ledgers map[string]*ledger  // by exchange
 	specs   map[string]declared // of queues, as far as they are known
 	subs    map[*subscription]struct{}
+	made    int             // subscriptions so far
 	closing context.Context // that of Close
-	moves   [rungs]bool     // which rungs this driver moves
+	moves   [rungs]*link    // of the rungs that this driver moves
 }
 
 var (
@@ -88,22 +96,26 @@ func (c *config) common() []kgo.Opt {
 }
 
 func connect(ctx context.Context, c config) (*Driver, error) {
-	client, err := kgo.NewClient(append(c.common(),
+	w := &watcher{link: newLink("publish"), wake: make(chan struct{}, 1)}
+	client, err := kgo.NewClient(append(c.common(), kgo.WithHooks(w),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
 		kgo.RecordDeliveryTimeout(confirmTimeout), kgo.UnknownTopicRetries(1), kgo.ProducerBatchMaxBytes(maxRecordBytes), kgo.MaxBufferedRecords(2*maxUnderWay))...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: open: %w: %w", adapters.ErrInvalid, err)
 	}
 	d := &Driver{
-		config: c, client: client, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
+		config: c, client: client, watcher: w, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
 		log: slog.Default(), topics: map[string]topic{}, ledgers: map[string]*ledger{}, specs: map[string]declared{}, subs: map[*subscription]struct{}{},
 	}
+	d.life, d.end = context.WithCancel(context.Background())
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if err := d.begin(ctx); err != nil {
+		d.end()
 		client.Close()
 		return nil, err
 	}
 	d.tasks.Go(d.lookForDelayed)
+	d.tasks.Go(d.probe)
 	return d, nil
 }
 
@@ -179,18 +191,8 @@ func (d *Driver) Features() adapters.Features { return features }
 // bound returns a ctx that ends with the driver, too.
 func (d *Driver) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := make(chan struct{})
-	if !d.tasks.Go(func() {
-		select {
-		case <-d.tasks.Closed():
-			cancel()
-		case <-ctx.Done():
-		case <-stop:
-		}
-	}) {
-		cancel()
-	}
-	return ctx, sync.OnceFunc(func() { close(stop); cancel() })
+	stop := context.AfterFunc(d.life, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // untilClosed returns a ctx that outlives the driver, as long as its Close may take.
@@ -350,6 +352,8 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 		return nil, d.finish(ctx, err)
 	}
 	d.mu.Lock()
+	d.made++
+	sub.number = d.made
 	d.subs[sub] = struct{}{}
 	d.mu.Unlock()
 	if !d.tasks.Go(func() { sub.run(at) }) {
@@ -367,6 +371,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	first := d.tasks.Close()
+	d.end()
 	d.mu.Lock()
 	subs := slices.Collect(maps.Keys(d.subs))
 	d.mu.Unlock()

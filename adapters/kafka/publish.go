@@ -67,6 +67,15 @@ func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) erro
 // route returns where the messages of a call go, as bindings are now. Queues that are gone are not
 // among them.
 func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []target, err error) {
+	if p.Delay <= 0 && p.To.Kind == adapters.Queue { // no waiting
+		topic := queueTopic(p.To.Name)
+		d.mu.Lock()
+		_, isKnown := d.topics[topic]
+		d.mu.Unlock()
+		if isKnown {
+			return []target{{topic: topic}}, nil
+		}
+	}
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	if p.Delay > 0 {

@@ -25,6 +25,8 @@ type subscription struct {
 	source adapters.Source
 	queue  string
 	wake   chan struct{} // of one: there is something to tell the broker
+	link   *link
+	number int // among those of the driver
 
 	mu      sync.Mutex
 	come    sync.Cond // there may be more to receive
@@ -50,7 +52,7 @@ type delivery struct {
 
 func newSubscription(d *Driver, source adapters.Source) *subscription {
 	s := &subscription{
-		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1),
+		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1), link: newLink("consume"),
 		held: map[*delivery]struct{}{}, stopped: make(chan struct{}),
 	}
 	if source.Private() {
@@ -86,6 +88,7 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 		return nil, err
 	}
 	at := &attachment{member: m, sub: s, letters: letters}
+	m.holds = at.holding
 	at.ctx, at.end = context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	s.at = at
@@ -102,6 +105,7 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 		at.over(adapters.ErrSessionLost)
 		return nil, err
 	}
+	s.link.made("")
 	return at, nil
 }
 
@@ -150,6 +154,7 @@ func (s *subscription) run(at *attachment) {
 		if err == nil || s.why() != nil {
 			break
 		}
+		s.link.lost(err)
 		s.d.logger().Warn("kafka: session lost", "queue", s.queue, "error", err)
 		if at = s.reattach(ctx); at == nil {
 			break
@@ -190,6 +195,7 @@ func (s *subscription) reattach(ctx context.Context) *attachment {
 			s.finish(err)
 			return nil
 		}
+		s.link.lost(err)
 		select {
 		case <-time.After(wait.Next()):
 		case <-ctx.Done():
@@ -322,7 +328,11 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	}
 	delete(s.held, h)
 	h.at.done = append(h.at.done, settled{h.record.Offset, how})
-	s.signal()
+	h.at.returns = h.at.returns || how == ackRelease
+	h.at.handled++
+	if len(h.at.done) == 1 || !h.at.canWait() {
+		s.signal()
+	}
 	return nil
 }
 

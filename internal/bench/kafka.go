@@ -92,7 +92,8 @@ func motifKafka(consume bool) Side {
 }
 
 // rawKafka promises the same: a message is published once all replicas have it, in order and once
-// (kgo's default), and handled once it was acknowledged, by itself, in a share group.
+// (kgo's default), and handled once it was acknowledged, by itself, in a share group; no more than
+// the window is in hand (strict).
 func rawKafka(consume bool) Side {
 	return func(ctx context.Context, r *Run) error {
 		publishing, err := dialKafka(r.URL, kgo.DefaultProduceTopic(r.Name), kgo.ProducerLinger(0))
@@ -109,7 +110,7 @@ func rawKafka(consume bool) Side {
 			if err := fromTheBeginning(ctx, publishing, r.Name); err != nil {
 				return err
 			}
-			if consuming, err = dialKafka(r.URL, kgo.ShareGroup(r.Name), kgo.ConsumeTopics(r.Name), kgo.ShareMaxRecords(window)); err != nil {
+			if consuming, err = dialKafka(r.URL, kgo.ShareGroup(r.Name), kgo.ConsumeTopics(r.Name), kgo.ShareMaxRecords(window), kgo.ShareMaxRecordsStrict()); err != nil {
 				return err
 			}
 			defer consuming.Close()
