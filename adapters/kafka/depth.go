@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -23,6 +24,7 @@ const heldPrefix = "motif-held-"
 
 // depth is what a queue holds.
 type depth struct {
+	isUnknown  bool
 	isUsed     bool  // somebody has consumed it
 	start, end int64 // before start all is settled, and end is that of the topic
 	unsettled  int
@@ -31,6 +33,9 @@ type depth struct {
 }
 
 func (d depth) info(queue string) adapters.QueueInfo {
+	if d.isUnknown {
+		return adapters.QueueInfo{Name: queue, Ready: -1, Unacked: -1, Consumers: -1}
+	}
 	held := min(d.held, d.unsettled)
 	return adapters.QueueInfo{Name: queue, Ready: d.unsettled - held, Unacked: held, Consumers: d.consumers}
 }
@@ -49,15 +54,26 @@ func (at *attachment) holding() int {
 	return n
 }
 
-// atOnce is how many queues a broker is asked about at once: it may have to read what it knows of
-// each.
-const atOnce = 50
+// Queues are asked about so many at once: a broker may have to read what it knows of each. If it
+// does not tell in time, nothing is known of those.
+const (
+	atOnce = 50
+	inTime = 5 * time.Second
+)
 
 // depths says what queues hold, by their topics: those of them that exist.
-func (d *Driver) depths(ctx context.Context, topics ...topic) (map[string]depth, error) {
+func (d *Driver) depths(ctx context.Context, topics []topic) (map[string]depth, error) {
 	all := map[string]depth{}
 	for some := range slices.Chunk(topics, atOnce) {
-		if err := d.addDepths(ctx, all, some); err != nil {
+		asking, cancel := context.WithTimeout(ctx, inTime)
+		err := d.addDepths(asking, all, some)
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			for _, t := range some {
+				all[t.name] = depth{isUnknown: true}
+			}
+		case err != nil:
 			return nil, apiError("inspecting queues", err)
 		}
 	}
@@ -65,8 +81,6 @@ func (d *Driver) depths(ctx context.Context, topics ...topic) (map[string]depth,
 }
 
 func (d *Driver) addDepths(ctx context.Context, all map[string]depth, topics []topic) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = t.name
@@ -122,7 +136,7 @@ func (d *Driver) addDepths(ctx context.Context, all map[string]depth, topics []t
 	return nil
 }
 
-// offsets asks the leaders of topics where those begin or end, and leaves out those that they do not
+// offsets asks the leaders of topics where those begin or end. It leaves out those that they do not
 // know.
 func (d *Driver) offsets(ctx context.Context, topics []topic, which int64) (map[string]int64, error) {
 	asks := map[int32]*kmsg.ListOffsetsRequest{}
@@ -172,15 +186,17 @@ func (d *Driver) holding() map[string]int {
 	return own
 }
 
-// depth is depths of one queue.
+// depth says what a queue holds.
 func (d *Driver) depth(ctx context.Context, t topic) (depth, error) {
-	all, err := d.depths(ctx, t)
-	if err != nil {
-		return depth{}, err
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	all, what := map[string]depth{}, "inspecting topic "+t.name
+	if err := d.addDepths(ctx, all, []topic{t}); err != nil {
+		return depth{}, apiError(what, err)
 	}
 	q, found := all[t.name]
 	if !found {
-		return q, apiError("inspecting topic "+t.name, kerr.UnknownTopicOrPartition)
+		return q, apiError(what, kerr.UnknownTopicOrPartition)
 	}
 	return q, nil
 }

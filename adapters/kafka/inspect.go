@@ -44,7 +44,8 @@ func (d *Driver) Inspect(ctx context.Context, queue string) (info adapters.Queue
 }
 
 // Queues implements [adapters.Inspector]: it lists Motif's queues, private ones among them. All are
-// looked at before the first one is yielded.
+// looked at before the first one is yielded, fifty at once; what the broker does not say of those
+// within five seconds is -1.
 func (d *Driver) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error] {
 	return func(yield func(adapters.QueueInfo, error) bool) {
 		var names map[string]string
@@ -54,7 +55,7 @@ func (d *Driver) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error
 			if topics, names, err = d.allQueues(ctx); err != nil {
 				return err
 			}
-			all, err = d.depths(ctx, topics...)
+			all, err = d.depths(ctx, topics)
 			return err
 		})
 		if err != nil {

@@ -144,7 +144,11 @@ func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, target
 	}
 	c := &copies{p: p, left: len(targets), done: done}
 	for i, t := range targets {
-		one := &kgo.Record{Topic: t.topic, Key: record.Key, Value: record.Value, Headers: record.Headers}
+		one := record
+		if i < len(targets)-1 {
+			one = copied(record)
+		}
+		one.Topic = t.topic
 		err := d.start(ctx, one, func(err error) {
 			if !errors.Is(err, adapters.ErrNotFound) {
 				c.resolve(false, err)
@@ -222,7 +226,7 @@ func (d *Driver) start(ctx context.Context, r *kgo.Record, done func(error)) err
 	case <-ctx.Done():
 		return fmt.Errorf("kafka: publish: %w: %w", adapters.ErrUnavailable, ctx.Err())
 	}
-	d.client.Produce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) {
+	d.client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
 		<-d.window
 		done(confirmed(err))
 	})
