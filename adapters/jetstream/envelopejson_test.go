@@ -34,8 +34,7 @@ func TestEnvelopeIsJSON(t *testing.T) {
 		if got, err := parseEnvelope(text); err != nil || !reflect.DeepEqual(got, e) {
 			t.Errorf("%s: %s is read as %+v, %v", name, text, got, err)
 		}
-		r := reader{rest: text}
-		if _, ok := r.envelope(); ok != (name != "full") {
+		if _, ok := readEnvelope(text); ok != (name != "full") {
 			t.Errorf("%s: that it is read without encoding/json is %v", name, ok)
 		}
 	}

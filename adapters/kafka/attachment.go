@@ -28,8 +28,13 @@ type attachment struct {
 	line *line // of a queue with a single active consumer, which has no share group; else nil
 
 	// Guarded by the subscription's mutex:
-	done []settled // to be told to the broker
-	lost bool
+	done    []settled // to be told to the broker
+	returns bool      // some of it goes back
+	fetched time.Time // when the last fetch returned
+	took    time.Duration
+	handled int           // since then
+	pace    time.Duration // of handling one message, before that
+	lost    bool
 }
 
 // over ends an attachment: what it holds is lost to it, and the broker gives it back.
@@ -63,7 +68,7 @@ type task struct {
 func (at *attachment) next(renew bool) (t task) {
 	s := at.sub
 	t.stopped = s.why() != nil
-	t.isClosed = s.d.isClosed()
+	t.isClosed = s.d.tasks.IsClosed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.stopped { // what was not received goes back, and with the driver all
@@ -84,7 +89,7 @@ func (at *attachment) next(renew bool) (t task) {
 		}
 		at.renewing = nil
 	}
-	t.done, at.done = at.done, nil
+	t.done, at.done, at.returns = at.done, nil, false
 	t.over = t.stopped && (len(s.held) == 0 || s.source.Private())
 	t.busy = len(s.held)+len(at.renewing) > 0
 	if !t.stopped {
@@ -101,6 +106,43 @@ func (at *attachment) next(renew bool) (t task) {
 	return t
 }
 
+// gatherTime is how long more may be settled before the broker is told, and asked for more.
+const gatherTime = 10 * time.Millisecond
+
+// canWait reports whether the broker need not be asked so far: there are messages to be received,
+// and little room for others. A request for a few costs it as much as one for many, since it sends
+// all of the batch in which those were written. Where it takes longer than to handle all that there
+// is room for, it is best asked for as many as that. The subscription's mutex is held.
+func (at *attachment) canWait() bool {
+	s := at.sub
+	return s.err == nil && len(s.ready) > 0 && !at.returns &&
+		(len(s.held) > s.source.Prefetch/2 || at.pace*time.Duration(s.source.Prefetch) < at.took)
+}
+
+// gather waits as long as it can, but not for long.
+func (at *attachment) gather(ctx context.Context) {
+	s := at.sub
+	enough := time.NewTimer(gatherTime)
+	defer enough.Stop()
+	for {
+		s.mu.Lock()
+		canWait := at.canWait()
+		s.mu.Unlock()
+		if !canWait {
+			return
+		}
+		select {
+		case <-s.wake:
+		case <-enough.C:
+			return
+		case <-s.d.tasks.Closed():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // consume fetches and acknowledges until the subscription is over, or returns why it cannot.
 func (at *attachment) consume(ctx context.Context) error {
 	if at.line != nil {
@@ -115,6 +157,7 @@ func (at *attachment) consume(ctx context.Context) error {
 	renewed, trimmed, progress := time.Now(), time.Now(), false
 	for {
 		at.writeAnew(ctx)
+		at.gather(ctx)
 		due := time.Since(renewed) > at.lock/3
 		t := at.next(due)
 		if due {
@@ -173,11 +216,22 @@ func (at *attachment) consume(ctx context.Context) error {
 func (at *attachment) fetch(ctx context.Context, most int, wait time.Duration, done []settled) error {
 	ctx, cancel := outliving(ctx, at.sub.life)
 	defer cancel()
-	got, gaps, err := at.member.fetch(ctx, most, wait, done)
-	if err == nil {
-		at.take(got, gaps)
+	begun := time.Now()
+	at.sub.mu.Lock()
+	if at.handled > 0 {
+		at.pace = begun.Sub(at.fetched) / time.Duration(at.handled)
 	}
-	return err
+	at.sub.mu.Unlock()
+	got, gaps, err := at.member.fetch(ctx, most, wait, done)
+	if err != nil {
+		return err
+	}
+	at.sub.mu.Lock()
+	at.fetched = time.Now()
+	at.took, at.handled = at.fetched.Sub(begun), 0
+	at.sub.mu.Unlock()
+	at.take(got, gaps)
+	return nil
 }
 
 // take makes records ready to be received.
@@ -206,10 +260,7 @@ func (at *attachment) writeAnew(ctx context.Context) {
 	defer cancel()
 	for len(at.renewing) > 0 {
 		h := at.renewing[0]
-		r, err := again(h.record.Record, h.envelope, h.returned())
-		if err == nil {
-			err = at.d.produce(ctx, r)
-		}
+		err := at.d.produce(ctx, again(h.record.Record, h.envelope, h.returned()))
 		s := at.sub
 		s.mu.Lock()
 		switch {

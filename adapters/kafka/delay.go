@@ -34,6 +34,7 @@ const (
 	firstLook    = 5 * time.Second
 	moveAtOnce   = 100                     // how many records a mover has in hand at most
 	moveAgain    = 1600 * time.Millisecond // after this, what could not be written to its destination
+	mostRefusals = 5                       // by its destination, before a message goes to dead letters
 )
 
 // rungLength is how long a record waits in a rung: four times as long as in the one before. One
@@ -84,12 +85,12 @@ func (d *Driver) useRung(ctx context.Context, n int) error {
 		return err
 	}
 	d.mu.Lock()
-	moves := d.moves[n]
-	d.moves[n] = true
-	d.mu.Unlock()
-	if !moves {
-		d.tasks.Go(func() { d.move(n) })
+	if d.moves[n] == nil {
+		l := newLink("delay")
+		d.moves[n] = l
+		d.tasks.Go(func() { d.move(n, l) })
 	}
+	d.mu.Unlock()
 	return nil
 }
 
@@ -139,6 +140,7 @@ func (d *Driver) fullRungs(ctx context.Context) (full []int) {
 type mover struct {
 	*member
 	n       int
+	link    *link
 	ctx     context.Context // ends when the driver is closed
 	ending  context.Context // ends when Close may not take any longer
 	waiting []waiting       // what is in hand
@@ -153,19 +155,20 @@ type waiting struct {
 }
 
 // move is a mover until the driver is closed.
-func (d *Driver) move(n int) {
+func (d *Driver) move(n int, l *link) {
 	ctx, cancel := d.bound(context.Background())
 	defer cancel()
 	ending, end := d.untilClosed()
 	defer end()
 	wait := kit.Backoff{Min: 20 * time.Millisecond, Max: 2 * time.Second}
 	for {
-		m := &mover{n: n, ctx: ctx, ending: ending}
+		m := &mover{n: n, link: l, ctx: ctx, ending: ending}
 		begun := time.Now()
 		err := m.run(d)
 		if ctx.Err() != nil {
 			return
 		}
+		l.lost(err)
 		d.logger().Warn("kafka: what is delayed is late", "topic", rungTopic(n), "error", err)
 		if time.Since(begun) > time.Minute {
 			wait.Reset()
@@ -194,6 +197,9 @@ func (m *mover) run(d *Driver) error {
 	defer beats.Wait()
 	defer enough()
 	got, gaps, err := m.begin(m.ctx, moveAtOnce)
+	if err == nil {
+		m.link.made("")
+	}
 	trimmed := time.Now()
 	for err == nil && m.ctx.Err() == nil {
 		m.take(got)
@@ -303,7 +309,12 @@ func (m *mover) moveFirst(n int) error {
 			done = append(done, settled{batch[i].Offset, ackAccept})
 		case m.ctx.Err() != nil: // it is given back
 			m.waiting = append(m.waiting, batch[i])
+		case isRefusal(err) && batch[i].Refused+1 >= mostRefusals && m.toDeadLetters(ctx, batch[i], err) == nil:
+			done = append(done, settled{batch[i].Offset, ackAccept})
 		default:
+			if isRefusal(err) {
+				batch[i].Refused = min(batch[i].Refused+1, mostRefusals)
+			}
 			m.d.logger().Warn("kafka: what was delayed cannot be published, and is late", "to", batch[i].ToName, "id", batch[i].ID, "error", err)
 			late = append(late, batch[i])
 		}
@@ -336,8 +347,8 @@ func (m *mover) start(ctx context.Context, batch []waiting, later bool) (results
 		done := make(chan error, 1)
 		e := w.envelope
 		e.Again = e.Again || later || w.count > 1
-		if later {
-			e.Due = time.Now().Add(moveAgain).UnixMicro()
+		if later { // a refusal is not over as soon as a failure
+			e.Due = time.Now().Add(moveAgain << (2 * max(e.Refused-1, 0))).UnixMicro()
 		}
 		var err error
 		if left := time.Until(time.UnixMicro(e.Due)); left > 0 {
@@ -365,10 +376,7 @@ func (m *mover) climb(ctx context.Context, w waiting, e envelope, n int, done fu
 	if err := m.d.useRung(ctx, n); err != nil {
 		return err
 	}
-	r, err := again(w.Record, e, 0)
-	if err != nil {
-		return err
-	}
+	r := again(w.Record, e, 0)
 	r.Topic = rungTopic(n)
 	return m.d.start(ctx, r, func(err error) {
 		if errors.Is(err, adapters.ErrNotFound) { // the next time it is made anew
@@ -392,11 +400,8 @@ func (m *mover) publish(ctx context.Context, w waiting, e envelope, done func(er
 	case err != nil:
 		return err
 	}
-	e.Due, e.ToKind, e.ToName = 0, 0, ""
-	r, err := again(w.Record, e, 0)
-	if err != nil {
-		return err
-	}
+	e.Due, e.ToKind, e.ToName, e.Refused = 0, 0, "", 0
+	r := again(w.Record, e, 0)
 	return m.d.sendRecord(ctx, &p, targets, r, done)
 }
 

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -86,6 +87,49 @@ func TestDelayedToARefusal(t *testing.T) {
 		}
 		must(t, got.Settle(ctx, adapters.Ack))
 		limit("100000")
+	}
+}
+
+// TestDelayedIsRefusedForGood: what its destination refuses again and again becomes a dead letter
+// of that, and else one of the driver's.
+func TestDelayedIsRefusedForGood(t *testing.T) {
+	t.Parallel()
+	d, ctx := newDriver(t)
+	with, without := newQueue(1), newQueue(1)
+	with.Queue.DeadLetter = with.Name + "-dead"
+	must(t, d.useRung(ctx, 0))
+	large := make([]byte, 2000)
+	_, _ = rand.Read(large)
+	for from, letters := range map[*adapters.Source]string{&with: with.Queue.DeadLetter, &without: Undelivered} {
+		must(t, d.Declare(ctx, *from))
+		limit := "1000"
+		_, err := d.admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &limit}}, queueTopic(from.Name))
+		must(t, err)
+		for err == nil { // the broker hears of it later
+			err = d.Publish(ctx, adapters.Publication{To: from.Endpoint}, message.NewMessage("now", large))
+		}
+		if !errors.Is(err, adapters.ErrTooLarge) {
+			t.Fatal(err)
+		}
+		p := adapters.Publication{To: from.Endpoint, Key: "key", Delay: time.Millisecond}
+		r, err := encode(&p, message.NewMessage(from.Name, large))
+		must(t, err)
+		e, _ := decode(r)
+		e.Refused = mostRefusals - 1
+		r = again(r, e, 0)
+		r.Topic = rungTopic(0)
+		must(t, d.produce(ctx, r))
+		_, err = d.declareQueue(ctx, letters, adapters.QueueSpec{})
+		must(t, err)
+		sub, err := d.Subscribe(ctx, adapters.Source{Endpoint: adapters.Endpoint{Kind: adapters.Queue, Name: letters}, Prefetch: 1})
+		must(t, err)
+		got := receive(ctx, t, sub)
+		m := got.Message
+		if m.UUID != from.Name || m.Metadata[MetadataFirstDeathQueue] != from.Name || m.Metadata[MetadataFirstDeathReason] != "refused" ||
+			!bytes.Equal(m.Payload, large) || !got.Died || got.Key != "key" {
+			t.Errorf("the dead letter of %s is %s of %v, key %q, died %t", from.Name, m.UUID, m.Metadata, got.Key, got.Died)
+		}
+		must(t, got.Settle(ctx, adapters.Ack))
 	}
 }
 

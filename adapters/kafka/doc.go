@@ -34,15 +34,20 @@
 // Claimed are fanout, direct and topic exchanges, groups, unbinding, existing exchanges,
 // confirms, persistence, mandatory messages, passive use, fair dispatch, delays, dead-letter
 // queues and single active consumers: work queues and exchanges work as they do by default, and
-// work queues with Partitions. All else is refused by name:
+// work queues with Partitions. So are health, and looking at queues, comparing, purging and
+// deleting them. All else is refused by name:
 //
-//   - Time to live (CanExpire): nobody looks at what waits.
+//   - Time to live (CanExpire): what has expired becomes a dead letter also where nobody consumes
+//     its queue, and nobody looks at what waits there.
 //   - Reply addresses (CanReply) and auto-delete queues (CanAutoDelete), so that RPC is refused: a
-//     topic does not go with its consumers.
+//     topic does not go with its consumers, and whoever writes to it is not told that the caller
+//     has gone.
 //   - Requeueing in place (CanRequeue): what is given back comes before what was not delivered yet,
 //     but for a message that has come back so often that it is written anew; see below. So
 //     patterns.OrderBy is refused, but not Partitions.
-//   - Get, priorities, bounded queues, cancelling, unique messages, and looking at queues.
+//   - Get (CanGet): to join a share group takes a second, and one that has just been joined does
+//     not say whether a queue is empty or what it has is not delivered yet.
+//   - Priorities, bounded queues, cancelling and unique messages.
 //
 // In detail:
 //
@@ -76,6 +81,10 @@
 //     four requests a second. When a mover dies others have what it held, up to a hundred messages
 //     of each topic: at once, or after the lock time if it stands still. What it had written on
 //     but not settled is double then, and says that it is redelivered.
+//   - What is delayed, and its destination refuses when it is due (it is too large for it, or not
+//     allowed), is tried again four times, in some two minutes. Then it is a dead letter of the
+//     queue that it was published to, with the reason "refused"; or, where there is no dead-letter
+//     queue, in the queue [Undelivered]. What cannot be written at all is tried until it can.
 //   - A dead letter has the metadata [MetadataFirstDeathReason] and [MetadataFirstDeathQueue]. It
 //     is written to its queue before the original is settled: a connection that is lost in between
 //     makes it two.
@@ -86,6 +95,17 @@
 //   - A message may be 1.25 MiB, with its metadata. A larger one is ErrTooLarge.
 //   - A subscription makes two connections, and its first one takes the time that the broker has
 //     for assignments (group.share.assignment.interval.ms, a second from Kafka 4.4 on).
+//
+// What is seen of a queue:
+//
+//   - What is not settled is exact: the broker says it (the lag of the share group). How much of
+//     it is in hand the broker does not say. So each member does with its heartbeats, every five
+//     seconds, in the field for its rack: motif-held-3. Other programs' consumers count as holding
+//     nothing.
+//   - A look shows what is in hand, too. Where the cluster gives rights, it takes ClusterAction
+//     for some queues, see [Driver.Browse].
+//   - A purge takes what waits as a consumer does, and so the time to join the group.
+//   - Only what Motif's names stand for is listed. What is delayed is in no queue.
 //
 // # Single active consumers
 //

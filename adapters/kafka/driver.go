@@ -25,7 +25,8 @@ var features = adapters.Features{
 	Adapter: "kafka",
 	Ability: adapters.CanFanout | adapters.CanRoute | adapters.CanTopic | adapters.CanGroup | adapters.CanUnbind | adapters.CanExchange |
 		adapters.CanPersist | adapters.CanConfirm | adapters.CanReturn | adapters.CanPassive | adapters.CanBalance | adapters.CanDelay | adapters.CanDeadLetter |
-		adapters.CanSingleActive,
+		adapters.CanSingleActive | adapters.CanReportHealth | adapters.CanInspect | adapters.CanList | adapters.CanBrowse |
+		adapters.CanListBindings | adapters.CanCompare | adapters.CanPurge | adapters.CanDelete,
 }
 
 // How long things take at most, where no ctx says so.
@@ -56,6 +57,11 @@ type Driver struct {
 	routes *kit.Routes
 	window chan struct{} // a place for each message that is on its way
 
+	watcher *watcher // of client
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+
 	// From which delivery on a record is written anew, see subscription.renew.
 	renewAt int
 
@@ -65,8 +71,9 @@ type Driver struct {
 	ledgers map[string]*ledger  // by exchange
 	specs   map[string]declared // of queues, as far as they are known
 	subs    map[*subscription]struct{}
+	made    int             // subscriptions so far
 	closing context.Context // that of Close
-	moves   [rungs]bool     // which rungs this driver moves
+	moves   [rungs]*link    // of the rungs that this driver moves
 }
 
 var (
@@ -89,22 +96,26 @@ func (c *config) common() []kgo.Opt {
 }
 
 func connect(ctx context.Context, c config) (*Driver, error) {
-	client, err := kgo.NewClient(append(c.common(),
+	w := &watcher{link: newLink("publish"), wake: make(chan struct{}, 1)}
+	client, err := kgo.NewClient(append(c.common(), kgo.WithHooks(w),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
 		kgo.RecordDeliveryTimeout(confirmTimeout), kgo.UnknownTopicRetries(1), kgo.ProducerBatchMaxBytes(maxRecordBytes), kgo.MaxBufferedRecords(2*maxUnderWay))...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: open: %w: %w", adapters.ErrInvalid, err)
 	}
 	d := &Driver{
-		config: c, client: client, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
+		config: c, client: client, watcher: w, admin: kadm.NewClient(client), tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
 		log: slog.Default(), topics: map[string]topic{}, ledgers: map[string]*ledger{}, specs: map[string]declared{}, subs: map[*subscription]struct{}{},
 	}
+	d.life, d.end = context.WithCancel(context.Background())
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if err := d.begin(ctx); err != nil {
+		d.end()
 		client.Close()
 		return nil, err
 	}
 	d.tasks.Go(d.lookForDelayed)
+	d.tasks.Go(d.probe)
 	return d, nil
 }
 
@@ -180,18 +191,8 @@ func (d *Driver) Features() adapters.Features { return features }
 // bound returns a ctx that ends with the driver, too.
 func (d *Driver) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := make(chan struct{})
-	if !d.tasks.Go(func() {
-		select {
-		case <-d.tasks.Closed():
-			cancel()
-		case <-ctx.Done():
-		case <-stop:
-		}
-	}) {
-		cancel()
-	}
-	return ctx, sync.OnceFunc(func() { close(stop); cancel() })
+	stop := context.AfterFunc(d.life, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // untilClosed returns a ctx that outlives the driver, as long as its Close may take.
@@ -230,51 +231,18 @@ func outliving(ctx, life context.Context) (context.Context, context.CancelFunc) 
 	return ctx, func() { stop(); cancel() }
 }
 
-func (d *Driver) isClosed() bool {
-	select {
-	case <-d.tasks.Closed():
-		return true
-	default:
-		return false
-	}
-}
-
-// check returns an error if no operation may begin.
-func (d *Driver) check(ctx context.Context, what string) error {
-	if d.isClosed() {
-		return adapters.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("kafka: %s: %w", what, err)
-	}
-	return nil
-}
-
-// finish gives an operation's error the reason why it ended early.
-func (d *Driver) finish(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case d.isClosed():
-		return adapters.ErrClosed
-	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w (%w)", err, ctx.Err())
-	}
-	return err
-}
-
 // Declare implements [adapters.Driver].
 func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
-	if err := cmp.Or(d.check(ctx, "declare"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "kafka: declare"), s.Validate(), features.Require(s.Needs())); err != nil {
 		return err
 	}
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	if s.Private() {
-		return d.finish(ctx, d.routes.Declare(ctx, s.Endpoint))
+		return d.tasks.Explain(ctx, d.routes.Declare(ctx, s.Endpoint))
 	}
 	_, _, err := d.declare(ctx, s, s.QueueName())
-	return d.finish(ctx, err)
+	return d.tasks.Explain(ctx, err)
 }
 
 // declare makes what s describes, and returns the topic of its queue and its dead-letter queue.
@@ -324,7 +292,7 @@ func (d *Driver) canHoldLetters(ctx context.Context, queue string) error {
 
 // Unbind implements [adapters.Unbinder].
 func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
-	if err := cmp.Or(d.check(ctx, "unbind"), s.Validate(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "kafka: unbind"), s.Validate(), features.Require(s.Needs())); err != nil {
 		return err
 	}
 	if s.Private() {
@@ -335,12 +303,12 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 	}
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	return d.finish(ctx, d.routes.Unbind(ctx, s.Endpoint, s.QueueName(), s.Keys...))
+	return d.tasks.Explain(ctx, d.routes.Unbind(ctx, s.Endpoint, s.QueueName(), s.Keys...))
 }
 
 // Subscribe implements [adapters.Driver].
 func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
-	if err := cmp.Or(d.check(ctx, "subscribe"), s.ValidateSubscribe(), features.Require(s.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "kafka: subscribe"), s.ValidateSubscribe(), features.Require(s.Needs())); err != nil {
 		return nil, err
 	}
 	bound, cancel := d.bound(ctx)
@@ -348,9 +316,11 @@ func (d *Driver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Sub
 	sub := newSubscription(d, s)
 	at, err := sub.attach(bound)
 	if err != nil {
-		return nil, d.finish(ctx, err)
+		return nil, d.tasks.Explain(ctx, err)
 	}
 	d.mu.Lock()
+	d.made++
+	sub.number = d.made
 	d.subs[sub] = struct{}{}
 	d.mu.Unlock()
 	if !d.tasks.Go(func() { sub.run(at) }) {
@@ -368,6 +338,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	first := d.tasks.Close()
+	d.end()
 	d.mu.Lock()
 	subs := slices.Collect(maps.Keys(d.subs))
 	d.mu.Unlock()

@@ -223,7 +223,7 @@ type tidings struct {
 func (l *line) due() (t tidings) {
 	s := l.at.sub
 	t.stopped = s.why() != nil
-	isClosed := s.d.isClosed()
+	isClosed := s.d.tasks.IsClosed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.stopped {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -54,7 +53,7 @@ func (d *Driver) PublishAsync(ctx context.Context, p adapters.Publication, m *me
 }
 
 func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) error {
-	if err := cmp.Or(d.check(ctx, "publish"), p.Validate(), features.Require(p.Needs())); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "kafka: publish"), p.Validate(), features.Require(p.Needs())); err != nil {
 		return err
 	}
 	if p.Timestamp.IsZero() {
@@ -67,17 +66,26 @@ func (d *Driver) checkPublish(ctx context.Context, p *adapters.Publication) erro
 // route returns where the messages of a call go, as bindings are now. Queues that are gone are not
 // among them.
 func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []target, err error) {
+	if p.Delay <= 0 && p.To.Kind == adapters.Queue { // no waiting
+		topic := queueTopic(p.To.Name)
+		d.mu.Lock()
+		_, isKnown := d.topics[topic]
+		d.mu.Unlock()
+		if isKnown {
+			return []target{{topic: topic}}, nil
+		}
+	}
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	if p.Delay > 0 {
 		targets, err = d.routeDelayed(ctx, p)
-		return targets, d.finish(ctx, err)
+		return targets, d.tasks.Explain(ctx, err)
 	}
 	all := []target{{topic: queueTopic(p.To.Name)}}
 	if p.To.Kind.IsExchange() {
 		bound, err := d.routes.Route(ctx, p.To, p.Key)
 		if err != nil {
-			return nil, d.finish(ctx, err)
+			return nil, d.tasks.Explain(ctx, err)
 		}
 		all = nil
 		for _, b := range bound {
@@ -93,7 +101,7 @@ func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []
 		case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
 			d.isGone(ctx, p.To, t)
 		case err != nil:
-			return nil, d.finish(ctx, err)
+			return nil, d.tasks.Explain(ctx, err)
 		default:
 			targets = append(targets, t)
 		}
@@ -113,7 +121,7 @@ func boundID(id kadm.TopicID) string { return id.String() }
 // send sends m to its targets, and calls done with what became of it. After an error nothing was
 // sent, and done is not called.
 func (d *Driver) send(ctx context.Context, p *adapters.Publication, targets []target, m *message.Message, done func(error)) error {
-	if err := cmp.Or(d.check(ctx, "publish"), adapters.ValidateMessage(m)); err != nil {
+	if err := cmp.Or(d.tasks.Check(ctx, "kafka: publish"), adapters.ValidateMessage(m)); err != nil {
 		return err
 	}
 	record, err := encode(p, m)
@@ -133,17 +141,21 @@ func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, target
 		}
 		return nil
 	}
-	c := &copies{p: p, left: len(targets), done: done}
+	c := kit.NewCopies(len(targets), p.Mandatory, done)
 	for i, t := range targets {
-		one := &kgo.Record{Topic: t.topic, Key: record.Key, Value: record.Value, Headers: record.Headers}
+		one := record
+		if i < len(targets)-1 {
+			one = copied(record)
+		}
+		one.Topic = t.topic
 		err := d.start(ctx, one, func(err error) {
 			if !errors.Is(err, adapters.ErrNotFound) {
-				c.resolve(false, err)
+				c.Resolve(false, err)
 				return
 			}
 			// Not here, in the client's own goroutine.
-			if !d.tasks.Go(func() { c.resolve(d.missing(p, t, one)) }) {
-				c.resolve(false, adapters.ErrUnconfirmed)
+			if !d.tasks.Go(func() { c.Resolve(d.missing(p, t, one)) }) {
+				c.Resolve(false, adapters.ErrUnconfirmed)
 			}
 		})
 		if err == nil {
@@ -153,7 +165,7 @@ func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, target
 			return err // none was
 		}
 		for range targets[i:] {
-			c.resolve(false, fmt.Errorf("%w: by some of its queues: %w", adapters.ErrUnconfirmed, err))
+			c.Resolve(false, fmt.Errorf("%w: by some of its queues: %w", adapters.ErrUnconfirmed, err))
 		}
 		break
 	}
@@ -213,7 +225,7 @@ func (d *Driver) start(ctx context.Context, r *kgo.Record, done func(error)) err
 	case <-ctx.Done():
 		return fmt.Errorf("kafka: publish: %w: %w", adapters.ErrUnavailable, ctx.Err())
 	}
-	d.client.Produce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) {
+	d.client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
 		<-d.window
 		done(confirmed(err))
 	})
@@ -236,34 +248,4 @@ func confirmed(err error) error {
 		sentinel = adapters.ErrNacked
 	}
 	return fmt.Errorf("kafka: %w: %w", sentinel, err)
-}
-
-// copies is a message on its way to several queues.
-type copies struct {
-	p    *adapters.Publication
-	done func(error)
-
-	mu     sync.Mutex
-	left   int
-	routed bool
-	err    error
-}
-
-// resolve notes what became of one copy: that it is stored, an error, or that its queue is gone.
-func (c *copies) resolve(gone bool, err error) {
-	c.mu.Lock()
-	c.left--
-	c.routed = c.routed || !gone
-	if c.err == nil || errors.Is(err, adapters.ErrUnconfirmed) { // which promises least
-		c.err = cmp.Or(err, c.err)
-	}
-	last, routed, err := c.left == 0, c.routed, c.err
-	c.mu.Unlock()
-	switch {
-	case !last:
-	case err == nil && !routed && c.p.Mandatory:
-		c.done(adapters.ErrUnroutable)
-	default:
-		c.done(err)
-	}
 }

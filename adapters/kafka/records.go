@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -20,6 +21,9 @@ import (
 // afterHeader is the header of what is written to the log of an exchange: which revision it is to
 // replace.
 const afterHeader = "motif-after"
+
+// nameHeader is the header that has the name of an exchange whose topic is named by its hash.
+const nameHeader = "motif-name"
 
 // trimAfter is how many records the log of an exchange may have before they are dropped but for the
 // last one that counts.
@@ -43,6 +47,7 @@ type reading struct {
 	next     int64
 	revision uint64 // the offset of the last record that counts, and one
 	record   []byte
+	name     string // of the exchange, if the topic's is a hash
 }
 
 func (r records) ledger(ctx context.Context, exchange string) (*ledger, error) {
@@ -97,6 +102,9 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 		return err
 	}
 	written := &kgo.Record{Topic: name, Value: record, Headers: []kgo.RecordHeader{{Key: afterHeader, Value: []byte(after(t.id, revision))}}}
+	if strings.HasPrefix(token(exchange), hashed) {
+		written.Headers = append(written.Headers, kgo.RecordHeader{Key: nameHeader, Value: []byte(exchange)})
+	}
 	if err := r.d.produce(ctx, written); err != nil {
 		r.d.forget(name)
 		return err
@@ -130,9 +138,10 @@ func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) 
 		t, err := d.known(ctx, name)
 		if err == nil {
 			if t.id != l.topic.id {
-				l.reading = reading{topic: t}
+				l.reading = reading{}
 			}
-			counts, err = d.readLog(ctx, l, t.leader, to)
+			l.topic = t
+			counts, err = d.readLog(ctx, l, to)
 			if err == nil {
 				return counts, nil
 			}
@@ -144,57 +153,73 @@ func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) 
 	}
 }
 
-func (d *Driver) readLog(ctx context.Context, l *ledger, leader int32, to int64) (counts bool, err error) {
-	what := "reading topic " + l.topic.name
+func (d *Driver) readLog(ctx context.Context, l *ledger, to int64) (counts bool, err error) {
 	for {
-		r := kmsg.NewPtrFetchRequest()
-		r.MaxWaitMillis, r.MinBytes = 0, 0
-		p := kmsg.NewFetchRequestTopicPartition()
-		p.FetchOffset, p.PartitionMaxBytes = l.next, 16<<20
-		r.Topics = []kmsg.FetchRequestTopic{{Topic: l.topic.name, TopicID: l.topic.id, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
-		answered, err := ask(ctx, d.client, leader, r)
-		if err != nil {
-			return false, apiError(what, err)
-		}
-		answer := answered.(*kmsg.FetchResponse)
-		if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
-			return false, apiError(what, err)
-		}
-		if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
-			return false, apiError(what, kerr.UnknownTopicOrPartition)
-		}
-		part := &answer.Topics[0].Partitions[0]
-		if part.ErrorCode == kerr.OffsetOutOfRange.Code { // it was trimmed
-			starts, err := within(ctx, func() (kadm.ListedOffsets, error) { return d.admin.ListStartOffsets(ctx, l.topic.name) })
+		got, err := d.fetchFrom(ctx, l.topic, l.next)
+		if errors.Is(err, kerr.OffsetOutOfRange) { // it was trimmed
+			starts, failed := within(ctx, func() (kadm.ListedOffsets, error) { return d.admin.ListStartOffsets(ctx, l.topic.name) })
 			start, found := starts.Lookup(l.topic.name, 0)
-			if err != nil || !found || start.Err != nil || start.Offset == l.next {
-				return false, apiError(what, cmp.Or(err, start.Err, error(kerr.OffsetOutOfRange)))
+			if failed != nil || !found || start.Err != nil || start.Offset == l.next {
+				return false, apiError("reading topic "+l.topic.name, cmp.Or(failed, start.Err, error(kerr.OffsetOutOfRange)))
 			}
 			l.reading = reading{topic: l.topic, from: start.Offset, next: start.Offset}
 			continue
 		}
-		if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
-			return false, apiError(what, err)
+		if err != nil {
+			return false, err
 		}
-		got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{Offset: l.next, Topic: l.topic.name}, part, kgo.DefaultDecompressor(), nil)
-		if got.Err != nil {
-			return false, apiError(what, got.Err)
-		}
-		for _, rec := range got.Records {
+		for _, rec := range got.records {
 			if !l.takes(rec) {
 				continue
 			}
 			l.record, l.revision = rec.Value, uint64(rec.Offset)+1
+			l.name = headerOf(rec, nameHeader)
 			counts = counts || rec.Offset == to-1
 		}
-		l.next = max(l.next, next)
-		if l.next >= part.HighWatermark && l.next >= to {
+		l.next = max(l.next, got.next)
+		if l.next >= got.end && l.next >= to {
 			return counts, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return false, apiError(what, err)
+			return false, apiError("reading topic "+l.topic.name, err)
 		}
 	}
+}
+
+// fetched is a part of a topic.
+type fetched struct {
+	records   []*kgo.Record
+	next, end int64 // where the next part begins, and the topic ends
+}
+
+// fetchFrom reads a topic from an offset on, as its leader has it, and consumes nothing.
+func (d *Driver) fetchFrom(ctx context.Context, t topic, offset int64) (f fetched, err error) {
+	what := "reading topic " + t.name
+	r := kmsg.NewPtrFetchRequest()
+	r.MaxWaitMillis, r.MinBytes = 0, 0
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.FetchOffset, p.PartitionMaxBytes = offset, 16<<20
+	r.Topics = []kmsg.FetchRequestTopic{{Topic: t.name, TopicID: t.id, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
+	answered, err := ask(ctx, d.client, t.leader, r)
+	if err != nil {
+		return f, apiError(what, err)
+	}
+	answer := answered.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return f, apiError(what, err)
+	}
+	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return f, apiError(what, kerr.UnknownTopicOrPartition)
+	}
+	part := &answer.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
+		return f, apiError(what, err)
+	}
+	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{Offset: offset, Topic: t.name}, part, kgo.DefaultDecompressor(), nil)
+	if got.Err != nil {
+		return f, apiError(what, got.Err)
+	}
+	return fetched{got.Records, next, part.HighWatermark}, nil
 }
 
 // takes reports whether a record counts. The first that is left of a log that was trimmed does, or
@@ -203,10 +228,15 @@ func (l *ledger) takes(r *kgo.Record) bool {
 	if r.Offset > 0 && r.Offset == l.from {
 		return true
 	}
+	return headerOf(r, afterHeader) == after(l.topic.id, l.revision)
+}
+
+// headerOf returns the first header of a name, or "".
+func headerOf(r *kgo.Record, name string) string {
 	for _, h := range r.Headers {
-		if h.Key == afterHeader {
-			return string(h.Value) == after(l.topic.id, l.revision)
+		if h.Key == name {
+			return string(h.Value)
 		}
 	}
-	return false
+	return ""
 }

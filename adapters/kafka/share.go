@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -63,6 +65,8 @@ type member struct {
 	lock   time.Duration
 
 	joined int32 // the member's epoch; it has one goroutine at a time
+
+	holds func() int // how many messages it has in hand; nil if it does not say so
 }
 
 // newMember joins the group of a topic, which has its name.
@@ -109,6 +113,10 @@ func (m *member) beat(ctx context.Context) (*kmsg.ShareGroupHeartbeatResponse, e
 	if m.joined == 0 {
 		r.SubscribedTopicNames = []string{m.topic.name}
 	}
+	if m.holds != nil { // so that Inspect can tell
+		held := heldPrefix + strconv.Itoa(m.holds())
+		r.RackID = &held
+	}
 	answer, err := r.RequestWith(ctx, patient{m.d.client})
 	if err != nil {
 		return nil, err
@@ -122,6 +130,17 @@ func (m *member) beat(ctx context.Context) (*kmsg.ShareGroupHeartbeatResponse, e
 	}
 	m.joined = answer.MemberEpoch
 	return answer, nil
+}
+
+// stayAlive has the member say so until the func that it returns is called.
+func (m *member) stayAlive(ctx context.Context) (enough func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var beats sync.WaitGroup
+	beats.Go(func() { m.beats(ctx) })
+	return func() {
+		cancel()
+		beats.Wait()
+	}
 }
 
 // beats says so until ctx ends.

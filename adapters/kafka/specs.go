@@ -15,10 +15,12 @@ import (
 // bindings of exchanges, each for the queues that share a hash.
 const specRecords = 16
 
+const specsPrefix = "amq.kafka.queues-"
+
 func specRecord(queue string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(queue)) // it never fails
-	return fmt.Sprint("amq.kafka.queues-", h.Sum32()%specRecords)
+	return fmt.Sprint(specsPrefix, h.Sum32()%specRecords)
 }
 
 // declared is what a queue was first declared as.
@@ -36,15 +38,9 @@ func (d *Driver) spec(ctx context.Context, queue string, t topic, given *adapter
 	known := d.specs[queue]
 	d.mu.Unlock()
 	for known.ID != boundID(t.id) {
-		record, revision, err := records{d}.Load(ctx, specRecord(queue))
+		all, revision, err := d.loadSpecs(ctx, specRecord(queue))
 		if err != nil {
 			return adapters.QueueSpec{}, err
-		}
-		all := map[string]declared{}
-		if record != nil {
-			if err := json.Unmarshal(record, &all); err != nil {
-				return adapters.QueueSpec{}, fmt.Errorf("kafka: the properties of queue %q: %w: %w", queue, adapters.ErrMismatch, err)
-			}
 		}
 		if known = all[queue]; known.ID == boundID(t.id) {
 			break
@@ -53,7 +49,8 @@ func (d *Driver) spec(ctx context.Context, queue string, t topic, given *adapter
 			return adapters.QueueSpec{}, nil
 		}
 		all[queue] = declared{ID: boundID(t.id), Spec: *given}
-		if record, err = json.Marshal(all); err != nil {
+		record, err := json.Marshal(all)
+		if err != nil {
 			return adapters.QueueSpec{}, fmt.Errorf("kafka: the properties of queue %q: %w", queue, err)
 		}
 		if err = (records{d}).Store(ctx, specRecord(queue), record, revision); err == nil {
@@ -66,6 +63,33 @@ func (d *Driver) spec(ctx context.Context, queue string, t topic, given *adapter
 	d.specs[queue] = known
 	d.mu.Unlock()
 	return known.Spec, nil
+}
+
+// loadSpecs reads what is declared of the queues in a record.
+func (d *Driver) loadSpecs(ctx context.Context, name string) (all map[string]declared, revision uint64, err error) {
+	record, revision, err := records{d}.Load(ctx, name)
+	all = map[string]declared{}
+	if err == nil && record != nil {
+		if err := json.Unmarshal(record, &all); err != nil {
+			return nil, 0, fmt.Errorf("kafka: the properties of queues: %w: %w", adapters.ErrMismatch, err)
+		}
+	}
+	return all, revision, err
+}
+
+// declaredQueues returns the names of all queues that were declared, by their topics.
+func (d *Driver) declaredQueues(ctx context.Context) (map[string]string, error) {
+	names := map[string]string{}
+	for n := range specRecords {
+		all, _, err := d.loadSpecs(ctx, fmt.Sprint(specsPrefix, n))
+		if err != nil {
+			return nil, err
+		}
+		for name := range all {
+			names[queueTopic(name)] = name
+		}
+	}
+	return names, nil
 }
 
 // agree makes sure that a queue is what is declared.

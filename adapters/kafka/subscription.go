@@ -25,6 +25,8 @@ type subscription struct {
 	source adapters.Source
 	queue  string
 	wake   chan struct{} // of one: there is something to tell the broker
+	link   *link
+	number int // among those of the driver
 
 	mu      sync.Mutex
 	come    sync.Cond // there may be more to receive
@@ -54,7 +56,7 @@ type delivery struct {
 
 func newSubscription(d *Driver, source adapters.Source) *subscription {
 	s := &subscription{
-		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1),
+		d: d, source: source, queue: source.QueueName(), wake: make(chan struct{}, 1), link: newLink("consume"),
 		held: map[*delivery]struct{}{}, stopped: make(chan struct{}), gone: make(chan struct{}),
 	}
 	if source.Private() {
@@ -95,6 +97,7 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 		return nil, err
 	}
 	at := &attachment{member: m, sub: s, letters: letters}
+	m.holds = at.holding
 	at.ctx, at.end = context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	s.at = at
@@ -111,6 +114,7 @@ func (s *subscription) attach(ctx context.Context) (*attachment, error) {
 		at.over(adapters.ErrSessionLost)
 		return nil, err
 	}
+	s.link.made("")
 	return at, nil
 }
 
@@ -160,6 +164,7 @@ func (s *subscription) run(at *attachment) {
 		if err == nil || s.why() != nil {
 			break
 		}
+		s.link.lost(err)
 		s.d.logger().Warn("kafka: session lost", "queue", s.queue, "error", err)
 		if at = s.reattach(ctx); at == nil {
 			break
@@ -200,6 +205,7 @@ func (s *subscription) reattach(ctx context.Context) *attachment {
 			s.finish(err)
 			return nil
 		}
+		s.link.lost(err)
 		select {
 		case <-time.After(wait.Next()):
 		case <-ctx.Done():
@@ -212,7 +218,7 @@ func (s *subscription) reattach(ctx context.Context) *attachment {
 func (s *subscription) why() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil && s.d.isClosed() {
+	if s.err == nil && s.d.tasks.IsClosed() {
 		s.err = adapters.ErrClosed
 		s.end()
 		s.come.Broadcast()
@@ -268,7 +274,7 @@ func (s *subscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if s.err == nil && s.d.isClosed() {
+		if s.err == nil && s.d.tasks.IsClosed() {
 			s.err = adapters.ErrClosed
 			s.end()
 		}
@@ -333,17 +339,22 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	delete(s.held, h)
 	if h.at.line != nil {
 		h.at.line.settle(h, how)
-	} else {
-		h.at.done = append(h.at.done, settled{h.record.Offset, how})
+		s.signal()
+		return nil
 	}
-	s.signal()
+	h.at.done = append(h.at.done, settled{h.record.Offset, how})
+	h.at.returns = h.at.returns || how == ackRelease
+	h.at.handled++
+	if len(h.at.done) == 1 || !h.at.canWait() {
+		s.signal()
+	}
 	return nil
 }
 
 // cannotSettle returns why the message cannot be settled. The subscription's mutex is held.
 func (h *delivery) cannotSettle(ctx context.Context) error {
 	switch s := h.at.sub; {
-	case s.d.isClosed():
+	case s.d.tasks.IsClosed():
 		return adapters.ErrClosed
 	case s.source.Private() && errors.Is(s.err, adapters.ErrStopped):
 		return nil

@@ -23,6 +23,7 @@ type topic struct {
 	name   string
 	id     kadm.TopicID // another one of that name has another one
 	leader int32
+	epoch  int32 // of the leader
 }
 
 // apiError is about what a broker said, or that it said nothing. Wherever it is used, nothing was
@@ -109,7 +110,7 @@ func (d *Driver) look(ctx context.Context, name string) (topic, error) {
 	case t.Partitions[0].Leader < 0:
 		return topic{}, apiError(what, kerr.LeaderNotAvailable)
 	}
-	found := topic{name: name, id: t.TopicID, leader: t.Partitions[0].Leader}
+	found := topic{name: name, id: t.TopicID, leader: t.Partitions[0].Leader, epoch: t.Partitions[0].LeaderEpoch}
 	d.mu.Lock()
 	before, known := d.topics[name]
 	d.topics[name] = found
@@ -224,7 +225,7 @@ func (d *Driver) deleteQueue(ctx context.Context, name string) error {
 	}
 	d.forget(name)
 	_, err = within(ctx, func() (kadm.DeleteGroupResponse, error) { return d.admin.DeleteGroup(ctx, name) })
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+	if err != nil && !isAny(err, kerr.GroupIDNotFound, kerr.NonEmptyGroup) { // it may have members that make the queue anew
 		return apiError("deleting the share group "+name, err)
 	}
 	return nil

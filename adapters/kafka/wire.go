@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,6 +42,8 @@ type envelope struct {
 	Due    int64  `json:"due,omitempty"` // microseconds since 1970
 	ToKind uint8  `json:"to_kind,omitempty"`
 	ToName string `json:"to_name,omitempty"`
+
+	Refused int `json:"refused,omitempty"` // how often, by where it goes
 }
 
 // encode returns m as a record of no topic yet.
@@ -65,9 +66,7 @@ func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
 	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(m.Metadata[k])})
 	}
-	if err := e.seal(r); err != nil {
-		return nil, err
-	}
+	e.seal(r)
 	if n := size(r); n > maxBytes {
 		return nil, fmt.Errorf("kafka: %w: %d bytes with metadata, more than %d", adapters.ErrTooLarge, n, maxBytes)
 	}
@@ -84,16 +83,11 @@ func size(r *kgo.Record) int {
 }
 
 // seal adds the envelope to a record.
-func (e envelope) seal(r *kgo.Record) error {
+func (e envelope) seal(r *kgo.Record) {
 	if !utf8.ValidString(e.ID) {
 		e.ID, e.Base64 = base64.RawStdEncoding.EncodeToString([]byte(e.ID)), true
 	}
-	text, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("kafka: %w: %w", adapters.ErrInvalid, err)
-	}
-	r.Headers = append(r.Headers, kgo.RecordHeader{Key: header, Value: text})
-	return nil
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: header, Value: e.appendJSON(make([]byte, 0, 192))})
 }
 
 // decode returns what is in a record of ours, or of whoever else writes to the topic of a queue:
@@ -101,13 +95,21 @@ func (e envelope) seal(r *kgo.Record) error {
 func decode(r *kgo.Record) (e envelope, metadata message.Metadata) {
 	headers := r.Headers
 	last := len(headers) - 1
-	if last >= 0 && headers[last].Key == header && json.Unmarshal(headers[last].Value, &e) == nil {
+	isOurs := last >= 0 && headers[last].Key == header
+	if isOurs {
+		var err error
+		e, err = parseEnvelope(headers[last].Value)
+		isOurs = err == nil
+	}
+	if isOurs {
 		headers = headers[:last]
 	} else {
 		e = envelope{ID: r.Topic + ":" + strconv.FormatInt(r.Offset, 10), Timestamp: r.Timestamp.UnixMicro()}
 	}
-	if id, err := base64.RawStdEncoding.DecodeString(e.ID); e.Base64 && err == nil {
-		e.ID, e.Base64 = string(id), false
+	if e.Base64 {
+		if id, err := base64.RawStdEncoding.DecodeString(e.ID); err == nil {
+			e.ID, e.Base64 = string(id), false
+		}
 	}
 	metadata = make(message.Metadata, len(headers))
 	for _, h := range headers {
@@ -117,13 +119,14 @@ func decode(r *kgo.Record) (e envelope, metadata message.Metadata) {
 }
 
 // again returns a record like r, which was decoded to e, that says how often it has come back.
-func again(r *kgo.Record, e envelope, returned int) (*kgo.Record, error) {
+func again(r *kgo.Record, e envelope, returned int) *kgo.Record {
 	next := &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: slices.Clone(r.Headers)}
 	if last := len(r.Headers) - 1; last >= 0 && r.Headers[last].Key == header {
 		next.Headers = next.Headers[:last]
 	}
 	e.Returned = returned
-	return next, e.seal(next)
+	e.seal(next)
+	return next
 }
 
 // delivery returns what the receiver gets, but for its settler.

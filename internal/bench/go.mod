@@ -10,10 +10,14 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/motifmq/motif v0.0.0
 	github.com/motifmq/motif/adapters/jetstream v0.0.0
+	github.com/motifmq/motif/adapters/kafka v0.0.0
 	github.com/motifmq/motif/middleware/otel v0.0.0
 	github.com/nats-io/nats.go v1.55.0
 	github.com/nats-io/nuid v1.0.1
 	github.com/rabbitmq/amqp091-go v1.16.0
+	github.com/twmb/franz-go v1.22.3
+	github.com/twmb/franz-go/pkg/kadm v1.20.0
+	github.com/twmb/franz-go/pkg/kmsg v1.15.1
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/sdk v1.47.0
 	go.opentelemetry.io/otel/sdk/metric v1.47.0
@@ -29,6 +33,7 @@ require (
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 )
@@ -67,5 +72,6 @@ require (
 replace (
 	github.com/motifmq/motif => ../..
 	github.com/motifmq/motif/adapters/jetstream => ../../adapters/jetstream
+	github.com/motifmq/motif/adapters/kafka => ../../adapters/kafka
 	github.com/motifmq/motif/middleware/otel => ../../middleware/otel
 )

@@ -83,7 +83,7 @@ func workloads() []Workload {
 	var all []Workload
 	for _, group := range [][]Workload{
 		publishing(), consuming(), handling(), endToEnd(), fanout(), topics(), calling(), delayed(), failing(), declaring(), starting(), subscribing(),
-		inProcess(), chains(), observed(), ordered(), onNATS(),
+		inProcess(), chains(), observed(), ordered(), onNATS(), onKafka(),
 	} {
 		all = append(all, group...)
 	}

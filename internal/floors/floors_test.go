@@ -68,6 +68,7 @@ var forTests = []string{
 	"conformance",        // by which an adapter's own tests prove it
 	"patterns",           // for an adapter's and a middleware's test from end to end
 	"middleware",         // for an outbox's test, which ends in an inbox
+	"deadletters",        // by which an adapter's own tests prove that its dead letters can be looked after
 }
 
 // testOnly are the imports, with all below them, that would bring test flags

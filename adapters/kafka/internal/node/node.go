@@ -191,8 +191,9 @@ func (n *Node) describe(ports []int, outside string) string {
 		"broker.session.timeout.ms=4000", "broker.heartbeat.interval.ms=500", // others notice that it is gone
 		"group.share.min.record.lock.duration.ms=1000", fmt.Sprintf("group.share.record.lock.duration.ms=%d", Lock.Milliseconds()),
 		fmt.Sprintf("group.share.delivery.count.limit=%d", DeliveryLimit), "group.share.max.size=1000", "group.share.max.share.sessions=10000",
-		"group.share.assignment.interval.ms=0", // a second, else
-		"group.initial.rebalance.delay.ms=0",   // three seconds, else
+		"group.share.assignment.interval.ms=0",                                                 // a second, else
+		"group.initial.rebalance.delay.ms=0",                                                   // three seconds, else
+		"group.share.min.heartbeat.interval.ms=1000", "group.share.heartbeat.interval.ms=1000", // 5 seconds, else
 	}
 	copies := min(many, 3)
 	for _, topic := range []string{"offsets.topic", "transaction.state.log", "share.coordinator.state.topic"} {
@@ -220,6 +221,9 @@ func freePorts(ctx context.Context, n int) (ports []int, err error) {
 
 // Addr is where clients connect.
 func (n *Node) Addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+
+// Pid is the process of the node.
+func (n *Node) Pid() int { return n.process.Process.Pid }
 
 // URL is that of the adapter.
 func (n *Node) URL() string {
