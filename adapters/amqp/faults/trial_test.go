@@ -217,6 +217,10 @@ func (x *trial) await(what string, cond func() bool) {
 		return cond()
 	})
 	if err != nil {
+		for _, s := range x.sites { // what the broker waits for, if it does
+			queues, err := s.Queues(x.soon())
+			x.errorf("its queues: %+v (%v)", queues, err)
+		}
 		x.fatalf("waited in vain, with nothing else for %v: %s", x.patience, what)
 	}
 }
