@@ -16,16 +16,15 @@ type refused map[string]string
 var (
 	onJetStream = refused{"boundedqueue": "queues of bounded length"}
 	onKafka     = refused{
-		"boundedqueue":  "queues of bounded length",
-		"deadletters":   "taking single messages",
-		"durable":       "taking single messages",
-		"fairdispatch":  "", // is tested apart: a group is dealt records as the broker likes
-		"fib":           "reply addresses",
-		"middleware":    "taking single messages",
-		"observability": "inspection",
-		"order":         "requeue in place",
-		"testing":       "taking single messages",
-		"types":         "taking single messages",
+		"boundedqueue": "queues of bounded length",
+		"deadletters":  "taking single messages",
+		"durable":      "taking single messages",
+		"fairdispatch": "", // is tested apart: a group is dealt records as the broker likes
+		"fib":          "reply addresses",
+		"middleware":   "taking single messages",
+		"order":        "requeue in place",
+		"testing":      "taking single messages",
+		"types":        "taking single messages",
 	}
 )
 
@@ -68,6 +67,7 @@ func (p programs) testKafka(t *testing.T) {
 			t.Errorf("the slow one does not get less:\n%s", printed)
 		}
 	})
+	t.Run("observability", func(t *testing.T) { p.same(t, node.URL, "observability", nil) })
 	t.Run("service", func(t *testing.T) { p.serves(t, node.URL) })
 }
 
