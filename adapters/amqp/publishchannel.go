@@ -179,10 +179,10 @@ func (pc *publishChannel) write(o *outgoing, done func(error), alone bool) error
 		published = pc.driver.expectDelayed(o)
 		pub.done = func(err error) { published(err); done(err) }
 	}
-	if parts != nil {
-		o.lent, err = pc.mux.LendFrames(append(parts, buf)...)
+	if parts != nil { // either way it goes between two of amqp091's frames
+		o.lent, err = pc.mux.Lend(append(parts, buf)...)
 	} else {
-		err = pc.mux.WriteFrames(buf) // between two of amqp091's
+		err = pc.mux.WriteFrames(buf)
 	}
 	if err != nil {
 		published(err)

@@ -49,17 +49,17 @@ func (d *Driver) addLines(ctx context.Context, all map[string]depth, topics []to
 
 // addTally adds that all before from is settled, and what a tally says of the rest. What was
 // delivered, and not settled, is in somebody's hand, if there is anybody.
-func (q *depth) addTally(from int64, t tally) {
-	q.start, q.tally = max(q.start, from), t
-	q.unsettled = int(max(0, q.end-q.start))
+func (d *depth) addTally(from int64, t tally) {
+	d.start, d.tally = max(d.start, from), t
+	d.unsettled = int(max(0, d.end-d.start))
 	for _, s := range t {
-		begin, end := max(from, q.start), min(s.end, q.end)
+		begin, end := max(from, d.start), min(s.end, d.end)
 		from = s.end
 		switch n := int(max(0, end-begin)); {
 		case s.count == isSettled:
-			q.unsettled -= n
-		case s.count > 0 && q.consumers > 0:
-			q.held += n
+			d.unsettled -= n
+		case s.count > 0 && d.consumers > 0:
+			d.held += n
 		}
 	}
 }

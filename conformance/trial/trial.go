@@ -115,7 +115,7 @@ func (x *Trial) collect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close(ctx)
+	defer func() { _ = d.Close(ctx) }() // it was only to look
 	getter, ok := d.(adapters.Getter)
 	if !ok {
 		return fmt.Errorf("%w: %s is no Getter", adapters.ErrUnsupported, d.Features().Adapter)

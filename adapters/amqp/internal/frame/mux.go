@@ -327,10 +327,6 @@ func (mux *Mux) WriteFrames(b []byte) error {
 	return err
 }
 
-// LendFrames is WriteFrames of frames that are in parts, of which every second one is lent: see
-// [netio.Conn.Lend].
-func (mux *Mux) LendFrames(parts ...[]byte) (<-chan struct{}, error) { return mux.Conn.Lend(parts...) }
-
 // ClientFault returns why the broker closed the connection, or nil if that was not for anything
 // that a client did.
 func (mux *Mux) ClientFault() *CloseError {

@@ -168,12 +168,12 @@ func TestLoanOfADeadConnection(t *testing.T) {
 
 // TestLoanRecalledHalfWritten: a socket that took some of what was lent gets the rest.
 func TestLoanRecalledHalfWritten(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, at once
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
+	client, err := net.Dial("tcp", listener.Addr().String()) //nolint:noctx // on loopback, at once
 	if err != nil {
 		t.Fatal(err)
 	}
