@@ -257,8 +257,7 @@ func TestOrderedDeleted(t *testing.T) {
 	must(t, err)
 	sub, other := subscribe(ctx, t, d, s), subscribe(ctx, t, d, s)
 	are(t, receiveAll(ctx, t, sub, 2), "m4 0", "m5 0")
-	_, err = d.admin.DeleteTopic(ctx, queueTopic(s.Name))
-	must(t, err)
+	must(t, d.Delete(ctx, s.Name, 0)) // which waits until nothing is written to what is deleted
 	p := adapters.Publication{To: s.Endpoint, Mandatory: true}
 	for err = adapters.ErrUnroutable; errors.Is(err, adapters.ErrUnroutable); {
 		err = d.Publish(ctx, p, message.NewMessage("m0", []byte("m0")))
