@@ -443,3 +443,24 @@ func TestServerElsewhere(t *testing.T) {
 		t.Errorf("health is %+v", h)
 	}
 }
+
+// A stream that is made while the server still deletes the one of that name may answer to nothing
+// that is published to it: whose queue was deleted gives the server time.
+func TestDeletedQueueIsLeftAlone(t *testing.T) {
+	d := embedded(t)
+	subscribe(t, d, source("q", 1))
+	js, begun := d.session.js, time.Now()
+	if err := js.JetStream.DeleteStream(t.Context(), nameQueue("q").stream()); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := js.JetStream.Stream(t.Context(), nameQueue("q").stream()); err == nil {
+			break
+		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begun); took < deletionTime {
+		t.Errorf("made anew after %v", took)
+	}
+}

@@ -26,6 +26,7 @@ def program(url, queue):
         broker_connection_retry=False,
         worker_redirect_stdouts=False,
         broker_heartbeat=0,
+        broker_transport_options={"confirm_publish": True},  # else what a program sent last may be lost when it ends
     )
     # As Celery from 5.5 on does by itself for quorum queues, which know no other way.
     kombu.Connection.qos_semantics_matches_spec = True
