@@ -241,9 +241,9 @@ func (s *subscription) run() {
 	}
 }
 
-// deletionTime is how long a queue whose consumer is gone is left alone. A stream that is made while
-// the server still deletes the one of that name before it exists, says so, and answers to nothing
-// that is published to it (nats-server 2.15.2, one in a hundred that were made within a
+// deletionTime is how long a queue whose consumer is gone is left alone. A stream that is made
+// while the server still deletes the one of that name before it exists, says so, and answers to
+// nothing that is published to it (nats-server 2.15.2, one in a hundred that were made within a
 // millisecond).
 const deletionTime = 200 * time.Millisecond
 
