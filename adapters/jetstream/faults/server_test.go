@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -220,10 +221,31 @@ func (n *node) end(s os.Signal) {
 	}
 }
 
-func (n *node) kill()   { n.end(syscall.SIGKILL) }
-func (n *node) stop()   { n.end(syscall.SIGTERM) }
-func (n *node) freeze() { n.signal(syscall.SIGSTOP) }
-func (n *node) thaw()   { n.signal(syscall.SIGCONT) }
+func (n *node) kill() { n.end(syscall.SIGKILL) }
+func (n *node) stop() { n.end(syscall.SIGTERM) }
+func (n *node) thaw() { n.signal(syscall.SIGCONT) }
+
+// freeze returns once the server stands still, which takes it a moment.
+func (n *node) freeze() {
+	n.signal(syscall.SIGSTOP)
+	n.mu.Lock()
+	threads := fmt.Sprintf("/proc/%d/task/*/stat", n.cmd.Process.Pid)
+	n.mu.Unlock()
+	n.x.Await("server "+n.task.Name+" stands still", func() bool {
+		all, err := filepath.Glob(threads)
+		n.x.Must(err, "looking for threads")
+		for _, stat := range all {
+			text, err := os.ReadFile(stat)
+			if err != nil {
+				return false // it has just ended
+			}
+			if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 func (n *node) addr() string { return fmt.Sprint("127.0.0.1:", n.task.Port) }
 
