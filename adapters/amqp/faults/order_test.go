@@ -108,11 +108,19 @@ func TestOrderByKeyThroughCuts(t *testing.T) {
 			}
 			defer bus.Close(context.Background())
 			jobs := patterns.NewWorkQueue[string](bus, queue)
+			var sent []*patterns.Receipt
 			for n := range each {
 				for k := range keys {
-					if _, err := jobs.SendAsync(ctx, keyed(k, n), patterns.MessageID(keyed(k, n))); err != nil {
+					receipt, err := jobs.SendAsync(ctx, keyed(k, n), patterns.MessageID(keyed(k, n)))
+					if err != nil {
 						t.Fatal(err)
 					}
+					sent = append(sent, receipt)
+				}
+			}
+			for _, receipt := range sent { // or a cut loses some, and what is behind them comes
+				if err := receipt.Wait(ctx); err != nil {
+					t.Fatal(err)
 				}
 			}
 			order := newKeyOrder(keys*each, step)
