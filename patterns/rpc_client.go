@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultCallTimeout   = 30 * time.Second
-	cancelTimeout        = time.Second // for telling the servers that a caller gave up
+	cancelTimeout        = 5 * time.Second // for telling the servers that a caller gave up
 	replyPrefetch        = 256
 	addressCheckInterval = time.Second // how often a call looks whether its reply address is still the one it gave
 )
