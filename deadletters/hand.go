@@ -31,6 +31,7 @@ type hand struct {
 	groups []*group
 	lost   chan struct{} // closed once a session is lost: what is held comes again
 	lose   func()        // closes it
+	rest   int           // messages that came and were not looked at
 }
 
 // group is what is held on one subscription.
@@ -116,6 +117,12 @@ func (g *group) hold(place int, s adapters.Settler) {
 	g.held = append(g.held, held{place, s})
 }
 
+// putAside holds a message that nobody looks at.
+func (h *hand) putAside(g *group, s adapters.Settler) {
+	h.rest++
+	g.held = append(g.held, held{g.next(), s})
+}
+
 // isLost reports whether a session was lost.
 func (h *hand) isLost() bool {
 	select {
@@ -150,7 +157,7 @@ func (h *hand) release(ctx context.Context) error {
 		g.cancel()
 		for r := range g.in { // what was received just now
 			if r.err == nil {
-				g.held = append(g.held, held{g.next(), r.delivery.Settler})
+				h.putAside(g, r.delivery.Settler)
 			}
 		}
 		errs = append(errs, g.sub.Stop())
@@ -178,7 +185,7 @@ func (h *hand) takeRest(ctx context.Context, g *group) {
 				return
 			}
 			quiet = 0
-			g.held = append(g.held, held{g.next(), r.delivery.Settler})
+			h.putAside(g, r.delivery.Settler)
 		case <-h.lost:
 			return
 		case <-ctx.Done():

@@ -16,6 +16,7 @@ type known struct {
 type sentLetter struct {
 	ref, to string
 	kept    bool // its acknowledgement failed
+	taken   bool // its acknowledgement was sent
 }
 
 func newKnown(j *Journal) *known {
@@ -42,19 +43,23 @@ func (k *known) add(d digest, l sentLetter) {
 // keeps notes that the letter was not taken away.
 func (k *known) keeps(d digest, ref, to string) {
 	if _, ok := k.sent[d]; ok {
-		k.sent[d] = sentLetter{ref, to, true}
+		k.sent[d] = sentLetter{ref: ref, to: to, kept: true}
 	}
 }
 
-// has reports whether the letter was sent. It stays known: its next acknowledgement may be lost,
-// too.
-func (k *known) has(d digest) bool {
-	l, ok := k.sent[d]
-	if ok {
-		l.kept = false
+// takes notes that the letter's acknowledgement was sent, which may yet be lost.
+func (k *known) takes(d digest) {
+	if l, ok := k.sent[d]; ok {
+		l.kept, l.taken = false, true
 		k.sent[d] = l
 	}
-	return ok
+}
+
+// has reports whether the letter was sent, and whether its acknowledgement was. It stays known: its
+// next acknowledgement may be lost, too.
+func (k *known) has(d digest) (sent, taken bool) {
+	l, sent := k.sent[d]
+	return sent, l.taken
 }
 
 // kept returns those that were not taken away, and did not come again.

@@ -67,9 +67,13 @@ func (r *run) pass(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return isPassing(err), err
 	}
+	left := info.Ready
+	if r.hand != nil {
+		left = max(left, r.hand.rest)
+	}
 	lost := make(chan struct{})
 	r.hand = &hand{driver: r.queue.driver, ops: r.ops, queue: r.queue.name, lost: lost, lose: sync.OnceFunc(func() { close(lost) })}
-	r.left, r.flights, r.results, r.again = info.Ready, map[*flight]struct{}{}, make(chan result, 2*groupSize), nil
+	r.left, r.flights, r.results, r.again = left, map[*flight]struct{}{}, make(chan result, 2*groupSize), nil
 	switch {
 	case r.left == 0: // or the broker was too busy to say: see ended
 		r.left = math.MaxInt
@@ -102,9 +106,13 @@ func (r *run) hasMore(ctx context.Context) bool {
 	if ctx.Err() != nil || r.limitReached() {
 		return false
 	}
-	info, err := r.ops.Inspect(ctx, r.queue.name)
-	if err != nil || info.Ready <= r.report.Kept || r.extra == maxExtra {
+	if r.extra == maxExtra {
 		return false
+	}
+	if r.hand.rest == 0 {
+		if info, err := r.ops.Inspect(ctx, r.queue.name); err != nil || info.Ready <= r.report.Kept {
+			return false
+		}
 	}
 	r.extra++
 	return true

@@ -302,6 +302,92 @@ func TestComesAgainThoughSent(t *testing.T) {
 	}
 }
 
+// losesAcks is a driver that says of acknowledgements that they were sent, and loses them while
+// losing is true. While low is true it says that a queue holds less than it does, as RabbitMQ may of
+// one that is busy: that it is empty if that is nearly so.
+type losesAcks struct {
+	*memory.Client
+	losing, low   atomic.Bool
+	subscriptions atomic.Int32
+}
+
+func (d *losesAcks) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+	d.subscriptions.Add(1)
+	sub, err := d.Client.Subscribe(ctx, s)
+	return acksLost{sub, d}, err
+}
+
+func (d *losesAcks) Inspect(ctx context.Context, queue string) (adapters.QueueInfo, error) {
+	info, err := d.Client.Inspect(ctx, queue)
+	if d.low.Load() {
+		info.Ready = min(info.Ready/30, 1)
+	}
+	return info, err
+}
+
+type acksLost struct {
+	adapters.Subscription
+	driver *losesAcks
+}
+
+func (s acksLost) Receive(ctx context.Context) (adapters.Delivery, error) {
+	d, err := s.Subscription.Receive(ctx)
+	d.Settler = lostSettler{d.Settler, s.driver}
+	return d, err
+}
+
+type lostSettler struct {
+	adapters.Settler
+	driver *losesAcks
+}
+
+func (s lostSettler) Settle(ctx context.Context, o adapters.Outcome) error {
+	if o == adapters.Ack && s.driver.losing.Load() {
+		s.driver.low.Store(true)
+		return nil
+	}
+	return s.Settler.Settle(ctx, o)
+}
+
+// TestLostAcksAreNotCounted: letters whose acknowledgements were sent and never arrived come again,
+// in the place of none that were not looked at yet.
+func TestLostAcksAreNotCounted(t *testing.T) {
+	s := newSite(t)
+	s.die(t, 100)
+	driver := &losesAcks{Client: s.driver}
+	done := 0
+	report, err := New(driver, "orders.dead").Replay(t.Context(), ReplayOptions{Progress: func(*Letter, string) {
+		switch done++; done {
+		case 40:
+			driver.losing.Store(true)
+		case 50:
+			driver.losing.Store(false)
+			s.broker.Restart()
+		}
+	}})
+	if err != nil || report.Sent != 100 || report.Recognized < 10 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if left := s.ids(t, "orders.dead"); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+	if n := driver.subscriptions.Load(); n != 2 {
+		t.Errorf("%d subscriptions, want one before the restart and one after it", n)
+	}
+}
+
+// TestWhatCameIsNotForgotten: the queue holds more than it says, of which some has been delivered.
+func TestWhatCameIsNotForgotten(t *testing.T) {
+	s := newSite(t)
+	s.die(t, 40)
+	driver := &losesAcks{Client: s.driver}
+	driver.low.Store(true)
+	report, err := New(driver, "orders.dead").Replay(t.Context(), ReplayOptions{})
+	if left := s.ids(t, "orders.dead"); err != nil || report.Sent != 40 || len(left) > 0 {
+		t.Errorf("%+v, %v; left %q", report, err, left)
+	}
+}
+
 func TestJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	s := newSite(t)

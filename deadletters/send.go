@@ -64,14 +64,20 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 // comesAgain reports whether a letter was published before, and does with it what that takes.
 func (r *run) comesAgain(ctx context.Context, g *group, l *Letter) bool {
 	d := l.digest()
+	sent, taken := r.known.has(d)
 	switch {
 	case r.isUnderWay(d): // its session was lost, which nobody has noticed yet
 		r.hand.lose()
 		r.keep(g, l)
-	case !r.known.has(d):
+	case !sent:
 		return false
 	case r.takeAway(ctx, g, l):
 		r.report.Recognized++
+		r.known.takes(d)
+		if taken { // and counted, but its acknowledgement was lost
+			r.left++
+			r.remaining++
+		}
 	default:
 		r.known.keeps(d, l.Ref(), r.destination(l))
 	}
@@ -231,6 +237,7 @@ func (r *run) confirm(ctx context.Context, f *flight) {
 		r.known.keeps(f.digest, l.Ref(), f.to)
 		return
 	}
+	r.known.takes(f.digest)
 	if r.o.Progress != nil {
 		r.o.Progress(l, f.to)
 	}
