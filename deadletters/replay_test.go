@@ -303,8 +303,8 @@ func TestComesAgainThoughSent(t *testing.T) {
 }
 
 // losesAcks is a driver that says of acknowledgements that they were sent, and loses them while
-// losing is true. While low is true it says that a queue holds less than it does, as RabbitMQ may of
-// one that is busy: that it is empty if that is nearly so.
+// losing is true. While low is true it says that a queue holds less than it does, as RabbitMQ may
+// of one that is busy: that it is empty if that is nearly so.
 type losesAcks struct {
 	*memory.Client
 	losing, low   atomic.Bool
