@@ -70,23 +70,15 @@ func TestCostlyHeaders(t *testing.T) {
 	src.Queue.DeadLetter = dead
 	sub := subscribe(t, d, src)
 	large := strings.Repeat("x", 130_900)
-	err := d.Do(ctx, func(ch *amqp091.Channel) error {
-		for range 2 {
-			if err := ch.Publish("", q, true, false, amqp091.Publishing{MessageId: "a", Headers: amqp091.Table{"large": large}}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := amqp091.Publishing{MessageId: "a", Headers: amqp091.Table{"large": large}}
+	send(t, plainClient(t, brokerURL(t)), "", q, p, p)
 	for range 2 {
 		settle(t, receive(t, sub, "a"), adapters.Reject)
 	}
 	letters := fromQueue(dead, 1)
 	var m adapters.Delivery
 	eventually(t, "the letter can be got", func() bool {
+		var err error
 		m, err = d.Get(soon(t), letters)
 		return err == nil
 	})

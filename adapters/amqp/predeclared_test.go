@@ -13,7 +13,7 @@ import (
 // TestPredeclaredExchanges: those that every broker has, with a group and without, and by those who
 // publish to them without Motif.
 func TestPredeclaredExchanges(t *testing.T) {
-	d := connect(t)
+	d, raw := connect(t), plainClient(t, brokerURL(t))
 	for name, bus := range map[string]*patterns.Bus{"RabbitMQ": patterns.New(d), "memory": patterns.New(memory.New().Connect())} {
 		t.Run(name, func(t *testing.T) {
 			defer bus.Close(ctx)
@@ -41,11 +41,7 @@ func TestPredeclaredExchanges(t *testing.T) {
 			want := map[string]bool{"topic 1 a.b": true, "direct 2 k": true, "fanout 3 ": true}
 			if name == "RabbitMQ" {
 				want["topic 4 a.c"] = true
-				if err := d.Do(soon(t), func(ch *amqp091.Channel) error {
-					return ch.PublishWithContext(ctx, "amq.topic", "a.c", false, false, amqp091.Publishing{Body: []byte(`"4"`)})
-				}); err != nil {
-					t.Fatal(err)
-				}
+				send(t, raw, "amq.topic", "a.c", amqp091.Publishing{Body: []byte(`"4"`)})
 			}
 			for len(want) > 0 {
 				select {

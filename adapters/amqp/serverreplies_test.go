@@ -100,16 +100,11 @@ func TestRedriveSendsLettersBackAsTheyCame(t *testing.T) {
 			if err := q.Declare(soon(t)); err != nil {
 				t.Fatal(err)
 			}
-			ids := []string{"a", "b", "c"}
+			ids, raw := []string{"a", "b", "c"}, plainClient(t, brokerURL(t))
 			for _, id := range ids {
-				err := d.Do(ctx, func(ch *amqp091.Channel) error {
-					return ch.PublishWithContext(ctx, "", name, false, false, amqp091.Publishing{
-						MessageId: id, Body: []byte(id), DeliveryMode: amqp091.Persistent, Type: "task", Headers: amqp091.Table{"retries": int32(0)},
-					})
+				send(t, raw, "", name, amqp091.Publishing{
+					MessageId: id, Body: []byte(id), DeliveryMode: amqp091.Persistent, Type: "task", Headers: amqp091.Table{"retries": int32(0)},
 				})
-				if err != nil {
-					t.Fatal(err)
-				}
 				taken, err := q.Get(soon(t))
 				if err != nil {
 					t.Fatal(err)

@@ -94,11 +94,7 @@ func TestCloudEvents(t *testing.T) {
 			if _, err := binding.Write(ctx, binding.ToMessage(&e), p, p); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 {
-				if err := channel.PublishWithContext(soon(t), "", name, false, false, p.Publishing); err != nil {
-					t.Fatal(err)
-				}
-			}
+			publishRaw(t, url, name, p.Publishing, p.Publishing)
 			got, err := events.Get(soon(t))
 			if err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
@@ -67,6 +68,32 @@ func publish(t *testing.T, d adapters.Driver, p adapters.Publication, msgs ...*m
 	t.Helper()
 	if err := d.Publish(soon(t), p, msgs...); err != nil {
 		t.Fatalf("Publish: %v", err)
+	}
+}
+
+// publishRaw publishes to a queue on somebody else's channel, and waits until the broker has it.
+func publishRaw(t *testing.T, url, queue string, messages ...amqp091.Publishing) {
+	t.Helper()
+	conn, err := amqp091.Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := confirm.WaitContext(soon(t)); !ok || err != nil {
+			t.Fatalf("not confirmed: %v", err)
+		}
 	}
 }
 

@@ -22,7 +22,8 @@ import (
 // traceparent as text, as other programs' instrumentation has it.
 func TestTraceThroughTheBroker(t *testing.T) {
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	driver := connect(t, amqptest.URL(t), amqp.Quorum)
+	url := amqptest.URL(t)
+	driver := connect(t, url, amqp.Quorum)
 	recorder := tracetest.NewSpanRecorder()
 	provider := trace.NewTracerProvider(trace.WithSpanProcessor(recorder))
 	results := make(chan patterns.Result, 10)
@@ -36,14 +37,9 @@ func TestTraceThroughTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	queue := orders.Name()
-	err := driver.Do(ctx, func(ch *amqp091.Channel) error {
-		return ch.PublishWithContext(ctx, "", queue, false, false, amqp091.Publishing{
-			ContentType: contentType, MessageId: "foreign", Headers: amqp091.Table{"traceparent": parent}, Body: []byte(padThai),
-		})
+	publishRaw(t, url, queue, amqp091.Publishing{
+		ContentType: contentType, MessageId: "foreign", Headers: amqp091.Table{"traceparent": parent}, Body: []byte(padThai),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	broken := make(chan struct{}) // closed when the handler works
 	sub, err := orders.Work(ctx, func(context.Context, order) error {
 		select {
