@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,9 +16,14 @@ import (
 // system call, and only counts the confirms. What it gets to is what the broker takes.
 const noClient = "the broker's limit: bytes made before"
 
-// ceiling publishes to a quorum queue on one channel, window messages under way at
-// most, with the properties that Motif's messages have.
-func ceiling(window, size int) Side {
+const (
+	maxWrite = 16 << 20    // bytes
+	maxBody  = 128<<10 - 8 // bytes of a body in one frame: RabbitMQ takes 128 KiB, unless told otherwise
+)
+
+// ceiling publishes to a queue on one channel, window messages under way at most, with the
+// properties that Motif's messages have.
+func ceiling(kind string, window, size int) Side {
 	return func(_ context.Context, r *Run) error {
 		t := &takeover{confirmed: make(chan int, window), early: make(map[uint64]bool)}
 		conn, err := amqp091.DialConfig(r.URL, amqp091.Config{Dial: t.dial})
@@ -29,26 +35,26 @@ func ceiling(window, size int) Side {
 		if err != nil {
 			return err
 		}
-		if err := declareRaw(ch, r.Name, quorum); err != nil {
+		if err := declareRaw(ch, r.Name, kind); err != nil {
 			return err
 		}
 		if err := ch.Confirm(false); err != nil {
 			return err
 		}
-		message, whole := publishFrames(r.Name, size), []byte(nil)
-		for range window {
-			whole = append(whole, message...)
-		}
+		message := publishFrames(r.Name, size)
+		whole := bytes.Repeat(message, max(1, min(window, maxWrite/len(message)))) // of large ones fewer at a time
 		if err := r.Start(); err != nil {
 			return err
 		}
 		t.on.Store(true)
 		for sent, room := 0, window; sent < r.Messages || room < window; {
-			if n := min(room, r.Messages-sent); n > 0 {
-				if _, err := t.Write(whole[:n*len(message)]); err != nil {
+			for n := min(room, r.Messages-sent); n > 0; {
+				b := whole[:min(n*len(message), len(whole))]
+				if _, err := t.Write(b); err != nil {
 					return err
 				}
-				sent, room = sent+n, room-n
+				k := len(b) / len(message)
+				n, sent, room = n-k, sent+k, room-k
 			}
 			k, ok := <-t.confirmed
 			if !ok {
@@ -160,6 +166,8 @@ func publishFrames(queue string, size int) (b []byte) {
 	header = append(short(header, "application/octet-stream"), persistent)
 	header = short(header, "abcdefghijklmnopqrstuvwxyz")
 	frame(2, binary.BigEndian.AppendUint64(header, 1_700_000_000))
-	frame(3, make([]byte, size))
+	for ; size > 0; size -= maxBody {
+		frame(3, make([]byte, min(size, maxBody)))
+	}
 	return b
 }

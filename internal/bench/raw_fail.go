@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -11,10 +12,25 @@ import (
 
 const failAttempts = 5
 
-// rawFail has a consumer that publishes each message to the queue of its next wait, and
+// rawFail has a consumer that publishes each message to a queue of its next wait, and
 // acknowledges it when that is confirmed. After the last attempt it rejects the message, which
 // the broker then makes a dead letter. No step loses one.
-func rawFail(ctx context.Context, r *Run) error {
+//
+// With spread, waits are up to a tenth longer at random, as Motif's are, lest all that failed
+// together comes back together, and the last attempt publishes a dead letter that says why.
+func rawFail(spread bool) Side {
+	return func(ctx context.Context, r *Run) error { return rawFailing(ctx, r, spread) }
+}
+
+// waits are the TTLs of the queues for one wait.
+func waits(d time.Duration, spread bool) []time.Duration {
+	if !spread {
+		return []time.Duration{d}
+	}
+	return []time.Duration{d, d + d/20, d + d/10} // as Motif rounds them
+}
+
+func rawFailing(ctx context.Context, r *Run, spread bool) error {
 	conn, ch, err := dialRaw(r.URL)
 	if err != nil {
 		return err
@@ -25,13 +41,15 @@ func rawFail(ctx context.Context, r *Run) error {
 	}
 	queues := []string{r.Name, r.Name + ".dead"}
 	for attempt, d := 1, failFirst; attempt < failAttempts; attempt, d = attempt+1, 2*d {
-		queues = append(queues, waitName(r.Name, attempt))
-		_, err := ch.QueueDeclare(waitName(r.Name, attempt), true, false, false, false, amqp091.Table{
-			"x-queue-type": quorum, "x-message-ttl": int64(d / time.Millisecond), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": r.Name,
-			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
-		})
-		if err != nil {
-			return err
+		for i, ttl := range waits(d, spread) {
+			queues = append(queues, waitName(r.Name, attempt, i))
+			_, err := ch.QueueDeclare(waitName(r.Name, attempt, i), true, false, false, false, amqp091.Table{
+				"x-queue-type": quorum, "x-message-ttl": int64(ttl / time.Millisecond), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": r.Name,
+				"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	if err := ch.Confirm(false); err != nil {
@@ -54,16 +72,25 @@ func rawFail(ctx context.Context, r *Run) error {
 		for handled := 0; handled < warmFailures+r.Messages; {
 			m := <-deliveries
 			attempt, _ := m.Headers["attempt"].(int32)
-			if attempt++; attempt == failAttempts {
+			again := rawMessage(m.Body, m.MessageId)
+			again.Headers = amqp091.Table{"attempt": attempt + 1}
+			var to string
+			switch attempt++; {
+			case attempt < failAttempts:
+				to = waitName(r.Name, int(attempt), rand.IntN(len(waits(0, spread))))
+			case spread:
+				handled++
+				to = r.Name + ".dead"
+				again.Headers["reason"], again.Headers["queue"] = errAlways.Error(), r.Name
+				again.Headers["died at"] = time.Now().Format(time.RFC3339Nano)
+			default:
 				handled++
 				if err := m.Nack(false, false); err != nil {
 					return err
 				}
 				continue
 			}
-			again := rawMessage(m.Body, m.MessageId)
-			again.Headers = amqp091.Table{"attempt": attempt}
-			confirm, err := retries.PublishWithDeferredConfirm("", waitName(r.Name, int(attempt)), false, false, again)
+			confirm, err := retries.PublishWithDeferredConfirm("", to, false, false, again)
 			if err != nil {
 				return err
 			}
@@ -96,4 +123,6 @@ func rawFail(ctx context.Context, r *Run) error {
 	return nil
 }
 
-func waitName(queue string, attempt int) string { return fmt.Sprintf("%s.wait%d", queue, attempt) }
+func waitName(queue string, attempt, i int) string {
+	return fmt.Sprintf("%s.wait%d.%d", queue, attempt, i)
+}

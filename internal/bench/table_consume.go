@@ -42,7 +42,7 @@ func handling() []Workload {
 				w.Warmup = 50 * workers
 			}
 			if took == time.Millisecond && workers < 64 {
-				w.Target = Target{Rate: 1}
+				w.Target, w.Pairs = Target{Rate: 1}, 9 // which differ more than elsewhere
 			}
 			if took == 5*time.Millisecond && workers == 64 {
 				w.Quick, w.Target = true, Target{Rate: 0.98}

@@ -39,12 +39,15 @@ func publishing() []Workload {
 		Name: many.Name, Baseline: watermillAMQP + ", pool 64", Quick: true, Latency: true,
 		Ours: motifSend(64), Theirs: watermillSend(64), Target: Target{Rate: 4},
 	}
-	limit := func(w Workload, window, size int) Workload {
-		return Workload{Name: w.Name, Baseline: noClient, Ours: w.Ours, Theirs: ceiling(window, size), Limit: true}
+	limit := func(w Workload, kind string, window, size int) Workload {
+		return Workload{
+			Name: w.Name, Baseline: noClient, Ours: w.Ours, Theirs: ceiling(kind, window, size), Limit: true, Warmup: w.Warmup,
+		}
 	}
 	return []Workload{
-		main, limit(main, 256, small), one, window("window 2048", 2048, small), async, many, pool, limit(many, 64, small),
+		main, limit(main, quorum, 256, small), one, window("window 2048", 2048, small), async, many, pool, limit(many, quorum, 64, small),
 		raw("batches of 100", motifBatch(100), rawBatch(100)),
-		window("64 B", 256, 64), window("4 KiB", 256, 4<<10), large, limit(large, 256, 64<<10), huge, old,
+		window("64 B", 256, 64), window("4 KiB", 256, 4<<10),
+		large, limit(large, quorum, 256, 64<<10), huge, limit(huge, quorum, 256, 1<<20), old, limit(old, classic, 256, small),
 	}
 }
