@@ -173,6 +173,19 @@ func TestCostlyChannels(t *testing.T) {
 	if err := v.LimitUser(ctx, user, "max-channels", subs+3); err != nil {
 		t.Fatal(err)
 	}
+	raw := plainClient(t, v.URL)
+	eventually(t, "the subscriptions are back", func() bool { // or publishes take the channels that they need
+		for i := range subs {
+			name := "q"
+			if i > 0 {
+				name = fmt.Sprint("q", i-1)
+			}
+			if q, err := raw.QueueDeclarePassive(name, true, false, false, false, nil); err != nil || q.Consumers != 1 {
+				return false
+			}
+		}
+		return true
+	})
 	for i := range 10 {
 		x := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Fanout, Name: fmt.Sprint("x", i)}}
 		eventually(t, "publishes share channels", func() bool { return d.Publish(soon(t), x, msg("a")) == nil })

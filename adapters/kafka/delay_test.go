@@ -47,16 +47,13 @@ func TestDelayedOutlivesItsMover(t *testing.T) {
 	}
 	thaw, err := w.freeze(ctx)
 	must(t, err)
-	for range many {
+	for len(due) > 0 { // what the frozen one had moved and not noted comes twice
 		got := receive(ctx, t, sub)
 		if early := time.Until(due[got.Message.UUID]); early > 0 {
 			t.Errorf("%s came %v early", got.Message.UUID, early)
 		}
 		delete(due, got.Message.UUID)
 		must(t, got.Settle(ctx, adapters.Ack))
-	}
-	if len(due) > 0 {
-		t.Errorf("these did not come, but others twice: %v", due)
 	}
 	must(t, thaw())
 	must(t, dying.Close(ctx))
