@@ -68,7 +68,7 @@ func (r *run) pass(ctx context.Context) (again bool, err error) {
 		return isPassing(err), err
 	}
 	left := info.Ready
-	if r.hand != nil {
+	if r.hand != nil && left > 0 {
 		left = max(left, r.hand.rest)
 	}
 	lost := make(chan struct{})
@@ -103,10 +103,7 @@ const maxExtra = 3
 // hasMore reports whether letters wait that the pass has not looked at although it was to: a broker
 // that is busy may say of a queue that it holds less than it does.
 func (r *run) hasMore(ctx context.Context) bool {
-	if ctx.Err() != nil || r.limitReached() {
-		return false
-	}
-	if r.extra == maxExtra {
+	if ctx.Err() != nil || r.limitReached() || r.extra == maxExtra {
 		return false
 	}
 	if r.hand.rest == 0 {

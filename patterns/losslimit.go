@@ -39,11 +39,11 @@ const (
 // it holds the message for longer than the broker allows ([adapters.ErrConsumerTimeout]).
 //
 // Shutdowns do not count, nor do connections that are lost by a process that lives to get the
-// message back. A message that came back twice, be it from workers that were stopped, is
-// suspected as if it had lost two, and goes to the end of its queue;
-// from then on a subscription handles one such message at a time, so that others that were in
-// the same hands are not blamed. Where the broker does not count what comes back (classic
-// queues), each message that does goes to the end of its queue, with the count.
+// message back. But a message that came back twice, be it from workers that were stopped, is
+// suspected as if it had lost two, and goes to the end of its queue; from then on a subscription
+// handles one such message at a time, so that others that were in the same hands are not blamed.
+// Where the broker does not count what comes back (classic queues), each message that does goes to
+// the end of its queue, with the count.
 //
 // With [OrderBy] a suspected message keeps its place, and nothing else is handled while it is. It
 // is noted in another queue, with the suffix .losses, that it was lost once more, before it is
