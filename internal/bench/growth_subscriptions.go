@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -27,7 +25,7 @@ type subscriber interface {
 // subscriptions measures a subscriber twice: its cost, and through a tap its
 // connections, and how long it takes to be back when those are cut.
 func subscriptions(ctx context.Context, r *Run, size int, open opener) (map[string]float64, error) {
-	conn, ch, err := dialRaw(r.URL) // for messages to all
+	conn, ch, err := dialRaw(r.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +37,7 @@ func subscriptions(ctx context.Context, r *Run, size int, open opener) (map[stri
 	if err := cost(ctx, r, size, open, figures); err != nil {
 		return nil, err
 	}
-	if err := comeback(ctx, r, size, open, ch, figures); err != nil {
+	if err := comeback(ctx, r, size, open, figures); err != nil {
 		return nil, err
 	}
 	return figures, ch.ExchangeDelete(r.Name, false, false)
@@ -66,7 +64,7 @@ func cost(ctx context.Context, r *Run, size int, open opener, figures map[string
 	return s.close(ctx)
 }
 
-func comeback(ctx context.Context, r *Run, size int, open opener, ch *amqp091.Channel, figures map[string]float64) error {
+func comeback(ctx context.Context, r *Run, size int, open opener, figures map[string]float64) error {
 	tap, url, err := newTap(ctx, r.URL)
 	if err != nil {
 		return err
@@ -76,36 +74,21 @@ func comeback(ctx context.Context, r *Run, size int, open opener, ch *amqp091.Ch
 	if err != nil {
 		return err
 	}
-	back := countDown(size)
 	for range size {
-		var heard atomic.Bool
-		err := s.subscribe(ctx, func([]byte) {
-			if !heard.Swap(true) {
-				back.one()
-			}
-		})
-		if err != nil {
+		if err := s.subscribe(ctx, func([]byte) {}); err != nil {
 			return err
 		}
 	}
 	connections, channels := tap.count()
 	figures["connections"], figures["channels"] = float64(connections), float64(channels)
+	back := tap.awaitConsumers(size)
 	start := time.Now()
 	tap.cut()
-	often := max(50*time.Millisecond, time.Duration(size)*time.Millisecond/2) // else it is these messages that keep the broker busy
-	for tick := time.NewTicker(often); ; {
-		if err := ch.PublishWithContext(ctx, r.Name, "", false, false, amqp091.Publishing{}); err != nil {
-			return err
-		}
-		select {
-		case <-back.done:
-			figures["back after a cut"] = time.Since(start).Seconds()
-			return s.close(ctx)
-		case <-ctx.Done():
-			return fmt.Errorf("%w while %d of %d were back", ctx.Err(), size-int(back.left.Load()), size)
-		case <-tick.C:
-		}
+	if err := back.wait(ctx); err != nil {
+		return err
 	}
+	figures["back after a cut"] = time.Since(start).Seconds()
+	return s.close(ctx)
 }
 
 func heapAndStacks() float64 {

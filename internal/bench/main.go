@@ -50,7 +50,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.version, "rabbitmq", "", "the `version` of RabbitMQ, such as 4.3; without it MOTIF_RABBITMQ, or the newest")
 	flag.IntVar(&o.nodes, "nodes", 1, "how many `nodes` the broker has; with 3 each quorum queue is on all of them")
 	flag.StringVar(&o.out, "out", "", "the `folder` for results and plots; without it the tables are all")
-	flag.StringVar(&o.page, "page", "", "a `file` whose table of ratios is to be replaced")
+	flag.StringVar(&o.page, "page", "", "the `place` of a table of ratios to be replaced, FILE#TARGET")
 	flag.StringVar(&o.profiles, "profiles", "", "a `folder` for CPU profiles of each side's last run")
 	flag.BoolVar(&o.list, "list", false, "list what there is to measure")
 

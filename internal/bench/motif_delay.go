@@ -13,7 +13,7 @@ import (
 // motifDelay sends messages with a delay to a handler.
 func motifDelay(d time.Duration) Side {
 	return func(ctx context.Context, r *Run) error {
-		return motifWaiting(ctx, r, func(patterns.Delivery) error { return nil }, nil, patterns.Delay(d))
+		return motifWaiting(ctx, r, d, func(patterns.Delivery) error { return nil }, nil, patterns.Delay(d))
 	}
 }
 
@@ -28,11 +28,11 @@ func motifRetry(d time.Duration) Side {
 			}
 			return nil
 		}
-		return motifWaiting(ctx, r, fail, []patterns.BusOption{patterns.WithLogger(slog.New(slog.DiscardHandler))})
+		return motifWaiting(ctx, r, d, fail, []patterns.BusOption{patterns.WithLogger(slog.New(slog.DiscardHandler))})
 	}
 }
 
-func motifWaiting(ctx context.Context, r *Run, handle func(patterns.Delivery) error, bopts []patterns.BusOption, opts ...patterns.PublishOption) error {
+func motifWaiting(ctx context.Context, r *Run, d time.Duration, handle func(patterns.Delivery) error, bopts []patterns.BusOption, opts ...patterns.PublishOption) error {
 	driver, bus, err := openBus(ctx, r.URL, amqp.Quorum, patterns.Bytes{}, bopts...)
 	if err != nil {
 		return err
@@ -59,7 +59,12 @@ func motifWaiting(ctx context.Context, r *Run, handle func(patterns.Delivery) er
 	if err := queue.Send(ctx, body, opts...); err != nil { // declares what there is to declare
 		return err
 	}
-	if err := ready.wait(ctx); err != nil {
+	if d < time.Minute {
+		err = ready.wait(ctx)
+	} else {
+		time.Sleep(2 * time.Second) // what is new is known by then; this one is the first to be handled, too
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.Start(); err != nil {

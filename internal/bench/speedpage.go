@@ -9,32 +9,34 @@ import (
 	"strings"
 )
 
-const (
-	tableBegin = "<!-- bench: written by make bench -->\n"
-	tableEnd   = "<!-- bench: end -->\n"
-)
+// tableEnd marks the end of each table.
+const tableEnd = "<!-- bench: end -->\n"
 
-// updatePage puts the table of ratios between the two marks of a file.
-func (r *Report) updatePage(file string) error {
+// tableBegin marks the beginning of one, which the name of its make target tells from others.
+func tableBegin(target string) string { return "<!-- bench: written by make " + target + " -->\n" }
+
+// updatePage puts the table of ratios between the two marks of a place, FILE#TARGET.
+func (r *Report) updatePage(place string) error {
+	file, target, _ := strings.Cut(place, "#")
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, _, after, err := cutTable(string(old))
+	before, _, after, err := cutTable(string(old), target)
 	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w", place, err)
 	}
 	return os.WriteFile(file, []byte(before+r.ratios()+after), 0o644)
 }
 
 // cutTable cuts a page into the table and what is before and after it, marks included.
-func cutTable(page string) (before, table, after string, err error) {
-	before, rest, found := strings.Cut(page, tableBegin)
+func cutTable(page, target string) (before, table, after string, err error) {
+	before, rest, found := strings.Cut(page, tableBegin(target))
 	table, after, closed := strings.Cut(rest, tableEnd)
 	if !found || !closed {
 		return "", "", "", errors.New("no place for the table")
 	}
-	return before + tableBegin, table, tableEnd + after, nil
+	return before + tableBegin(target), table, tableEnd + after, nil
 }
 
 // behind reports whether the ratio, as it is printed, is below 1, or the target is not met.

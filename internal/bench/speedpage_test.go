@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the table of "+speedPage+" anew f
 func TestSpeedPageIsOfTheResults(t *testing.T) {
 	r := &Report{Results: readLines[*Result](t, "results.jsonl"), Machine: readLines[Machine](t, "machine.json")[0]}
 	if *update {
-		if err := r.updatePage(speedPage); err != nil {
+		if err := r.updatePage(speedPage + "#bench"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -28,12 +28,13 @@ func TestSpeedPageIsOfTheResults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _, err := cutTable(string(page))
+	_, table, _, err := cutTable(string(page), "bench")
 	if err != nil || table != r.ratios() {
 		t.Errorf("%v; the table of %s is not that of the results: go test -run SpeedPage -update .", err, speedPage)
 	}
-	for _, text := range []string{"", tableBegin, tableEnd, tableEnd + tableBegin} {
-		if _, _, _, err := cutTable(text); err == nil {
+	begin := tableBegin("bench")
+	for _, text := range []string{"", begin, tableEnd, tableEnd + begin, tableBegin("bench-old") + tableEnd} {
+		if _, _, _, err := cutTable(text, "bench"); err == nil {
 			t.Errorf("no error for %q", text)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -56,7 +57,8 @@ type Target struct {
 	Broker float64 // at most, of the broker's CPU per message
 	P50    float64 // at most, of the median latency
 
-	Micros float64 // at most, for one of ours, whatever the ratio
+	// At most, of ours, whatever the ratio: time, allocations and bytes for a message.
+	Micros, Allocs, Bytes float64
 }
 
 func (t Target) String() string {
@@ -64,7 +66,7 @@ func (t Target) String() string {
 	for _, p := range []struct {
 		format string
 		value  float64
-	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"broker CPU <= %gx", t.Broker}, {"p50 <= %gx", t.P50}, {"<= %g us", t.Micros}} {
+	}{{">= %gx", t.Rate}, {"CPU <= %gx", t.CPU}, {"broker CPU <= %gx", t.Broker}, {"p50 <= %gx", t.P50}, {"<= %g us", t.Micros}, {"<= %g allocations", t.Allocs}, {"<= %g B", t.Bytes}} {
 		if p.value != 0 {
 			parts = append(parts, fmt.Sprintf(p.format, p.value))
 		}
@@ -75,7 +77,8 @@ func (t Target) String() string {
 // Met reports whether a result meets the target.
 func (t Target) Met(r *Result) bool {
 	return (t.Rate == 0 || r.Ratio >= t.Rate) && (t.CPU == 0 || r.CPURatio <= t.CPU) && (t.Broker == 0 || r.BrokerRatio > 0 && r.BrokerRatio <= t.Broker) && (t.P50 == 0 || r.P50Ratio <= t.P50) &&
-		(t.Micros == 0 || 1e6/r.Ours.Rate <= t.Micros)
+		(t.Micros == 0 || 1e6/r.Ours.Rate <= t.Micros) &&
+		(t.Allocs == 0 || math.Round(r.Ours.Allocs) <= t.Allocs) && (t.Bytes == 0 || r.Ours.Bytes <= t.Bytes)
 }
 
 // workloads is the table of all, group by group.
