@@ -172,9 +172,8 @@ fuzz: ## run every fuzzer in the tree for FUZZTIME (30s) each
 BENCH = cd internal/bench && $(GO)
 
 .PHONY: bench
-bench: rabbitmq ## Motif beside the raw client and the peers on the newest RabbitMQ, with results and plots, then bench-oldest (under 20 minutes)
+bench: rabbitmq ## Motif beside the raw client and the peers on the newest RabbitMQ, with results and plots (under 20 minutes)
 	$(BENCH) run . -rabbitmq $(NEWEST) -out results -page '../../docs/speed.md#bench'
-	@$(MAKE) bench-oldest
 
 .PHONY: bench-oldest
 bench-oldest: rabbitmq ## the rows of bench that need RabbitMQ, on the oldest one, with fewer runs of each (minutes)
