@@ -30,7 +30,7 @@ func onKafka() []Workload {
 	}, {
 		Name: "Kafka/typed, end to end", Baseline: "franz-go and encoding/json by hand", Broker: startKafka, Target: Target{Rate: 1},
 		Messages: 20_000, // since Stop waits for the fetch that waits at the broker, a tenth of a second
-		Ours: motifKafka(true), Theirs: rawKafka(true),
+		Ours:     motifKafka(true), Theirs: rawKafka(true),
 	}}
 }
 

@@ -63,6 +63,10 @@ func (p *plan) measure(ctx context.Context, w *Workload, url string) (result *Re
 		here := *p
 		here.broker, url, p = []int{other.pid}, other.url, &here
 	}
+	if w.InProcess {
+		here := *p
+		here.broker, p = nil, &here
+	}
 	if w.Prepare != nil {
 		undo, err := w.Prepare(ctx, url)
 		if err != nil {
