@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"time"
 
+	"github.com/nats-io/nuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,14 +26,16 @@ import (
 // onKafka is what share groups of Kafka can do with Motif, and without: one node, topics of one
 // partition.
 func onKafka() []Workload {
-	return []Workload{{
+	publish := Workload{
 		Name: "Kafka/publish, window 256", Baseline: "franz-go by hand", Broker: startKafka, Target: Target{Rate: 0.9},
-		Ours: motifKafka(false), Theirs: rawKafka(false),
-	}, {
+		Ours: motifKafka(false), Theirs: rawKafka(false, false),
+	}
+	typed := Workload{
 		Name: "Kafka/typed, end to end", Baseline: "franz-go and encoding/json by hand", Broker: startKafka, Target: Target{Rate: 1},
 		Messages: 20_000, // since Stop waits for the fetch that waits at the broker, a tenth of a second
-		Ours:     motifKafka(true), Theirs: rawKafka(true),
-	}}
+		Ours:     motifKafka(true), Theirs: rawKafka(true, false),
+	}
+	return []Workload{publish, labelled(publish, rawKafka(false, true)), typed, labelled(typed, rawKafka(true, true))}
 }
 
 // startKafka starts a node, by the command that starts those of the adapter's tests. Its topics go
@@ -108,7 +112,7 @@ func motifKafka(consume bool) Side {
 // rawKafka promises the same: a message is published once all replicas have it, in order and once
 // (kgo's default), and handled once it was acknowledged, by itself, in a share group; no more than
 // the window is in hand (strict).
-func rawKafka(consume bool) Side {
+func rawKafka(consume, labels bool) Side {
 	return func(ctx context.Context, r *Run) error {
 		publishing, err := dialKafka(r.URL, kgo.DefaultProduceTopic(r.Name), kgo.ProducerLinger(0))
 		if err != nil {
@@ -157,7 +161,14 @@ func rawKafka(consume bool) Side {
 				if err != nil {
 					return err
 				}
-				publishing.Produce(ctx, &kgo.Record{Value: body}, func(_ *kgo.Record, err error) { results <- err })
+				record := &kgo.Record{Value: body}
+				if labels {
+					record.Headers = []kgo.RecordHeader{
+						{Key: "Id", Value: []byte(nuid.Next())}, {Key: "Content-Type", Value: []byte("application/json")},
+						{Key: "Timestamp", Value: []byte(time.Now().Format(time.RFC3339Nano))},
+					}
+				}
+				publishing.Produce(ctx, record, func(_ *kgo.Record, err error) { results <- err })
 			}
 			return nil
 		})

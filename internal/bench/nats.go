@@ -33,13 +33,14 @@ func onNATS() []Workload {
 		Name: "JetStream/typed, end to end", Baseline: "nats.go and encoding/json by hand", Broker: startNATS, Target: Target{Rate: 1},
 		Ours: motifNATS(true), Theirs: rawNATS(true, false),
 	}
-	// A message of Motif's says what it is, which costs client and server something whoever says
-	// it.
-	labelled := func(w Workload, consume bool) Workload {
-		w.Baseline, w.Theirs, w.Target, w.Limit = w.Baseline+", with id, time and content type", rawNATS(consume, true), Target{}, true
-		return w
-	}
-	return []Workload{publish, labelled(publish, false), typed, labelled(typed, true)}
+	return []Workload{publish, labelled(publish, rawNATS(false, true)), typed, labelled(typed, rawNATS(true, true))}
+}
+
+// labelled is w beside one whose messages say what they are, as Motif's do: that costs client and
+// server something whoever says it.
+func labelled(w Workload, theirs Side) Workload {
+	w.Baseline, w.Theirs, w.Target, w.Limit = w.Baseline+", with id, time and content type", theirs, Target{}, true
+	return w
 }
 
 // startNATS starts a server in a process of its own.
