@@ -48,9 +48,9 @@ func starting() []Workload {
 		}
 		return w
 	}
-	waits := row("declared, a message waits", false, true)
-	waits.Target = Target{Rate: 0.83}
-	return []Workload{waits, row("declared, an empty queue", false, false), row("empty", true, false)}
+	waits, none := row("declared, a message waits", false, true), row("declared, an empty queue", false, false)
+	waits.Target, none.Target = Target{Rate: 0.83}, Target{Rate: 0.83}
+	return []Workload{waits, none, row("empty", true, false)}
 }
 
 // prepareStart declares what those that start find.
