@@ -45,8 +45,8 @@ func rawPipelined(n, window int, publish func(i int) (*amqp091.DeferredConfirmat
 
 // rawSend publishes from several goroutines over one channel, each waiting for
 // its confirm before it publishes the next.
-func rawSend(kind string, senders int) Side {
-	return withRawQueue(kind, func(r *Run, ch *amqp091.Channel) error {
+func rawSend(senders int) Side {
+	return withRawQueue(quorum, func(r *Run, ch *amqp091.Channel) error {
 		body := make([]byte, small)
 		if err := r.Start(); err != nil {
 			return err
@@ -91,8 +91,8 @@ func rawBatch(size int) Side {
 	})
 }
 
-// withRawQueue has a queue and a channel in confirm mode around what is measured. Of the kind
-// lossless the queue is a quorum queue, and has dead letters as Motif's have.
+// withRawQueue has a queue and a channel in confirm mode around what is
+// measured.
 func withRawQueue(kind string, do func(*Run, *amqp091.Channel) error) Side {
 	return func(_ context.Context, r *Run) error {
 		conn, ch, err := dialRaw(r.URL)
@@ -100,12 +100,7 @@ func withRawQueue(kind string, do func(*Run, *amqp091.Channel) error) Side {
 			return err
 		}
 		defer conn.Close()
-		if kind == lossless {
-			err = declareRawWithDead(ch, r.Name)
-		} else {
-			err = declareRaw(ch, r.Name, kind)
-		}
-		if err != nil {
+		if err := declareRaw(ch, r.Name, kind); err != nil {
 			return err
 		}
 		if err := ch.Confirm(false); err != nil {
@@ -114,12 +109,7 @@ func withRawQueue(kind string, do func(*Run, *amqp091.Channel) error) Side {
 		if err := do(r, ch); err != nil {
 			return err
 		}
-		if _, err := ch.QueueDelete(r.Name, false, false, false); err != nil {
-			return err
-		}
-		if kind == lossless {
-			_, err = ch.QueueDelete(r.Name+".dead", false, false, false)
-		}
+		_, err = ch.QueueDelete(r.Name, false, false, false)
 		return err
 	}
 }

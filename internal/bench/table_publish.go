@@ -3,10 +3,9 @@ package main
 import "github.com/motifmq/motif/adapters/amqp"
 
 const (
-	quorum   = "quorum"
-	classic  = "classic"
-	lossless = "quorum, with dead letters at least once"
-	small    = 256 // bytes
+	quorum  = "quorum"
+	classic = "classic"
+	small   = 256 // bytes
 )
 
 // publishing is about confirmed publishes of persistent messages to a durable
@@ -27,16 +26,14 @@ func publishing() []Workload {
 	old := raw("classic queue", motifPublish(amqp.Classic, 256, small), rawPublish(classic, 256, small))
 	old.Target = Target{Rate: 1.05}
 
-	one := raw("one sender, blocking", motifSend(1), rawSend(quorum, 1))
+	one := raw("one sender, blocking", motifSend(1), rawSend(1))
 	one.Latency = true
-	alike := one // to a queue that loses nothing either
-	alike.Baseline, alike.Theirs, alike.Limit = rawClient+", dead letters at least once", rawSend(lossless, 1), true
 
 	async := Workload{
 		Name: "publish/one sender, async", Baseline: watermillAMQP + ", pool 1", Quick: true,
 		Ours: motifPublish(amqp.Quorum, 1024, small), Theirs: watermillSend(1), Target: Target{Rate: 15},
 	}
-	many := raw("64 senders, blocking", motifSend(64), rawSend(quorum, 64))
+	many := raw("64 senders, blocking", motifSend(64), rawSend(64))
 	many.Latency = true
 	pool := Workload{
 		Name: many.Name, Baseline: watermillAMQP + ", pool 64", Quick: true, Latency: true,
@@ -48,7 +45,7 @@ func publishing() []Workload {
 		}
 	}
 	return []Workload{
-		main, limit(main, quorum, 256, small), one, alike, window("window 2048", 2048, small), async, many, pool, limit(many, quorum, 64, small),
+		main, limit(main, quorum, 256, small), one, window("window 2048", 2048, small), async, many, pool, limit(many, quorum, 64, small),
 		raw("batches of 100", motifBatch(100), rawBatch(100)),
 		window("64 B", 256, 64), window("4 KiB", 256, 4<<10),
 		large, limit(large, quorum, 256, 64<<10), huge, limit(huge, quorum, 256, 1<<20), old, limit(old, classic, 256, small),
