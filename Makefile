@@ -176,7 +176,7 @@ bench: rabbitmq ## Motif beside the raw client and the peers on the newest Rabbi
 	$(BENCH) run . -rabbitmq $(NEWEST) -out results -page '../../docs/speed.md#bench'
 
 .PHONY: bench-oldest
-bench-oldest: rabbitmq ## the rows of bench that need RabbitMQ, on the oldest one, with fewer runs of each (minutes)
+bench-oldest: rabbitmq ## the rows of bench that need RabbitMQ, on the oldest one, with fewer runs of each (a quarter of an hour)
 	$(BENCH) run . -rabbitmq $(firstword $(VERSIONS)) -pairs 2 -run '^(publish|consume|handle|typed|fanout|topic|rpc|delay/[13]|retry|fail|declare|start|subscriptions)' -page '../../docs/speed.md#bench-oldest'
 
 .PHONY: bench-cluster
