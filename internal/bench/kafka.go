@@ -164,7 +164,8 @@ func rawKafka(consume, labels bool) Side {
 				record := &kgo.Record{Value: body}
 				if labels {
 					record.Headers = []kgo.RecordHeader{
-						{Key: "Id", Value: []byte(nuid.Next())}, {Key: "Content-Type", Value: []byte("application/json")},
+						{Key: "Id", Value: []byte(nuid.Next())},
+						{Key: "Content-Type", Value: []byte("application/json")},
 						{Key: "Timestamp", Value: []byte(time.Now().Format(time.RFC3339Nano))},
 					}
 				}
