@@ -67,9 +67,12 @@ func (d *Driver) Queues(ctx context.Context) iter.Seq2[adapters.QueueInfo, error
 }
 
 func (s *session) queues(ctx context.Context) (all []adapters.QueueInfo, err error) {
-	streams := s.js.ListStreams(ctx)
+	streams, err := s.js.streams(ctx)
+	if err != nil {
+		return nil, s.apiError("listing queues", err)
+	}
 	var found []*queue
-	for info := range streams.Info() {
+	for _, info := range streams {
 		name := info.Config.Metadata[metaQueue]
 		if !strings.HasPrefix(info.Config.Name, queuePrefix) || strings.HasPrefix(name, replyPrefix) {
 			continue
@@ -77,9 +80,6 @@ func (s *session) queues(ctx context.Context) (all []adapters.QueueInfo, err err
 		if q, err := queueOf(nameQueue(name), info.Config); err == nil {
 			found = append(found, q)
 		}
-	}
-	if err := streams.Err(); err != nil {
-		return nil, s.apiError("listing queues", err)
 	}
 	for _, q := range found {
 		switch info, err := s.inspect(ctx, q); {

@@ -12,7 +12,7 @@ import (
 // which its cluster has no leader at the moment, as after a restart, and nothing is all that a
 // client hears of it. What is asked here may be asked twice: what has been made is made already,
 // and what has been deleted is not found.
-type management struct{ jetstream.JetStream }
+type management struct{ once jetstream.JetStream }
 
 // patient calls ask until there is an answer, as long as ctx allows, or for three times apiTimeout.
 func patient[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
@@ -42,14 +42,31 @@ func isStarting(err error) bool {
 	return ok && (e.ErrorCode == notAvailable || e.ErrorCode == noSuitablePeers && strings.Contains(e.Description, "offline"))
 }
 
+// available returns an error unless the server has JetStream, for this account.
+func (m management) available(ctx context.Context) error {
+	_, err := patient(ctx, m.once.AccountInfo)
+	return err
+}
+
+// streams returns what all streams are and hold.
+func (m management) streams(ctx context.Context) ([]*jetstream.StreamInfo, error) {
+	return patient(ctx, func(ctx context.Context) (all []*jetstream.StreamInfo, err error) {
+		list := m.once.ListStreams(ctx)
+		for info := range list.Info() {
+			all = append(all, info)
+		}
+		return all, list.Err()
+	})
+}
+
 func (m management) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
-	return patient(ctx, func(ctx context.Context) (jetstream.Stream, error) { return m.JetStream.Stream(ctx, name) })
+	return patient(ctx, func(ctx context.Context) (jetstream.Stream, error) { return m.once.Stream(ctx, name) })
 }
 
 // subjects returns what a stream holds, with how many messages of each subject that matches filter.
 func (m management) subjects(ctx context.Context, name, filter string) (*jetstream.StreamInfo, error) {
 	return patient(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
-		stream, err := m.JetStream.Stream(ctx, name)
+		stream, err := m.once.Stream(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -58,20 +75,20 @@ func (m management) subjects(ctx context.Context, name, filter string) (*jetstre
 }
 
 func (m management) CreateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
-	return patient(ctx, func(ctx context.Context) (jetstream.Stream, error) { return m.JetStream.CreateStream(ctx, c) })
+	return patient(ctx, func(ctx context.Context) (jetstream.Stream, error) { return m.once.CreateStream(ctx, c) })
 }
 
 func (m management) DeleteStream(ctx context.Context, name string) error {
-	_, err := patient(ctx, func(ctx context.Context) (any, error) { return nil, m.JetStream.DeleteStream(ctx, name) })
+	_, err := patient(ctx, func(ctx context.Context) (any, error) { return nil, m.once.DeleteStream(ctx, name) })
 	return err
 }
 
 func (m management) Consumer(ctx context.Context, stream, name string) (jetstream.Consumer, error) {
-	return patient(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return m.JetStream.Consumer(ctx, stream, name) })
+	return patient(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return m.once.Consumer(ctx, stream, name) })
 }
 
 func (m management) CreateConsumer(ctx context.Context, stream string, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	return patient(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return m.JetStream.CreateConsumer(ctx, stream, c)
+		return m.once.CreateConsumer(ctx, stream, c)
 	})
 }

@@ -3,10 +3,14 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"net"
+	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -58,3 +62,71 @@ func TestPatient(t *testing.T) {
 		})
 	}
 }
+
+// forgetful is a connection to a server that says nothing to the first of each kind of management
+// request.
+type forgetful struct {
+	net.Conn
+	forgotten map[string]bool
+}
+
+var managing = regexp.MustCompile(`PUB (\$JS\.API(?:\.[A-Z]+)+)\S* \S+ \d+\r\n[^\r]*\r\n`)
+
+func (c *forgetful) Write(p []byte) (int, error) {
+	_, err := c.Conn.Write(managing.ReplaceAllFunc(p, func(request []byte) []byte {
+		kind := string(managing.FindSubmatch(request)[1])
+		if strings.Contains(kind, ".MSG.") || c.forgotten[kind] { // what is no management, or was forgotten once
+			return request
+		}
+		c.forgotten[kind] = true
+		return nil
+	}))
+	return len(p), err
+}
+
+// TestForgottenRequests has all that is asked of the management be asked again soon, though ctx
+// would allow one request to wait for minutes.
+func TestForgottenRequests(t *testing.T) {
+	b, err := newBroker(t.TempDir(), inProcess)
+	must(t, err)
+	t.Cleanup(func() { must(t, b.stop(context.Background())) })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	c, err := parseURL(b.url())
+	must(t, err)
+	conn := &forgetful{forgotten: map[string]bool{}}
+	c.options = append(c.options, nats.InProcessServer(inProcessConn(func() (net.Conn, error) {
+		var err error
+		conn.Conn, err = b.InProcessConn()
+		return conn, err
+	})))
+	d, err := connect(ctx, c)
+	must(t, err)
+	t.Cleanup(func() { closeDriver(t, d) })
+
+	s := source("q", 1)
+	sub := subscribe(t, d, s)
+	publish(t, d, s.Endpoint, "1")
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Inspect(ctx, "q"); err != nil {
+		t.Error(err)
+	}
+	queues := 0
+	for _, err := range d.Queues(ctx) {
+		must(t, err)
+		queues++
+	}
+	if queues != 1 {
+		t.Errorf("%d queues", queues)
+	}
+	must(t, d.Delete(ctx, "q", 0))
+	if len(conn.forgotten) < 7 {
+		t.Errorf("only %v were forgotten", conn.forgotten)
+	}
+}
+
+type inProcessConn func() (net.Conn, error)
+
+func (f inProcessConn) InProcessConn() (net.Conn, error) { return f() }

@@ -84,10 +84,10 @@ func (s *session) begin(ctx context.Context) (err error) {
 	if version := s.nc.ConnectedServerVersion(); isOlder(version) {
 		return fmt.Errorf("jetstream: %w: the server is version %s, and has to be %d.%d or later", adapters.ErrUnavailable, version, oldest[0], oldest[1])
 	}
-	if s.js.JetStream, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
+	if s.js.once, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
 		return fmt.Errorf("jetstream: %w: %w", adapters.ErrUnavailable, err)
 	}
-	if _, err := s.js.AccountInfo(ctx); err != nil {
+	if err := s.js.available(ctx); err != nil {
 		return s.apiError("looking for JetStream at the server", err)
 	}
 	_, err = s.nc.Subscribe(s.inbox+"*", func(m *nats.Msg) {

@@ -171,7 +171,7 @@ func TestForeignMessages(t *testing.T) {
 	m := nats.NewMsg("motif.q.=4frders=2eeu.m.q")
 	m.Data = []byte("payload")
 	m.Header.Set("Name", "value")
-	if _, err := ses.js.PublishMsg(t.Context(), m); err != nil {
+	if _, err := ses.js.once.PublishMsg(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	first := receive(t, sub)
@@ -406,8 +406,8 @@ func TestDeadPrivateSubscription(t *testing.T) {
 	s.Kind = adapters.Fanout
 	dead := subscribe(t, d, s).(*subscription)
 	ses := dead.at.session
-	dead.finish(adapters.ErrStopped)                                                                             // it does not come back
-	if err := ses.js.DeleteConsumer(t.Context(), dead.at.queue.stream(), dead.at.queue.consumer()); err != nil { // as the server does after a while
+	dead.finish(adapters.ErrStopped)                                                                                  // it does not come back
+	if err := ses.js.once.DeleteConsumer(t.Context(), dead.at.queue.stream(), dead.at.queue.consumer()); err != nil { // as the server does after a while
 		t.Fatal(err)
 	}
 	other := openURL(t, "jetstream://"+d.config.folder)
@@ -450,11 +450,11 @@ func TestDeletedQueueIsLeftAlone(t *testing.T) {
 	d := embedded(t)
 	subscribe(t, d, source("q", 1))
 	js, begun := d.session.js, time.Now()
-	if err := js.JetStream.DeleteStream(t.Context(), nameQueue("q").stream()); err != nil {
+	if err := js.once.DeleteStream(t.Context(), nameQueue("q").stream()); err != nil {
 		t.Fatal(err)
 	}
 	for {
-		if _, err := js.JetStream.Stream(t.Context(), nameQueue("q").stream()); err == nil {
+		if _, err := js.once.Stream(t.Context(), nameQueue("q").stream()); err == nil {
 			break
 		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
 			t.Fatal(err)
