@@ -63,6 +63,8 @@ type connection struct {
 	maxSlots          int
 	replyChannels     int // channels that receive replies
 	idleGets          []*getChannel
+	carries           bool           // what is not to be lost with it, or a first consumer
+	first             *firstConsumer // that may cost the connection
 }
 
 const (

@@ -41,7 +41,7 @@ const maxDedicated = 4
 // progress when the connection ended. It is nil if the connection did not end for an operation.
 func (conn *connection) connectionError(about string) error {
 	c := conn.mux.ClientFault()
-	if c == nil {
+	if c == nil || conn.lostToFirst() {
 		return nil
 	}
 	named := strings.Contains(c.Err.Reason, "queue '"+about+"' in ") || strings.Contains(c.Err.Reason, "exchange '"+about+"' in ")

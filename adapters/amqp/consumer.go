@@ -70,7 +70,11 @@ func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*c
 
 // start also declares on the consumer's own channel: if that fails there is nothing to consume.
 func (c *consumer) start(src adapters.Source) (err error) {
-	if err := c.conn.declare(c.ch, src, true); err != nil {
+	first := c.conn.claimFirstConsumer(src)
+	if first != nil {
+		defer func() { c.conn.endFirstConsumer(first, err) }()
+	}
+	if err := c.conn.declare(c.ch, src, first == nil); err != nil {
 		return err
 	}
 	if c.queue = src.QueueName(); src.Private() {
@@ -84,6 +88,9 @@ func (c *consumer) start(src adapters.Source) (err error) {
 	c.countsReturns = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
+	}
+	if first == nil {
+		c.conn.carry()
 	}
 	return c.channel.consume(c.ch, c.queue, c.tag, false, c.arguments(src))
 }

@@ -74,6 +74,7 @@ func (m *fetchedMessage) handOut() adapters.Delivery {
 
 func (conn *connection) get(ctx context.Context, src adapters.Source, release func()) (*fetchedMessage, error) {
 	return kit.Call(ctx, conn.supervisor.driver.tasks, func() (*fetchedMessage, error) {
+		conn.carry()
 		if err := conn.checkGivesSingly(src); err != nil {
 			return nil, err
 		}

@@ -152,7 +152,10 @@ func askAbout[T any](ctx context.Context, d *Driver, verb string, about adapters
 	}
 	defer func() { d.releaseChannel(sup) }()
 	err = d.withConnection(ctx, &sup, about.Name, func(conn *connection) (err error) {
-		answer, err = kit.Call(ctx, d.tasks, func() (T, error) { return f(conn) }, func(T) {})
+		answer, err = kit.Call(ctx, d.tasks, func() (T, error) {
+			conn.carry()
+			return f(conn)
+		}, func(T) {})
 		return err
 	})
 	if err != nil {

@@ -136,6 +136,11 @@ func (sup *supervisor) run(conn *connection) {
 		}
 		sup.connected(conn)
 		lost := conn.watch()
+		if conn.lostToFirst() {
+			sup.setCurrent(nil, nil)
+			conn = nil
+			continue
+		}
 		sup.setCurrent(nil, lost)
 		if ctx.Err() == nil {
 			sup.driver.emit(Event{Kind: Lost, Role: sup.role, Address: conn.address, Generation: conn.generation, Err: lost})

@@ -81,6 +81,17 @@ func (v *VHost) DeleteQueue(ctx context.Context, name string) error {
 	return v.withQueue(ctx, nil, name, `{ok, _} = rabbit_amqqueue:delete(Q, false, false, <<"test">>), ok`)
 }
 
+// StopQueue ends the process of a quorum queue at this node, until StartQueue. The broker knows the
+// queue then, but it does not work: as it is for a moment when it is new.
+func (v *VHost) StopQueue(ctx context.Context, name string) error {
+	return v.withQueue(ctx, nil, name, `ok = ra:stop_server(quorum_queues, {element(1, amqqueue:get_pid(Q)), node()})`)
+}
+
+// StartQueue undoes StopQueue.
+func (v *VHost) StartQueue(ctx context.Context, name string) error {
+	return v.withQueue(ctx, nil, name, `ok = ra:restart_server(quorum_queues, {element(1, amqqueue:get_pid(Q)), node()})`)
+}
+
 // MoveLeader makes the replica at another node the leader of a quorum queue, without a fault.
 func (v *VHost) MoveLeader(ctx context.Context, name string, to *Node) error {
 	return v.withQueue(ctx, nil, name, fmt.Sprintf(`
