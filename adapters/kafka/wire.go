@@ -63,8 +63,10 @@ func encode(p *adapters.Publication, m *message.Message) (*kgo.Record, error) {
 	if p.Key != "" {
 		r.Key = []byte(p.Key)
 	}
-	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(m.Metadata[k])})
+	if len(m.Metadata) > 0 { // to sort nothing takes an allocation or two
+		for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(m.Metadata[k])})
+		}
 	}
 	e.seal(r)
 	if n := size(r); n > maxBytes {
