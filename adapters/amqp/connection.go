@@ -13,7 +13,6 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
-	"github.com/motifmq/motif/adapters/kit"
 )
 
 // connection is one connection to the broker, from login to loss. What is delivered on it can be
@@ -63,6 +62,8 @@ type connection struct {
 	maxSlots          int
 	replyChannels     int // channels that receive replies
 	idleGets          []*getChannel
+	idleControls      []*amqp091.Channel
+	controlsIdle      *time.Timer    // closes them; nil if there were none so far
 	carries           bool           // what is not to be lost with it, or a first consumer
 	first             *firstConsumer // that may cost the connection
 }
@@ -117,7 +118,7 @@ func (conn *connection) noteChannelLimit() {
 	switch {
 	case c != nil && isLimit(c.Err) && strings.Contains(c.Err.Reason, "channels"):
 		conn.mu.Lock()
-		open := len(conn.slotList) + len(conn.controlSlots) + conn.replyChannels
+		open := len(conn.slotList) + len(conn.controlSlots) + len(conn.idleControls) + conn.replyChannels
 		conn.mu.Unlock()
 		d.publishChannelLimit.Store(int32(max(1, open-1)))
 	case conn.lasted():
@@ -132,9 +133,6 @@ func (sup *supervisor) channelLimit(allowed int) int {
 	}
 	return allowed
 }
-
-// controlChannels returns how many of a connection's channels are reserved for single operations.
-func controlChannels(channels int) int { return max(1, min(8, channels/4)) }
 
 // lasted reports whether the connection worked for a while. A broker that throws everybody out ends
 // it at once.
@@ -170,6 +168,7 @@ func (conn *connection) watch() error {
 			lost := conn.lossCause(e)
 			conn.noteChannelLimit()
 			conn.cancel(lost)
+			conn.forgetIdleControls()
 			_ = conn.netConn.Close()
 			<-conn.netConn.Done()
 			conn.mux.CloseAll(lost) // if the goroutine that reads has not: nobody is called back after Close
@@ -219,32 +218,4 @@ func (conn *connection) blocked() (<-chan struct{}, string) {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	return conn.unblocked, conn.blockedReason
-}
-
-// withChannel runs f with a channel of its own, which f may cost.
-func (conn *connection) withChannel(ctx context.Context, f func(*amqp091.Channel) error) error {
-	select {
-	case conn.controlSlots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-conn.ctx.Done():
-		return context.Cause(conn.ctx)
-	}
-	_, err := kit.Call(ctx, conn.supervisor.driver.tasks, func() (struct{}, error) {
-		defer func() { <-conn.controlSlots }()
-		if conn.channels == 1 {
-			giveBack, err := conn.lendOnlyChannel(ctx)
-			if err != nil {
-				return struct{}{}, err
-			}
-			defer giveBack()
-		}
-		ch, err := conn.amqp.Channel()
-		if err != nil {
-			return struct{}{}, err
-		}
-		defer func() { _ = ch.Close() }() // it may be closed already
-		return struct{}{}, f(ch)
-	}, func(struct{}) {})
-	return err
 }

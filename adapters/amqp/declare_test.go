@@ -99,7 +99,8 @@ func TestNewGroupsSettleTogether(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const groups = 24
 	d := connect(t)
-	d.declareTook.Store(int64(time.Minute)) // so that they settle for long
+	d.declareTook.Store(int64(time.Minute))    // so that they settle for long
+	d.checker.rest = time.Now().Add(time.Hour) // and nobody asks whether they work
 	x := adapters.Endpoint{Kind: adapters.Fanout, Name: unique(t)}
 	var all sync.WaitGroup
 	first := sync.OnceFunc(func() {

@@ -50,11 +50,14 @@
 //   - A declaration takes several steps: one that is refused with ErrMismatch may have made the
 //     exchange and the dead-letter queue, but has not changed what existed.
 //   - RabbitMQ knows a quorum queue before it works, and closes the connection of a client that
-//     consumes from it then. This driver declares a queue once at a time, and gives one that may be
-//     new to another process 50 ms (before 4.3, 150 ms, and more where declarations take long). The
-//     first subscription of a connection that carries nothing else does not wait: if it comes too
-//     early the connection is made again, without a word but at the broker, which logs the error
-//     541. Any other connection that is lost nevertheless, which is rare, is made again, too.
+//     consumes from it then. This driver declares a queue once at a time, and asks one that may be
+//     new to another process whether it works, on a connection made for that ("check" at the end of
+//     its name), which is closed when nothing was asked for 5 s. A message that came in that moment
+//     goes back, marked as redelivered. Without an answer it waits for 50 ms (before 4.3, 150 ms,
+//     and more where declarations take long). The first subscription of a connection that carries
+//     nothing else does not ask. If a queue is asked or consumed too early its connection is lost,
+//     without a word but at the broker, which logs the error 541. Any other connection that is lost
+//     nevertheless, which is rare, is made again, too.
 //   - Dead letters of quorum queues are moved at least once: a letter leaves its queue when the
 //     next one has it, and waits if there is none. RabbitMQ cannot do that for classic queues, nor
 //     together with DropHead: there a node that is lost in between loses the letter.

@@ -29,6 +29,7 @@ type Driver struct {
 
 	publisher      *supervisor
 	dedicatedSlots chan struct{} // a place for each supervisor that is for one suspect
+	checker        checker
 	channelMax     atomic.Int32  // channels that a connection may have, as negotiated last
 	inFlight       chan struct{} // a place for each publish without a confirm
 	nackRetries    *nackRetries
@@ -86,6 +87,7 @@ func Connect(ctx context.Context, cfg Config) (*Driver, error) {
 		unknownBrokers: make(map[string]struct{}),
 		delayQueues:    delayQueues{settles: queueSettles},
 		dedicatedSlots: make(chan struct{}, maxDedicated),
+		checker:        checker{slots: make(chan struct{}, maxChecks)},
 		nackRetries:    newNackRetries(cfg.MaxInFlight),
 		finished:       make(chan struct{}),
 		tasks:          kit.NewTasks(),
@@ -229,6 +231,7 @@ func (d *Driver) shutDown(ctx context.Context) {
 		d.inFlight <- struct{}{}
 	}
 	d.tasks.Wait()
+	d.checker.close()
 	comingMessages.forget(d)
 	giveUp.Stop()
 	unhook()

@@ -42,7 +42,7 @@ func (d *Driver) Declare(ctx context.Context, s adapters.Source) error {
 		return invalid("declare: a reply address needs a subscription")
 	}
 	declare := func(conn *connection) error {
-		return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, s, false) })
+		return conn.withKeptChannel(ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, s, false) })
 	}
 	if s.Kind.IsExchange() && !s.Private() && !s.Passive && !d.cfg.migrates(s.QueueName()) {
 		declare = func(conn *connection) error { return conn.declareGroup(ctx, s) }
@@ -81,7 +81,7 @@ func (d *Driver) Unbind(ctx context.Context, s adapters.Source) error {
 // has to wait for a channel while a queue that is new settles.
 func (conn *connection) declareGroup(ctx context.Context, src adapters.Source) error {
 	var fresh bool
-	err := conn.withChannel(ctx, func(ch *amqp091.Channel) (err error) {
+	err := conn.withKeptChannel(ctx, func(ch *amqp091.Channel) (err error) {
 		if fresh, err = conn.declareQueues(ch, src); err == nil && !fresh {
 			err = bind(ch, src.QueueName(), src)
 		}
@@ -90,24 +90,10 @@ func (conn *connection) declareGroup(ctx context.Context, src adapters.Source) e
 	if err != nil || !fresh {
 		return err
 	}
-	if err := conn.settle(ctx); err != nil {
+	if err := conn.settle(ctx, src.QueueName()); err != nil {
 		return err
 	}
-	return conn.withChannel(ctx, func(ch *amqp091.Channel) error { return bind(ch, src.QueueName(), src) })
-}
-
-// settle waits until a queue that is new works.
-func (conn *connection) settle(ctx context.Context) error {
-	t := time.NewTimer(conn.settlingTime())
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-conn.ctx.Done():
-		return context.Cause(conn.ctx)
-	}
+	return conn.withKeptChannel(ctx, func(ch *amqp091.Channel) error { return bind(ch, src.QueueName(), src) })
 }
 
 // retryOnChannel is retry with a channel of its own for f.
@@ -165,7 +151,7 @@ func (conn *connection) declare(ch *amqp091.Channel, src adapters.Source, use bo
 		return err
 	}
 	if fresh && use {
-		sleep(conn.ctx, conn.settlingTime())
+		_ = conn.settle(conn.ctx, src.QueueName()) // else the connection is lost
 	}
 	return bind(ch, src.QueueName(), src)
 }
@@ -431,7 +417,7 @@ func (d *Driver) redeclare(conn *connection) {
 		}
 		err := errDeclareAgain
 		for errors.Is(err, errDeclareAgain) {
-			err = conn.withChannel(d.ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, src, false) })
+			err = conn.withKeptChannel(d.ctx, func(ch *amqp091.Channel) error { return conn.declare(ch, src, false) })
 		}
 		if err != nil {
 			d.cfg.Logger.Warn("motif: declaring again", "source", sourceName(src), "error", err)

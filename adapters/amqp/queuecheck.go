@@ -1,0 +1,137 @@
+package amqp
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+)
+
+// A queue that may be new is asked for a message, on a connection that carries nothing else: if it
+// answers, it works, and nobody has to wait for as long as it might take. If it does not work yet
+// that costs the connection, and nothing more. An empty queue has no message to give; one that came
+// in that moment goes back.
+
+const (
+	maxChecks = 32              // at a time; whoever finds as many waits for settlingTime instead
+	checkIdle = 5 * time.Second // after which the connection is closed
+	checkRest = time.Minute     // after a login that failed, as where a user may have so many connections
+)
+
+// checker has the connection on which queues are asked, which is made when it is needed.
+type checker struct {
+	slots chan struct{}
+
+	mu    sync.Mutex
+	sup   *supervisor // nil if there is none
+	users int
+	idle  *time.Timer // ends it, once it has no users
+	rest  time.Time   // until when there is to be none
+}
+
+// settle waits until a queue that may be new works.
+func (conn *connection) settle(ctx context.Context, queue string) error {
+	t := time.NewTimer(conn.settlingTime())
+	defer t.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	works := make(chan struct{})
+	conn.supervisor.driver.tasks.Go(func() {
+		if conn.supervisor.driver.works(ctx, queue) {
+			close(works)
+		}
+	})
+	select {
+	case <-works:
+		return nil
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-conn.ctx.Done():
+		return context.Cause(conn.ctx)
+	}
+}
+
+// works reports whether it is certain that a queue works.
+func (d *Driver) works(ctx context.Context, queue string) bool {
+	c := &d.checker
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	default:
+		return false
+	}
+	sup := c.use(d)
+	if sup == nil {
+		return false
+	}
+	defer c.release()
+	conn, err := sup.connection(ctx)
+	if err != nil {
+		return false
+	}
+	return nil == conn.withKeptChannel(ctx, func(ch *amqp091.Channel) error {
+		m, ok, err := ch.Get(queue, false)
+		if ok {
+			err = m.Nack(false, true)
+		}
+		return err
+	})
+}
+
+// use returns the supervisor of the connection, or nil if there is to be none. Its user calls
+// release.
+func (c *checker) use(d *Driver) *supervisor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Now().Before(c.rest) {
+		return nil
+	}
+	c.users++
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+	if c.sup == nil || c.sup.ctx.Err() != nil {
+		sup := newSupervisor(d, "check")
+		sup.silent = true
+		d.tasks.Go(func() {
+			sup.run(nil)
+			if sup.generation() == 0 {
+				c.mu.Lock()
+				c.rest = time.Now().Add(checkRest)
+				c.mu.Unlock()
+			}
+		})
+		c.sup = sup
+	}
+	return c.sup
+}
+
+func (c *checker) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users--; c.users == 0 {
+		c.idle = time.AfterFunc(checkIdle, c.end)
+	}
+}
+
+// end closes the connection, unless somebody uses it.
+func (c *checker) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users == 0 && c.sup != nil {
+		c.sup.stop()
+		c.sup = nil
+	}
+}
+
+// close keeps nothing for later.
+func (c *checker) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+}
