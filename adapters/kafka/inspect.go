@@ -368,17 +368,24 @@ func (d *Driver) inspect(ctx context.Context, verb, queue string, valid error, f
 	})
 }
 
-// ask calls f, and again while a connection that was lost is replaced, or a leader.
+// ask calls f, and again while a connection that was lost is replaced, or a leader: as long as ctx
+// allows, or for twice apiTimeout. The client gives one request up after that time, in which on a
+// busy machine it may have had no connection.
 func (d *Driver) ask(ctx context.Context, verb string, f func(context.Context) error) error {
 	if err := d.tasks.Check(ctx, "kafka: "+verb); err != nil {
 		return err
 	}
+	if _, isBounded := ctx.Deadline(); !isBounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*apiTimeout)
+		defer cancel()
+	}
 	bound, cancel := d.bound(ctx)
 	defer cancel()
 	wait := kit.Backoff{Min: 10 * time.Millisecond, Max: time.Second}
-	for begun := time.Now(); ; {
+	for {
 		err := f(bound)
-		if !errors.Is(err, adapters.ErrUnavailable) || bound.Err() != nil || time.Since(begun) > apiTimeout {
+		if !errors.Is(err, adapters.ErrUnavailable) || bound.Err() != nil {
 			return d.tasks.Explain(ctx, err)
 		}
 		select {

@@ -1,15 +1,19 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 	"github.com/motifmq/motif/deadletters"
 )
 
@@ -164,5 +168,53 @@ func TestNameOf(t *testing.T) {
 		if name, ok := nameOf(foreign); ok {
 			t.Errorf("%q is the name %q", foreign, name)
 		}
+	}
+}
+
+// TestAskingAgain: what a broker does not answer is asked again while ctx allows, however long one
+// attempt took; and not for ever where ctx has no end.
+func TestAskingAgain(t *testing.T) {
+	refused := errors.New("refused")
+	for name, test := range map[string]struct {
+		lost   int           // attempts
+		takes  time.Duration // each of them
+		answer error         // to the one after them
+		within time.Duration // 0: ctx has no deadline
+		want   error
+		asked  int
+	}{
+		"at once":                 {0, 0, nil, time.Minute, nil, 1},
+		"after three":             {3, time.Second, nil, time.Minute, nil, 4},
+		"after a long one":        {1, apiTimeout + time.Second, nil, time.Minute, nil, 2},
+		"with no deadline":        {1, apiTimeout + time.Second, nil, 0, nil, 2},
+		"never":                   {1000, apiTimeout + time.Second, nil, time.Minute, context.DeadlineExceeded, 4},
+		"never, with no deadline": {1000, apiTimeout + time.Second, nil, 0, context.DeadlineExceeded, 2},
+		"refused":                 {1, time.Second, refused, time.Minute, refused, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &Driver{tasks: kit.NewTasks(), life: t.Context()}
+				ctx := t.Context()
+				if test.within > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.within)
+					defer cancel()
+				}
+				asked := 0
+				err := d.ask(ctx, "inspect", func(ctx context.Context) error {
+					if asked++; asked > test.lost {
+						return test.answer
+					}
+					select {
+					case <-time.After(test.takes):
+					case <-ctx.Done():
+					}
+					return adapters.ErrUnavailable
+				})
+				if !errors.Is(err, test.want) || asked != test.asked {
+					t.Errorf("%v, and it was asked %d times", err, asked)
+				}
+			})
+		})
 	}
 }
