@@ -63,9 +63,9 @@ type connection struct {
 	replyChannels     int // channels that receive replies
 	idleGets          []*getChannel
 	idleControls      []*amqp091.Channel
-	controlsIdle      *time.Timer    // closes them; nil if there were none so far
-	carries           bool           // what is not to be lost with it, or a first consumer
-	first             *firstConsumer // that may cost the connection
+	controlsIdle      *time.Timer   // closes them; nil if there were none so far
+	carries           bool          // what is not to be lost with it, or a first consumer
+	first             chan struct{} // closed once the first consumer may no longer cost the connection; else nil
 }
 
 const (

@@ -71,10 +71,10 @@ func (sub *subscription) openConsumer(ctx context.Context, conn *connection) (*c
 // start also declares on the consumer's own channel: if that fails there is nothing to consume.
 func (c *consumer) start(src adapters.Source) (err error) {
 	first := c.conn.claimFirstConsumer(src)
-	if first != nil {
-		defer func() { c.conn.endFirstConsumer(first, err) }()
+	if first {
+		defer func() { c.conn.endFirstConsumer(err) }()
 	}
-	if err := c.conn.declare(c.ch, src, first == nil); err != nil {
+	if err := c.conn.declare(c.ch, src, !first); err != nil {
 		return err
 	}
 	if c.queue = src.QueueName(); src.Private() {
@@ -89,7 +89,7 @@ func (c *consumer) start(src adapters.Source) (err error) {
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
-	if first == nil {
+	if !first {
 		c.conn.carry()
 	}
 	return c.channel.consume(c.ch, c.queue, c.tag, false, c.arguments(src))

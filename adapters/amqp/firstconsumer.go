@@ -11,25 +11,20 @@ import (
 // not wait for that. It hardly ever happens, and all that is lost is the connection, which is made
 // again without a word; from then on there is a wait.
 
-// firstConsumer is a consumer that may cost its connection.
-type firstConsumer struct {
-	over chan struct{} // closed once it consumes, or has failed without costing the connection
-}
-
-// claimFirstConsumer returns nil unless the consumer of src may cost the connection. carry is to be
-// called for each that is not to be lost with it.
-func (conn *connection) claimFirstConsumer(src adapters.Source) *firstConsumer {
+// claimFirstConsumer reports whether the consumer of src may cost the connection. If so, its owner
+// calls endFirstConsumer; if not, carry, if it is not to be lost with that one.
+func (conn *connection) claimFirstConsumer(src adapters.Source) bool {
 	cfg := &conn.supervisor.driver.cfg
 	if conn.generation > 1 || src.Kind != adapters.Queue || src.Passive || cfg.queueType(src.Queue) != Quorum || cfg.migrates(src.QueueName()) {
-		return nil
+		return false
 	}
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	if conn.carries {
-		return nil
+		return false
 	}
-	conn.carries, conn.first = true, &firstConsumer{make(chan struct{})}
-	return conn.first
+	conn.carries, conn.first = true, make(chan struct{})
+	return true
 }
 
 // carry notes that the connection is about to carry what is not to be lost with it, and waits until
@@ -43,20 +38,20 @@ func (conn *connection) carry() {
 		return
 	}
 	select {
-	case <-first.over:
+	case <-first:
 	case <-conn.ctx.Done():
 	}
 }
 
 // endFirstConsumer ends what claimFirstConsumer began, with the error of the consumer.
-func (conn *connection) endFirstConsumer(first *firstConsumer, err error) {
+func (conn *connection) endFirstConsumer(err error) {
 	if err != nil && !conn.alive() {
-		return
+		return // and lostToFirst is asked
 	}
 	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	close(conn.first)
 	conn.first = nil
-	conn.mu.Unlock()
-	close(first.over)
 }
 
 // lostToFirst reports whether the connection was lost because its first consumer came too early.

@@ -117,8 +117,7 @@ func TestWithTheFirstConsumer(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		conn := fresh()
-		first := conn.claimFirstConsumer(fromQueue("q", 1))
-		if first == nil || conn.claimFirstConsumer(fromQueue("q", 1)) != nil {
+		if !conn.claimFirstConsumer(fromQueue("q", 1)) || conn.claimFirstConsumer(fromQueue("q", 1)) {
 			t.Fatal("not one consumer is the first")
 		}
 		carried := false
@@ -130,7 +129,7 @@ func TestWithTheFirstConsumer(t *testing.T) {
 		if carried {
 			t.Error("carried beside a consumer that may cost the connection")
 		}
-		conn.endFirstConsumer(first, nil)
+		conn.endFirstConsumer(nil)
 		synctest.Wait()
 		if !carried {
 			t.Error("nothing is carried after it")
@@ -145,7 +144,7 @@ func TestWithTheFirstConsumer(t *testing.T) {
 	} {
 		conn, src := fresh(), fromQueue("q", 1)
 		other(conn, &src)
-		if conn.claimFirstConsumer(src) != nil {
+		if conn.claimFirstConsumer(src) {
 			t.Errorf("%s: need not wait", name)
 		}
 	}

@@ -44,14 +44,13 @@ func (conn *connection) settle(ctx context.Context, queue string) error {
 	})
 	select {
 	case <-works:
-		return nil
 	case <-t.C:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-conn.ctx.Done():
 		return context.Cause(conn.ctx)
 	}
+	return nil
 }
 
 // works reports whether it is certain that a queue works.
@@ -95,18 +94,25 @@ func (c *checker) use(d *Driver) *supervisor {
 	}
 	if c.sup == nil || c.sup.ctx.Err() != nil {
 		sup := newSupervisor(d, "check")
-		sup.silent = true
-		d.tasks.Go(func() {
-			sup.run(nil)
-			if sup.generation() == 0 {
-				c.mu.Lock()
-				c.rest = time.Now().Add(checkRest)
-				c.mu.Unlock()
-			}
-		})
+		d.tasks.Go(func() { c.connect(sup) })
 		c.sup = sup
 	}
 	return c.sup
+}
+
+// connect makes the connection, and returns when it has ended. Nothing is said of it: it carries
+// nothing, and that it is lost is an answer.
+func (c *checker) connect(sup *supervisor) {
+	defer sup.stop()
+	conn, err := sup.connect(sup.ctx)
+	sup.setCurrent(conn, err)
+	if err == nil {
+		_ = conn.watch()
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest = time.Now().Add(checkRest)
 }
 
 func (c *checker) release() {

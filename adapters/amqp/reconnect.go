@@ -26,7 +26,6 @@ type supervisor struct {
 	ctx  context.Context // ends with the driver, or before
 	stop context.CancelFunc
 
-	silent    bool // it is not spoken of, and does not connect again
 	used      int  // channels promised to subscriptions; guarded by the driver's mu
 	dedicated bool // for one suspect only; written under the driver's mu by its owner
 }
@@ -109,7 +108,6 @@ func (sup *supervisor) connect(ctx context.Context) (*connection, error) {
 // run keeps the connection up, beginning with conn unless that is nil.
 func (sup *supervisor) run(conn *connection) {
 	ctx := sup.ctx
-	defer sup.stop()
 	pause := kit.Backoff{Min: sup.driver.cfg.BackoffMin, Max: sup.driver.cfg.BackoffMax}
 	refused := 0 // logins, in a row
 
@@ -119,9 +117,6 @@ func (sup *supervisor) run(conn *connection) {
 			var err error
 			if conn, err = sup.connect(ctx); err != nil {
 				sup.setCurrent(nil, err)
-				if sup.silent {
-					return
-				}
 				wait := pause.Next()
 				// A node that goes down during a login looks like one that refuses it: only the
 				// second refusal in a row counts.
@@ -141,9 +136,6 @@ func (sup *supervisor) run(conn *connection) {
 		}
 		sup.connected(conn)
 		lost := conn.watch()
-		if sup.silent {
-			return
-		}
 		if conn.lostToFirst() {
 			sup.setCurrent(nil, nil)
 			conn = nil
@@ -164,10 +156,6 @@ func (sup *supervisor) run(conn *connection) {
 
 // connected puts a new connection to use.
 func (sup *supervisor) connected(conn *connection) {
-	if sup.silent {
-		sup.setCurrent(conn, nil)
-		return
-	}
 	if conn.generation > 1 && sup == sup.driver.publisher {
 		sup.driver.redeclare(conn)
 	}

@@ -172,7 +172,7 @@ func TestNameOf(t *testing.T) {
 }
 
 // TestAskingAgain: what a broker does not answer is asked again while ctx allows, however long one
-// attempt took; and not for ever where ctx has no end.
+// attempt took; where ctx has no end, not forever.
 func TestAskingAgain(t *testing.T) {
 	refused := errors.New("refused")
 	for name, test := range map[string]struct {
