@@ -66,7 +66,7 @@ RACE = $(GO) test -race -vet=off -shuffle=on -p 2 -timeout 15m
 
 # What is promised on each version is tested on each, and on the oldest what else may differ there.
 # MOTIF_RABBITMQ=4.0 make test runs all on that.
-PROMISED = TestConformance|TestFaults|TestModel|TestTopics|TestForeignMessages|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestFirstConsumer|TestQueueCheck|TestRefused
+PROMISED = TestConformance|TestFaults|TestModel|TestTopics|TestForeignMessages|TestHandlerThatExits|TestConsumerTimeout|TestSubscribersComeAndGo|TestNewQueues|TestFirstConsumer|TestQueueCheck|TestGone|TestQueueGoes|TestRefused
 VERSIONED = $(PROMISED)|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestSuspectsOfASlowBroker|TestPassing|TestCostly|TestFewestChannels|TestWriteOnly|TestRightsLoseNothing|TestRedriveSendsLettersBackAsTheyCame|TestRepliesGoWhereTheyAreAsked|TestServePassiveWithFewRights|TestFirstContact|TestMismatch|TestPolic|TestQueuesOfDelays|TestCredentialsAreRenewed|TestReplayThroughARestart|TestKilledReplay|TestExisting|TestConsistentHash|TestMigrateSurvives|TestMigrateKeepsDelayed|TestMigratingWaits|TestBrowse|TestIsClassic|TestDeletedQueue
 
 .PHONY: test

@@ -87,11 +87,13 @@
 //     is sent to a private queue or reply address that is gone is dropped, or ErrUnroutable if it
 //     is Mandatory.
 //   - Sending again to a queue makes no second copy. An exchange may have put the message into
-//     other queues before; RabbitMQ (4.3) nacks it for the moment in which a subscriber is cut off.
+//     other queues before; RabbitMQ (4.3) nacks it for the moment in which a subscriber is cut off,
+//     or closes the channel with 506, where it does not say for which of those that are pending.
 //     The second copy is marked as Redelivered, may come later than messages published after it,
-//     and is counted in [Driver.Resent]. In a batch, or with PublishAsync, a nack of a queue that
-//     worked before is final at once, to keep the order, and what is beyond 64 MiB in flight with
-//     PublishAsync is not sent again.
+//     and is counted in [Driver.Resent]. In a batch, or with PublishAsync, what a queue nacks
+//     that worked before fails at once, to keep the order, and so does what was pending for queues
+//     when their channel was closed. What is beyond 64 MiB in flight with PublishAsync is not sent
+//     again.
 //   - A reply goes to direct reply addresses and server-named queues only, unless
 //     [Config].AllowReplyTo allows more: the address is the caller's choice.
 //   - What is sent to a direct reply address that is gone is dropped, even if it is Mandatory:

@@ -38,9 +38,10 @@ type outgoing struct {
 	due        time.Time       // the end of the delay, once it is encoded
 	foreign    *foreignMessage // the message as it was received, if that says more than the rest
 	user       string
-	uuidHeader bool // send the id in a header, too
-	resent     bool // it was sent before, and may be in a queue
-	alone      bool // it must be sent alone: see publishalone.go
+	uuidHeader bool  // send the id in a header, too
+	resent     bool  // it was sent before, and may be in a queue
+	doubt      error // why its own queue may have it: the result of an earlier publish
+	alone      bool  // it must be sent alone: see publishalone.go
 
 	lent <-chan struct{} // closed once the payload, which was lent to the connection, is given back
 }

@@ -84,8 +84,8 @@ func (d *Driver) forgetFirst(queue string) {
 // publishFirst publishes o, which is the first.
 func (d *Driver) publishFirst(ctx context.Context, o *outgoing, first *firstPublish) error {
 	err := d.publishConfirmed(ctx, o)
-	if errors.Is(err, adapters.ErrNacked) {
-		err = d.retryNacked(ctx, o)
+	if queueFailed(err) {
+		err = d.sendAgain(ctx, o, err)
 	}
 	d.endFirst(o, first, err)
 	return err

@@ -54,8 +54,8 @@ func (d *Driver) Health() adapters.Health {
 	return h
 }
 
-// Resent returns how often a publish to an exchange was sent again, since the driver was made: a
-// queue may have it twice, the copy marked.
+// Resent returns how often a message was sent again that a queue may have already, since the driver
+// was made. The copy is marked. Nearly all of them are for exchanges.
 func (d *Driver) Resent() uint64 { return d.nackRetries.resent.Load() }
 
 func (sup *supervisor) health() adapters.Connection {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 )
@@ -21,16 +23,28 @@ import (
 //   - The queue is full. That lasts, and the publisher has to know.
 //   - The queue is going away: for a moment RabbitMQ (4.3) routes to a queue whose process has
 //     ended, such as the private queue of a subscriber that leaves. For an exchange that is of no
-//     importance; a publish to such a queue has to fail because there is no queue.
+//     importance; a publish to such a queue has to fail because there is no queue. Seldom it
+//     closes the publisher's channel instead: see errQueueGone.
 //   - The queue is new: RabbitMQ knows a quorum queue before it works, for at most 70 ms in what
 //     was measured, and tells other processes of it than the one that declares it.
 //
-// So a nacked message is sent again a few times within a second. If it was for a single queue, that
+// So such a message is sent again a few times within a second. If it was for a single queue, that
 // makes no second copy. An exchange may have put it into other queues: then the copy says that it
 // may have been delivered before, and Health counts it.
 
 // headerResent marks a message that may be in a queue already.
 const headerResent = "motif-again"
+
+// errQueueGone is wrapped by the errors of all that was pending on a channel that the broker closed
+// because a queue went while a message was on its way there. That message is in no queue; which one
+// it was is not said, and others may be stored.
+var errQueueGone = errors.New("a queue went in that moment")
+
+// isQueueGone reports whether the broker closed a channel for that. RabbitMQ 4.3 does, which looks
+// a queue up after it has routed to it.
+func isQueueGone(e *amqp091.Error) bool {
+	return e.Code == amqp091.ResourceError && strings.Contains(e.Reason, "failed to deliver message: {not_found,")
+}
 
 // nackRetryDelays are the waits before a nacked message is sent again. Queues that go away are gone
 // within 10 ms, or 80 ms in a cluster.
@@ -44,7 +58,7 @@ const futileFor = time.Minute
 type nackRetries struct {
 	slots     chan struct{} // a place for each publish that is sent again in the background
 	keptBytes atomic.Int64  // bytes of messages that are kept to be sent again
-	resent    atomic.Uint64 // how often messages were sent again to exchanges
+	resent    atomic.Uint64 // how often messages were sent again that may be in a queue
 
 	mu     sync.RWMutex
 	rounds map[target]*retryRound
@@ -119,10 +133,19 @@ func (retries *nackRetries) endRound(at target, t *retryRound, vain bool) {
 	close(t.done)
 }
 
-// retriesNack reports whether o, which was nacked, is to be sent again. A queue known to be bounded
-// is full. Before 4.1 an exchange nacks only for queues that stay.
-func (d *Driver) retriesNack(o *outgoing) bool {
-	if o.reachesSeveral() {
+// queueFailed reports whether a publish failed with err because of a queue that is full, new or
+// going away.
+func queueFailed(err error) bool {
+	return errors.Is(err, adapters.ErrNacked) || errors.Is(err, errQueueGone)
+}
+
+// retries reports whether o, which failed with err, is to be sent again. A queue known to be
+// bounded is full. Before 4.1 an exchange nacks only for queues that stay.
+func (d *Driver) retries(o *outgoing, err error) bool {
+	switch {
+	case !errors.Is(err, adapters.ErrNacked):
+		return errors.Is(err, errQueueGone)
+	case o.reachesSeveral():
 		conn := d.publisher.current()
 		return conn != nil && conn.version.atLeast(nacksLeaving)
 	}
@@ -132,17 +155,33 @@ func (d *Driver) retriesNack(o *outgoing) bool {
 	return o.exchange != "" || q.MaxLength == 0 || q.Overflow != adapters.RejectPublish
 }
 
-// retryNacked sends o, which was nacked, again.
+// sendAgain sends o, for which [queueFailed] reports true, again.
+func (d *Driver) sendAgain(ctx context.Context, o *outgoing, failed error) error {
+	o.learn(failed)
+	err := d.retryNacked(ctx, o)
+	if errors.Is(err, adapters.ErrNacked) && o.doubt != nil {
+		return o.doubt
+	}
+	return err
+}
+
+// learn notes from the result of a publish of o whether o may be in a queue when it is sent again.
+func (o *outgoing) learn(err error) {
+	if errors.Is(err, errQueueGone) {
+		o.doubt = err
+	}
+	o.resent = o.doubt != nil || o.reachesSeveral()
+}
+
 func (d *Driver) retryNacked(ctx context.Context, o *outgoing) (err error) {
 	at := o.target()
-	o.resent = o.reachesSeveral()
 	for sent := 0; sent < len(nackRetryDelays); {
 		t, mine := d.nackRetries.joinRound(at)
 		switch {
 		case t == nil:
 			return adapters.ErrNacked
 		case mine:
-			for err = adapters.ErrNacked; sent < len(nackRetryDelays) && errors.Is(err, adapters.ErrNacked) && sleep(ctx, nackRetryDelays[sent]); sent++ {
+			for err = adapters.ErrNacked; sent < len(nackRetryDelays) && queueFailed(err) && sleep(ctx, nackRetryDelays[sent]); sent++ {
 				err = d.resend(ctx, o)
 			}
 			d.nackRetries.endRound(at, t, ctx.Err() == nil && errors.Is(err, adapters.ErrNacked))
@@ -159,9 +198,9 @@ func (d *Driver) retryNacked(ctx context.Context, o *outgoing) (err error) {
 			sent++
 		}
 		switch {
-		case err == nil, errors.Is(err, adapters.ErrUnroutable), errors.Is(err, adapters.ErrUnconfirmed):
+		case err == nil, errors.Is(err, adapters.ErrUnroutable), errors.Is(err, adapters.ErrUnconfirmed) && !queueFailed(err):
 			return err
-		case !errors.Is(err, adapters.ErrNacked):
+		case !queueFailed(err):
 			return retryInterrupted(o, err)
 		case ctx.Err() != nil:
 			return retryInterrupted(o, ctx.Err())
@@ -174,13 +213,15 @@ func (d *Driver) resend(ctx context.Context, o *outgoing) error {
 	if o.resent {
 		d.nackRetries.resent.Add(1)
 	}
-	return d.publishConfirmed(ctx, o)
+	err := d.publishConfirmed(ctx, o)
+	o.learn(err)
+	return err
 }
 
-// retryInterrupted returns the error of a nacked message that could not be sent again.
+// retryInterrupted returns the error of a message that could not be sent again.
 func retryInterrupted(o *outgoing, cause error) error {
 	why := adapters.ErrNacked
-	if o.reachesSeveral() {
+	if o.resent {
 		why = adapters.ErrUnconfirmed
 	}
 	return fmt.Errorf("amqp: %w: refused, and not sent again: %w", why, cause)
@@ -201,13 +242,13 @@ func (d *Driver) keepCopy(o *outgoing) (release func()) {
 // sendRetryingNacks is send for a publish that nobody waits for.
 func (d *Driver) sendRetryingNacks(ctx context.Context, o *outgoing, done func(error)) error {
 	release := func() {}
-	if o.reachesSeveral() && d.retriesNack(o) || o.p.To.Kind == adapters.Reply && !isDirectReplyTo(o.key) {
+	if o.reachesSeveral() && d.retries(o, adapters.ErrNacked) || o.p.To.Kind == adapters.Reply && !isDirectReplyTo(o.key) {
 		if release = d.keepCopy(o); release == nil {
 			return d.send(ctx, o, done)
 		}
 		answer := done
 		done = func(err error) {
-			if !errors.Is(err, adapters.ErrNacked) || !d.retryNackedAsync(o, answer, release) {
+			if !queueFailed(err) || !d.sendAgainAsync(o, err, answer, release) {
 				release()
 				answer(err)
 			}
@@ -220,16 +261,16 @@ func (d *Driver) sendRetryingNacks(ctx context.Context, o *outgoing, done func(e
 	return err
 }
 
-// retryNackedAsync is retryNacked in a goroutine of its own. It returns false if there is no place
-// for one more.
-func (d *Driver) retryNackedAsync(o *outgoing, done func(error), release func()) bool {
+// sendAgainAsync is sendAgain in a goroutine of its own. It returns false if there is no place for
+// one more.
+func (d *Driver) sendAgainAsync(o *outgoing, failed error, done func(error), release func()) bool {
 	select {
 	case d.nackRetries.slots <- struct{}{}:
 	default:
 		return false
 	}
 	ok := d.tasks.Go(func() {
-		err := d.retryNacked(d.ctx, o)
+		err := d.sendAgain(d.ctx, o, failed)
 		release()
 		done(err)
 		<-d.nackRetries.slots

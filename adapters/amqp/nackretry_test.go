@@ -133,7 +133,7 @@ func TestInsistingEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.retryNacked(ended, &o)
+		err = d.sendAgain(ended, &o, adapters.ErrNacked)
 		wantErr(t, c.to.String(), err, c.want)
 		wantErr(t, c.to.String(), err, context.Canceled)
 		if len(d.nackRetries.rounds)+len(d.nackRetries.futile) > 0 {

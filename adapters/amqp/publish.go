@@ -46,8 +46,8 @@ func (d *Driver) publishDirectly(ctx context.Context, r *route, m *message.Messa
 		return d.publishFirst(ctx, &o, first)
 	}
 	err = d.publishConfirmed(ctx, &o)
-	if errors.Is(err, adapters.ErrNacked) && d.retriesNack(&o) {
-		err = d.retryNacked(ctx, &o)
+	if d.retries(&o, err) {
+		err = d.sendAgain(ctx, &o, err)
 	}
 	return err
 }
@@ -123,9 +123,7 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	}
 	kept := failed.Failed[:0]
 	for _, f := range failed.Failed {
-		if errors.Is(f.Err, adapters.ErrNacked) {
-			f.Err = d.retryInBatch(ctx, r, msgs[f.Index], f.Err)
-		}
+		f.Err = d.retryInBatch(ctx, r, msgs[f.Index], f.Err)
 		if f.Err != nil {
 			kept = append(kept, f)
 		}
@@ -136,14 +134,14 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	return failed
 }
 
-// retryInBatch publishes a nacked message again, unless others of its batch would then have
+// retryInBatch publishes a message that failed again, unless others of its batch would then have
 // overtaken it.
-func (d *Driver) retryInBatch(ctx context.Context, r *route, m *message.Message, nacked error) error {
+func (d *Driver) retryInBatch(ctx context.Context, r *route, m *message.Message, failed error) error {
 	o, err := d.newOutgoing(r, m)
-	if err != nil || o.keepsOrder() || !d.retriesNack(&o) {
-		return nacked
+	if err != nil || o.keepsOrder() || !d.retries(&o, failed) {
+		return failed
 	}
-	return d.retryNacked(ctx, &o)
+	return d.sendAgain(ctx, &o, failed)
 }
 
 // publishNext publishes one message of a batch. The first to a queue goes alone.
@@ -244,7 +242,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 		if err := conn.refusals.check(o); err != nil {
 			return err
 		}
-		pc, err := conn.publishChannel(ctx, o.exchange) // before ensureRoute: it may find that an exchange is gone
+		pc, err := conn.publishChannel(ctx, o.slotName()) // before ensureRoute: it may find that an exchange is gone
 		if err == nil {
 			err = conn.ensureRoute(ctx, o.route)
 		}

@@ -31,7 +31,7 @@ type refusal struct {
 // none. pc.mu is held.
 func (pc *publishChannel) findRefused(why error) *refusal {
 	var c *frame.CloseError
-	if !errors.As(why, &c) || !c.Channel {
+	if !errors.As(why, &c) || !c.Channel || c.Err.Code == amqp091.ResourceError { // a fault of the broker's, for whichever
 		return nil
 	}
 	r := pc.candidates(func(pub *pendingPublish) bool { return isAbout(c.Err, pub) })
@@ -71,6 +71,9 @@ func (r *refusal) errorOf(tag uint64, why error) error {
 		return fmt.Errorf("amqp: %w: %w: the channel was closed for another message: %w", adapters.ErrUnavailable, errNotStored, why)
 	case r != nil && tag == r.first && r.err != nil:
 		return r.err
+	}
+	if e, ok := errors.AsType[*amqp091.Error](why); ok && isQueueGone(e) {
+		return fmt.Errorf("amqp: %w: %w: %w", adapters.ErrUnconfirmed, errQueueGone, why)
 	}
 	return fmt.Errorf("amqp: %w: %w", adapters.ErrUnconfirmed, why)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/kit"
 )
 
@@ -15,11 +16,23 @@ const maxPublishSlots = 16
 // publishSlot holds a channel in confirm mode. Each exchange has a slot of its own while there are
 // enough: the broker closes a channel for one publish that it refuses, and everything else pending
 // on that channel is then unconfirmed. The default exchange, which all queues share, gives no
-// reason to close. An exchange has one channel, not several, so that what a goroutine publishes to
+// reason to close, but for private queues, which may go at any time: those share a slot of their
+// own. An exchange has one channel, not several, so that what a goroutine publishes to
 // it stays in order.
 type publishSlot struct {
 	opening chan struct{} // held while a channel is being opened
 	channel atomic.Pointer[publishChannel]
+}
+
+// privateSlot names the slot of what is sent to private queues. No exchange has this name.
+const privateSlot = "\x00private"
+
+// slotName returns the name of the slot through which o is sent.
+func (o *outgoing) slotName() string {
+	if o.exchange == "" && o.p.To.Kind == adapters.Reply {
+		return privateSlot
+	}
+	return o.exchange
 }
 
 var slotSeed = maphash.MakeSeed()
@@ -30,7 +43,7 @@ func publishSlots(channels int) int {
 	return min(maxPublishSlots, max(1, channels-2*controlChannels(channels)))
 }
 
-// slot returns the slot of an exchange.
+// slot returns the slot of an exchange, or privateSlot.
 func (conn *connection) slot(exchange string) *publishSlot {
 	if strings.HasPrefix(exchange, ladderPrefix) { // many, and one slot for all of them
 		exchange = ladderPrefix
@@ -59,9 +72,9 @@ func (conn *connection) slot(exchange string) *publishSlot {
 	return slot
 }
 
-// publishChannel returns the open channel for an exchange, opening one if need be.
-func (conn *connection) publishChannel(ctx context.Context, exchange string) (*publishChannel, error) {
-	slot := conn.slot(exchange)
+// publishChannel returns the open channel of a slot, opening one if need be.
+func (conn *connection) publishChannel(ctx context.Context, name string) (*publishChannel, error) {
+	slot := conn.slot(name)
 	if pc := slot.channel.Load(); pc != nil && !pc.isClosed() {
 		return pc, nil
 	}
