@@ -11,7 +11,7 @@ import (
 // A queue that may be new is asked for a message, on a connection that carries nothing else: if it
 // answers, it works, and nobody has to wait for as long as it might take. If it does not work yet
 // that costs the connection, and nothing more. An empty queue has no message to give; one that came
-// in that moment goes back.
+// in that moment goes back, before anybody consumes who waited for the answer.
 
 const (
 	maxChecks = 32              // at a time; whoever finds as many waits for settlingTime instead
@@ -73,10 +73,13 @@ func (d *Driver) works(ctx context.Context, queue string) bool {
 	}
 	return nil == conn.withKeptChannel(ctx, func(ch *amqp091.Channel) error {
 		m, ok, err := ch.Get(queue, false)
-		if ok {
-			err = m.Nack(false, true)
+		if !ok {
+			return err
 		}
-		return err
+		if err := m.Nack(false, true); err != nil {
+			return err
+		}
+		return ch.Qos(1, 0, false) // once that is answered, whoever consumes does so after the nack
 	})
 }
 

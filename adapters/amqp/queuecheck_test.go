@@ -183,3 +183,37 @@ func TestControlChannels(t *testing.T) {
 	conn.mu.Unlock()
 	eventually(t, "it is closed", last.IsClosed)
 }
+
+// TestQueueCheckKeepsOrder: what a check has taken is back before it is over: who consumes then
+// gets it first.
+func TestQueueCheckKeepsOrder(t *testing.T) {
+	d, raw := connect(t), plainClient(t, brokerURL(t))
+	src := fromQueue(unique(t), 1)
+	declare(t, d, src)
+	for round := range 100 {
+		publish(t, d, mandatory(src.Name), "1", "2")
+		if !d.works(soon(t), src.Name) {
+			t.Fatal("no answer")
+		}
+		deliveries, err := raw.Consume(src.Name, "consumer", false, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"1", "2"} {
+			select {
+			case m := <-deliveries:
+				if m.MessageId != want {
+					t.Fatalf("round %d: got %q, want %q", round, m.MessageId, want)
+				}
+				if err := m.Ack(false); err != nil {
+					t.Fatal(err)
+				}
+			case <-soon(t).Done():
+				t.Fatalf("round %d: %q does not come", round, want)
+			}
+		}
+		if err := raw.Cancel("consumer", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
