@@ -30,7 +30,7 @@ import (
 //
 // So such a message is sent again a few times within a second. If it was for a single queue, that
 // makes no second copy. An exchange may have put it into other queues: then the copy says that it
-// may have been delivered before, and Health counts it.
+// may have been delivered before, and [Driver.Resent] counts it.
 
 // headerResent marks a message that may be in a queue already.
 const headerResent = "motif-again"
@@ -221,7 +221,10 @@ func (d *Driver) resend(ctx context.Context, o *outgoing) error {
 // retryInterrupted returns the error of a message that could not be sent again.
 func retryInterrupted(o *outgoing, cause error) error {
 	why := adapters.ErrNacked
-	if o.resent {
+	switch {
+	case o.doubt != nil:
+		return fmt.Errorf("%w, and not sent again: %w", o.doubt, cause)
+	case o.resent:
 		why = adapters.ErrUnconfirmed
 	}
 	return fmt.Errorf("amqp: %w: refused, and not sent again: %w", why, cause)

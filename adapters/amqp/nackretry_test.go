@@ -122,9 +122,13 @@ func TestInsistingEnds(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	for _, c := range []struct {
-		to   adapters.Endpoint
-		want error
-	}{{queueAt("q"), adapters.ErrNacked}, {adapters.Endpoint{Kind: adapters.Fanout, Name: "x"}, adapters.ErrUnconfirmed}} {
+		to           adapters.Endpoint
+		failed, want error
+	}{
+		{queueAt("q"), adapters.ErrNacked, adapters.ErrNacked},
+		{queueAt("q"), errQueueGone, errQueueGone}, // which says more
+		{adapters.Endpoint{Kind: adapters.Fanout, Name: "x"}, adapters.ErrNacked, adapters.ErrUnconfirmed},
+	} {
 		r, err := d.prepare(ctx, &adapters.Publication{To: c.to})
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +137,7 @@ func TestInsistingEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.sendAgain(ended, &o, adapters.ErrNacked)
+		err = d.sendAgain(ended, &o, c.failed)
 		wantErr(t, c.to.String(), err, c.want)
 		wantErr(t, c.to.String(), err, context.Canceled)
 		if len(d.nackRetries.rounds)+len(d.nackRetries.futile) > 0 {

@@ -123,7 +123,9 @@ func (d *Driver) publishAll(ctx context.Context, r *route, msgs []*message.Messa
 	}
 	kept := failed.Failed[:0]
 	for _, f := range failed.Failed {
-		f.Err = d.retryInBatch(ctx, r, msgs[f.Index], f.Err)
+		if queueFailed(f.Err) {
+			f.Err = d.retryInBatch(ctx, r, msgs[f.Index], f.Err)
+		}
 		if f.Err != nil {
 			kept = append(kept, f)
 		}

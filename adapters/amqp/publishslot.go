@@ -17,8 +17,8 @@ const maxPublishSlots = 16
 // enough: the broker closes a channel for one publish that it refuses, and everything else pending
 // on that channel is then unconfirmed. The default exchange, which all queues share, gives no
 // reason to close, but for private queues, which may go at any time: those share a slot of their
-// own. An exchange has one channel, not several, so that what a goroutine publishes to
-// it stays in order.
+// own. An exchange has one channel, not several, so that what a goroutine publishes to it stays in
+// order.
 type publishSlot struct {
 	opening chan struct{} // held while a channel is being opened
 	channel atomic.Pointer[publishChannel]
