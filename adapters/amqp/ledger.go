@@ -19,6 +19,10 @@ type ackWriter interface {
 // them is then no time that handlers wait.
 const ackDelay = time.Millisecond
 
+// runDelay is how long an acknowledgement waits for the next of its run, which is on its way: on a
+// busy machine longer than ackDelay.
+const runDelay = 50 * ackDelay
+
 // ledger keeps account of the deliveries of one channel: what is in hand, what is settled, and what
 // the broker knows of that. Acknowledgements are sent in runs: one frame acknowledges everything up
 // to a tag, which saves both sides a third of the work.
@@ -28,7 +32,8 @@ type ledger struct {
 
 	mu     sync.Mutex
 	inHand int
-	unsent int // acknowledged, but not yet sent
+	unsent int  // acknowledged, but not yet sent
+	inRun  bool // the last of them was one of a run
 
 	// Tags count from 1, and every tag gets settled. All before first are; states begins with that
 	// of first.
@@ -108,15 +113,26 @@ func (l *ledger) acknowledge(tag uint64, inRun bool) {
 	}
 	l.mark(tag, acked)
 	l.unsent++
+	running := l.unsent > 1 && l.inRun == inRun
+	l.inRun = inRun
 	switch {
 	// The broker sends no more than prefetch. Not waiting for all of them keeps it sending.
 	case !inRun && (l.unsent >= (l.prefetch+1)/2 || l.stopped || l.isShort()):
 		l.flush()
-	case l.unsent > 1: // the timer is running
-	case l.timer == nil:
-		l.timer = time.AfterFunc(ackDelay, l.flushNow)
+	case running: // the timer
+	case inRun:
+		l.flushIn(runDelay)
 	default:
-		l.timer.Reset(ackDelay)
+		l.flushIn(ackDelay)
+	}
+}
+
+// flushIn flushes after d, and not when it was to before.
+func (l *ledger) flushIn(d time.Duration) {
+	if l.timer == nil {
+		l.timer = time.AfterFunc(d, l.flushNow)
+	} else {
+		l.timer.Reset(d)
 	}
 }
 

@@ -90,14 +90,14 @@ func TestLedgerAtRandom(t *testing.T) {
 						t.Fatal(err)
 					}
 				default:
-					time.Sleep(time.Duration(r.IntN(3)) * ackDelay)
+					time.Sleep([]time.Duration{0, ackDelay, runDelay}[r.IntN(3)])
 					synctest.Wait()
 				}
 				if ch.closed != nil {
 					t.Fatalf("seed %d: the broker closed the channel: %v", seed, ch.closed)
 				}
 			}
-			time.Sleep(2 * ackDelay)
+			time.Sleep(runDelay)
 			synctest.Wait()
 			slices.Sort(inHand)
 			slices.Sort(acked)
@@ -155,22 +155,51 @@ func TestLedgerAcksARunAtOnce(t *testing.T) {
 	}
 }
 
-// A run that is not ended is sent soon.
+// A run is one frame, however slow the machine is; one that is not ended is sent soon, and one that
+// is ended as soon as what is in no run.
 func TestLedgerTellsOfARunSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ch := &fakeChannel{}
-		l := newLedger(ch, 2)
-		ch.deliver(1, 2)
-		l.handOut()
-		l.handOut()
-		_ = l.settle(1, adapters.Ack, true)
-		time.Sleep(ackDelay)
-		synctest.Wait()
-		if !slices.Equal(ch.acked, []uint64{1}) {
-			t.Errorf("acked %v, want 1", ch.acked)
-		}
-		l.close(errAllSettled)
-	})
+	for _, tt := range []struct {
+		name   string
+		inRun  []bool
+		pauses time.Duration // after each but the last
+		after  time.Duration // the last
+	}{
+		{"a run", []bool{true, true, true, false}, 10 * ackDelay, ackDelay},
+		{"one that stays a run", []bool{true, true}, 10 * ackDelay, runDelay - 10*ackDelay},
+		{"one of no run before", []bool{false, true, false}, 0, ackDelay},
+		{"alone", []bool{true}, 0, runDelay},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ch := &fakeChannel{}
+				l := newLedger(ch, 100)
+				defer l.close(errAllSettled)
+				want := []uint64{}
+				for i, inRun := range tt.inRun {
+					tag := uint64(i + 1)
+					want = append(want, tag)
+					ch.deliver(tag)
+					l.handOut()
+					if i > 0 {
+						time.Sleep(tt.pauses)
+					}
+					_ = l.settle(tag, adapters.Ack, inRun)
+				}
+				time.Sleep(tt.after - time.Nanosecond)
+				synctest.Wait()
+				l.mu.Lock()
+				if ch.frames != 0 {
+					t.Errorf("%v are acknowledged early", ch.acked)
+				}
+				l.mu.Unlock()
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				if !slices.Equal(ch.acked, want) || ch.frames != 1 {
+					t.Errorf("acked %v in %d frames, want %v in one", ch.acked, ch.frames, want)
+				}
+			})
+		})
+	}
 }
 
 func TestLedgerTellsSoon(t *testing.T) {
