@@ -115,7 +115,8 @@
 // Receiving:
 //
 //   - Settling does not wait for the broker: an acknowledgement is sent at most a millisecond
-//     later, together with others, and sooner if it holds up deliveries.
+//     later, together with others, and sooner if it holds up deliveries. One of a batch that is
+//     being settled waits for the next for at most 50 ms.
 //   - RabbitMQ does not limit how often a message is delivered (x-delivery-limit is 2147483647),
 //     because it counts shutdowns, too: package patterns has a limit for lost workers.
 //     Delivery.Returned is RabbitMQ's own count for quorum queues, and -1 for classic ones.
