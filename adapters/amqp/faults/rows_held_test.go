@@ -26,7 +26,8 @@ func consumerTimeout(x *trial) {
 	}})
 	var timedOut, returned atomic.Int64
 	var mu sync.Mutex
-	times := map[string]int{} // by id, how often it was held
+	times := map[string]int{}   // by id, how often it was held
+	over := make(chan struct{}) // closed when none is held any more: a second copy may come late
 	handle := func(ctx context.Context, _ string) error {
 		d, _ := patterns.DeliveryFrom(ctx)
 		if !strings.HasPrefix(d.ID, "held") && d.ID != "always" {
@@ -44,6 +45,7 @@ func consumerTimeout(x *trial) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-over:
 		case <-time.After(6 * timeout): // nobody said a word
 		}
 		if errors.Is(context.Cause(ctx), adapters.ErrConsumerTimeout) {
@@ -69,8 +71,9 @@ func consumerTimeout(x *trial) {
 	}
 	x.publish(publisher, toQueue("jobs"), text("always", 10))
 	x.await("what is always held is dead, the rest is handled", func() bool {
-		return buses[0].Stats().DeadLettered+buses[1].Stats().DeadLettered == 1
+		return timedOut.Load() >= held && buses[0].Stats().DeadLettered+buses[1].Stats().DeadLettered > 0
 	})
+	close(over)
 	x.flowing("messages flow", 100, jobs)
 	x.finish(jobs)
 	site.depth("jobs", 0)
@@ -85,8 +88,8 @@ func consumerTimeout(x *trial) {
 	if n := returned.Load(); n > 0 {
 		x.errorf("%d messages were with somebody else before", n)
 	}
-	if timedOut.Load() < held {
-		x.errorf("%d handlers were told of the consumer timeout, want at least %d", timedOut.Load(), held)
+	if n := x.log.count("channel/connection is not open"); n > 0 { // what came on a channel that was closed
+		x.errorf("%d connections were lost, with what others had in hand", n)
 	}
 	x.consume(x.subscribe(publisher, from("jobs.dead", 10)), 1, nil)
 	x.awaitHandled()

@@ -38,6 +38,11 @@ type Mux struct {
 	deadlineSet time.Time    // when the read deadline was extended
 	readTimeout atomic.Int64 // a time.Duration; 0 if there is no deadline
 
+	// closed has the channels that the broker closed, until they are opened again; owned by the
+	// goroutine that reads. RabbitMQ (4.0, after a consumer timeout) may still deliver on them, for
+	// which amqp091 would close the connection.
+	closed map[uint16]bool
+
 	closeMu  sync.Mutex // held while handlers are told of the end
 	mu       sync.Mutex
 	handlers map[uint16]Handler // by channel
@@ -60,7 +65,10 @@ const readSize = 32 << 10
 
 // NewMux returns a Mux over c, without handlers.
 func NewMux(c *netio.Conn) *Mux {
-	return &Mux{Conn: c, tagWaiters: make(map[string]func(uint16)), handlers: make(map[uint16]Handler), buf: make([]byte, 0, readSize)}
+	return &Mux{
+		Conn: c, tagWaiters: make(map[string]func(uint16)), handlers: make(map[uint16]Handler), closed: make(map[uint16]bool),
+		buf: make([]byte, 0, readSize),
+	}
 }
 
 // ProtocolHeader is what a client sends first. It is no frame.
@@ -244,20 +252,23 @@ func (mux *Mux) dispatch(b []byte) bool {
 	case size > maxFrame: // amqp091 will refuse it
 		mux.passThrough = size
 		return true
-	case h == nil && channel != 0:
+	case h == nil && channel != 0 && b[0] != TypeMethod && !mux.closed[channel]:
 		mux.passThrough = size
 		return true
 	case len(b) < size:
 		return false
 	}
 	raw := b[:size]
-	if h != nil && h.HandleFrame(raw) {
+	if h != nil && h.HandleFrame(raw) || mux.closed[channel] && MethodOf(raw) != MethodChannelOpenOK {
 		mux.off += size
 		return true
 	}
 	mux.passThrough = size
 	switch MethodOf(raw) {
+	case MethodChannelOpenOK:
+		delete(mux.closed, channel)
 	case MethodChannelClose:
+		mux.closed[channel] = true
 		if h != nil {
 			mux.Detach(channel, h, parseClose(raw))
 		}

@@ -142,6 +142,36 @@ func TestMuxTellsWhy(t *testing.T) {
 	}
 }
 
+// TestNothingComesOnClosedChannels: what the broker sends on a channel behind its end, amqp091 does
+// not see, for it would close the connection; what it sends on others, and once the channel is open
+// again, it does.
+func TestNothingComesOnClosedChannels(t *testing.T) {
+	for _, handled := range []bool{true, false} {
+		mux, broker, _ := newScripted(t)
+		c := new(collector)
+		if handled {
+			if err := mux.Attach(3, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		late := slices.Concat(
+			frameOf(TypeMethod, 3, u32(MethodDeliver), make([]byte, 12)), frameOf(TypeHeader, 3, []byte("header")), frameOf(TypeBody, 3, []byte("body")),
+			frameOf(TypeMethod, 3, u32(20<<16|41))) // close-ok, where both sides closed it
+		theirs := [][]byte{
+			frameOf(TypeMethod, 3, u32(MethodChannelClose), make([]byte, 7)), frameOf(TypeMethod, 4, u32(MethodDeliver), make([]byte, 12)),
+			frameOf(TypeMethod, 3, u32(MethodChannelOpenOK), make([]byte, 4)), frameOf(TypeMethod, 3, u32(MethodDeliver), make([]byte, 12)),
+		}
+		go func() {
+			_, _ = broker.Write(slices.Concat(theirs[0], late, theirs[1], late, theirs[2], theirs[3]))
+			_ = broker.Close()
+		}()
+		got, err := io.ReadAll(io.MultiReader(mux)) // hides what else mux can do
+		if err != nil || !bytes.Equal(got, bytes.Join(theirs, nil)) || len(c.taken) > 0 {
+			t.Errorf("handled: %v: %x came through, want %x; the handler got %d frames; error %v", handled, got, bytes.Join(theirs, nil), len(c.taken), err)
+		}
+	}
+}
+
 // TestFramesStayWhole: what is written beside amqp091 never gets into one of its frames.
 func TestFramesStayWhole(t *testing.T) {
 	mux, _, socket := newScripted(t)

@@ -19,6 +19,7 @@ const (
 	MethodGetEmpty        = ClassBasic<<16 | 72
 	MethodAck             = ClassBasic<<16 | 80
 	MethodNack            = ClassBasic<<16 | 120
+	MethodChannelOpenOK   = 20<<16 | 11
 	MethodChannelClose    = 20<<16 | 40
 	MethodConnectionClose = 10<<16 | 50
 )
