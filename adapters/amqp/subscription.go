@@ -182,7 +182,7 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 		if err != nil {
 			return nil // stopped or closed: everything else is waited for
 		}
-		c, err := sub.openConsumer(sub.ctx, conn)
+		c, err := sub.openToTheEnd(conn)
 		switch {
 		case err == nil:
 			d.shareConnection(sub.supervisor)
@@ -198,6 +198,19 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 		}
 		sleep(sub.ctx, pause.Next())
 	}
+}
+
+// openToTheEnd opens a consumer though the subscription may be stopped meanwhile: the broker may
+// have sent messages to it already, which Stop waits for to be back in the queue. Close does not.
+func (sub *subscription) openToTheEnd(conn *connection) (*consumer, error) {
+	ctx, cancel := context.WithCancel(conn.ctx)
+	defer cancel()
+	defer context.AfterFunc(sub.ctx, func() {
+		if errors.Is(sub.endReason(), adapters.ErrClosed) {
+			cancel()
+		}
+	})()
+	return sub.openConsumer(ctx, conn)
 }
 
 // shouldRetry reports whether to subscribe again after err. If not, it ends the subscription.

@@ -442,3 +442,36 @@ func TestStopAtASilentBroker(t *testing.T) {
 		})
 	}
 }
+
+// TestStopWhileSubscribingAgain: a subscription that is stopped while it subscribes again, after a
+// lost connection, has given back what the broker sent to its new consumer: whoever comes next gets
+// that first.
+func TestStopWhileSubscribingAgain(t *testing.T) {
+	url := brokerURL(t)
+	proxy := amqptest.ProxyTo(t, url)
+	d, direct := connectTo(t, proxy.URL(url)), connect(t)
+	s := fromQueue(unique(t), 10)
+	consumers := func() (n int) {
+		err := direct.Do(soon(t), func(ch *amqp091.Channel) error {
+			q, err := ch.QueueDeclarePassive(s.Name, true, false, false, false, nil)
+			n = q.Consumers
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	sub := subscribe(t, d, s)
+	publish(t, direct, mandatory(s.Name), ids("m", 20)...)
+	receive(t, sub, "m0")
+	proxy.Latency(100 * time.Millisecond) // from here on the broker knows of a consumer long before we do
+	proxy.Cut()
+	eventually(t, "the consumer is gone", func() bool { return consumers() == 0 })
+	eventually(t, "there is another", func() bool { return consumers() == 1 })
+	if err := sub.(adapters.Returner).StopAndReturn(); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, subscribe(t, direct, s), "m0")
+	proxy.Heal()
+}
