@@ -179,7 +179,7 @@ func (sub *subscription) resubscribe(lost *connection) *consumer {
 	}
 	for {
 		conn, err := sub.supervisor.connection(sub.ctx)
-		if err != nil {
+		if err != nil || sub.ctx.Err() != nil { // a stop also ends the wait for a queue that was deleted
 			return nil // stopped or closed: everything else is waited for
 		}
 		c, err := sub.openToTheEnd(conn)

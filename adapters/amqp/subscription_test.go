@@ -336,8 +336,8 @@ func shortly(t testing.TB) context.Context {
 	return ctx
 }
 
-// TestStopWhileCancelled: the broker and the program may end a consumer at the
-// same moment.
+// TestStopWhileCancelled: the broker and the program may end a consumer at the same moment. A
+// basic.cancel that RabbitMQ (4.3.6) is sent just then may cost the connection (541).
 func TestStopWhileCancelled(t *testing.T) {
 	v := amqptest.Shared(t)
 	d := connectTo(t, v.URL)
@@ -354,7 +354,9 @@ func TestStopWhileCancelled(t *testing.T) {
 		})
 		both.Go(func() { _ = sub.Stop() })
 		both.Wait()
-		settle(t, a, adapters.Ack)
+		if err := a.Settle(soon(t), adapters.Ack); err != nil && !errors.Is(err, adapters.ErrStaleDelivery) {
+			t.Error(err)
+		}
 		_, err := sub.Receive(soon(t))
 		wantErr(t, "Receive", err, adapters.ErrStopped)
 		_ = v.DeleteQueue(ctx, q) // made again before the subscription was stopped
