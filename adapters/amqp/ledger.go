@@ -33,7 +33,7 @@ type ledger struct {
 	mu     sync.Mutex
 	inHand int
 	unsent int  // acknowledged, but not yet sent
-	inRun  bool // the last of them was one of a run
+	inRun  bool // they are all of runs that go on, and wait for the next
 
 	// Tags count from 1, and every tag gets settled. All before first are; states begins with that
 	// of first.
@@ -113,16 +113,15 @@ func (l *ledger) acknowledge(tag uint64, inRun bool) {
 	}
 	l.mark(tag, acked)
 	l.unsent++
-	running := l.unsent > 1 && l.inRun == inRun
-	l.inRun = inRun
 	switch {
 	// The broker sends no more than prefetch. Not waiting for all of them keeps it sending.
 	case !inRun && (l.unsent >= (l.prefetch+1)/2 || l.stopped || l.isShort()):
 		l.flush()
-	case running: // the timer
-	case inRun:
+	case inRun && l.unsent == 1:
+		l.inRun = true
 		l.flushIn(runDelay)
-	default:
+	case !inRun && (l.inRun || l.unsent == 1):
+		l.inRun = false
 		l.flushIn(ackDelay)
 	}
 }

@@ -168,6 +168,8 @@ func TestLedgerTellsOfARunSoon(t *testing.T) {
 		{"one that stays a run", []bool{true, true}, 10 * ackDelay, runDelay - 10*ackDelay},
 		{"one of no run before", []bool{false, true, false}, 0, ackDelay},
 		{"alone", []bool{true}, 0, runDelay},
+		{"behind one of no run, which it does not hold up", []bool{false, true}, 0, ackDelay},
+		{"two batches, of which one has ended", []bool{true, false, true}, 0, ackDelay},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
