@@ -59,17 +59,19 @@ func (t *trial) gaveUp(err error, what string) {
 	}
 }
 
-// publishAgain publishes a message after a fault, as often as it takes. What is
-// tried again is another message, for the first one may have been stored.
+// publishAgain publishes a message after a fault, as often as it takes within the
+// patience of a case. What is tried again is another message, for the first one
+// may have been stored.
 func (t *trial) publishAgain(d adapters.Driver, p adapters.Publication, id string) (last string) {
 	passing := []error{adapters.ErrUnconfirmed, adapters.ErrUnavailable, adapters.ErrUnroutable, adapters.ErrNacked}
+	until := time.Now().Add(patience)
 	for i := 1; ; i++ {
 		last = fmt.Sprintf("%s-%d", id, i)
 		err := d.Publish(t.soon(), p, text(last)...)
 		if err == nil {
 			return last
 		}
-		if i == 20 || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
+		if time.Now().After(until) || !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
 			t.fatalf("publishing after the fault, attempt %d: %v", i, err)
 		}
 		t.pass(100 * time.Millisecond)
