@@ -18,6 +18,7 @@ import (
 type home struct {
 	programs
 	folder   string
+	plugins  string // the folder's own folder of plugins, or ""
 	epmdPort int
 	epmd     *process
 	reaper   *reaper
@@ -38,7 +39,7 @@ func newHome(ctx context.Context, version string) (h *home, err error) {
 	}
 	h.close = sync.OnceValue(h.reaper.reap)
 	if err = os.WriteFile(filepath.Join(h.folder, ".erlang.cookie"), []byte(rand.Text()), 0o400); err == nil {
-		err = h.startEpmd(ctx)
+		err = errors.Join(h.linkPlugins(), h.startEpmd(ctx))
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.close())

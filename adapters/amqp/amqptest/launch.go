@@ -166,7 +166,7 @@ func (n *Node) configuration() string {
 func (n *Node) environment(token string) []string {
 	home := n.home.inside()
 	file := func(extension string) string { return filepath.Join(home, n.basename(extension)) }
-	return []string{
+	env := []string{
 		"PATH=" + filepath.Dir(n.home.server) + ":" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin",
 		"TMPDIR=" + home,
 		"LANG=C.UTF-8",
@@ -193,6 +193,10 @@ func (n *Node) environment(token string) []string {
 		// the node itself then, and there is one process less.
 		"detached=yes",
 	}
+	if n.home.plugins != "" {
+		env = append(env, "RABBITMQ_PLUGINS_DIR="+filepath.Join(home, n.home.plugins))
+	}
+	return env
 }
 
 // Log returns the last lines of what the node logged, for a failed test.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,6 +200,21 @@ func testAlarms(t *testing.T, n *Node) {
 		if b := <-blocked; b.Active {
 			t.Errorf("after the %s alarm: %+v", alarm, b)
 		}
+	}
+}
+
+// TestPluginsInUse: a node knows the plugins that it may enable, and no others, whose folders its
+// start would look through for each module.
+func TestPluginsInUse(t *testing.T) {
+	n := Private(t, Options{})
+	var known []string
+	if err := n.Eval(t.Context(), &known, `[atom_to_binary(element(2, P)) || P <- rabbit_plugins:list(rabbit_plugins:plugins_dir())]`); err != nil {
+		t.Fatal(err)
+	}
+	known = slices.DeleteFunc(known, func(name string) bool { return !strings.HasPrefix(name, "rabbitmq_") })
+	slices.Sort(known)
+	if want := []string{"rabbitmq_consistent_hash_exchange", "rabbitmq_management", "rabbitmq_management_agent", "rabbitmq_web_dispatch"}; !slices.Equal(known, want) {
+		t.Errorf("the plugins that it knows are %v, want %v", known, want)
 	}
 }
 
