@@ -50,6 +50,7 @@ type fate struct{ confirmed, unknown, there bool }
 
 type judge struct {
 	v         *Verdict
+	events    []Event
 	now, ever routes // bindings at this point of the history, and all that there are at some time
 	queues    queues
 	feeders   map[string][]string
@@ -65,6 +66,7 @@ type judge struct {
 	ended     map[uint64]*Event
 	publishes map[uint64]*publish
 	settled   map[uint64]*Event
+	stale     map[uint64]bool // deliveries that their consumer was told to have lost
 	crashes   []time.Duration
 	lines     lines
 	hands     hands
@@ -81,9 +83,9 @@ type judge struct {
 func Check(events []Event, hanging []string) Verdict {
 	v := Verdict{}
 	j := &judge{
-		v: &v, now: routes{}, ever: routes{}, queues: queues{}, replies: map[string]bool{}, purged: map[string]int{}, cancelled: map[string]int{},
+		v: &v, events: events, now: routes{}, ever: routes{}, queues: queues{}, replies: map[string]bool{}, purged: map[string]int{}, cancelled: map[string]int{},
 		copies: map[copyOf]*life{}, sent: map[string]bool{}, fates: map[identity]*fate{}, answers: map[identity]int{}, onTheWay: map[identity]bool{},
-		ended: map[uint64]*Event{}, publishes: map[uint64]*publish{}, settled: map[uint64]*Event{}, lines: lines{}, hands: newHands(),
+		ended: map[uint64]*Event{}, publishes: map[uint64]*publish{}, settled: map[uint64]*Event{}, stale: map[uint64]bool{}, lines: lines{}, hands: newHands(),
 	}
 	for i := range events {
 		j.prepare(i, &events[i])
@@ -150,6 +152,8 @@ func (j *judge) prepare(i int, e *Event) {
 		if _, again := j.settled[e.Delivery]; !again { // the first one counts
 			j.settled[e.Delivery] = e
 		}
+	case Unsettled:
+		j.stale[e.Delivery] = j.stale[e.Delivery] || errors.Is(e.Err, adapters.ErrStaleDelivery)
 	case SessionEnd:
 		j.ended[e.Session] = e
 	case Bind:
@@ -386,7 +390,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 	if again := len(l.deliveries) - possible; again > 0 {
 		returned := 0
 		for i, d := range l.deliveries[:len(l.deliveries)-1] {
-			if j.returned(d, l.deliveries[i+1]) || j.doubled(l, l.deliveries[i+1]) {
+			if next := l.deliveries[i+1]; j.returned(d, next) || j.mayPrecede(next, d) && j.returned(next, d) || j.doubled(l, next) {
 				returned++
 			}
 		}
@@ -394,6 +398,12 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 			j.violation(Resurrected, c.id, c.queue, fmt.Sprintf("delivered %d times, %d of them returned", len(l.deliveries), returned))
 		}
 	}
+}
+
+// mayPrecede reports whether a delivery may have come before one that was written down before it: a
+// receiver may take its time to write down what it has received, but asked for it before.
+func (j *judge) mayPrecede(d, other *Event) bool {
+	return d.Begun > 0 && j.events[d.Begun].At <= other.At
 }
 
 // doubled reports whether a delivery may be that of a second copy of what was delayed: a crash may
@@ -405,13 +415,13 @@ func (j *judge) doubled(l *life, d *Event) bool {
 	return l.delayed != nil && slices.ContainsFunc(j.crashes, func(at time.Duration) bool { return at <= d.At })
 }
 
-// returned reports whether a delivery gives a reason for the next one: because
-// it was requeued, or its session was lost, also if it had been acknowledged,
-// for the broker may not have heard of that. The broker may know of a lost session long
+// returned reports whether a delivery gives a reason for the next one: because it was requeued, or
+// could not be settled any more, or its session was lost, also if it had been acknowledged, for the
+// broker may not have heard of that. The broker may know of a lost session long
 // before the client, but not of one that is closed. A crash may take an acknowledgement with it
 // though the session goes on: that of the leader of a queue, say, at another node.
 func (j *judge) returned(d, next *Event) bool {
-	if s, settled := j.settled[d.Delivery]; settled && s.Outcome == adapters.Requeue {
+	if s, settled := j.settled[d.Delivery]; settled && s.Outcome == adapters.Requeue || j.stale[d.Delivery] {
 		return true
 	}
 	for _, crash := range j.crashes {

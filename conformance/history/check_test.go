@@ -45,6 +45,11 @@ func (s script) delivered(id string, session uint64, redelivered bool, then stri
 	return s
 }
 
+// received adds a first delivery to who asked for it when there were so many events.
+func (s script) received(id string, session uint64, asked int) script {
+	return s.event(Event{Op: Deliver, Client: "c", ID: id, Attempt: 1, Queue: "q", Session: session, Delivery: s.Number(), Begun: asked})
+}
+
 func (s script) lost(session uint64) script {
 	s.Add(Event{Op: SessionEnd, Client: "c", Queue: "q", Session: session, Err: adapters.ErrSessionLost})
 	return s
@@ -168,6 +173,14 @@ func TestCheckerFinds(t *testing.T) {
 		"acknowledged to one that crashed, in a session that goes on": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "ack").event(Event{Op: Crash}).delivered("a", 1, true, "ack")
 		}, none},
+		"written down when it had come again": {func(s script) script {
+			s = s.sent("a")
+			asked := len(s.Events())
+			return s.delivered("a", 2, true, "ack").received("a", 1, asked).lost(1)
+		}, none},
+		"too late to be acknowledged, in a session whose end nobody has noted yet": {func(s script) script {
+			return s.sent("a").delivered("a", 1, false, "stale").delivered("a", 2, true, "ack")
+		}, none},
 		"delayed, and double without a crash": {func(s script) script {
 			s = s.publishEvent(Event{ID: "a", To: onQueue("q"), Delayed: true}, PublishOK)
 			return s.delivered("a", 1, true, "ack").delivered("a", 1, true, "ack")
@@ -206,6 +219,10 @@ func TestCheckerFinds(t *testing.T) {
 		}, Unexplained},
 		"again after its ack": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "ack").delivered("a", 1, true, "ack")
+		}, Resurrected},
+		"again, and then as if for the first time": {func(s script) script {
+			s = s.sent("a").delivered("a", 2, true, "ack")
+			return s.received("a", 1, len(s.Events())).lost(1)
 		}, Resurrected},
 		"to two at a time": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "in hand").delivered("a", 2, true, "ack")
