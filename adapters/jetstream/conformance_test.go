@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +18,7 @@ import (
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/conformance"
+	"github.com/motifmq/motif/conformance/trial"
 )
 
 func TestMain(m *testing.M) {
@@ -120,13 +118,13 @@ func newBroker(root string, f form) (*broker, error) {
 			StoreDir: dir, JetStream: true, DontListen: !f.listens, MaxPayload: maxPayload, NoSigs: true, NoLog: true,
 		}
 		if f.listens {
-			if o.Port, err = freePort(); err != nil {
+			if o.Port, err = trial.FreePort(); err != nil {
 				return nil, err
 			}
 		}
 		if f.replicas > 1 {
 			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1"}
-			if o.Cluster.Port, err = freePort(); err != nil {
+			if o.Cluster.Port, err = trial.FreePort(); err != nil {
 				return nil, err
 			}
 			routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprint("127.0.0.1:", o.Cluster.Port)})
@@ -137,23 +135,6 @@ func newBroker(root string, f form) (*broker, error) {
 		o.Routes = routes
 	}
 	return b, b.start()
-}
-
-// lastPort was given to a server. They are below those that systems give to clients, which could
-// come before a server that is started again.
-var lastPort atomic.Int32
-
-func freePort() (int, error) {
-	lastPort.CompareAndSwap(0, 12_000+rand.Int32N(8_000))
-	for {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", lastPort.Add(1))) //nolint:noctx // on loopback, at once
-		if err == nil {
-			return l.Addr().(*net.TCPAddr).Port, l.Close()
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return 0, err
-		}
-	}
 }
 
 func (b *broker) stop(context.Context) error {

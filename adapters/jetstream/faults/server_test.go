@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -186,10 +185,9 @@ func startRing(x *trial.Trial) ring {
 }
 
 func freePort(x *trial.Trial) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback, at once
+	port, err := trial.FreePort()
 	x.Must(err, "finding a port")
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func (n *node) start() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -206,15 +207,24 @@ func (n *Node) describe(ports []int, outside string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// freePorts returns ports of loopback that nobody listens on.
+// freePorts returns ports of loopback that nobody listens on. They are below those that systems
+// give to clients, one of which could come before a node that is started again.
 func freePorts(ctx context.Context, n int) (ports []int, err error) {
-	for range n {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	for range 100 * n {
+		if len(ports) == n {
+			break
+		}
+		port := 10_000 + rand.IntN(10_000)
+		l, listenErr := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprint("127.0.0.1:", port))
+		if listenErr != nil {
+			err = listenErr // maybe it is taken
+			continue
 		}
 		defer l.Close() //nolint:errcheck // nobody has connected
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
+	}
+	if len(ports) < n {
+		return nil, err
 	}
 	return ports, nil
 }
