@@ -125,6 +125,7 @@ func fill(t testing.TB, d adapters.Driver, queue string, n int) (ids []string) {
 func TestReplayThroughARestart(t *testing.T) {
 	for name, start := range sites() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t)
 			d, n := s.open(t), count(t)
 			ids := fill(t, d, "orders", n)
