@@ -154,7 +154,10 @@ func (s *server) preparePostgreSQL() error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	s.command = []string{postgres, "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", s.dir}
+	s.command = []string{
+		postgres, "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", s.dir,
+		"-c", "dynamic_shared_memory_type=mmap", // in its folder, where nothing stays when it is killed
+	}
 	if !s.sync {
 		s.command = append(s.command, "-F")
 	}
