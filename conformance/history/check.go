@@ -403,7 +403,7 @@ func (j *judge) judgeRepeats(c copyOf, l *life, possible int) {
 // mayPrecede reports whether a delivery may have come before one that was written down before it: a
 // receiver may take its time to write down what it has received, but asked for it before.
 func (j *judge) mayPrecede(d, other *Event) bool {
-	return d.Begun > 0 && j.events[d.Begun].At <= other.At
+	return d.Begun > 0 && d.Begun < len(j.events) && j.events[d.Begun].At <= other.At
 }
 
 // doubled reports whether a delivery may be that of a second copy of what was delayed: a crash may

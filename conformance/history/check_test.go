@@ -224,6 +224,9 @@ func TestCheckerFinds(t *testing.T) {
 			s = s.sent("a").delivered("a", 2, true, "ack")
 			return s.received("a", 1, len(s.Events())).lost(1)
 		}, Resurrected},
+		"again, and then with a beginning that is not in the history": {func(s script) script {
+			return s.sent("a").delivered("a", 2, true, "ack").received("a", 1, 99).lost(1)
+		}, Resurrected},
 		"to two at a time": {func(s script) script {
 			return s.sent("a").delivered("a", 1, false, "in hand").delivered("a", 2, true, "ack")
 		}, Resurrected},
