@@ -82,13 +82,13 @@ type depth struct {
 	delivered uint64          // all up to this number were
 }
 
-// behind is how long the consumer of a queue may say less than its stream holds, in a cluster: what
-// was published a moment ago, or settled.
+// behind is how long the consumer of a queue may say less than its stream holds: a server tells its
+// consumers of a message once it has confirmed it, and in a cluster another server leads them.
 const behind = 2 * time.Second
 
 // depthOf looks how much a queue holds.
 func (s *session) depthOf(ctx context.Context, q *queue) (d depth, err error) {
-	if d, err = s.depthByConsumer(ctx, q); err != nil || !q.replicated {
+	if d, err = s.depthByConsumer(ctx, q); err != nil {
 		return d, err
 	}
 	wait := kit.Backoff{Min: 5 * time.Millisecond, Max: 200 * time.Millisecond}

@@ -34,8 +34,6 @@ type queue struct {
 	id      string
 	spec    adapters.QueueSpec
 	private bool
-
-	replicated bool // so that its consumer may be led by another server than its stream
 }
 
 // consumer is the name of the one consumer of a queue. A queue of the same name that is made later
@@ -54,7 +52,7 @@ func (s *session) look(ctx context.Context, name queueName) (*queue, error) {
 }
 
 func queueOf(name queueName, c jetstream.StreamConfig) (*queue, error) {
-	q := &queue{queueName: name, id: c.Metadata[metaID], private: c.Storage == jetstream.MemoryStorage, replicated: c.Replicas > 1}
+	q := &queue{queueName: name, id: c.Metadata[metaID], private: c.Storage == jetstream.MemoryStorage}
 	if q.id == "" || c.Metadata[metaQueue] != name.name || json.Unmarshal([]byte(c.Metadata[metaSpec]), &q.spec) != nil {
 		return nil, fmt.Errorf("jetstream: the stream %s is not the queue %q: %w", c.Name, name.name, adapters.ErrMismatch)
 	}

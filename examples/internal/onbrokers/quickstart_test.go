@@ -104,13 +104,14 @@ func (p aProgram) run(t *testing.T, url string) (string, error) {
 type interrupting struct {
 	text    bytes.Buffer // not embedded: its ReadFrom would go before Write
 	process func() error
+	pressed bool
 }
 
 func (w *interrupting) Write(p []byte) (int, error) {
-	if bytes.HasPrefix(p, []byte("shipping")) {
-		if err := w.process(); err != nil {
-			return 0, err
-		}
+	n, err := w.text.Write(p)
+	if !w.pressed && bytes.Contains(w.text.Bytes(), []byte("shipping")) { // wherever a read of the pipe ends
+		w.pressed = true
+		err = w.process()
 	}
-	return w.text.Write(p)
+	return n, err
 }
