@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,6 +56,9 @@ func (c *consumer) cancelled() bool {
 	})
 	switch {
 	case err != nil && errors.Is(sentinel(err), adapters.ErrNotFound), time.Since(c.since) < shortestTimeout: // deleted
+		if c.ledger.stop() { // as where the channel stays open: what is in hand is lost with the connection
+			context.AfterFunc(conn.ctx, func() { c.lost(nil) })
+		}
 	case conn.alive():
 		c.timeOut(nil)
 	default: // whatever it was, everything is back in the queue now

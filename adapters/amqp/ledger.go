@@ -229,11 +229,11 @@ func (l *ledger) requeue(tag uint64) {
 	}
 }
 
-// close ends settling: from now on settle returns why.
+// close ends settling: from now on settle returns why. Another reason than errAllSettled stays.
 func (l *ledger) close(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closeErr != nil {
+	if l.closeErr != nil && !errors.Is(l.closeErr, errAllSettled) {
 		return
 	}
 	l.closeErr = why

@@ -318,6 +318,7 @@ func TestLedgerEnds(t *testing.T) {
 		t.Errorf("drained %d times", drained)
 	}
 	lost := errors.New("lost")
+	l.close(errAllSettled) // as for a queue that was deleted
 	l.close(lost)
 	l.close(errAllSettled)
 	if err := l.settle(3, adapters.Ack, false); !errors.Is(err, lost) || ch.frames != 2 {
