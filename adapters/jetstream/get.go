@@ -10,9 +10,10 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Get implements [adapters.Getter].
+// Get implements [adapters.Getter]. Remaining may be short of what was confirmed a moment ago.
 func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Delivery, err error) {
 	if err := cmp.Or(d.tasks.Check(ctx, "jetstream: get"), s.ValidateGet(), features.Require(s.Needs())); err != nil {
 		return got, err
@@ -29,18 +30,31 @@ func (d *Driver) Get(ctx context.Context, s adapters.Source) (got adapters.Deliv
 	return got, d.tasks.Explain(ctx, err)
 }
 
-// get takes the first message that has not expired.
+// get takes the first message that has not expired. A server may not know yet of what it has
+// confirmed, and say that nothing waits: it is asked again as long as the stream holds more than is
+// in hand.
 func (d *Driver) get(ctx context.Context, session *session, s adapters.Source, q *queue) (got adapters.Delivery, err error) {
 	question, _ := json.Marshal(map[string]any{"batch": 1, "no_wait": true})
 	holder := d.holder(session, s, q)
-	for {
+	wait := kit.Backoff{Min: time.Millisecond, Max: 100 * time.Millisecond}
+	for begun := time.Now(); ; {
 		m, err := session.next(ctx, q, question)
 		if err != nil {
 			return got, err
 		}
 		switch status := m.Header.Get("Status"); {
 		case status == "404" || status == "408":
-			return got, adapters.ErrEmpty
+			if none, err := session.nothingWaits(ctx, q); err != nil {
+				return got, err
+			} else if none || time.Since(begun) > behind {
+				return got, adapters.ErrEmpty
+			}
+			select {
+			case <-time.After(wait.Next()):
+			case <-ctx.Done():
+				return got, fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, ctx.Err())
+			}
+			continue
 		case status != "" && len(m.Data) == 0:
 			return got, fmt.Errorf("jetstream: get: %w: the server says %s %s", adapters.ErrUnavailable, status, m.Header.Get("Description"))
 		}
@@ -66,6 +80,19 @@ func (d *Driver) get(ctx context.Context, session *session, s adapters.Source, q
 		got.Remaining = int(min(meta.NumPending, 1<<31-1)) + d.stillRequeued(h)
 		return got, nil
 	}
+}
+
+// nothingWaits reports whether all that the stream of a queue holds is in hand, or was given back.
+func (s *session) nothingWaits(ctx context.Context, q *queue) (bool, error) {
+	stored, err := s.stored(ctx, q)
+	if err != nil || stored == 0 {
+		return stored == 0, err
+	}
+	info, err := s.consumerInfo(ctx, q)
+	if err != nil {
+		return false, err
+	}
+	return stored <= info.NumAckPending, nil
 }
 
 // holder returns a subscription that has been stopped, for what Get takes.

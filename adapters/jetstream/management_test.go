@@ -87,23 +87,13 @@ func (c *forgetful) Write(p []byte) (int, error) {
 // TestForgottenRequests has all that is asked of the management be asked again soon, though ctx
 // would allow one request to wait for minutes.
 func TestForgottenRequests(t *testing.T) {
-	b, err := newBroker(t.TempDir(), inProcess)
-	must(t, err)
-	t.Cleanup(func() { must(t, b.stop(context.Background())) })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	c, err := parseURL(b.url())
-	must(t, err)
 	conn := &forgetful{forgotten: map[string]bool{}}
-	c.options = append(c.options, nats.InProcessServer(inProcessConn(func() (net.Conn, error) {
-		var err error
-		conn.Conn, err = b.InProcessConn()
-		return conn, err
-	})))
-	d, err := connect(ctx, c)
-	must(t, err)
-	t.Cleanup(func() { closeDriver(t, d) })
-
+	d := openOver(ctx, t, func(c net.Conn) net.Conn {
+		conn.Conn = c
+		return conn
+	})
 	s := source("q", 1)
 	sub := subscribe(t, d, s)
 	publish(t, d, s.Endpoint, "1")
@@ -125,6 +115,24 @@ func TestForgottenRequests(t *testing.T) {
 	if len(conn.forgotten) < 7 {
 		t.Errorf("only %v were forgotten", conn.forgotten)
 	}
+}
+
+// openOver opens a driver of a server of its own, over what wrap makes of its connection.
+func openOver(ctx context.Context, t *testing.T, wrap func(net.Conn) net.Conn) *Driver {
+	t.Helper()
+	b, err := newBroker(t.TempDir(), inProcess)
+	must(t, err)
+	t.Cleanup(func() { must(t, b.stop(context.Background())) })
+	c, err := parseURL(b.url())
+	must(t, err)
+	c.options = append(c.options, nats.InProcessServer(inProcessConn(func() (net.Conn, error) {
+		conn, err := b.InProcessConn()
+		return wrap(conn), err
+	})))
+	d, err := connect(ctx, c)
+	must(t, err)
+	t.Cleanup(func() { closeDriver(t, d) })
+	return d
 }
 
 type inProcessConn func() (net.Conn, error)
