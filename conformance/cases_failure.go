@@ -336,7 +336,8 @@ func handler(result func(context.Context, attempt) error) (patterns.Handler[stri
 	}, attempts
 }
 
-// tell sends v to who waits for it, until the case is over.
+// tell sends v to who waits for it, until the case is over. There is to be room for what comes
+// twice: a handler that waits here holds up the end of the case.
 func tell[T any](t *trial, to chan<- T, v T) {
 	select {
 	case to <- v:

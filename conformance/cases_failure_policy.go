@@ -59,7 +59,7 @@ var policyCases = []Case{
 		run: func(t *trial) {
 			b, name := t.bus(), t.name("logs")
 			logs := patterns.NewRouted[string](b, name)
-			sent := make(chan patterns.Delivery)
+			sent := make(chan patterns.Delivery, 10)
 			_, err := logs.Subscribe(context.WithoutCancel(t.ctx), []string{"disk.full"}, func(ctx context.Context, _ string) error {
 				d, _ := patterns.DeliveryFrom(ctx)
 				tell(t, sent, d)
@@ -96,7 +96,7 @@ var policyCases = []Case{
 			msg := message.NewMessage("m-1", []byte(`"no room"`))
 			msg.Metadata["host"] = "zürich"
 			want := fmt.Sprint("m-1 disk.full zürich ", p.ContentType, p.Timestamp.Unix())
-			saw := make(chan string)
+			saw := make(chan string, 10)
 			_, err := patterns.NewRouted[string](t.bus(), s.Name).Subscribe(context.WithoutCancel(t.ctx), s.Keys, func(ctx context.Context, _ string) error {
 				d, _ := patterns.DeliveryFrom(ctx)
 				tell(t, saw, fmt.Sprint(d.ID, " ", d.Key, " ", d.Headers["host"], " ", d.ContentType, d.PublishedAt.Unix()))
@@ -222,7 +222,7 @@ var policyCases = []Case{
 			work(t, q, h)
 			t.must(q.Send(t.soon(), "x"), "sending")
 			repaired := false
-			headers := make(chan string)
+			headers := make(chan string, 10)
 			repair, _ := handler(func(_ context.Context, d attempt) error {
 				tell(t, headers, d.Headers[patterns.HeaderReason]+"; "+d.Headers[patterns.HeaderRepair])
 				if !repaired {
