@@ -57,7 +57,7 @@ each = @failed=; for version in $(1); do \
 # is first, since go test begins in this order.
 ON_RABBITMQ = ./adapters/amqp/... ./internal/interop ./examples/internal/onbrokers ./examples/observability ./topology ./internal/model/... ./deadletters/faults ./cmd/motif ./outbox
 
-# What starts brokers of other kinds, and mostly waits for them: it runs beside those on RabbitMQ.
+# What starts brokers of other kinds, and mostly waits for them: it runs beside all on RabbitMQ.
 ON_OTHERS = ./adapters/jetstream/... ./adapters/kafka/...
 
 # Two packages at a time: those on RabbitMQ run many tests beside each other already. No vet, which
@@ -73,16 +73,17 @@ VERSIONED = $(PROMISED)|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestSuspect
 test: rabbitmq chromium databases kafka ## go vet, all tests on the newest RabbitMQ, with the race detector; what is promised on older ones (minutes)
 	$(GO) vet $(ALL)
 	@$(GO) build -race ./adapters/... ./patterns/... ./conformance/... # what both of these need, once
-	@$(MAKE) -j 2 test-newest test-others
-	$(call each,$(NEWEST),$(GO) test -vet=off -timeout 15m -run '^TestWatermillSuite$$/./^TestReconnect$$' ./internal/interop)
-	$(call each,$(firstword $(OLDER)),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model ./deadletters/faults ./topology)
-	$(call each,$(wordlist 2,9,$(OLDER)),$(RACE) -run '$(PROMISED)' ./adapters/amqp ./adapters/amqp/faults ./internal/model)
+	@$(MAKE) -j 2 test-rabbitmq test-others
 	@out=$$($(RACE) -run '^TestMutants$$' -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
 		printf '%s\n' "$$out" | grep -ao 'mutants: killed .*'
 
-.PHONY: test-newest test-others
-test-newest:
+.PHONY: test-rabbitmq test-others
+test-rabbitmq:
 	$(call each,$(NEWEST),$(RACE) -skip '^TestMutants$$' $(ON_RABBITMQ) $(filter-out $(ON_OTHERS),$(ALL)))
+	$(call each,$(NEWEST),$(GO) test -vet=off -timeout 15m -run '^TestWatermillSuite$$/./^TestReconnect$$' ./internal/interop)
+	$(call each,$(firstword $(OLDER)),$(RACE) -run '$(VERSIONED)' ./adapters/amqp ./adapters/amqp/faults ./internal/interop ./internal/model ./deadletters/faults ./topology)
+	$(call each,$(wordlist 2,9,$(OLDER)),$(RACE) -run '$(PROMISED)' ./adapters/amqp ./adapters/amqp/faults ./internal/model)
+
 test-others:
 	@MOTIF_BROKER=require $(RACE) -p 1 $(ON_OTHERS)
 
