@@ -268,18 +268,15 @@ func TestPartitionsAcrossProcesses(t *testing.T) {
 		i := 0
 		defer func() { sent <- i }()
 		for ; ctx.Err() == nil; i++ {
-			for {
-				order.mu.Lock()
-				ahead := i - len(order.done)
-				order.mu.Unlock()
-				if ahead < most {
-					break
-				}
+			for ahead := most; ahead >= most; {
 				select {
 				case <-time.After(time.Millisecond):
 				case <-halt:
 					return
 				}
+				order.mu.Lock()
+				ahead = i - len(order.done)
+				order.mu.Unlock()
 			}
 			text := fmt.Sprintf("k%d:%d", i%keys, i/keys)
 			for jobs.Send(ctx, text, patterns.MessageID(text)) != nil && ctx.Err() == nil {
