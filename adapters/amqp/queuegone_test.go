@@ -42,8 +42,9 @@ func TestQueueGoesOnTheWay(t *testing.T) {
 		"queue":    {readsQueue, mandatory(q.Name), adapters.ErrUnconfirmed, adapters.ErrUnconfirmed}, // it must not overtake
 	} {
 		t.Run(name, func(t *testing.T) {
-			publish(t, d, c.p, "opens the channel")
+			publish(t, d, c.p, "opens the channel", "is behind it") // so that nothing waits for the channel any more
 			receive(t, c.sub, "opens the channel")
+			receive(t, c.sub, "is behind it")
 			o := outgoing{route: &route{p: c.p, exchange: c.p.To.Name}}
 			if !c.p.To.Kind.IsExchange() {
 				o.exchange = ""

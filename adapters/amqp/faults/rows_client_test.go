@@ -51,7 +51,9 @@ func halfOpen(x *trial) {
 	w := x.watcher()
 	client := site.connect("client", through(proxy), watch(w))
 	sub := x.subscribe(client, from("jobs", 10))
-	x.publish(client, toQueue("jobs"), text("held", 10))
+	x.publish(client, toQueue("jobs"), text("opens the channel", 10))
+	x.ack(x.receive(sub))
+	x.publish(client, toQueue("jobs"), text("held", 10)) // behind it, so that nothing waits for that channel any more
 	held := x.receive(sub)
 	begin := time.Now()
 	proxy.Blackhole(amqptest.ToBroker, amqptest.ToClient)

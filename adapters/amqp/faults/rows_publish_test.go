@@ -21,14 +21,15 @@ import (
 // cutBeforeConfirm: 01. The broker has the messages, and the connection is cut
 // before it can say so.
 func cutBeforeConfirm(x *trial) {
-	const messages = 50
+	const before, messages = 2, 50
 	site := x.shared()
 	proxy := amqptest.ProxyTo(x.t, site.URL)
 	w := x.watcher()
 	publisher, consumer := site.connect("publisher", through(proxy), watch(w)), site.connect("consumer")
 	x.consume(x.subscribe(consumer, from("jobs", 10)), 4, nil)
-	x.publish(publisher, toQueue("jobs"), text("first", 10))
-
+	for i := range before { // the second leaves once nothing waits any more for what the first has shown
+		x.publish(publisher, toQueue("jobs"), text(id("before", i), 10))
+	}
 	proxy.Stall(amqptest.ToClient)
 	var publishing sync.WaitGroup
 	for i := range messages {
@@ -40,13 +41,13 @@ func cutBeforeConfirm(x *trial) {
 			x.publish(publisher, toQueue("jobs"), text(id("job", i), 10))
 		})
 	}
-	x.await("the broker has all", func() bool { return x.h.Count(history.Settled) == 1+messages })
+	x.await("the broker has all", func() bool { return x.h.Count(history.Settled) == before+messages })
 	proxy.Cut()
 	proxy.Heal()
 	publishing.Wait()
 	w.await(amqp.Connected, "publish", 2)
 	x.awaitHandled()
-	x.await("all second copies come", func() bool { return x.h.Count(history.Settled) == 1+2*messages })
+	x.await("all second copies come", func() bool { return x.h.Count(history.Settled) == before+2*messages })
 }
 
 // cutInBody: 02. The connection is cut in the middle of a message.
