@@ -71,7 +71,8 @@ VERSIONED = $(PROMISED)|TestCelery|TestFirstDeath|TestTriesBeginAnew|TestSuspect
 
 .PHONY: test
 test: rabbitmq chromium databases kafka ## go vet, all tests on the newest RabbitMQ, with the race detector; what is promised on older ones (minutes)
-	$(GO) vet $(ALL)
+# With -race, so that the tests use what is compiled for it.
+	$(GO) vet -race $(ALL)
 	@$(GO) build -race ./adapters/... ./patterns/... ./conformance/... # what both of these need, once
 	@$(MAKE) -j 2 test-rabbitmq test-others
 	@out=$$($(RACE) -run '^TestMutants$$' -v ./conformance) || { printf '%s\n' "$$out"; exit 1; }; \
