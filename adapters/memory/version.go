@@ -31,8 +31,9 @@ import (
 // With 4.3 a classic queue forgets in a restart that messages were requeued. With 4.0 one that was
 // purged while nobody held a message of it says of all that comes afterwards, once it was
 // restarted, that it is redelivered. With both older versions one that loses transient messages in
-// a restart never again says so of what comes after them. How long messages can be held depends on
-// the version, too: see [ConsumerTimeout].
+// a restart never again says so of what comes after them; RabbitMQ 4.0 may say so if they waited
+// behind others, which depends on how fast the queue was consumed. How long messages can be held
+// depends on the version, too: see [ConsumerTimeout].
 type Version string
 
 // The versions that can be imitated.

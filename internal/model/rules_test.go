@@ -18,6 +18,7 @@ type rules struct {
 	quorum   bool // queues of RabbitMQ may be quorum queues
 	version  memory.Version
 	restarts bool   // the script has a restart
+	perish   bool   // transient messages were published
 	last     string // verb
 	counts   map[string]counts
 	queues   map[string]*knowledge
@@ -29,6 +30,14 @@ type knowledge struct {
 	// quorum queues both take turns among the consumers with room, but one that had
 	// none gets in line again at a moment that depends on the type of the queue.
 	uncertain bool
+
+	// written: a transient message that waits in it may be on disk. 4.0 writes those that wait behind
+	// others, if it is not consumed fast.
+	written bool
+
+	// vague: it is not known what of it counts as delivered. 4.0 loses its count in a restart that
+	// loses transient messages, but may go on with it behind those that were written.
+	vague bool
 }
 
 func newRules(p *player, s script) *rules {
@@ -214,9 +223,13 @@ func (r *rules) toStop(o op) string {
 		return r.toReturn(c.label, nil, r.due(c.label))
 	case r.of(c.label).uncertain:
 		return "it is not known what the consumer holds"
+	case r.due(c.label) > 0 && r.of(c.label).vague:
+		return vaguely
 	}
 	return ""
 }
+
+const vaguely = "4.0 may not mark what is given back, once it lost transient messages in a restart: it depends on which it had written"
 
 func (r *rules) toLosing(clients ...string) string {
 	for label, n := range r.counts {
@@ -270,9 +283,15 @@ func (r *rules) toLosing(clients ...string) string {
 }
 
 // toReturn objects to giving back messages of a queue, in hand or not received
-// yet, where their order among those that were given back is not determined.
+// yet, where their order among those that were given back is not determined, or
+// whether they are marked.
 func (r *rules) toReturn(label string, lost []*held, due int) string {
-	if !r.quorum || len(lost)+due == 0 {
+	switch {
+	case len(lost)+due == 0:
+		return ""
+	case r.of(label).vague:
+		return vaguely
+	case !r.quorum:
 		return ""
 	}
 	if q := r.p.specs[label]; r.drops(label) && q.DeadLetter != "" && r.counts[label].Ready+len(lost)+due > q.MaxLength+1 {
@@ -357,6 +376,7 @@ func (r *rules) expect(o op, label string) change {
 
 // learn draws the conclusions of an operation.
 func (r *rules) learn(s *step, expected map[string]change) {
+	r.perish = r.perish || s.op.pub.Transient
 	for label, after := range s.counts {
 		before, c := r.counts[label], expected[label]
 		if c.fresh {
@@ -364,6 +384,7 @@ func (r *rules) learn(s *step, expected map[string]change) {
 			continue
 		}
 		k := r.of(label)
+		r.learnOfDisk(k, s.op, label, before, after)
 		pushed := after.Unacked - before.Unacked + c.settled
 		if after.Unacked == 0 {
 			k.uncertain = false
@@ -385,4 +406,15 @@ func (r *rules) learn(s *step, expected map[string]change) {
 		}
 	}
 	r.counts, r.last = s.counts, s.op.verb
+}
+
+// learnOfDisk draws the conclusions for what a queue keeps on disk.
+func (r *rules) learnOfDisk(k *knowledge, o op, label string, before, after counts) {
+	if r.version != memory.RabbitMQ40 {
+		return
+	}
+	behind := o.pub.Transient && before.Ready+len(o.ids) > 1
+	died := r.perish && after.Ready > 1 && r.isGrave(label)
+	k.vague = k.vague || k.written && o.verb == "restart"
+	k.written = after.Ready > 0 && (k.written || behind || died)
 }
