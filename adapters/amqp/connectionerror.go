@@ -18,6 +18,7 @@ import (
 //     connection of its own. If that is closed, too, the suspect was the cause, and nobody else has
 //     paid again.
 //   - Publishes share a connection, and so does what they declare, which is tried once more there.
+//     If the broker calls it an internal error again, it is declared on a connection of its own.
 //
 // What the broker calls an internal error is transient, such as a new queue that is not ready. The
 // operation is tried again on a connection of its own, for as long as its ctx allows.
@@ -96,15 +97,43 @@ func (d *Driver) isolateSuspect(ctx context.Context, sup **supervisor, err error
 	return nil
 }
 
-// finalErrorOnce is finalError for an operation that shares its connection with all publishes.
-// suspected says whether it was a suspect before, and is set if it is now.
-func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error, about string, suspected *bool) error {
+// suspicion is how far an operation that shares its connection with all publishes is a suspect.
+type suspicion uint8
+
+const (
+	innocent suspicion = iota
+	suspected          // tried once more
+	isolated           // what it needs was declared apart, too
+)
+
+// finalErrorOnce is finalError for an operation that shares its connection with all publishes. s is
+// how far it was a suspect before, and becomes how far it is now. What r leads through, unless r is
+// nil, may be what the broker has trouble with: if that lasts, it is declared apart.
+func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error, about string, r *route, s *suspicion) error {
 	err = d.finalError(ctx, conn, err, about)
-	if costly, ok := errors.AsType[*connectionError](err); ok && !*suspected && !costly.certain {
-		*suspected = true
+	costly, ok := errors.AsType[*connectionError](err)
+	switch {
+	case !ok, costly.certain:
+		return err
+	case *s == innocent:
+		*s = suspected
 		return nil
+	case *s == suspected && r != nil && isTransient(err):
+		*s = isolated
+		return d.declareApart(ctx, *r, err) // a copy, which may escape to the heap
 	}
 	return err
+}
+
+// declareApart makes what r leads through exist on a connection of its own. err is what it has cost
+// the connection of publishes.
+func (d *Driver) declareApart(ctx context.Context, r route, err error) error {
+	sup := d.publisher
+	if err := d.isolateSuspect(ctx, &sup, err); err != nil {
+		return err
+	}
+	defer func() { d.releaseChannel(sup) }()
+	return d.withConnection(ctx, &sup, r.exchange, func(conn *connection) error { return conn.ensureRoute(ctx, &r) })
 }
 
 // dedicatedConnection returns a supervisor that nobody else uses, as soon as there may be one more.

@@ -148,6 +148,53 @@ func TestCostlyOperation(t *testing.T) {
 	}
 }
 
+// TestCostlyQueue: what a publish declares is tried again for as long as the broker calls it an
+// internal error, as it may do for new quorum queues: once more on the connection of publishes, and
+// then on one of its own.
+func TestCostlyQueue(t *testing.T) {
+	n := amqptest.Private(t, amqptest.Options{})
+	d := connectTo(t, n.URL)
+	declare(t, d, fromQueue("q", 1))
+	declared, err := d.declaring.lock(ctx, probeQueue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	published := make(chan error, 1)
+	go func() { published <- d.Publish(soon(t), delayed(toQueue("q"), delayUnit), msg("a")) }()
+	for try := range 5 {
+		eventually(t, fmt.Sprint("try ", try, " has come to the queue"), func() (come bool) {
+			if err := n.Eval(soon(t), &come, killDeclaring, probeQueue); err != nil {
+				t.Fatal(err)
+			}
+			return come
+		})
+	}
+	if apart := len(d.dedicatedSlots); apart != 1 {
+		t.Errorf("it has %d connections of its own", apart)
+	}
+	declared()
+	if err := <-published; err != nil {
+		t.Errorf("publish: %v", err)
+	}
+	receiveAll(t, subscribe(t, d, fromQueue("q", 1)), "a")
+	if apart := len(d.dedicatedSlots); apart != 0 {
+		t.Errorf("%d connections of its own are left", apart)
+	}
+}
+
+// killDeclaring kills the channels of who has declared this exchange, and is about to declare its
+// queue. That costs the connection with an internal error. The next one has to declare both again.
+const killDeclaring = `
+	Exchange = rabbit_misc:r(<<"/">>, exchange, <<"%s">>),
+	case rabbit_exchange:lookup(Exchange) of
+		{ok, _} ->
+			rabbit_exchange:delete(Exchange, false, <<"test">>),
+			[exit(Channel, kill) || Channel <- rabbit_channel:list_local()],
+			true;
+		_ ->
+			false
+	end`
+
 // TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
 // needs one more; publishes share those that there are, and what works goes on.
 func TestCostlyChannels(t *testing.T) {

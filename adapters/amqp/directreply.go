@@ -35,7 +35,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 	if err := d.checkOpen(ctx, "receive replies"); err != nil {
 		return "", err
 	}
-	for suspected := false; ; {
+	for suspect := innocent; ; {
 		conn, err := d.writableConnection(ctx)
 		if err != nil {
 			return "", err
@@ -48,7 +48,7 @@ func (d *Driver) ReceiveReplies(ctx context.Context, received func(adapters.Deli
 		if errors.Is(err, adapters.ErrUnsupported) {
 			return "", err
 		}
-		if err := d.finalErrorOnce(ctx, conn, err, directReplyTo, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, directReplyTo, nil, &suspect); err != nil {
 			return "", fmt.Errorf("amqp: receive replies: %w", err)
 		}
 	}

@@ -216,7 +216,7 @@ func (d *Driver) prepare(ctx context.Context, p *adapters.Publication) (route, e
 
 // ensureRoute makes what a route leads through exist.
 func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
-	for suspected := false; ; {
+	for suspect := innocent; ; {
 		conn, err := d.writableConnection(ctx)
 		if err != nil {
 			return err
@@ -224,7 +224,7 @@ func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
 		if err = conn.ensureRoute(ctx, r); err == nil {
 			return nil
 		}
-		if err := d.finalErrorOnce(ctx, conn, err, r.exchange, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, r.exchange, r, &suspect); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", r.p.To, err)
 		}
 	}
@@ -233,7 +233,7 @@ func (d *Driver) ensureRoute(ctx context.Context, r *route) error {
 // send sends a message as soon as there is a connection that takes it. done is called with the
 // confirm, unless send returns an error.
 func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error {
-	for suspected := false; ; {
+	for suspect := innocent; ; {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("amqp: publish: %w", err)
 		}
@@ -259,7 +259,7 @@ func (d *Driver) send(ctx context.Context, o *outgoing, done func(error)) error 
 				continue // the channel is gone, and another can be opened
 			}
 		}
-		if err := d.finalErrorOnce(ctx, conn, err, o.exchange, &suspected); err != nil {
+		if err := d.finalErrorOnce(ctx, conn, err, o.exchange, o.route, &suspect); err != nil {
 			return fmt.Errorf("amqp: publish to %s: %w", o.p.To, err)
 		}
 	}
