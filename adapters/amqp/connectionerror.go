@@ -101,9 +101,9 @@ func (d *Driver) isolateSuspect(ctx context.Context, sup **supervisor, err error
 type suspicion uint8
 
 const (
-	innocent suspicion = iota
-	suspected          // tried once more
-	isolated           // what it needs was declared apart, too
+	innocent  suspicion = iota
+	suspected           // tried once more
+	isolated            // what it needs was declared apart, too
 )
 
 // finalErrorOnce is finalError for an operation that shares its connection with all publishes. s is

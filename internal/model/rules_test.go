@@ -31,12 +31,13 @@ type knowledge struct {
 	// none gets in line again at a moment that depends on the type of the queue.
 	uncertain bool
 
-	// written: a transient message that waits in it may be on disk. 4.0 writes those that wait behind
-	// others, if it is not consumed fast.
+	// written: a transient message that waits in it may be on disk. 4.0 writes those that
+	// wait behind others, if it is not consumed fast.
 	written bool
 
-	// vague: it is not known what of it counts as delivered. 4.0 loses its count in a restart that
-	// loses transient messages, but may go on with it behind those that were written.
+	// vague: it is not known what of it counts as delivered. 4.0 loses its count in a
+	// restart that loses transient messages, but may go on with it behind those that were
+	// written.
 	vague bool
 }
 
