@@ -3,6 +3,7 @@ package amqptest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -68,25 +69,45 @@ func AwaitCluster(ctx context.Context, nodes ...*Node) error {
 
 // Isolate takes the node from its cluster: it and the others do not reach each other any more, and
 // notice at once. Clients reach it as before.
+//
+// The others stand still meanwhile. RabbitMQ before Khepri calls it a partial partition if one of
+// them has noticed and another still reaches the node, and then all may pause until it is back.
 func (n *Node) Isolate(ctx context.Context) error {
+	for _, other := range n.others() {
+		if other.Freeze() == nil { // else it does not run
+			defer other.Thaw() //nolint:errcheck // it ran a moment ago
+		}
+	}
 	return n.Eval(ctx, nil, `
 		Others = [%s],
 		[true = erlang:set_cookie(Other, 'not the cookie') || Other <- Others],
-		[erlang:disconnect_node(Other) || Other <- Others]`, n.others())
+		[erlang:disconnect_node(Other) || Other <- Others],
+		Closed = fun
+			Closed(0) -> exit(still_connected);
+			Closed(Tries) ->
+				case [Other || {Other, _} <- erlang:system_info(dist_ctrl), lists:member(Other, Others)] of
+					[] -> ok;
+					_ -> timer:sleep(1), Closed(Tries - 1)
+				end
+		end,
+		Closed(5000)`, atoms(n.others()))
 }
 
 // Rejoin ends what Isolate began. The nodes find each other by themselves.
 func (n *Node) Rejoin(ctx context.Context) error {
-	return n.Eval(ctx, nil, `[true = erlang:set_cookie(Other, erlang:get_cookie()) || Other <- [%s]]`, n.others())
+	return n.Eval(ctx, nil, `[true = erlang:set_cookie(Other, erlang:get_cookie()) || Other <- [%s]]`, atoms(n.others()))
 }
 
-// others are the atoms that name the other nodes of the cluster.
-func (n *Node) others() string {
-	var atoms []string
-	for _, name := range n.peers {
-		if name != n.Name {
-			atoms = append(atoms, "'"+name+"'")
-		}
+// others are the other nodes of the cluster.
+func (n *Node) others() []*Node {
+	return slices.DeleteFunc(slices.Clone(n.cluster), func(other *Node) bool { return other == n })
+}
+
+// atoms are the names of nodes, as Erlang has them in a list.
+func atoms(nodes []*Node) string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, "'"+n.Name+"'")
 	}
-	return strings.Join(atoms, ", ")
+	return strings.Join(names, ", ")
 }

@@ -42,10 +42,6 @@ func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for i := range count {
-		names = append(names, fmt.Sprintf("n%d@localhost", i+1))
-	}
 	nodes := make([]*Node, count)
 	failed := make(chan error, count)
 	for i := range nodes {
@@ -53,9 +49,9 @@ func startOnce(ctx context.Context, o Options, count int) ([]*Node, error) {
 		if err != nil {
 			return nil, errors.Join(err, h.close())
 		}
-		n := &Node{Name: names[i], Port: ports[0], home: h, options: o, distPort: ports[1], mgmtPort: ports[2]}
+		n := &Node{Name: fmt.Sprintf("n%d@localhost", i+1), Port: ports[0], home: h, options: o, distPort: ports[1], mgmtPort: ports[2]}
 		if count > 1 {
-			n.peers = names
+			n.cluster = nodes
 		}
 		n.VHost = n.vhost("/")
 		nodes[i] = n
@@ -149,8 +145,8 @@ func (n *Node) configuration() string {
 		// After a restart a message may be due before the queue that it goes to is up.
 		"dead_letter_worker_publisher_confirm_timeout": "5000",
 	}
-	if n.peers != nil {
-		rabbit["cluster_nodes"] = fmt.Sprintf("{['%s'], disc}", strings.Join(n.peers, "', '"))
+	if n.cluster != nil {
+		rabbit["cluster_nodes"] = fmt.Sprintf("{[%s], disc}", atoms(n.cluster))
 	}
 	maps.Copy(rabbit, n.options.Settings)
 	var settings []string

@@ -44,7 +44,7 @@ type Node struct {
 	options  Options
 	distPort int
 	mgmtPort int
-	peers    []string // names of the cluster's nodes, if it is in one
+	cluster  []*Node // all nodes of its cluster, if it is in one
 
 	mu      sync.Mutex
 	process *process // the last one started
