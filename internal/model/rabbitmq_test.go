@@ -126,8 +126,17 @@ func (w *onRabbitMQ) cut(ctx context.Context, client string) error {
 func (w *onRabbitMQ) restart(context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // others take part in it
 	defer cancel()
-	return w.reconnect(ctx, func() error { return w.restarter(ctx) }, "a", "b")
+	if err := w.reconnect(ctx, func() error { return w.restarter(ctx) }, "a", "b"); err != nil {
+		return err
+	}
+	// 3.10 drops a dead letter for a queue that has no leader yet, and may take long to send
+	// it again.
+	return w.node.Eval(ctx, nil, led+"ok", erlang(w.vhost.Name))
 }
+
+// led waits until the quorum queues of a virtual host have leaders.
+const led = `
+	[(catch ra:members(amqqueue:get_pid(Q))) || Q <- rabbit_amqqueue:list(%[1]s), amqqueue:get_type(Q) =:= rabbit_quorum_queue],`
 
 // reconnect waits until clients are connected again, after a fault that has cost
 // them all their connections.
@@ -253,8 +262,7 @@ func (w *onRabbitMQ) close() error {
 	// A queue may be about to go by itself: that is the exit. One that a restarted node does not
 	// lead yet must not go: on 3.10 its worker for dead letters then ends, and all others with
 	// it, and until the next restart no quorum queue that has dead letters gets a leader again.
-	return w.node.Eval(ctx, nil, `
-		[(catch ra:members(amqqueue:get_pid(Q))) || Q <- rabbit_amqqueue:list(%[1]s), amqqueue:get_type(Q) =:= rabbit_quorum_queue],
+	return w.node.Eval(ctx, nil, led+`
 		[(catch sys:get_state(Worker)) || {_, Worker, _, _} <- supervisor:which_children(rabbit_fifo_dlx_sup)],
 		[try rabbit_amqqueue:delete(Q, false, false, <<"test">>) catch exit:{normal, _} -> ok end || Q <- rabbit_amqqueue:list(%[1]s)],
 		[rabbit_exchange:delete(N, false, <<"test">>) || X <- rabbit_exchange:list(%[1]s),
