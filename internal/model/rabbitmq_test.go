@@ -134,7 +134,7 @@ func (w *onRabbitMQ) restart(context.Context) error {
 	return w.node.Eval(ctx, nil, led+"ok", erlang(w.vhost.Name))
 }
 
-// led waits until the quorum queues of a virtual host have leaders.
+// led waits until the quorum queues of a virtual host have leaders, five seconds for each at most.
 const led = `
 	[(catch ra:members(amqqueue:get_pid(Q))) || Q <- rabbit_amqqueue:list(%[1]s), amqqueue:get_type(Q) =:= rabbit_quorum_queue],`
 

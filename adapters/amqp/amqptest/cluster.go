@@ -2,6 +2,7 @@ package amqptest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,8 +75,13 @@ func AwaitCluster(ctx context.Context, nodes ...*Node) error {
 // them has noticed and another still reaches the node, and then all may pause until it is back.
 func (n *Node) Isolate(ctx context.Context) error {
 	for _, other := range n.others() {
-		if other.Freeze() == nil { // else it does not run
-			defer other.Thaw() //nolint:errcheck // it ran a moment ago
+		err := other.Freeze()
+		if errors.Is(err, errNotRunning) {
+			continue
+		}
+		defer other.Thaw() //nolint:errcheck // it ran a moment ago
+		if err != nil {
+			return err
 		}
 	}
 	return n.Eval(ctx, nil, `
