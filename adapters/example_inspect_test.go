@@ -26,7 +26,7 @@ func ExampleInspector() {
 		log.Fatal("this adapter cannot look at queues")
 	}
 
-	// Metrics and health: depth, consumers, and how long the next message has waited.
+	// Metrics and health: depth and consumers.
 	q, err := ops.Inspect(ctx, "orders.dead")
 	if err != nil {
 		log.Fatal(err)

@@ -15,7 +15,8 @@ import (
 // Options are typed by role, so that one in the wrong place does not compile. One with a value that
 // makes no sense, or that is given twice, or that would have no effect where it is given, is
 // reported, as adapters.ErrInvalid, by the call it is given to, or where that returns no error by
-// the first verb of what it made.
+// the first verb of what it made. Those that add something, such as middleware, hooks and gates,
+// may be given several times.
 type (
 	// BusOption is for [New] and [Open].
 	BusOption interface{ applyBus(*busConfig) error }

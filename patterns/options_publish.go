@@ -16,7 +16,9 @@ func Delay(d time.Duration) PublishOption {
 }
 
 // TTL drops the message (to the dead letters, where the queue has them) if
-// it was not delivered within d. The time begins anew with each retry.
+// it was not delivered within d. On RabbitMQ, and in the process, it no longer counts
+// once the message has waited for its [Delay] or its next attempt: RabbitMQ cannot
+// restore it. [MessageTTL] and [MaxAge] count then, too.
 func TTL(d time.Duration) PublishOption {
 	return publishOption(func(c *publishConfig) error { return positive("TTL", d, &c.p.TTL) })
 }

@@ -284,7 +284,7 @@ func (r *RPC[Req, Resp]) countNested(ctx context.Context) (done func()) {
 		return func() {}
 	}
 	if c.nested.Add(1) == c.workers.Load() {
-		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, which nobody here ca reply: it needs more Workers",
+		r.bus.log.WarnContext(ctx, "motif: all workers of a function wait for calls of it, to which nobody here can reply: it needs more Workers",
 			"function", r.server.Name, "workers", c.workers.Load())
 	}
 	return func() { c.nested.Add(-1) }

@@ -34,7 +34,8 @@ type storeKey struct{}
 //
 // What the library itself sends, such as a retry or by [WorkQueue.Redrive], goes to the broker as
 // always. What cannot be stored is refused as adapters.ErrInvalid: an asynchronous publish, an
-// [RPC.Call], and a message [AsReceived] from a program without Motif.
+// [RPC.Call], and a message [AsReceived] with properties that only its broker can express, as those
+// of programs without Motif have.
 func StoreIn(ctx context.Context, s Store) context.Context {
 	return context.WithValue(ctx, storeKey{}, s)
 }
@@ -78,7 +79,7 @@ func (s *sender) outgoing(cfg *publishConfig, msgs []*message.Message) ([]Outgoi
 	case cfg.waitForRoom:
 		return nil, invalid("WaitForRoom with a message that is stored: whoever publishes it later waits")
 	case cfg.p.Foreign != nil:
-		return nil, invalid("AsReceived: what a program without Motif published cannot be stored")
+		return nil, invalid("AsReceived: this message came with properties that cannot be stored, as those of programs without Motif do")
 	}
 	if s.source.Name != "" {
 		if err := s.source.Validate(); err != nil {

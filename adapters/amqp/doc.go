@@ -2,8 +2,9 @@
 //
 //	driver, err := adapters.Open(ctx, "amqps://user:password@broker.example.com/shop")
 //
-// A [Driver] has every ability. It reconnects by itself until it is closed, and then declares and
-// subscribes again. A message that was in hand when its connection was lost can no longer be
+// A [Driver] has every ability but two: it cannot take a delayed message back (CanCancel), nor drop
+// what was sent twice (CanUnique). It reconnects by itself until it is closed, and then declares
+// and subscribes again. A message that was in hand when its connection was lost can no longer be
 // settled: Settle returns ErrStaleDelivery.
 //
 // # URLs

@@ -15,9 +15,9 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every ability (listing
-// queues and bindings where [Config].Management is set), and an AsyncPublisher, ReplyReceiver,
-// Getter, Unbinder and Inspector.
+// Driver is one client of a RabbitMQ broker: an [adapters.Driver] with every ability but CanCancel
+// and CanUnique (listing queues and bindings where [Config].Management is set), and an
+// AsyncPublisher, ReplyReceiver, Getter, Unbinder and Inspector.
 type Driver struct {
 	cfg        Config
 	management *management // nil without Config.Management

@@ -49,7 +49,7 @@
 //     dropped.
 //   - A message that waits for its Delay is in no queue. It is routed when its time comes, and
 //     dropped if there is nowhere to route it then. A queue that is full by then and refuses it
-//     gets it within a second of there being room.
+//     gets it within a second of there being room. Its own TTL does not count any more.
 //   - A private queue, or one that is auto-delete, goes with its last consumer, also if that is
 //     lost with its session.
 //

@@ -19,13 +19,15 @@ type record struct {
 	key      string
 	props    adapters.Properties
 	deaths   []death // newest first
-	lasting  bool    // its TTL does not count: see Publication.Lasting
+	lasting  bool    // its TTL does not count: it is Lasting, or was delayed
 	priority uint8   // the one that RabbitMQ would be told; props have what the publisher said
 }
 
 // set makes r the record of m, with payload as its copy of m's.
 func (r *record) set(p *adapters.Publication, priority uint8, m *message.Message, payload []byte, c *clock) {
-	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties, priority: priority, lasting: p.Lasting}
+	// RabbitMQ cannot restore the TTL of a message that was delayed.
+	lasting := p.Lasting || p.Delay > 0
+	*r = record{uuid: m.UUID, payload: payload, key: p.Key, props: p.Properties, priority: priority, lasting: lasting}
 	if len(m.Metadata) > 0 {
 		r.metadata = maps.Clone(m.Metadata)
 	}

@@ -253,8 +253,12 @@ func (g *generator) publish(by string) op {
 	switch {
 	case g.often(8):
 		p.TTL = pick(g, short, time.Hour)
+		p.Lasting = g.often(30)
 	case g.often(3) && p.To.Kind != adapters.Reply:
 		p.Delay, p.Mandatory = 100*time.Millisecond, false
+		if g.often(50) {
+			p.TTL = short
+		}
 	}
 	if g.often(8) {
 		p.Attempt = 2 + g.IntN(3)

@@ -108,6 +108,7 @@ func (o op) String() string {
 		add("reply", p.ReplyTo)
 		flag("transient", p.Transient)
 		flag("mandatory", p.Mandatory)
+		flag("lasting", p.Lasting)
 		for _, key := range slices.Sorted(maps.Keys(o.meta)) {
 			add("meta", key+"="+o.meta[key])
 		}
@@ -272,6 +273,8 @@ func (o *op) set(option string) (err error) {
 		p.Transient = true
 	case "mandatory":
 		p.Mandatory = true
+	case "lasting":
+		p.Lasting = true
 	case "meta":
 		key, text, _ := strings.Cut(value, "=")
 		if o.meta == nil {

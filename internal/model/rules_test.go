@@ -152,7 +152,7 @@ func (r *rules) toPublish(o op) string {
 			return why
 		}
 	}
-	expires := o.pub.TTL > 0 && o.pub.TTL < long
+	expires := o.pub.TTL > 0 && o.pub.TTL < long && o.pub.Delay == 0 && !o.pub.Lasting
 	for label, n := range r.counts {
 		q := r.p.specs[label]
 		if expires && o.pub.Priority > 0 && q.MaxPriority > 0 && n.Ready > 0 && !r.strict(q) {
