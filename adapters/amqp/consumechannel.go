@@ -28,6 +28,7 @@ type consumeChannel struct {
 
 	empty     chan struct{}  // for get: receives when the queue is empty
 	remaining int            // for get: how many messages are left behind the one that was got
+	ended     func(error)    // for get: is told why the channel ended
 	replies   *replyConsumer // receives the messages instead of deliveries, unless nil
 
 	// Owned by the goroutine that reads: the message that is coming in.
@@ -172,7 +173,11 @@ func (cc *consumeChannel) Closed(why error) {
 		cc.closeErr = why
 	}
 	cc.mu.Unlock()
-	if first && cc.replies != nil {
+	switch {
+	case !first:
+	case cc.replies != nil:
 		cc.replies.closed(why)
+	case cc.ended != nil:
+		cc.ended(why)
 	}
 }

@@ -81,11 +81,15 @@ func (c *consumer) timeOut(e *amqp091.Error) {
 		cause = fmt.Errorf("%w: %w", cause, e)
 	}
 	c.cancel(cause)
-	d.emit(Event{
-		Kind: TimedOut, Role: c.conn.supervisor.role, Address: c.conn.address, Generation: c.conn.generation, Queue: c.queue, Err: cause,
-	})
+	c.conn.noteTimeout(c.queue, cause, c.sub.source.Prefetch)
+}
+
+// noteTimeout tells those who operate the program that the broker took messages back.
+func (conn *connection) noteTimeout(queue string, cause error, prefetch int) {
+	d := conn.supervisor.driver
+	d.emit(Event{Kind: TimedOut, Role: conn.supervisor.role, Address: conn.address, Generation: conn.generation, Queue: queue, Err: cause})
 	d.cfg.Logger.Warn("motif: the broker took back what was held for longer than its consumer timeout; handle it in less time, "+
-		"lower Prefetch, or raise the timeout", "queue", c.queue, "prefetch", c.sub.source.Prefetch)
+		"lower Prefetch, or raise the timeout", "queue", queue, "prefetch", prefetch)
 }
 
 // warnOfTimeout warns that a message may be taken back before its time is up.

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,8 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 			conn: conn, source: src, ch: ch, release: release,
 			channel: &consumeChannel{mux: conn.mux, deliveries: make(chan *incoming, 1), empty: make(chan struct{}, 1)},
 		}
+		g.ctx, g.cancel = context.WithCancelCause(conn.ctx)
+		g.channel.ended = g.ended
 		g.source.Keys = slices.Clone(src.Keys)
 		if err = conn.declare(ch, src, true); err == nil {
 			g.closes, err = g.channel.open(ch)
@@ -95,6 +98,7 @@ func (conn *connection) get(ctx context.Context, src adapters.Source, release fu
 			in, err = g.channel.next(src.QueueName(), g.closes)
 		}
 		if err != nil { // its place on the connection is still the caller's
+			g.cancel(nil)
 			g.channel.close(ch)
 			return nil, err
 		}
@@ -146,13 +150,14 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	if m.conn.supervisor.driver.ctx.Err() != nil {
 		return adapters.ErrClosed
 	}
-	if m.conn.ctx.Err() != nil {
-		return adapters.ErrStaleDelivery
-	}
+	lost := m.lost()
 	if !first {
-		return nil
+		return lost
 	}
 	defer m.conn.got.Add(-1)
+	if lost != nil {
+		return lost
+	}
 	d := m.conn.supervisor.driver
 	d.expectSettled(&m.source, m.source.QueueName(), m.in.header, o)
 	var err error
@@ -160,6 +165,9 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 		err = m.channel.Ack(m.tag, false)
 	} else {
 		err = m.channel.Nack(m.tag, false, o == adapters.Requeue)
+	}
+	if err != nil { // the channel is gone, which was not known yet
+		lost = cmp.Or(m.lost(), adapters.ErrStaleDelivery)
 	}
 	switch {
 	case o == adapters.Requeue: // wait until it is back: each message has its own channel, and several must keep their order
@@ -171,8 +179,5 @@ func (m *fetchedMessage) Settle(ctx context.Context, o adapters.Outcome) error {
 	default:
 		m.keep()
 	}
-	if err != nil {
-		return adapters.ErrStaleDelivery
-	}
-	return nil
+	return lost
 }

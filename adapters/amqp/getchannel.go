@@ -24,6 +24,8 @@ type getChannel struct {
 	ch      *amqp091.Channel
 	channel *consumeChannel
 	closes  <-chan *amqp091.Error
+	ctx     context.Context // of all its messages
+	cancel  context.CancelCauseFunc
 	release func()      // gives its place on the connection back
 	unhook  func() bool // of release from the connection's end
 	idle    *time.Timer // closes it; nil while it is in use
@@ -56,13 +58,47 @@ func (g *getChannel) get() (*fetchedMessage, error) {
 func (g *getChannel) fetched(in *incoming) *fetchedMessage {
 	m := &fetchedMessage{getChannel: g, tag: in.tag, in: in}
 	m.until = in.decode(&m.delivery)
-	in.message.SetContext(g.conn.ctx)
+	in.message.SetContext(g.ctx)
 	m.delivery.Settler, m.delivery.Remaining = m, g.channel.remaining
 	return m
 }
 
+// ended ends the message in hand, because the broker has closed the channel. Where it was the
+// connection, that ends it.
+func (g *getChannel) ended(why error) {
+	c, ok := errors.AsType[*frame.CloseError](why)
+	if !ok || !c.Channel {
+		return
+	}
+	cause := fmt.Errorf("amqp: %w: %w", adapters.ErrSessionLost, c)
+	late := isConsumerTimeout(c.Err)
+	if late {
+		cause = fmt.Errorf("%w: %w", adapters.ErrConsumerTimeout, cause)
+	}
+	g.cancel(cause)
+	g.conn.supervisor.driver.tasks.Go(func() { // this is the goroutine that reads
+		g.close()
+		if late {
+			g.conn.noteTimeout(g.source.QueueName(), cause, 1)
+		}
+	})
+}
+
+// lost returns why the message in hand cannot be settled any more, or nil.
+func (g *getChannel) lost() error {
+	cause := context.Cause(g.ctx)
+	switch {
+	case errors.Is(cause, adapters.ErrConsumerTimeout):
+		return fmt.Errorf("amqp: %w: %w", adapters.ErrStaleDelivery, adapters.ErrConsumerTimeout)
+	case errors.Is(cause, adapters.ErrSessionLost), g.conn.ctx.Err() != nil:
+		return adapters.ErrStaleDelivery
+	}
+	return nil
+}
+
 // close closes the channel, and requeues the message that is unsettled.
 func (g *getChannel) close() {
+	g.cancel(nil) // before what follows gives another cause
 	g.channel.close(g.ch)
 	g.unhook()
 	g.release()

@@ -224,3 +224,75 @@ func TestGatedSubscriptionUnderFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestGetPastTheConsumerTimeout: who holds a message that was got for longer than the broker allows
+// is told, and the message comes again.
+func TestGetPastTheConsumerTimeout(t *testing.T) {
+	t.Parallel()
+	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "1000", "channel_tick_interval": "500"}})
+	for _, kind := range []QueueType{Quorum, Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			cfg, err := ParseURL(n.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.QueueType = kind
+			var timeouts atomic.Int32
+			cfg.OnEvent = func(e Event) {
+				if e.Kind == TimedOut {
+					timeouts.Add(1)
+				}
+			}
+			d, err := Connect(soon(t), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close(context.Background())
+			src := fromQueue("q-"+string(kind), 1)
+			declare(t, d, src)
+			if kind == Classic && d.publisher.current().version.atLeast(consumerTimeouts) {
+				return // classic queues have no timeout there
+			}
+			publish(t, d, mandatory(src.Name), "m")
+			held, err := d.Get(soon(t), src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-held.Message.Context().Done():
+			case <-soon(t).Done():
+				t.Fatal("its ctx does not end")
+			}
+			for _, want := range []error{adapters.ErrConsumerTimeout, adapters.ErrSessionLost} {
+				if cause := context.Cause(held.Message.Context()); !errors.Is(cause, want) {
+					t.Errorf("its ctx ended for %v, want %v", cause, want)
+				}
+			}
+			for range 2 {
+				err := held.Settle(soon(t), adapters.Ack)
+				for _, want := range []error{adapters.ErrConsumerTimeout, adapters.ErrStaleDelivery} {
+					if !errors.Is(err, want) {
+						t.Errorf("settled late: %v, want %v", err, want)
+					}
+				}
+			}
+			var again adapters.Delivery
+			eventually(t, "it comes again", func() bool {
+				again, err = d.Get(soon(t), src)
+				if err != nil && !errors.Is(err, adapters.ErrEmpty) {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
+			if again.Message.UUID != "m" || !again.Redelivered {
+				t.Errorf("again came %s, redelivered %t", again.Message.UUID, again.Redelivered)
+			}
+			if err := again.Settle(soon(t), adapters.Ack); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "one is said", func() bool { return timeouts.Load() == 1 })
+			eventually(t, "nothing is in hand", func() bool { return again.Settler.(*fetchedMessage).conn.got.Load() == 0 })
+		})
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	"github.com/motifmq/motif/middleware"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -439,5 +440,62 @@ func TestConsumerTimeout(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestConsumerTimeoutOfSingleMessages: what holds for consumers holds where a rate limit has the
+// messages taken one by one.
+func TestConsumerTimeoutOfSingleMessages(t *testing.T) {
+	t.Parallel()
+	node := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "1000", "channel_tick_interval": "500"}})
+	ctx, step := whileMoving(t)
+	log := &journal{}
+	driver, err := adapters.Open(ctx, node.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus := patterns.New(driver, patterns.WithLogger(log.logger("bus")))
+	defer bus.Close(context.Background())
+	jobs := patterns.NewWorkQueue[string](bus, "jobs")
+	if err := jobs.Send(ctx, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	losses := make(chan int, 100)
+	sub, err := jobs.Work(ctx, func(ctx context.Context, _ string) error {
+		d, _ := patterns.DeliveryFrom(ctx)
+		losses <- d.Lost
+		step()
+		<-ctx.Done()
+		if cause := context.Cause(ctx); !errors.Is(cause, adapters.ErrConsumerTimeout) {
+			t.Errorf("its ctx ends for %v", cause)
+		}
+		return nil // as if all were well
+	}, middleware.RateLimit(100, time.Second, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	letter, err := jobs.Dead().Get(ctx)
+	if err != nil {
+		t.Fatalf("no dead letter: %v; the handler ran %d times\n%s", err, len(losses), log.tail(50))
+	}
+	if reason := letter.Headers[patterns.HeaderReason]; reason != "its worker was lost 5 times" {
+		t.Errorf("dead letter: %v", letter.Headers)
+	}
+	if err := letter.Ack(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := sub.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	for want := range 5 {
+		if got := <-losses; got != want {
+			t.Errorf("the handler was told of %d losses, want %d", got, want)
+		}
+	}
+	if len(losses) > 0 {
+		t.Errorf("it ran %d times more", len(losses))
+	}
+	if stats := bus.Stats(); stats.TimedOut != 5 || stats.DeadLettered != 1 {
+		t.Errorf("%+v", stats)
 	}
 }
