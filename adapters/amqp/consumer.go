@@ -31,6 +31,7 @@ type consumer struct {
 	since         time.Time
 	countsReturns bool          // the queue counts redeliveries
 	drained       chan struct{} // closed once nothing more is handed out or in hand
+	decided       chan struct{} // closed once it is known why the broker cancelled it; set before errUndecided is
 	calls         sync.Mutex    // held while ch is asked for something and answers
 
 	ctx    context.Context // of all its messages
@@ -215,9 +216,14 @@ func (c *consumer) returnAll() {
 	c.close()
 }
 
-// errAllSettled closes a ledger when all that was in hand is settled: whoever settles then does so
-// for the second time.
-var errAllSettled = errors.New("settled")
+var (
+	// errAllSettled closes a ledger when all that was in hand is settled: whoever settles then does
+	// so for the second time.
+	errAllSettled = errors.New("settled")
+
+	// errUndecided closes a ledger until it is known why the broker cancelled the consumer.
+	errUndecided = errors.New("cancelled")
+)
 
 // giveBack requeues a message that was not handed out.
 func (c *consumer) giveBack(in *incoming) {
@@ -257,18 +263,19 @@ type incoming struct {
 	consumer    *consumer
 }
 
-// Settle implements [adapters.Settler]. It does not block.
-func (in *incoming) Settle(_ context.Context, o adapters.Outcome) error {
+// Settle implements [adapters.Settler]. It does not block, except while it is not known why the
+// broker cancelled the consumer.
+func (in *incoming) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return invalid("settle: %v", o)
 	}
-	return in.settle(o, false)
+	return in.settle(ctx, o, false)
 }
 
 // AckInRun implements [adapters.RunSettler].
-func (in *incoming) AckInRun(context.Context) error { return in.settle(adapters.Ack, true) }
+func (in *incoming) AckInRun(ctx context.Context) error { return in.settle(ctx, adapters.Ack, true) }
 
-func (in *incoming) settle(o adapters.Outcome, inRun bool) error {
+func (in *incoming) settle(ctx context.Context, o adapters.Outcome, inRun bool) error {
 	c := in.consumer
 	var err error
 	if in.settled.CompareAndSwap(false, true) {
@@ -278,6 +285,9 @@ func (in *incoming) settle(o adapters.Outcome, inRun bool) error {
 		}
 	} else {
 		err = c.ledger.closedErr()
+	}
+	if errors.Is(err, errUndecided) {
+		err = c.awaitDecision(ctx)
 	}
 	switch {
 	case err == nil, errors.Is(err, errAllSettled):

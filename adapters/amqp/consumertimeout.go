@@ -23,6 +23,10 @@ const defaultConsumerTimeout = 30 * time.Minute
 // younger consumer was cancelled because somebody deleted its queue and made it again.
 const shortestTimeout = time.Second
 
+// decisionTime is how long the broker has to say why it cancelled a consumer. It takes a minute where
+// the node of a classic queue was killed.
+const decisionTime = 5 * time.Second
+
 // isConsumerTimeout reports whether a channel was closed because of the consumer timeout.
 func isConsumerTimeout(e *amqp091.Error) bool {
 	return e != nil && e.Code == amqp091.PreconditionFailed && strings.Contains(e.Reason, "delivery acknowledgement on channel") &&
@@ -45,26 +49,42 @@ func (c *consumer) cancelled() bool {
 	if !conn.version.atLeast(consumerTimeouts) || src.Private() || !src.Passive && conn.queueType(c.queue, src.Queue) == Classic {
 		return false
 	}
-	c.ledger.close(errAllSettled)
+	c.decided = make(chan struct{})
+	defer close(c.decided)
+	c.ledger.close(errUndecided)
 	c.close()               // there may be no other channel to ask on
 	ctx := c.sub.driver.ctx // a stopped subscription may have something in hand, too
 	// A queue that is being deleted would still be found.
 	sleep(ctx, max(2*deletionTime, conn.settlingTime()))
+	ctx, done := context.WithTimeout(ctx, decisionTime)
+	defer done()
 	err := conn.withChannel(ctx, func(ch *amqp091.Channel) error {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err
 	})
 	switch {
 	case err != nil && errors.Is(sentinel(err), adapters.ErrNotFound), time.Since(c.since) < shortestTimeout: // deleted
+		c.ledger.close(errAllSettled)
 		if c.ledger.stop() { // as where the channel stays open: what is in hand is lost with the connection
 			context.AfterFunc(conn.ctx, func() { c.lost(nil) })
 		}
-	case conn.alive():
+	case err == nil && conn.alive() && !(src.Passive && conn.isClassic(c.queue)):
 		c.timeOut(nil)
-	default: // whatever it was, everything is back in the queue now
+	default: // such as the node of a classic queue that stopped: everything is back in the queue
 		c.lost(nil)
 	}
 	return true
+}
+
+// awaitDecision returns why nothing can be settled any more, once that is known. Until then, and if
+// ctx ends, it is not known whether the broker has taken the message back.
+func (c *consumer) awaitDecision(ctx context.Context) error {
+	select {
+	case <-c.decided:
+		return c.ledger.closedErr()
+	case <-ctx.Done():
+		return adapters.ErrStaleDelivery
+	}
 }
 
 // timeOut ends the consumer and everything in hand, because the broker has taken it back. e is the

@@ -229,11 +229,11 @@ func (l *ledger) requeue(tag uint64) {
 	}
 }
 
-// close ends settling: from now on settle returns why. Another reason than errAllSettled stays.
+// close ends settling: from now on settle returns why. A reason that is final stays.
 func (l *ledger) close(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closeErr != nil && !errors.Is(l.closeErr, errAllSettled) {
+	if l.isFinal() {
 		return
 	}
 	l.closeErr = why
@@ -248,10 +248,15 @@ func (l *ledger) close(why error) {
 func (l *ledger) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closeErr == nil || errors.Is(l.closeErr, errAllSettled) {
+	if !l.isFinal() {
 		l.expired = l.first
 		l.closeErr = adapters.ErrStaleDelivery
 	}
+}
+
+// isFinal reports whether the reason that nothing can be settled is a final one. l.mu is held.
+func (l *ledger) isFinal() bool {
+	return l.closeErr != nil && !errors.Is(l.closeErr, errAllSettled) && !errors.Is(l.closeErr, errUndecided)
 }
 
 // heldTooLong reports whether the broker took everything back because of tag.
