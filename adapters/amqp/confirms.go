@@ -91,7 +91,7 @@ func (pc *publishChannel) confirm(tag uint64, multiple, ack bool) {
 		return
 	}
 	flying := pc.oldest < pc.next
-	if !ack && flying && time.Since(pc.opened) > nackTrustTime {
+	if !ack && flying && time.Now().After(pc.trusted) {
 		pc.draining = true
 	}
 	from := tag

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
@@ -21,7 +22,8 @@ import (
 //     If the broker calls it an internal error again, it is declared on a connection of its own.
 //
 // What the broker calls an internal error is transient, such as a new queue that is not ready. The
-// operation is tried again on a connection of its own, for as long as its ctx allows.
+// operation is tried again on a connection of its own, for as long as its ctx allows. There are few
+// of these, and those that need one take turns.
 
 // connectionError is the error of an operation that the broker may have closed the connection for.
 type connectionError struct {
@@ -35,8 +37,12 @@ func (e *connectionError) Error() string {
 
 func (e *connectionError) Unwrap() []error { return []error{sentinel(e.why), e.why} }
 
-// maxDedicated is how many connections there may be for suspects.
-const maxDedicated = 4
+// maxDedicated is how many connections there may be for suspects, and turnPause how long one waits
+// at least until it has another.
+const (
+	maxDedicated = 4
+	turnPause    = 250 * time.Millisecond
+)
 
 // connectionError returns the error, if any, of an operation on a queue or exchange that was in
 // progress when the connection ended. It is nil if the connection did not end for an operation.
@@ -83,8 +89,14 @@ func (d *Driver) isolateSuspect(ctx context.Context, sup **supervisor, err error
 	switch {
 	case !ok, !isTransient(err) && ((*sup).dedicated || costly.certain):
 		return err
-	case (*sup).dedicated:
-		return nil
+	case (*sup).dedicated: // others have their turn, and the broker a pause
+		ordinary, e := d.reserveChannel()
+		if e != nil {
+			return fmt.Errorf("%w: %w", e, err)
+		}
+		d.releaseChannel(*sup)
+		*sup = ordinary
+		sleep(ctx, turnPause)
 	}
 	own, e := d.dedicatedConnection(ctx)
 	if e != nil {
@@ -120,6 +132,9 @@ func (d *Driver) finalErrorOnce(ctx context.Context, conn *connection, err error
 		return nil
 	case *s == suspected && r != nil && isTransient(err):
 		*s = isolated
+		if !r.p.To.Kind.IsExchange() && r.delayUnits == 0 {
+			return nil // it declares nothing, so that others were the cause
+		}
 		return d.declareApart(ctx, *r, err) // a copy, which may escape to the heap
 	}
 	return err

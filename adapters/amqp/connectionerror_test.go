@@ -1,15 +1,18 @@
 package amqp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
 	"github.com/motifmq/motif/adapters/amqp/amqptest"
+	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 )
 
 // undisturbed checks that no connection of d was lost.
@@ -194,6 +197,43 @@ const killDeclaring = `
 		_ ->
 			false
 	end`
+
+// TestSuspectsTakeTurns: operations that cost their connection again and again do not keep another
+// from having one of its own.
+func TestSuspectsTakeTurns(t *testing.T) {
+	d := connect(t)
+	broken := &connectionError{why: &frame.CloseError{Err: &amqp091.Error{Code: amqp091.InternalError, Server: true}}}
+	ctx, cancel := context.WithCancel(soon(t))
+	var hopeless sync.WaitGroup
+	for range 2 * maxDedicated {
+		hopeless.Go(func() {
+			sup := d.publisher
+			err := d.withConnection(ctx, &sup, "hopeless", func(*connection) error { return broken })
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("hopeless: %v", err)
+			}
+			if sup != d.publisher {
+				d.releaseChannel(sup)
+			}
+		})
+	}
+	eventually(t, "no connection is left", func() bool { return len(d.dedicatedSlots) == maxDedicated })
+	sup, tries := d.publisher, 0
+	if err := d.withConnection(soon(t), &sup, "q", func(*connection) error {
+		if tries++; tries <= 3 {
+			return broken
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	d.releaseChannel(sup)
+	cancel()
+	hopeless.Wait()
+	if n := len(d.dedicatedSlots); n != 0 {
+		t.Errorf("%d connections of their own are left", n)
+	}
+}
 
 // TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
 // needs one more; publishes share those that there are, and what works goes on.

@@ -22,10 +22,10 @@ type publishChannel struct {
 	mux      *frame.Mux
 	number   uint16
 	frameMax int // in bytes
-	opened   time.Time
 
 	mu         sync.Mutex
 	closeErr   error               // set once nothing more can be sent
+	trusted    time.Time           // until when its nacks are believed
 	draining   bool                // nothing more is sent, and the channel is closed once all is confirmed
 	drained    chan struct{}       // closed once nothing is pending; nil if nobody waits for that
 	held       chan struct{}       // closed when others may send again; nil if they may: see publishalone.go
@@ -48,7 +48,14 @@ const maxKeptPublishBuffer = 2 * netio.LargeMessage
 // queue's leader has just died, a new channel can be told that the queue takes nothing, and
 // RabbitMQ 3.10 then never tells that channel anything else, although the queue has a new leader. A
 // channel that is opened later is told the truth.
-const nackTrustTime = 2 * time.Second
+//
+// Such a channel is replaced once all that is pending on it has its confirm, so that publishes stay
+// in order. Where that takes longer than aloneTimeout, because a queue does not answer, the others
+// do not wait for it: the channel is used further, and trusted for resumeTime.
+const (
+	nackTrustTime = 2 * time.Second
+	resumeTime    = 30 * time.Second
+)
 
 // errChannelClosed is wrapped by the error of a publish that was not sent because its channel is
 // gone.
@@ -60,7 +67,7 @@ func (conn *connection) newPublishChannel() (*publishChannel, error) {
 		return nil, err
 	}
 	pc := &publishChannel{
-		driver: conn.supervisor.driver, conn: conn, ch: ch, mux: conn.mux, frameMax: conn.amqp.Config.FrameSize, opened: time.Now(),
+		driver: conn.supervisor.driver, conn: conn, ch: ch, mux: conn.mux, frameMax: conn.amqp.Config.FrameSize, trusted: time.Now().Add(nackTrustTime),
 		oldest: 1, next: 1, pending: make([]pendingPublish, 64), pendingIDs: make(map[string]int), accepted: make(map[string]struct{}),
 	}
 	if pc.number, err = conn.mux.ChannelNumber(ch); err == nil {
@@ -113,6 +120,17 @@ func (pc *publishChannel) awaitDrained(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// resume lets more be sent on a draining channel, and reports whether it can be.
+func (pc *publishChannel) resume() bool {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if pc.closeErr != nil || pc.oldest == pc.next {
+		return false
+	}
+	pc.draining, pc.trusted = false, time.Now().Add(resumeTime)
+	return true
 }
 
 // whenDrained returns a channel that is closed once nothing is pending, or nil if nothing is. pc.mu

@@ -15,6 +15,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/amqp/amqptest"
 	"github.com/motifmq/motif/adapters/amqp/internal/frame"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio"
 	"github.com/motifmq/motif/adapters/amqp/internal/netio/netiotest"
@@ -43,7 +44,7 @@ func newScript(t *testing.T) (*frame.Mux, *publishChannel, *io.PipeWriter, *scri
 	mux := frame.NewMux(netio.NewConn(s, s, time.Second))
 	d := &Driver{ctx: t.Context(), inFlight: make(chan struct{}, 1000)}
 	pc := &publishChannel{
-		driver: d, conn: new(connection), mux: mux, number: 3, frameMax: 4096, opened: time.Now(),
+		driver: d, conn: new(connection), mux: mux, number: 3, frameMax: 4096, trusted: time.Now().Add(nackTrustTime),
 		oldest: 1, next: 1, pending: make([]pendingPublish, 1), pendingIDs: map[string]int{}, accepted: map[string]struct{}{"": {}},
 	}
 	pc.conn.largestTaken.Store(1 << 20)
@@ -301,5 +302,41 @@ func TestLateNackDrainsTheChannel(t *testing.T) {
 func (pc *publishChannel) age() {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
-	pc.opened = pc.opened.Add(-2 * nackTrustTime)
+	pc.trusted = time.Now().Add(-1)
+}
+
+// TestNackBesideAQueueThatDoesNotAnswer: neither keeps others from publishing.
+func TestNackBesideAQueueThatDoesNotAnswer(t *testing.T) {
+	n := amqptest.Private(t, amqptest.Options{})
+	d := connectTo(t, n.URL, func(c *Config) { c.QueueType = Classic })
+	full := fromQueue("full", 1)
+	full.Queue.MaxLength = 1
+	declare(t, d, full)
+	declare(t, d, fromQueue("silent", 1))
+	declare(t, d, fromQueue("q", 1))
+	publish(t, d, toQueue("full"), "first")
+	const process = `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"silent">>)), sys:%s(amqqueue:get_pid(Q))`
+	if err := n.Eval(soon(t), nil, process, "suspend"); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "to the silent queue", d.Publish(shortly(t), toQueue("silent"), msg("a")), adapters.ErrUnconfirmed)
+	pc := d.publisher.current().slot("").channel.Load()
+	pc.age()
+	wantErr(t, "to the full queue", d.Publish(soon(t), toQueue("full"), msg("second")), adapters.ErrNacked)
+	if err := d.Publish(soon(t), toQueue("q"), msg("b")); err != nil {
+		t.Errorf("to another queue: %v", err)
+	}
+	if err := n.Eval(soon(t), nil, process, "resume"); err != nil {
+		t.Fatal(err)
+	}
+	receiveAll(t, subscribe(t, d, fromQueue("silent", 1)), "a")
+	receiveAll(t, subscribe(t, d, fromQueue("q", 1)), "b")
+
+	// One that is resumed is replaced all the same, when there is nothing that does not answer.
+	pc.age()
+	wantErr(t, "to the full queue", d.Publish(soon(t), toQueue("full"), msg("third")), adapters.ErrNacked)
+	publish(t, d, toQueue("q"), "c")
+	if d.publisher.current().slot("").channel.Load() == pc {
+		t.Error("a channel that refuses is used further")
+	}
 }

@@ -94,8 +94,14 @@ func (conn *connection) publishChannel(ctx context.Context, name string) (*publi
 		clear(conn.delayQueues)
 		conn.ladderRungs = 0
 		conn.mu.Unlock()
-		if err := old.awaitDrained(ctx); err != nil {
-			return nil, err
+		soon, cancel := context.WithTimeout(ctx, aloneTimeout)
+		err := old.awaitDrained(soon)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil && old.resume():
+			return old, nil
 		}
 	}
 	pc, err := kit.Call(ctx, conn.supervisor.driver.tasks, func() (*publishChannel, error) {
