@@ -23,8 +23,8 @@ const defaultConsumerTimeout = 30 * time.Minute
 // younger consumer was cancelled because somebody deleted its queue and made it again.
 const shortestTimeout = time.Second
 
-// decisionTime is how long the broker has to say why it cancelled a consumer. It takes a minute where
-// the node of a classic queue was killed.
+// decisionTime is how long the broker has to say why it cancelled a consumer. It takes a minute
+// where the node of a classic queue was killed.
 const decisionTime = 5 * time.Second
 
 // isConsumerTimeout reports whether a channel was closed because of the consumer timeout.

@@ -70,8 +70,8 @@ func sentinel(err error) error {
 			return adapters.ErrUnsupported
 		}
 	case amqp091.NotFound:
-		// A classic queue whose node stops, is down, or does not answer is "not found", too, in other
-		// words (rabbit_amqqueue.erl, priv_absent).
+		// A classic queue whose node stops, is down, or does not answer is "not found", too, in
+		// other words (rabbit_amqqueue.erl, priv_absent).
 		if !strings.HasPrefix(e.Reason, "NOT_FOUND - no ") {
 			return adapters.ErrUnavailable
 		}
