@@ -206,6 +206,9 @@ func (b *Broker) cancel(c *consumer, d *delivery) {
 
 // forget drops a consumer that has gone and has nothing left to settle.
 func (b *Broker) forget(c *consumer) {
+	if c.limit != nil {
+		c.limit.Stop()
+	}
 	b.control.Lock()
 	defer b.control.Unlock()
 	delete(c.session.consumers, c)

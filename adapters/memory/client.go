@@ -111,6 +111,9 @@ func (c *Client) Get(ctx context.Context, s adapters.Source) (d adapters.Deliver
 			return adapters.ErrEmpty
 		}
 		c.session.consumers[holder] = struct{}{}
+		if limit := c.broker.timeout(q, adapters.Source{}); limit > 0 {
+			holder.limit = time.AfterFunc(limit, func() { c.broker.getTimedOut(holder) })
+		}
 		return nil
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ type consumer struct {
 
 	timeout time.Duration // how long it may hold a message; 0 if that is not limited
 	overdue *entry        // the message that it held for too long, for which it was ended
+	limit   *time.Timer   // of a Get, which has one message: ends it; nil if that is not limited
 
 	stopped bool  // nothing more is pushed or received; what is in hand may still be settled
 	lost    error // why not even that can be settled, or nil
@@ -172,9 +173,12 @@ func (c *consumer) drop(e *entry) {
 	e.consumer = nil
 }
 
-// end wakes those who wait: nothing more will come.
+// end wakes those who wait, and stops the timer: nothing more will come.
 func (c *consumer) end() {
 	c.stopped = true
+	if c.limit != nil {
+		c.limit.Stop()
+	}
 	for _, w := range c.waiting {
 		w.got <- dequeued{}
 	}

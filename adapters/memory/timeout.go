@@ -14,10 +14,11 @@ const defaultTimeout = 30 * time.Minute
 // broker takes it back, with everything else that the subscription holds: the default is 30
 // minutes, as on RabbitMQ. The contexts of the messages then end with
 // [adapters.ErrConsumerTimeout]. It is noticed up to a tenth later, and not for what is held after
-// Stop.
+// Stop. It holds for each message from Get, too.
 //
 // A broker that imitates RabbitMQ 4.3 does so for quorum queues only, and lets each subscription
-// say how long it needs (adapters.Source.HoldTime). ConsumerTimeout panics if d is not positive.
+// say how long it needs (adapters.Source.HoldTime), but not who gets a single message.
+// ConsumerTimeout panics if d is not positive.
 func ConsumerTimeout(d time.Duration) Option {
 	if d <= 0 {
 		panic(fmt.Sprintf("motif: memory: consumer timeout of %v", d))
@@ -91,10 +92,29 @@ func (b *Broker) consumerTimedOut(c *consumer) {
 		q.mu.Unlock()
 		return
 	}
-	q.detachLost(c, adapters.ErrSessionLost)
-	q.unlock()
-	delete(c.session.consumers, c)
-	c.cancel(fmt.Errorf("memory: %w: %w", adapters.ErrConsumerTimeout, adapters.ErrSessionLost))
+	b.takeBack(c)
 	b.afterDetach(q, true)
 	c.sub.restore()
+}
+
+// getTimedOut is consumerTimedOut for what came from Get.
+func (b *Broker) getTimedOut(c *consumer) {
+	b.control.Lock()
+	defer b.control.Unlock()
+	q := c.queue
+	q.mu.Lock()
+	if c.overdue = c.unacked.head; c.overdue == nil { // settled, or lost, just now
+		q.mu.Unlock()
+		return
+	}
+	b.takeBack(c)
+	b.afterDetach(q, false)
+}
+
+// takeBack ends a consumer with everything in hand. Its queue's lock is held, and released.
+func (b *Broker) takeBack(c *consumer) {
+	c.queue.detachLost(c, adapters.ErrSessionLost)
+	c.queue.unlock()
+	delete(c.session.consumers, c)
+	c.cancel(fmt.Errorf("memory: %w: %w", adapters.ErrConsumerTimeout, adapters.ErrSessionLost))
 }

@@ -1,6 +1,9 @@
 package memory
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -381,5 +384,54 @@ func TestWhatAPurgeMarks(t *testing.T) {
 		if d := get(); d.Redelivered {
 			t.Error("after a purge while one was held: redelivered")
 		}
+	})
+}
+
+// TestGetPastTheConsumerTimeout: as on RabbitMQ, the message comes again, and who has held it is told.
+func TestGetPastTheConsumerTimeout(t *testing.T) {
+	quorum := map[Version]bool{"": false, RabbitMQ310: true, RabbitMQ40: true, RabbitMQ43: true}
+	synctest.Test(t, func(t *testing.T) {
+		onEachInBubble(t, quorum, func(b *Broker, c *Client, quorum bool) {
+			for _, name := range []string{"quorum", "classic"} {
+				src := fromQueue(name, 1)
+				if name == "classic" {
+					src.Queue.MaxLength = 10 // and refuses
+				}
+				declare(t, c, src)
+				publish(t, c, toQueue(name), "m")
+				got := func() adapters.Delivery {
+					t.Helper()
+					d, err := c.Get(t.Context(), src)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return d
+				}
+				held := got()
+				time.Sleep(defaultTimeout)
+				synctest.Wait()
+				if b.version == RabbitMQ43 && (name == "classic" || !quorum) {
+					if err := cmp.Or(held.Message.Context().Err(), held.Settle(t.Context(), adapters.Ack)); err != nil {
+						t.Errorf("a classic queue has no timeout: %v", err)
+					}
+					continue
+				}
+				if cause := context.Cause(held.Message.Context()); !errors.Is(cause, adapters.ErrConsumerTimeout) || !errors.Is(cause, adapters.ErrSessionLost) {
+					t.Errorf("%s: its ctx ended for %v", name, cause)
+				}
+				if err := held.Settle(t.Context(), adapters.Ack); !errors.Is(err, adapters.ErrConsumerTimeout) || !errors.Is(err, adapters.ErrStaleDelivery) {
+					t.Errorf("%s: settled late: %v", name, err)
+				}
+				again := got()
+				if !again.Redelivered {
+					t.Errorf("%s: it is not marked as redelivered", name)
+				}
+				time.Sleep(defaultTimeout - 1) // it is held for less
+				if err := again.Settle(t.Context(), adapters.Ack); err != nil {
+					t.Errorf("%s: settled in time: %v", name, err)
+				}
+				wantQueue(t, b, name, 0, 0, 0)
+			}
+		})
 	})
 }
