@@ -68,7 +68,7 @@ func (c *consumer) cancelled() bool {
 		if c.ledger.stop() { // as where the channel stays open: what is in hand is lost with the connection
 			context.AfterFunc(conn.ctx, func() { c.lost(nil) })
 		}
-	case err == nil && conn.alive() && !(src.Passive && conn.isClassic(c.queue)):
+	case err == nil && conn.alive() && (!src.Passive || !conn.isClassic(c.queue)):
 		c.timeOut(nil)
 	default: // such as the node of a classic queue that stopped: everything is back in the queue
 		c.lost(nil)

@@ -387,7 +387,7 @@ func TestWhatAPurgeMarks(t *testing.T) {
 	})
 }
 
-// TestGetPastTheConsumerTimeout: as on RabbitMQ, the message comes again, and who has held it is told.
+// TestGetPastTheConsumerTimeout: as on RabbitMQ, the message comes again, and its holder is told.
 func TestGetPastTheConsumerTimeout(t *testing.T) {
 	quorum := map[Version]bool{"": false, RabbitMQ310: true, RabbitMQ40: true, RabbitMQ43: true}
 	synctest.Test(t, func(t *testing.T) {
