@@ -237,8 +237,12 @@ func (m *migration) refill(ctx context.Context) error {
 		return err
 	}
 	m.step("clean up: " + m.newer + " is empty")
-	if _, err := m.drain(ctx, m.newer, m.queue, quietBefore, nil); err != nil {
+	n, err := m.drain(ctx, m.newer, m.queue, quietBefore, nil)
+	if err != nil {
 		return err
+	}
+	if n > 0 {
+		m.step(fmt.Sprintf("%d messages came late, and may be behind some that were published after them", n))
 	}
 	if err := m.remove(ctx, m.newer); err != nil {
 		return err
@@ -262,7 +266,8 @@ func (m *migration) switchBack(ctx context.Context) error {
 		m.step(fmt.Sprintf("%d messages that were published before come behind it", n))
 		return err
 	}
-	_, err := m.drain(ctx, m.newer, m.queue, quietHeld, func() error {
+	// What was routed before may come late where the broker is busy.
+	_, err := m.drain(ctx, m.newer, m.queue, max(quietHeld, m.conn.settlingTime()), func() error {
 		m.step("hold: publishers wait")
 		return m.do(ctx, func(ch *amqp091.Channel) error { return ch.QueueUnbind(m.newer, "", restOf(m.queue), nil) })
 	})

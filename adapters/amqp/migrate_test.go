@@ -56,6 +56,11 @@ func TestMigrateKeepsOrder(t *testing.T) {
 			}
 			got := takeInts(t, mover, queue, n)
 			if !slices.IsSorted(got) || len(got) != n {
+				for i := 1; i < len(got); i++ {
+					if got[i] < got[i-1] {
+						t.Logf("at %d: %v", i, got[max(0, i-3):min(len(got), i+3)])
+					}
+				}
 				t.Errorf("%d of %d messages, in order: %v", len(got), n, slices.IsSorted(got))
 			}
 			if err := mover.Migrate(ctx, target, nil); err != nil {
