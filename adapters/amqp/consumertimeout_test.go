@@ -15,7 +15,7 @@ import (
 // the truth, too.
 func TestSettleWhileUndecided(t *testing.T) {
 	t.Parallel()
-	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "1000", "channel_tick_interval": "500"}})
+	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "5000", "channel_tick_interval": "500"}})
 	events := make(chan Event, 100)
 	d := connectTo(t, n.URL, func(c *Config) { c.OnEvent = func(e Event) { events <- e } })
 	sub := subscribe(t, d, fromQueue("q", 2))

@@ -229,7 +229,7 @@ func TestGatedSubscriptionUnderFaults(t *testing.T) {
 // is told, and the message comes again.
 func TestGetPastTheConsumerTimeout(t *testing.T) {
 	t.Parallel()
-	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "1000", "channel_tick_interval": "500"}})
+	n := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "5000", "channel_tick_interval": "500"}})
 	for _, kind := range []QueueType{Quorum, Classic} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,10 @@ func (m *migration) move(ctx context.Context, from, to string, quiet time.Durati
 	if err != nil {
 		return 0, err
 	}
-	defer sub.Stop() //nolint:errcheck // what is in hand was settled
+	// What is on its way here goes back in order: of what is given back one by one, a quorum queue
+	// may lose it.
+	stop := sub.(adapters.Returner).StopAndReturn
+	defer stop() //nolint:errcheck // what is in hand was settled
 	t := &transfer{m: m, to: adapters.Endpoint{Kind: adapters.Queue, Name: to}, caughtUp: caughtUp}
 	ctx, t.stop = context.WithCancelCause(ctx)
 	defer t.stop(nil)
@@ -37,7 +40,7 @@ func (m *migration) move(ctx context.Context, from, to string, quiet time.Durati
 	}
 	n := int(t.moved.Load())
 	if err == nil {
-		err = sub.Stop()
+		err = stop()
 	}
 	if err != nil {
 		return n, fmt.Errorf("after %d messages from queue %q to queue %q: %w", n, from, to, err)

@@ -447,7 +447,8 @@ func TestConsumerTimeout(t *testing.T) {
 // messages taken one by one.
 func TestConsumerTimeoutOfSingleMessages(t *testing.T) {
 	t.Parallel()
-	node := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "1000", "channel_tick_interval": "500"}})
+	// A copy that takes longer than the timeout to be sent on is one more, and so is its original.
+	node := amqptest.Private(t, amqptest.Options{Settings: map[string]string{"consumer_timeout": "10000", "channel_tick_interval": "500"}})
 	ctx, step := whileMoving(t)
 	log := &journal{}
 	driver, err := adapters.Open(ctx, node.URL)
