@@ -462,7 +462,10 @@ func TestConsumerTimeoutOfSingleMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	losses := make(chan int, 100)
-	sub, err := jobs.Work(ctx, func(ctx context.Context, _ string) error {
+	sub, err := jobs.Work(ctx, func(ctx context.Context, kind string) error {
+		if kind == "tick" {
+			return nil
+		}
 		d, _ := patterns.DeliveryFrom(ctx)
 		losses <- d.Lost
 		step()
@@ -471,11 +474,13 @@ func TestConsumerTimeoutOfSingleMessages(t *testing.T) {
 			t.Errorf("its ctx ends for %v", cause)
 		}
 		return nil // as if all were well
-	}, middleware.RateLimit(100, time.Second, 10))
+	}, middleware.RateLimit(100, time.Second, 10), patterns.Workers(3))
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopTicking := tick(ctx, t, jobs)
 	letter, err := jobs.Dead().Get(ctx)
+	stopTicking()
 	if err != nil {
 		t.Fatalf("no dead letter: %v; the handler ran %d times\n%s", err, len(losses), log.tail(50))
 	}
