@@ -264,7 +264,7 @@ func (at *attachment) writeAnew(ctx context.Context) {
 		s := at.sub
 		s.mu.Lock()
 		switch {
-		case errors.Is(err, adapters.ErrTooLarge) || errors.Is(err, adapters.ErrInvalid): // it will not be better
+		case errors.Is(err, adapters.ErrTooLarge), errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess): // it will not be better
 			s.held[h] = struct{}{}
 			s.ready = append(s.ready, h)
 			s.come.Signal()

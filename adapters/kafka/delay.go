@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -331,6 +332,7 @@ func (m *mover) moveFirst(n int) error {
 		w.wake = time.Now().Add(shortestRung)
 		m.waiting = append(m.waiting, w)
 	}
+	slices.SortStableFunc(m.waiting, func(a, b waiting) int { return a.wake.Compare(b.wake) })
 	if len(done) == 0 {
 		return nil
 	}
@@ -379,8 +381,8 @@ func (m *mover) climb(ctx context.Context, w waiting, e envelope, n int, done fu
 	r := again(w.Record, e, 0)
 	r.Topic = rungTopic(n)
 	return m.d.start(ctx, r, func(err error) {
-		if errors.Is(err, adapters.ErrNotFound) { // the next time it is made anew
-			m.d.tasks.Go(func() { m.d.forget(r.Topic) }) // not here, in the client's own goroutine
+		if errors.Is(err, adapters.ErrNotFound) { // if it is gone, it is made anew the next time
+			m.d.tasks.Go(func() { _, _ = m.d.look(m.ctx, r.Topic) }) // not here, in the client's own goroutine
 			err = fmt.Errorf("%w: the topic %s is gone", adapters.ErrUnconfirmed, r.Topic)
 		}
 		done(err)
@@ -418,7 +420,7 @@ func (d *Driver) rewrite(ctx context.Context, p *adapters.Publication, r *kgo.Re
 	if _, err := d.makeRung(ctx, rungFor(p.Delay)); err != nil {
 		return err
 	}
-	if err := d.produce(ctx, copied(r)); !errors.Is(err, adapters.ErrNotFound) {
+	if err := d.produceAgain(ctx, r); !errors.Is(err, adapters.ErrNotFound) {
 		return err
 	}
 	return fmt.Errorf("kafka: %w: the topic %s is gone", adapters.ErrUnconfirmed, r.Topic)

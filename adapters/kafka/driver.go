@@ -33,6 +33,7 @@ var features = adapters.Features{
 const (
 	dialTimeout    = 5 * time.Second
 	apiTimeout     = 15 * time.Second // an answer of a broker
+	othersTimeout  = 2 * time.Second  // the answers of all brokers, where those of one do not do
 	confirmTimeout = 30 * time.Second
 	stopTimeout    = 5 * time.Second // for the broker to be told that a subscription ends
 )

@@ -319,7 +319,6 @@ func (d *Driver) untilGone(ctx context.Context, t topic) error {
 	for {
 		now, err := d.look(ctx, t.name)
 		if errors.Is(err, adapters.ErrNotFound) || err == nil && now.id != t.id {
-			d.forget(t.name)
 			return nil
 		}
 		select {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -94,12 +95,13 @@ func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []
 	}
 	for _, t := range all {
 		found, err := d.known(ctx, t.topic)
-		if err == nil && t.bound != nil && boundID(found.id) != t.bound.ID { // one of us is late
-			found, err = d.look(ctx, t.topic)
+		gone := errors.Is(err, adapters.ErrNotFound)
+		if err == nil && !t.is(found) {
+			gone, err = d.isGone(ctx, t)
 		}
 		switch {
-		case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
-			d.isGone(ctx, p.To, t)
+		case gone:
+			d.unbind(ctx, p.To, t)
 		case err != nil:
 			return nil, d.tasks.Explain(ctx, err)
 		default:
@@ -109,8 +111,27 @@ func (d *Driver) route(ctx context.Context, p *adapters.Publication) (targets []
 	return targets, nil
 }
 
-// isGone ends the binding of a queue that was deleted.
-func (d *Driver) isGone(ctx context.Context, e adapters.Endpoint, t target) {
+// is reports whether a topic is the target, rather than that of a queue that was made anew.
+func (t target) is(found topic) bool { return t.bound == nil || boundID(found.id) == t.bound.ID }
+
+// isGone reports whether the queue was deleted. That is so only if no broker knows it: one may lag.
+func (d *Driver) isGone(ctx context.Context, t target) (bool, error) {
+	found, err := d.look(ctx, t.topic)
+	if err != nil || t.is(found) {
+		return errors.Is(err, adapters.ErrNotFound), err
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	_, brokers, err := d.describe(ctx, t.topic, patient{d.client}.Request)
+	if len(brokers) == 0 {
+		return false, err
+	}
+	all, err := d.describeAll(ctx, t.topic, brokers)
+	return err == nil && !slices.ContainsFunc(all, t.is), err
+}
+
+// unbind ends the binding of a queue that was deleted.
+func (d *Driver) unbind(ctx context.Context, e adapters.Endpoint, t target) {
 	if t.bound != nil {
 		_ = d.routes.Remove(ctx, e, *t.bound) // or the next publisher does
 	}
@@ -173,27 +194,45 @@ func (d *Driver) sendRecord(ctx context.Context, p *adapters.Publication, target
 }
 
 // missing says what it means that a broker does not know the topic of a queue: that it is gone, or
-// that it was made anew, and then has a message that was published to the queue.
+// that the broker lags, or that it was made anew. Then it gets the message yet.
 func (d *Driver) missing(p *adapters.Publication, t target, r *kgo.Record) (gone bool, err error) {
 	ctx, cancel := d.bound(context.Background())
 	defer cancel()
-	d.forget(t.topic)
+	ctx, cancelTimeout := context.WithTimeout(ctx, confirmTimeout)
+	defer cancelTimeout()
 	if p.Delay > 0 {
 		return false, d.rewrite(ctx, p, r)
 	}
-	found, err := d.look(ctx, t.topic)
-	switch {
-	case errors.Is(err, adapters.ErrNotFound), err == nil && t.bound != nil && boundID(found.id) != t.bound.ID:
-		d.isGone(ctx, p.To, t)
-		return true, nil
-	case err != nil:
-		return false, err
+	gone, err = d.isGone(ctx, t)
+	if err == nil && !gone {
+		err = d.produceAgain(ctx, r)
+		gone = errors.Is(err, adapters.ErrNotFound)
 	}
-	err = d.produce(ctx, copied(r))
-	if errors.Is(err, adapters.ErrNotFound) {
+	if gone {
+		d.unbind(ctx, p.To, t)
 		return true, nil
 	}
 	return false, err
+}
+
+// produceAgain is produce of a record that a broker had no topic for, until all know the topic. The
+// error is ErrNotFound if it is gone.
+func (d *Driver) produceAgain(ctx context.Context, r *kgo.Record) error {
+	wait := kit.Backoff{Min: 2 * time.Millisecond, Max: 200 * time.Millisecond}
+	for {
+		err := d.produce(ctx, copied(r))
+		if !errors.Is(err, adapters.ErrNotFound) {
+			return err
+		}
+		if _, err := d.look(ctx, r.Topic); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
+			return apiError("publishing to topic "+r.Topic, ctx.Err())
+		}
+	}
 }
 
 // copied returns a record to be written once more.

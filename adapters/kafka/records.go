@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -106,7 +107,7 @@ func (r records) Store(ctx context.Context, exchange string, record []byte, revi
 		written.Headers = append(written.Headers, kgo.RecordHeader{Key: nameHeader, Value: []byte(exchange)})
 	}
 	if err := r.d.produce(ctx, written); err != nil {
-		r.d.forget(name)
+		_, _ = r.d.look(ctx, name) // it may be gone, which the next one then finds out
 		return err
 	}
 	counts, err := r.d.catchUp(ctx, l, name, written.Offset+1)
@@ -132,10 +133,18 @@ func after(id kadm.TopicID, revision uint64) string {
 }
 
 // catchUp reads a log as far as it is now, as its leader has it, and at least up to an offset. It
-// reports whether the record before that offset counts.
+// reports whether the record before that offset counts. The error is ErrNotFound only if there is no
+// log: a leader that lags does not know it either, at first.
 func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) (counts bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	find := d.known
+	wait := kit.Backoff{Min: 2 * time.Millisecond, Max: 200 * time.Millisecond}
 	for try := 0; ; try++ {
-		t, err := d.known(ctx, name)
+		t, err := find(ctx, name)
+		if errors.Is(err, adapters.ErrNotFound) {
+			return false, err
+		}
 		if err == nil {
 			if t.id != l.topic.id {
 				l.reading = reading{}
@@ -146,9 +155,17 @@ func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) 
 				return counts, nil
 			}
 		}
-		d.forget(name)
-		if errors.Is(err, adapters.ErrNotFound) && try > 0 || ctx.Err() != nil || try > 2 {
+		lags := errors.Is(err, adapters.ErrNotFound)
+		if lags {
+			err = fmt.Errorf("kafka: reading topic %s: %w: its leader does not know it", name, adapters.ErrUnavailable)
+		}
+		if ctx.Err() != nil || try > 2 && !lags {
 			return false, err
+		}
+		find = d.look
+		select {
+		case <-time.After(wait.Next()):
+		case <-ctx.Done():
 		}
 	}
 }

@@ -1,11 +1,14 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -87,38 +90,97 @@ func (c patient) Request(ctx context.Context, r kmsg.Request) (kmsg.Response, er
 	return within(ctx, func() (kmsg.Response, error) { return c.Client.Request(ctx, r) })
 }
 
-// look returns a topic as it is now.
+// look returns a topic as it is now. A broker that lags may not have heard of it, or know one of that
+// name that was deleted: so a topic is not found, or another one, only if all brokers say so.
 func (d *Driver) look(ctx context.Context, name string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	d.mu.Lock()
+	before, known := d.topics[name]
+	d.mu.Unlock()
+	found, brokers, err := d.describe(ctx, name, patient{d.client}.Request)
+	isOther := err == nil && known && found.id != before.id
+	if len(brokers) > 1 && (isOther || errors.Is(err, adapters.ErrNotFound)) {
+		var all []topic
+		all, err = d.describeAll(ctx, name, brokers)
+		if i := slices.IndexFunc(all, func(t topic) bool { return known && t.id == before.id }); i >= 0 {
+			found, err = all[i], nil
+		} else if err == nil && len(all) > 0 {
+			found = all[0]
+		} else if err == nil {
+			err = apiError("looking for topic "+name, kerr.UnknownTopicOrPartition)
+		}
+	}
+	switch {
+	case errors.Is(err, adapters.ErrNotFound):
+		return topic{}, cmp.Or(d.forget(ctx, name), err)
+	case err != nil:
+		return topic{}, err
+	case known && found.id != before.id:
+		if err := d.forget(ctx, name); err != nil {
+			return topic{}, err
+		}
+	}
+	d.mu.Lock()
+	d.topics[name] = found
+	d.mu.Unlock()
+	return found, nil
+}
+
+// describeAll returns the topics of a name that some of these brokers know. They have not long to
+// answer: one that is lost is still among them for a while.
+func (d *Driver) describeAll(ctx context.Context, name string, brokers []int32) (found []topic, err error) {
+	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
+	defer cancel()
+	topics, errs := make([]topic, len(brokers)), make([]error, len(brokers))
+	var asked sync.WaitGroup
+	for i, b := range brokers {
+		asked.Go(func() {
+			topics[i], _, errs[i] = d.describe(ctx, name, func(ctx context.Context, r kmsg.Request) (kmsg.Response, error) {
+				return ask(ctx, d.client, b, r)
+			})
+		})
+	}
+	asked.Wait()
+	for i := range brokers {
+		switch {
+		case errs[i] == nil:
+			found = append(found, topics[i])
+		case !errors.Is(errs[i], adapters.ErrNotFound):
+			err = errs[i]
+		}
+	}
+	return found, err
+}
+
+// describe asks a broker for a topic as that knows it, and for the brokers that there are.
+func (d *Driver) describe(ctx context.Context, name string, request func(context.Context, kmsg.Request) (kmsg.Response, error)) (
+	found topic, brokers []int32, err error,
+) {
 	what := "looking for topic " + name
 	r := kmsg.NewPtrMetadataRequest()
 	r.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
-	answer, err := r.RequestWith(ctx, patient{d.client})
+	answered, err := request(ctx, r)
 	if err != nil {
-		return topic{}, apiError(what, err)
+		return topic{}, nil, apiError(what, err)
+	}
+	answer := answered.(*kmsg.MetadataResponse)
+	for _, b := range answer.Brokers {
+		brokers = append(brokers, b.NodeID)
 	}
 	if len(answer.Topics) != 1 {
-		return topic{}, apiError(what, kerr.UnknownTopicOrPartition)
+		return topic{}, brokers, apiError(what, kerr.UnknownTopicOrPartition)
 	}
 	t := answer.Topics[0]
 	switch err := kerr.ErrorForCode(t.ErrorCode); {
 	case err != nil:
-		return topic{}, apiError(what, err)
+		return topic{}, brokers, apiError(what, err)
 	case len(t.Partitions) != 1:
-		return topic{}, fmt.Errorf("kafka: topic %s has %d partitions, and is none of Motif's: %w", name, len(t.Partitions), adapters.ErrMismatch)
+		return topic{}, nil, fmt.Errorf("kafka: topic %s has %d partitions, and is none of Motif's: %w", name, len(t.Partitions), adapters.ErrMismatch)
 	case t.Partitions[0].Leader < 0:
-		return topic{}, apiError(what, kerr.LeaderNotAvailable)
+		return topic{}, nil, apiError(what, kerr.LeaderNotAvailable)
 	}
-	found := topic{name: name, id: t.TopicID, leader: t.Partitions[0].Leader, epoch: t.Partitions[0].LeaderEpoch}
-	d.mu.Lock()
-	before, known := d.topics[name]
-	d.topics[name] = found
-	d.mu.Unlock()
-	if known && before.id != found.id {
-		d.client.PurgeTopicsFromClient(name) // it would write to the one that was deleted
-	}
-	return found, nil
+	return topic{name: name, id: t.TopicID, leader: t.Partitions[0].Leader, epoch: t.Partitions[0].LeaderEpoch}, brokers, nil
 }
 
 // known returns a topic as it was when it was last looked at.
@@ -148,18 +210,25 @@ func (d *Driver) review(ctx context.Context, newest string) {
 	}
 	d.mu.Unlock()
 	for _, name := range names {
-		if _, err := d.look(ctx, name); errors.Is(err, adapters.ErrNotFound) {
-			d.forget(name)
-		}
+		_, _ = d.look(ctx, name)
 	}
 }
 
-// forget has a topic looked for again.
-func (d *Driver) forget(name string) {
+// forget forgets a topic that was deleted. The client would go on writing to it. It must not forget
+// one that exists: it would number what it writes from the beginning, and the broker takes what has
+// a number that it has seen for a duplicate.
+func (d *Driver) forget(ctx context.Context, name string) error {
 	d.mu.Lock()
 	delete(d.topics, name)
 	d.mu.Unlock()
-	d.client.PurgeTopicsFromClient(name)
+	_, err := within(ctx, func() (struct{}, error) { // it waits while the client asks a broker
+		d.client.PurgeTopicsFromClient(name)
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return apiError("forgetting topic "+name, err)
+	}
+	return nil
 }
 
 // makeTopic makes a topic that keeps all that is written to it, until we say otherwise. Options are
@@ -223,7 +292,9 @@ func (d *Driver) deleteQueue(ctx context.Context, name string) error {
 	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return apiError("deleting topic "+name, err)
 	}
-	d.forget(name)
+	if err := d.forget(ctx, name); err != nil {
+		return err
+	}
 	_, err = within(ctx, func() (kadm.DeleteGroupResponse, error) { return d.admin.DeleteGroup(ctx, name) })
 	if err != nil && !isAny(err, kerr.GroupIDNotFound, kerr.NonEmptyGroup) { // it may have members that make the queue anew
 		return apiError("deleting the share group "+name, err)
