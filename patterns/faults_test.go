@@ -3,6 +3,7 @@ package patterns_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -293,49 +294,73 @@ func TestRetryToADeletedQueueIsNoticed(t *testing.T) {
 	})
 }
 
-// staleDriver settles nothing, although its session lives.
-type staleDriver struct {
+// unsettledDriver refuses to settle with err, as often as that is left to it.
+type unsettledDriver struct {
 	*memory.Client
-	settles int
+	err           error
+	left, settles int
 }
 
-type staleSubscription struct {
+type unsettledSubscription struct {
 	adapters.Subscription
-	d *staleDriver
+	d *unsettledDriver
 }
 
-func (d *staleDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
+type unsettledSettler struct {
+	adapters.Settler
+	d *unsettledDriver
+}
+
+func (d *unsettledDriver) Subscribe(ctx context.Context, s adapters.Source) (adapters.Subscription, error) {
 	sub, err := d.Client.Subscribe(ctx, s)
-	return &staleSubscription{sub, d}, err
+	return &unsettledSubscription{sub, d}, err
 }
 
-func (s *staleSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
+func (s *unsettledSubscription) Receive(ctx context.Context) (adapters.Delivery, error) {
 	d, err := s.Subscription.Receive(ctx)
-	d.Settler = s.d
+	d.Settler = unsettledSettler{d.Settler, s.d}
 	return d, err
 }
 
-func (d *staleDriver) Settle(context.Context, adapters.Outcome) error {
-	d.settles++
-	return adapters.ErrStaleDelivery
+func (s unsettledSettler) Settle(ctx context.Context, o adapters.Outcome) error {
+	s.d.settles++
+	if s.d.left > 0 {
+		s.d.left--
+		return s.d.err
+	}
+	return s.Settler.Settle(ctx, o)
 }
 
-func TestStaleDeliveryIsNotSettledAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		broker := memory.New()
-		defer broker.Close()
-		d := &staleDriver{Client: broker.Connect()}
-		bus := patterns.New(d)
-		q := patterns.NewWorkQueue[order](bus, "orders")
-		_, err := q.Work(t.Context(), func(context.Context, order) error { return nil })
-		must(t, err)
-		must(t, q.Send(t.Context(), order{}))
-		time.Sleep(time.Minute)
-		must(t, bus.Close(t.Context()))
-		if d.settles != 1 || bus.Stats().Stale != 1 {
-			t.Errorf("settled %d times, %+v", d.settles, bus.Stats())
-		}
-	})
+// What is stale is not settled again. What an operator, or time, can mend is, and stays in hand.
+func TestSettleAgain(t *testing.T) {
+	for _, test := range []struct {
+		err     error
+		settles int
+		stale   uint64
+	}{
+		{adapters.ErrStaleDelivery, 1, 1},
+		{adapters.ErrInvalid, 1, 1},
+		{adapters.ErrUnavailable, 4, 0},
+		{fmt.Errorf("to the dead letters: %w", adapters.ErrAccess), 4, 0},
+	} {
+		t.Run(test.err.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := memory.New()
+				defer broker.Close()
+				d := &unsettledDriver{Client: broker.Connect(), err: test.err, left: 3}
+				bus := patterns.New(d)
+				q := patterns.NewWorkQueue[order](bus, "orders")
+				_, err := q.Work(t.Context(), func(context.Context, order) error { return nil })
+				must(t, err)
+				must(t, q.Send(t.Context(), order{}))
+				time.Sleep(time.Minute)
+				must(t, bus.Close(t.Context()))
+				if d.settles != test.settles || bus.Stats().Stale != test.stale {
+					t.Errorf("settled %d times, %+v", d.settles, bus.Stats())
+				}
+			})
+		})
+	}
 }
 
 // A message that comes back to be tried again may find its queue full of

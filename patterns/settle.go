@@ -174,6 +174,9 @@ func (w *worker) settle(d *adapters.Delivery, o adapters.Outcome) error {
 
 func (s *Subscription) settle(handling context.Context, d *adapters.Delivery, o adapters.Outcome) error {
 	err := d.Settle(s.settling, o)
+	if errors.Is(err, adapters.ErrAccess) {
+		s.log(slog.LevelWarn, d, "not settled, it stays in hand until an operator allows it", err)
+	}
 	for wait := 10 * time.Millisecond; err != nil && !unsettleable(err); wait = min(2*wait, time.Second) {
 		if sleep(handling, wait) != nil {
 			break
@@ -186,9 +189,11 @@ func (s *Subscription) settle(handling context.Context, d *adapters.Delivery, o 
 	return nil
 }
 
-// unsettleable reports whether trying to settle again would not help.
+// unsettleable reports whether trying to settle again would not help. ErrAccess, which an operator
+// can mend, wraps ErrInvalid.
 func unsettleable(err error) bool {
-	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) || errors.Is(err, adapters.ErrInvalid)
+	return errors.Is(err, adapters.ErrStaleDelivery) || errors.Is(err, adapters.ErrClosed) ||
+		errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess)
 }
 
 // noteStale notes that a message was not settled, for err, which it returns.
