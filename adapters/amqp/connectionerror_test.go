@@ -235,6 +235,62 @@ func TestSuspectsTakeTurns(t *testing.T) {
 	}
 }
 
+// TestInnocentsLeaveNoConnection: the connection of an operation that turned out to be innocent goes
+// with its last channel, unless there is no room on another one: then the next operation needs it.
+func TestInnocentsLeaveNoConnection(t *testing.T) {
+	d := connect(t)
+	broken := &connectionError{why: &frame.CloseError{Err: &amqp091.Error{Code: amqp091.InternalError, Server: true}}}
+	_ = subscribe(t, d, fromQueue("q", 1))
+	open := func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.consumers)
+	}
+	for range 3 {
+		sup, err := d.reserveChannel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries := 0
+		if err := d.withConnection(soon(t), &sup, "q", func(*connection) error {
+			if tries++; tries == 1 {
+				return broken
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		d.shareConnection(sup)
+		conn := sup.current()
+		d.releaseChannel(sup)
+		if n := open(); n != 1 {
+			t.Errorf("there are %d connections", n)
+		}
+		select {
+		case <-conn.ctx.Done():
+		case <-soon(t).Done():
+			t.Fatal("its connection stays open")
+		}
+	}
+
+	shared := d.consumers[0]
+	d.mu.Lock()
+	used := shared.used
+	shared.used = shared.capacity()
+	d.mu.Unlock()
+	another, err := d.reserveChannel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.releaseChannel(another)
+	if n := open(); n != 2 || another.ctx.Err() != nil {
+		t.Errorf("while the first is full, there are %d connections", n)
+	}
+	d.mu.Lock()
+	shared.used = used
+	d.mu.Unlock()
+}
+
 // TestCostlyChannels: a limit to a user's channels is an error that says so, where an operation
 // needs one more; publishes share those that there are, and what works goes on.
 func TestCostlyChannels(t *testing.T) {

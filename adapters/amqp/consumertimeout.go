@@ -10,6 +10,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/adapters/kit"
 )
 
 // RabbitMQ takes back a message that is held for longer than its consumer timeout: 30 minutes,
@@ -62,13 +63,17 @@ func (c *consumer) cancelled() bool {
 		_, err := ch.QueueDeclarePassive(c.queue, true, false, false, false, nil)
 		return err
 	})
+	classic := false
+	if err == nil && src.Passive {
+		classic, err = kit.Call(ctx, c.sub.driver.tasks, func() (bool, error) { return conn.isClassic(c.queue), nil }, func(bool) {})
+	}
 	switch {
 	case err != nil && errors.Is(sentinel(err), adapters.ErrNotFound), time.Since(c.since) < shortestTimeout: // deleted
 		c.ledger.close(errAllSettled)
 		if c.ledger.stop() { // as where the channel stays open: what is in hand is lost with the connection
 			context.AfterFunc(conn.ctx, func() { c.lost(nil) })
 		}
-	case err == nil && conn.alive() && (!src.Passive || !conn.isClassic(c.queue)):
+	case err == nil && conn.alive() && !classic:
 		c.timeOut(nil)
 	default: // such as the node of a classic queue that stopped: everything is back in the queue
 		c.lost(nil)

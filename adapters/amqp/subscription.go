@@ -335,15 +335,21 @@ func (d *Driver) reserveChannel() (*supervisor, error) {
 	return sup, nil
 }
 
+// releaseChannel gives a channel back. The connection goes with its last channel where another one
+// has room, so that those for suspects do not stay.
 func (d *Driver) releaseChannel(sup *supervisor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	sup.used--
-	if sup.dedicated {
-		sup.stop()
-		d.consumers = slices.DeleteFunc(d.consumers, func(other *supervisor) bool { return other == sup })
+	spare := func(other *supervisor) bool { return other != sup && !other.dedicated && other.used < other.capacity() }
+	switch {
+	case sup.dedicated:
 		<-d.dedicatedSlots
+	case sup.used > 0 || !slices.ContainsFunc(d.consumers, spare):
+		return
 	}
+	sup.stop()
+	d.consumers = slices.DeleteFunc(d.consumers, func(other *supervisor) bool { return other == sup })
 }
 
 // capacity returns how many subscriptions a connection carries: one a channel, less a few channels

@@ -494,7 +494,7 @@ func TestConsumerTimeoutOfSingleMessages(t *testing.T) {
 		t.Error(err)
 	}
 	if n := len(losses); n != 5 {
-		t.Fatalf("the handler ran %d times, want 5", n)
+		t.Fatalf("the handler ran %d times, want 5\n%s", n, log.tail(50))
 	}
 	for want := range 5 {
 		if got := <-losses; got != want {
