@@ -86,7 +86,7 @@ func (c *consumer) start(src adapters.Source) (err error) {
 	if v := c.conn.version; src.Queue.SingleActive && v.atLeast(consumerTimeouts) && !v.atLeast(sacFixed) {
 		c.sub.driver.warnOfSAC(v)
 	}
-	c.countsReturns = !src.Passive && !src.Private() && c.conn.queueType(c.queue, src.Queue) == Quorum
+	c.countsReturns = c.conn.countsReturns(src)
 	if err = c.ch.Qos(src.Prefetch, 0, false); err != nil {
 		return err
 	}
@@ -244,9 +244,7 @@ func (c *consumer) deliver(in *incoming) (out adapters.Delivery, ok bool) {
 	c.sub.driver.idle.moves.Add(1)
 	in.consumer = c
 	until := in.decode(&out)
-	if out.Returned < 0 && c.countsReturns {
-		out.Returned = 0 // it is marked redelivered because it is a dead letter of a message that was
-	}
+	c.sub.driver.correctReturns(&out, c.queue, c.countsReturns)
 	noteArrival(&c.sub.source, c.queue, in, until)
 	in.message.SetContext(c.ctx)
 	out.Settler = in

@@ -39,7 +39,9 @@ const (
 // get gets the next message on a channel that was kept.
 func (g *getChannel) get() (*fetchedMessage, error) {
 	var in *incoming
-	err := g.conn.declare(g.ch, g.source, true) // each time: its dead letters may have lost their queue since
+	// Each time: its dead letters may have lost their queue since. The queue itself worked a moment
+	// ago, and is not asked whether it does: that would take a message from others who get some.
+	err := g.conn.declare(g.ch, g.source, false)
 	if err == nil {
 		in, err = g.channel.next(g.source.QueueName(), g.closes)
 	}
@@ -58,6 +60,7 @@ func (g *getChannel) get() (*fetchedMessage, error) {
 func (g *getChannel) fetched(in *incoming) *fetchedMessage {
 	m := &fetchedMessage{getChannel: g, tag: in.tag, in: in}
 	m.until = in.decode(&m.delivery)
+	g.conn.supervisor.driver.correctReturns(&m.delivery, g.source.QueueName(), g.conn.countsReturns(g.source))
 	in.message.SetContext(g.ctx)
 	m.delivery.Settler, m.delivery.Remaining = m, g.channel.remaining
 	return m

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/rabbitmq/amqp091-go"
+
+	"github.com/motifmq/motif/adapters"
 )
 
 // A queue that may be new is asked for a message, on a connection that carries nothing else: if it
@@ -28,7 +30,13 @@ type checker struct {
 	users int
 	idle  *time.Timer // ends it, once it has no users
 	rest  time.Time   // until when there is to be none
+	back  map[checked]struct{}
 }
+
+// checked is a message that a queue gave when it was asked, and that has not come again since.
+type checked struct{ queue, id string }
+
+const maxChecked = 1024 // how many are remembered
 
 // settle waits until a queue that may be new works.
 func (conn *connection) settle(ctx context.Context, queue string) error {
@@ -76,11 +84,43 @@ func (d *Driver) works(ctx context.Context, queue string) bool {
 		if !ok {
 			return err
 		}
+		c.note(checked{queue, m.MessageId})
 		if err := m.Nack(false, true); err != nil {
 			return err
 		}
 		return ch.Qos(1, 0, false) // once that is answered, whoever consumes does so after the nack
 	})
+}
+
+// note notes that a message goes back.
+func (c *checker) note(m checked) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.back == nil || len(c.back) >= maxChecked {
+		c.back = make(map[checked]struct{})
+	}
+	c.back[m] = struct{}{}
+}
+
+// forget reports whether a message that has come went back before.
+func (c *checker) forget(m checked) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, was := c.back[m]
+	delete(c.back, m)
+	return was
+}
+
+// correctReturns corrects how often a message has come back, which is to be without a check: before
+// 4.3 the broker counts that, too. Where the queue counts, a message that is marked redelivered and
+// has no count is a dead letter of one that was.
+func (d *Driver) correctReturns(out *adapters.Delivery, queue string, counts bool) {
+	switch {
+	case out.Returned < 0 && counts:
+		out.Returned = 0
+	case out.Returned > 0 && d.checker.forget(checked{queue, out.Message.UUID}):
+		out.Returned--
+	}
 }
 
 // use returns the supervisor of the connection, or nil if there is to be none. Its user calls

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -61,6 +62,48 @@ func TestQueueCheck(t *testing.T) {
 		if e.Role == "check" || e.Kind == Lost {
 			t.Errorf("said: %+v", e)
 		}
+	}
+}
+
+// TestChecksAreNoReturns: that a queue was asked does not make what it gave a message that came back,
+// for which a worker might be blamed. What comes back after that is counted.
+func TestChecksAreNoReturns(t *testing.T) {
+	for name, receiver := range map[string]func(*testing.T, *Driver, adapters.Source) func() adapters.Delivery{
+		"Get": func(t *testing.T, d *Driver, s adapters.Source) func() adapters.Delivery {
+			return func() adapters.Delivery {
+				m, err := d.Get(soon(t), s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return m
+			}
+		},
+		"Subscribe": func(t *testing.T, d *Driver, s adapters.Source) func() adapters.Delivery {
+			sub := subscribe(t, d, s)
+			return func() adapters.Delivery { return receive(t, sub, "1") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := connectTo(t, amqptest.Shared(t).URL)
+			src := fromQueue("q", 1)
+			declare(t, d, src)
+			publish(t, d, adapters.Publication{To: src.Endpoint}, "1")
+			if !d.works(soon(t), "q") {
+				t.Fatal("no answer")
+			}
+			next := receiver(t, d, src)
+			if m := next(); m.Returned != 0 {
+				t.Errorf("after a check it has returned %d times", m.Returned)
+			}
+			for _, sup := range d.consumers {
+				if conn := sup.current(); conn != nil {
+					conn.netConn.Abort(errors.New("cut"))
+				}
+			}
+			if m := next(); m.Returned < 1 {
+				t.Errorf("after a lost connection it has returned %d times", m.Returned)
+			}
+		})
 	}
 }
 

@@ -339,6 +339,11 @@ func (conn *connection) queueType(name string, q adapters.QueueSpec) QueueType {
 	return kind
 }
 
+// countsReturns reports whether it is certain that the queue of a source counts what comes back.
+func (conn *connection) countsReturns(s adapters.Source) bool {
+	return !s.Passive && !s.Private() && conn.queueType(s.QueueName(), s.Queue) == Quorum
+}
+
 // milliseconds rounds up, so that a time to live does not become none.
 func milliseconds(d time.Duration) int64 {
 	return int64((d + time.Millisecond - 1) / time.Millisecond)
