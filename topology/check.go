@@ -271,7 +271,8 @@ func (c *check) ours(queue string, earlier []Topology) bool {
 			return true
 		}
 		for _, e := range t.Exchanges {
-			if strings.HasPrefix(name, e.Name+":") {
+			// A colon in the rest is of another exchange's name, for groups have none in theirs.
+			if group, ok := strings.CutPrefix(name, e.Name+":"); ok && group != "" && !strings.Contains(group, ":") {
 				return true
 			}
 		}
