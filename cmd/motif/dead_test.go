@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -287,6 +288,35 @@ func TestDeadExportAndImport(t *testing.T) {
 	}
 	step{args: "dead import orders.dead", stdin: lines[:strings.Index(lines, "\n")+1] + "{nonsense", code: exitFailed, want: []string{"letter 2 was not imported"}}.run(t)
 	step{args: "dead import nowhere", stdin: lines, code: exitFailed, want: []string{"letter 1 was not imported", "unroutable"}}.run(t)
+}
+
+// unconfirming is a broker that has what is published, and does not confirm it.
+type unconfirming struct{ adapters.Driver }
+
+func (d unconfirming) Publish(ctx context.Context, p adapters.Publication, m ...*message.Message) error {
+	if err := d.Driver.Publish(ctx, p, m...); err != nil {
+		return err
+	}
+	return adapters.ErrUnconfirmed
+}
+
+func init() {
+	adapters.Register("unconfirming", func(ctx context.Context, u *url.URL) (adapters.Driver, error) {
+		d, err := adapters.Open(ctx, "memory:"+u.Opaque)
+		return unconfirming{d}, err
+	})
+}
+
+// TestDeadImportUnconfirmed: of a letter that may be in the queue it does not say that it is not.
+func TestDeadImportUnconfirmed(t *testing.T) {
+	s := newSite(t)
+	s.three(t)
+	_, lines, _ := motif(t, "", "dead", "export", "orders.dead")
+	broker := strings.TrimPrefix(os.Getenv("MOTIF_URL"), "memory:")
+	step{
+		args: "dead import orders.dead -url unconfirming:" + broker, stdin: lines, code: exitFailed,
+		want: []string{"letter 1 may have been imported, and the 0 before it were"}, never: []string{"not imported"},
+	}.run(t)
 }
 
 // TestHostileLetters: what a letter has in it does nothing to a terminal.
