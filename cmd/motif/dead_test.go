@@ -146,6 +146,7 @@ func TestDeadLooks(t *testing.T) {
 		{args: "dead replay orders.dead -dry-run", want: []string{"3 letters would be sent", "orders"}},
 		{args: "dead drop orders.dead", code: exitUsage, want: []string{"-all"}},
 		{args: "dead drop orders.dead b -dry-run", want: []string{"1 of 3"}},
+		{args: "dead drop orders.dead -all -limit 1 -dry-run", want: []string{"1 of 3", "a "}, never: []string{"bowl"}},
 		{args: "dead drop orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
 		{args: "dead replay orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
 		{args: "dead replay orders.dead -rate -1", code: exitUsage},

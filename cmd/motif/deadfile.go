@@ -63,7 +63,7 @@ says so. QUEUE has to exist: it may be the one the letters come from, or any oth
 
 func importLetters(ctx context.Context, i *invocation) error {
 	return i.withQueue(ctx, func(q *deadletters.Queue) error {
-		lines := json.NewDecoder(i.stdin)
+		lines := json.NewDecoder(i.input(ctx))
 		for n := 1; ; n++ {
 			var r deadletters.Record
 			err := lines.Decode(&r)

@@ -278,7 +278,11 @@ func (i *invocation) drop(ctx context.Context, f *sendFlags) error {
 		if f.dryRun {
 			look, err := q.List(ctx, filter, adapters.MaxBrowse)
 			if err == nil {
-				err = errors.Join(i.writeLetters(look.Letters, time.Now()), i.missing(look))
+				missing := i.missing(look)
+				if f.limit > 0 && len(look.Letters) > f.limit {
+					look.Letters = look.Letters[:f.limit]
+				}
+				err = errors.Join(i.writeLetters(look.Letters, time.Now()), missing)
 				i.noteSeen(q, look)
 			}
 			return err

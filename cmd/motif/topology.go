@@ -132,11 +132,11 @@ func compareTopology(show func(*invocation, topology.Report) error) func(*flag.F
 
 // withTopology reads the files and connects to the broker.
 func (i *invocation) withTopology(ctx context.Context, files, earlier []string, f func(adapters.Driver, topology.Topology, []topology.Topology) error) error {
-	all, err := i.readTopologies(files)
+	all, err := i.readTopologies(ctx, files)
 	if err != nil {
 		return err
 	}
-	old, err := i.readTopologies(earlier)
+	old, err := i.readTopologies(ctx, earlier)
 	if err != nil {
 		return err
 	}
@@ -155,10 +155,12 @@ func (i *invocation) withTopology(ctx context.Context, files, earlier []string, 
 // maxTopology is more than an application declares, in bytes.
 const maxTopology = 64 << 20
 
-func (i *invocation) readTopologies(files []string) (all []topology.Topology, err error) {
+func (i *invocation) readTopologies(ctx context.Context, files []string) (all []topology.Topology, err error) {
 	for _, name := range files {
-		in := i.stdin
-		if name != "-" {
+		var in io.Reader
+		if name == "-" {
+			in = i.input(ctx)
+		} else {
 			file, err := os.Open(name)
 			if err != nil {
 				return nil, err
