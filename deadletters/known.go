@@ -22,7 +22,7 @@ type sentLetter struct {
 func newKnown(j *Journal) *known {
 	k := &known{sent: map[digest]sentLetter{}}
 	if j != nil {
-		for d := range j.confirmed {
+		for _, d := range j.confirmed {
 			k.add(d, sentLetter{})
 		}
 	}

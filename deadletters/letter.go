@@ -46,29 +46,40 @@ func (l *Letter) Ref() string {
 const digestDigits = 12
 
 // Digest names the letter by its content, as Ref does where it has no id. Letters that differ in
-// anything have different ones.
+// what a [Record] has of them have different ones, but for their queue.
 func (l *Letter) Digest() string {
 	d := l.digest()
 	return "~" + hex.EncodeToString(d[:])[:digestDigits]
 }
 
 // digest is the same for letters that are the same in all that stays when a letter is delivered
-// again.
+// again, which is what its publisher said. Properties.Foreign does not stay: RabbitMQ's counts of
+// deliveries are in it.
 type digest [16]byte
 
 func (l *Letter) digest() (d digest) {
 	h := sha256.New()
+	number := func(n int64) { h.Write(binary.BigEndian.AppendUint64(nil, uint64(n))) }
 	text := func(s string) {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-		h.Write(n[:])
+		number(int64(len(s)))
 		h.Write([]byte(s))
 	}
-	text(l.Message.UUID)
-	text(l.Key)
-	text(l.ContentType)
-	text(l.CorrelationID)
-	text(strconv.FormatInt(l.Timestamp.UnixNano(), 10))
+	p := &l.Properties
+	for _, s := range []string{
+		l.Message.UUID, l.Key, p.ContentType, p.ContentEncoding, p.Type, p.AppID, p.CorrelationID, p.ReplyTo,
+	} {
+		text(s)
+	}
+	transient := int64(0)
+	if p.Transient {
+		transient = 1
+	}
+	for _, n := range []int64{
+		p.Timestamp.Unix(), int64(p.Timestamp.Nanosecond()), int64(p.TTL), int64(p.Priority), transient, int64(p.Attempt), int64(p.Lost),
+		int64(len(l.Message.Metadata)), // for what follows may look like more of it
+	} {
+		number(n)
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.Message.Metadata)) {
 		text(name)
 		text(l.Message.Metadata[name])

@@ -34,6 +34,7 @@ type run struct {
 	found       map[string]bool  // of the filter's Refs, those that are letters
 	progress    time.Time        // when something was settled last
 
+	passed    bool // a letter of which the journal tells was left, in the last pass
 	extra     int  // passes that were made because the queue was not empty at the end of one
 	lost      bool // a session was lost, in an earlier pass
 	remaining int  // how many letters should still be in the queue then
@@ -81,7 +82,7 @@ func (r *run) pass(ctx context.Context) (again bool, err error) {
 		r.left = max(r.left, r.remaining)
 	}
 	r.remaining = r.left
-	r.report.Kept, r.report.CameBack, r.report.Failed = 0, 0, nil
+	r.report.Kept, r.report.CameBack, r.report.Failed, r.passed = 0, 0, nil, false
 	err = r.work(ctx)
 	err = errors.Join(err, r.hand.release(ctx))
 	switch {

@@ -3,6 +3,7 @@ package deadletters
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -70,6 +71,9 @@ func (q *Queue) run(ctx context.Context, o ReplayOptions, drop bool) (Report, er
 		again, err := r.pass(ctx)
 		if !again || ctx.Err() != nil || time.Since(r.progress) > patience {
 			report := r.finish()
+			through := err == nil && !again && !r.limitReached() && !r.passed
+			inOrder := !r.lost && (err == nil || errors.Is(err, ctx.Err())) // else acknowledgements may be lost
+			o.Journal.ended(report.Settled() && (through || inOrder), through)
 			if err == nil && !r.limitReached() {
 				report.Missing = slices.DeleteFunc(slices.Clone(o.Filter.Refs), func(ref string) bool { return r.found[ref] })
 			}

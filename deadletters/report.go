@@ -52,8 +52,9 @@ const (
 // unsettled reports whether what is in doubt may still be among the dead letters.
 func (w Why) unsettled() bool { return w == MaybeSent || w == MaybeKept }
 
-// Settled reports whether nothing that was sent may still be among the dead letters, so that the
-// run's [Journal] has nothing more to tell.
+// Settled reports whether the run knows of nothing that it sent and that may still be among the
+// dead letters. Of what an earlier run sent, or a lost session has yet to bring back, its [Journal]
+// may have more to tell.
 func (r *Report) Settled() bool {
 	return !slices.ContainsFunc(r.Doubtful, func(d Doubt) bool { return d.Why.unsettled() })
 }

@@ -37,6 +37,12 @@ func (r *run) keep(g *group, l *Letter) {
 	g.hold(l.place, l.Settler)
 }
 
+// passBy notes that a letter is left, of which the journal may have more to tell.
+func (r *run) passBy(d digest) {
+	sent, _ := r.known.has(d)
+	r.passed = r.passed || sent || r.o.Journal.doubts(d)
+}
+
 // picks decides about a letter that was taken, and reports whether it is to be sent.
 func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 	if len(r.o.Filter.Refs) > 0 {
@@ -48,6 +54,9 @@ func (r *run) picks(ctx context.Context, g *group, l *Letter) bool {
 		r.keep(g, l)
 		return false
 	case !r.o.Filter.Match(l, time.Now()):
+		if r.o.Journal != nil {
+			r.passBy(l.digest())
+		}
 		r.keep(g, l)
 		return false
 	case r.drop:
@@ -147,9 +156,6 @@ func (r *run) send(ctx context.Context, g *group, l Letter) {
 		r.settle(ctx, result{f, fmt.Errorf("the journal: %w", err)})
 		return
 	}
-	if d, doubtful := r.o.Journal.doubt(f.digest); doubtful {
-		r.report.Doubtful = append(r.report.Doubtful, d)
-	}
 	p, m := publication(&l, f.to, r.report.Run, r.features)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
@@ -215,6 +221,7 @@ func (r *run) settle(ctx context.Context, res result) {
 }
 
 func (r *run) fail(f *flight, err error) {
+	r.passBy(f.digest)
 	r.report.Failed = append(r.report.Failed, Failure{f.letter.Ref(), f.to, err})
 	r.keep(f.group, &f.letter)
 }
@@ -224,6 +231,9 @@ func (r *run) confirm(ctx context.Context, f *flight) {
 	l := &f.letter
 	r.report.Sent++
 	r.progress = time.Now()
+	if d, doubtful := r.o.Journal.doubt(f.digest); doubtful {
+		r.report.Doubtful = append(r.report.Doubtful, d)
+	}
 	if d, before := r.unconfirmed[f.digest]; before {
 		delete(r.unconfirmed, f.digest)
 		d.Why = MaybeSentTwice

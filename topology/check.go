@@ -57,6 +57,7 @@ const (
 type Report struct {
 	Findings  []Finding `json:"findings"`
 	Unchecked []string  `json:"unchecked,omitempty"` // what could not be looked at, and why
+	Partial   bool      `json:"partial,omitempty"`   // something that is declared is in Unchecked
 }
 
 // OK reports whether everything that could be looked at is as declared, and nothing is undeclared.
@@ -64,7 +65,8 @@ func (r Report) OK() bool { return len(r.Findings) == 0 }
 
 // Check compares a broker with t. It needs an adapter with CanCompare. Without CanListBindings it
 // does not look at bindings, and without CanList not for queues that nobody declares any more,
-// unless they are in one of the earlier topologies: [Report] says so in Unchecked.
+// unless they are in one of the earlier topologies: [Report] says so in Unchecked, and is Partial
+// if what it did not look at is declared.
 //
 // What others may have made is none of Check's business. Undeclared are queues and exchanges of an
 // earlier topology, queues that have the name of a group of a declared exchange, or that of the
@@ -155,6 +157,7 @@ func (c *check) queues() error {
 			if err != nil {
 				return err
 			}
+			c.report.Partial = c.report.Partial || !c.features.Ability.Has(adapters.CanInspect)
 			if !found {
 				c.add(Finding{State: Missing, What: whatQueue, Name: q.Name})
 			}
@@ -182,7 +185,11 @@ func (c *check) exists(queue string) (bool, error) {
 }
 
 func (c *check) bindings(q Queue, s adapters.Source) error {
-	if q.Exchange == "" || !c.has(adapters.CanListBindings, "bindings") {
+	if q.Exchange == "" {
+		return nil
+	}
+	if !c.has(adapters.CanListBindings, "bindings") {
+		c.report.Partial = true
 		return nil
 	}
 	bound, err := c.ops.Bindings(c.ctx, q.Name)
@@ -271,7 +278,8 @@ func (c *check) ours(queue string, earlier []Topology) bool {
 			return true
 		}
 		for _, e := range t.Exchanges {
-			if strings.HasPrefix(name, e.Name+":") {
+			// A colon in the rest is of another exchange's name, for groups have none in theirs.
+			if group, ok := strings.CutPrefix(name, e.Name+":"); ok && group != "" && !strings.Contains(group, ":") {
 				return true
 			}
 		}

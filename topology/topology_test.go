@@ -129,6 +129,8 @@ func TestUndeclaredAreOursOnly(t *testing.T) {
 		declareAll(ctx, bus),
 		patterns.NewWorkQueue[int](bus, "somebody's").Declare(ctx),
 		patterns.NewPubSub[int](bus, "somebody's-news").Declare(ctx, patterns.Group("reader")),
+		patterns.NewPubSub[int](bus, "news:local").Declare(ctx, patterns.Group("reader")), // "news" is ours
+		patterns.NewWorkQueue[int](bus, "news:").Declare(ctx),
 		patterns.NewRouted[int](bus, "logs").Declare(ctx, []string{"debug"}, patterns.Group("files")),
 		patterns.NewTopic[int](bus, "events").Declare(ctx, []string{"us.*"}, patterns.Group("gone")),
 		patterns.NewWorkQueue[int](bus, "was-ours").Send(ctx, 1),
@@ -174,7 +176,7 @@ func TestApplyOnRabbitMQ(t *testing.T) {
 	d := open(t, amqptest.URL(t)).Driver()
 	for _, want := range []int{len(top.Exchanges) + len(top.Queues), 0} {
 		report, err := top.Check(t.Context(), d)
-		if err != nil || len(report.Findings) != want || len(report.Unchecked) != 2 {
+		if err != nil || len(report.Findings) != want || len(report.Unchecked) != 2 || !report.Partial {
 			t.Errorf("it differs in %q, and %q: %v", findings(report), report.Unchecked, err)
 		}
 		if err := top.Apply(t.Context(), d); err != nil {

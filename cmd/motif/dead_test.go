@@ -5,16 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/motifmq/motif/adapters"
+	"github.com/motifmq/motif/deadletters"
 	"github.com/motifmq/motif/patterns"
 )
 
@@ -142,6 +146,7 @@ func TestDeadLooks(t *testing.T) {
 		{args: "dead replay orders.dead -dry-run", want: []string{"3 letters would be sent", "orders"}},
 		{args: "dead drop orders.dead", code: exitUsage, want: []string{"-all"}},
 		{args: "dead drop orders.dead b -dry-run", want: []string{"1 of 3"}},
+		{args: "dead drop orders.dead -all -limit 1 -dry-run", want: []string{"1 of 3", "a "}, never: []string{"bowl"}},
 		{args: "dead drop orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
 		{args: "dead replay orders.dead x -dry-run", code: exitFailed, want: []string{"letter x"}},
 		{args: "dead replay orders.dead -rate -1", code: exitUsage},
@@ -181,6 +186,50 @@ func TestDeadReplayAndDrop(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "motif", "*"))
 	if err != nil || len(left) > 1 { // that of the run that failed
 		t.Errorf("journals are left: %q, %v", left, err)
+	}
+}
+
+// TestDeadReplayAfterAKill: a run that is about other letters forgets nothing of what the killed
+// one left, and one that is interrupted leaves nothing.
+func TestDeadReplayAfterAKill(t *testing.T) {
+	s := newSite(t)
+	s.three(t)
+	_, lines, _ := motif(t, "", "dead", "export", "orders.dead")
+	path := filepath.Join(t.TempDir(), "journal")
+	j, err := deadletters.OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := deadletters.New(s.driver, "orders.dead")
+	if report, err := queue.Replay(t.Context(), deadletters.ReplayOptions{Journal: j}); err != nil || report.Sent != 3 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if err := j.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	step{args: "dead import orders.dead", stdin: lines, want: []string{"3 letters imported"}}.run(t) // as if they had not been acknowledged
+	for _, args := range []string{"x", "b", "-limit 1", "-reason bowl", ""} {
+		code, out, errs := motif(t, "", strings.Fields("dead replay orders.dead -journal "+path+" "+args)...)
+		if code != exitOK && args != "x" && args != "b" || !strings.Contains(errs, "did not end in order") || !strings.Contains(out, "0 letters sent") {
+			t.Errorf("%q: exit %d, %s%s", args, code, out, errs)
+		}
+	}
+	if got := s.waiting(t, "orders"); len(got) != 3 {
+		t.Errorf("sent %q", got)
+	}
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	step{args: "dead import orders.dead", stdin: lines, want: []string{"3 letters imported"}}.run(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	i := &invocation{args: []string{"orders.dead"}, url: os.Getenv("MOTIF_URL")}
+	o := deadletters.ReplayOptions{Every: time.Hour, Progress: func(*deadletters.Letter, string) { cancel() }}
+	if report, err := i.sendBack(ctx, o, path); !errors.Is(err, context.Canceled) || report.Sent != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a run that was interrupted left its journal: %v", err)
 	}
 }
 
@@ -240,6 +289,35 @@ func TestDeadExportAndImport(t *testing.T) {
 	}
 	step{args: "dead import orders.dead", stdin: lines[:strings.Index(lines, "\n")+1] + "{nonsense", code: exitFailed, want: []string{"letter 2 was not imported"}}.run(t)
 	step{args: "dead import nowhere", stdin: lines, code: exitFailed, want: []string{"letter 1 was not imported", "unroutable"}}.run(t)
+}
+
+// unconfirming is a broker that has what is published, and does not confirm it.
+type unconfirming struct{ adapters.Driver }
+
+func (d unconfirming) Publish(ctx context.Context, p adapters.Publication, m ...*message.Message) error {
+	if err := d.Driver.Publish(ctx, p, m...); err != nil {
+		return err
+	}
+	return adapters.ErrUnconfirmed
+}
+
+func init() {
+	adapters.Register("unconfirming", func(ctx context.Context, u *url.URL) (adapters.Driver, error) {
+		d, err := adapters.Open(ctx, "memory:"+u.Opaque)
+		return unconfirming{d}, err
+	})
+}
+
+// TestDeadImportUnconfirmed: of a letter that may be in the queue it does not say that it is not.
+func TestDeadImportUnconfirmed(t *testing.T) {
+	s := newSite(t)
+	s.three(t)
+	_, lines, _ := motif(t, "", "dead", "export", "orders.dead")
+	broker := strings.TrimPrefix(os.Getenv("MOTIF_URL"), "memory:")
+	step{
+		args: "dead import orders.dead -url unconfirming:" + broker, stdin: lines, code: exitFailed,
+		want: []string{"letter 1 may have been imported, and the 0 before it were"}, never: []string{"not imported"},
+	}.run(t)
 }
 
 // TestHostileLetters: what a letter has in it does nothing to a terminal.

@@ -70,7 +70,7 @@ func (i *invocation) edit(ctx context.Context, to string, yes bool) error {
 		if before == after {
 			fmt.Fprintln(i.stdout, "Nothing was changed.")
 		}
-		if !yes && !i.ask(fmt.Sprintf("Send this letter to queue %q?", safe(to, 64))) {
+		if !yes && !i.ask(ctx, fmt.Sprintf("Send this letter to queue %q?", safe(to, 64))) {
 			return errNotSent
 		}
 		report, err := q.Replay(ctx, deadletters.ReplayOptions{
@@ -221,9 +221,9 @@ func (i *invocation) editor(ctx context.Context, text string) (string, error) {
 }
 
 // ask asks a question, to which everything but yes is no.
-func (i *invocation) ask(question string) bool {
+func (i *invocation) ask(ctx context.Context, question string) bool {
 	fmt.Fprintf(i.stdout, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(i.stdin).ReadString('\n')
+	answer, _ := bufio.NewReader(i.input(ctx)).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
 }

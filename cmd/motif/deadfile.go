@@ -56,13 +56,14 @@ var importCommand = command{
 	long: `
 Puts each letter into QUEUE as it was when motif dead export wrote it, and waits for the broker to
 confirm it. It stops at the first line that cannot be imported, and says which; what comes before that
-line is in QUEUE. QUEUE has to exist: it may be the one the letters come from, or any other.`,
+line is in QUEUE. The letter of that line may be there too if the broker did not answer, and then it
+says so. QUEUE has to exist: it may be the one the letters come from, or any other.`,
 	setup: func(*flag.FlagSet) action { return importLetters },
 }
 
 func importLetters(ctx context.Context, i *invocation) error {
 	return i.withQueue(ctx, func(q *deadletters.Queue) error {
-		lines := json.NewDecoder(i.stdin)
+		lines := json.NewDecoder(i.input(ctx))
 		for n := 1; ; n++ {
 			var r deadletters.Record
 			err := lines.Decode(&r)
@@ -76,7 +77,10 @@ func importLetters(ctx context.Context, i *invocation) error {
 			if err == nil {
 				err = q.Import(ctx, &r)
 			}
-			if err != nil {
+			switch {
+			case errors.Is(err, adapters.ErrUnconfirmed):
+				return fmt.Errorf("letter %d may have been imported, and the %d before it were: %w", n, n-1, err)
+			case err != nil:
 				return fmt.Errorf("letter %d was not imported, the %d before it were: %w", n, n-1, err)
 			}
 		}

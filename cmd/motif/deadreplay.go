@@ -74,14 +74,15 @@ func (i *invocation) sendBack(ctx context.Context, o deadletters.ReplayOptions, 
 	if o.Journal, err = i.openJournal(path); err != nil {
 		return report, err
 	}
-	err = i.withQueue(ctx, func(q *deadletters.Queue) (err error) {
-		report, err = q.Replay(ctx, o)
-		return err
+	var replayed error
+	err = i.withQueue(ctx, func(q *deadletters.Queue) error {
+		report, replayed = q.Replay(ctx, o)
+		return nil
 	})
 	if o.Journal != nil {
-		err = errors.Join(err, o.Journal.Close(err == nil && report.Settled()))
+		err = errors.Join(err, o.Journal.Close(err == nil))
 	}
-	return report, err
+	return report, errors.Join(explainError(replayed), err)
 }
 
 // openJournal opens the journal of a replay, and says what it tells of an earlier run.
@@ -277,7 +278,11 @@ func (i *invocation) drop(ctx context.Context, f *sendFlags) error {
 		if f.dryRun {
 			look, err := q.List(ctx, filter, adapters.MaxBrowse)
 			if err == nil {
-				err = errors.Join(i.writeLetters(look.Letters, time.Now()), i.missing(look))
+				missing := i.missing(look)
+				if f.limit > 0 && len(look.Letters) > f.limit {
+					look.Letters = look.Letters[:f.limit]
+				}
+				err = errors.Join(i.writeLetters(look.Letters, time.Now()), missing)
 				i.noteSeen(q, look)
 			}
 			return err

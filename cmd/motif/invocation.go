@@ -65,6 +65,18 @@ func inspector(d adapters.Driver, need adapters.Ability) (adapters.Inspector, er
 	return ops, nil
 }
 
+// input is standard input, of which a Read ends with ctx. It is for one caller: what was read ahead
+// is lost to others.
+func (i *invocation) input(ctx context.Context) io.Reader {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+	go func() { // until the process ends, if nothing comes
+		_, err := io.Copy(w, i.stdin)
+		_ = w.CloseWithError(err)
+	}()
+	return r
+}
+
 // object writes v as one line of JSON.
 func (i *invocation) object(v any) error {
 	e := json.NewEncoder(i.stdout)

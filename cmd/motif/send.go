@@ -36,11 +36,11 @@ func kindOf(name string) (adapters.Kind, error) {
 }
 
 // payload returns the payload that a command was given as an argument, or standard input.
-func (i *invocation) payload() ([]byte, error) {
+func (i *invocation) payload(ctx context.Context) ([]byte, error) {
 	if len(i.args) > 1 && i.args[1] != "-" {
 		return []byte(i.args[1]), nil
 	}
-	return io.ReadAll(i.stdin)
+	return io.ReadAll(i.input(ctx))
 }
 
 var sendCommand = command{
@@ -70,7 +70,7 @@ Sends PAYLOAD, or standard input. A queue has to exist; -kind sends to an exchan
 }
 
 func (i *invocation) send(ctx context.Context, p adapters.Publication, id string, headers []string) (err error) {
-	payload, err := i.payload()
+	payload, err := i.payload(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ that is no terminal; an error of the server is the command's.`,
 	setup: func(flags *flag.FlagSet) action {
 		timeout := flags.Duration("timeout", 30*time.Second, "wait so long for the reply, as 500ms or 1m")
 		return func(ctx context.Context, i *invocation) (err error) {
-			payload, err := i.payload()
+			payload, err := i.payload(ctx)
 			if err != nil {
 				return err
 			}

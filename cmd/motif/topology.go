@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -32,13 +33,19 @@ var topologyDiffCommand = command{
 }
 
 var topologyVerifyCommand = command{
-	name: "topology verify", args: "FILE...", short: "fail, with exit code 3, if the broker differs from what is declared", long: topologyFiles,
+	name: "topology verify", args: "FILE...", short: "fail, with exit code 3, if the broker differs from what is declared",
+	long: topologyFiles + `
+The exit code is 1 if something that is declared could not be looked at, as bindings on RabbitMQ
+without management= in the URL.`,
 	setup: compareTopology(func(i *invocation, r topology.Report) error {
 		if err := i.showReport(r, topology.Finding.String); err != nil {
 			return err
 		}
-		if !r.OK() {
+		switch {
+		case !r.OK():
 			return fmt.Errorf("%w: %d things differ from what is declared", errDiffers, len(r.Findings))
+		case r.Partial:
+			return errors.New("it is not known whether all is as declared: see what was not looked at; on RabbitMQ that takes management= in the URL")
 		}
 		return nil
 	}),
@@ -66,7 +73,7 @@ and such queues if they have neither messages nor consumers.`,
 				if err != nil {
 					return err
 				}
-				done := topology.Report{Findings: []topology.Finding{}}
+				done := topology.Report{Findings: []topology.Finding{}, Unchecked: before.Unchecked, Partial: before.Partial}
 				for _, f := range before.Findings {
 					if f.State == topology.Missing || *prune && f.State == topology.Undeclared {
 						done.Findings = append(done.Findings, f)
@@ -125,11 +132,11 @@ func compareTopology(show func(*invocation, topology.Report) error) func(*flag.F
 
 // withTopology reads the files and connects to the broker.
 func (i *invocation) withTopology(ctx context.Context, files, earlier []string, f func(adapters.Driver, topology.Topology, []topology.Topology) error) error {
-	all, err := i.readTopologies(files)
+	all, err := i.readTopologies(ctx, files)
 	if err != nil {
 		return err
 	}
-	old, err := i.readTopologies(earlier)
+	old, err := i.readTopologies(ctx, earlier)
 	if err != nil {
 		return err
 	}
@@ -148,10 +155,12 @@ func (i *invocation) withTopology(ctx context.Context, files, earlier []string, 
 // maxTopology is more than an application declares, in bytes.
 const maxTopology = 64 << 20
 
-func (i *invocation) readTopologies(files []string) (all []topology.Topology, err error) {
+func (i *invocation) readTopologies(ctx context.Context, files []string) (all []topology.Topology, err error) {
 	for _, name := range files {
-		in := i.stdin
-		if name != "-" {
+		var in io.Reader
+		if name == "-" {
+			in = i.input(ctx)
+		} else {
 			file, err := os.Open(name)
 			if err != nil {
 				return nil, err
@@ -182,7 +191,7 @@ func (i *invocation) showReport(r topology.Report, line func(topology.Finding) s
 	for _, u := range r.Unchecked {
 		i.note("Note: not looked at: %s.", safe(u, 1000))
 	}
-	if r.OK() {
+	if r.OK() && !r.Partial {
 		i.note("Nothing to do.")
 	}
 	return nil

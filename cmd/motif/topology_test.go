@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,5 +57,51 @@ func TestTopology(t *testing.T) {
 		if code != c.code || !strings.Contains(out+errs, c.want) {
 			t.Errorf("motif topology %s: exit %d, want %d and %q in: %s%s", c.args, code, c.code, c.want, out, errs)
 		}
+	}
+}
+
+// listsNothing is a broker that does not say what there is, as RabbitMQ without its management API.
+type listsNothing struct{ adapters.Driver }
+
+func (d listsNothing) Features() adapters.Features {
+	f := d.Driver.Features()
+	f.Ability &^= adapters.CanList | adapters.CanListBindings
+	return f
+}
+
+func init() {
+	adapters.Register("lists-nothing", func(ctx context.Context, u *url.URL) (adapters.Driver, error) {
+		d, err := adapters.Open(ctx, "memory:"+u.Opaque)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			listsNothing
+			adapters.Inspector
+		}{listsNothing{d}, d.(adapters.Inspector)}, nil
+	})
+}
+
+// TestTopologyNotLookedAt: what is declared and could not be looked at is not as declared.
+func TestTopologyNotLookedAt(t *testing.T) {
+	d, err := adapters.Open(t.Context(), "memory:lists-nothing") // the broker is gone with its last client
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(t.Context())
+	queue := file(t, `{"version":1,"queues":[{"name":"orders"}]}`)
+	group := file(t, `{"version":1,"exchanges":[{"name":"news","kind":"fanout"}],"queues":[{"name":"news:audit","exchange":"news","group":"audit"}]}`)
+	for _, s := range []step{
+		{args: "verify " + group, code: exitDiffers, want: []string{"missing", "not looked at: bindings"}},
+		{args: "apply " + group, want: []string{"created", "not looked at: bindings"}},
+		{args: "verify " + group, code: exitFailed, want: []string{"not looked at: bindings", "management="}, never: []string{"Nothing to do"}},
+		{args: "verify -json " + group, code: exitFailed, want: []string{`"partial":true`}},
+		{args: "plan " + group, want: []string{"not looked at: bindings"}, never: []string{"Nothing to do"}},
+		{args: "apply -prune " + group, want: []string{"not looked at: bindings"}, never: []string{"Nothing to do"}},
+		{args: "apply " + queue, want: []string{"created"}},
+		{args: "verify " + queue, want: []string{"not looked at: queues that nobody declares any more", "Nothing to do"}, never: []string{"bindings"}},
+	} {
+		s.args = "topology " + s.args + " -url lists-nothing:lists-nothing"
+		s.run(t)
 	}
 }
