@@ -34,8 +34,9 @@ type BreakerConfig struct {
 // works the subscription goes on, if not it is paused for another cooldown.
 //
 // The message that opens the breaker, as a failed probe or as the last of several failures, goes
-// back to its place with no attempt counted, and so do others in hand that fail. A panic counts as
-// an attempt, as always. With [patterns.AckOnReceive] the subscription is paused as well, but what
+// back to its place with no attempt counted, and so do others in hand that fail. One that fails as a
+// probe twice in a row goes to the end of its queue, so that the next probe is another message: it
+// may itself be what is wrong. A panic counts as an attempt, as always. With [patterns.AckOnReceive] the subscription is paused as well, but what
 // fails is dropped.
 //
 // Each subscription needs one of its own: an option that is given to several pauses all of them.
@@ -66,6 +67,7 @@ type breaker struct {
 	until    time.Time
 	probing  bool          // a probe is in hand, until it is settled
 	probe    string        // its id, once it is handled
+	failed   string        // the id of the last probe, if that failed
 	changed  chan struct{} // closed, and another made, when those who wait are to look again
 }
 
@@ -136,7 +138,7 @@ func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
 		returned := false
 		defer func() {
 			if !returned {
-				b.failed() // by a panic, which goes on
+				b.fail(m.UUID) // by a panic, which goes on
 			}
 		}()
 		produced, err = next(m)
@@ -146,8 +148,13 @@ func (b *breaker) middleware(next message.HandlerFunc) message.HandlerFunc {
 		case err == nil, errors.Is(err, patterns.ErrRejected) && !errors.Is(err, patterns.ErrCodec), errors.Is(err, patterns.ErrSkipped):
 			b.succeeded()
 		case interrupted(m.Context()):
-		case b.IsFailure(err) && b.failed():
-			err = patterns.RequeueAfter(0, fmt.Errorf("%w: %w", ErrCircuitOpen, err))
+		case b.IsFailure(err):
+			switch open, again := b.fail(m.UUID); {
+			case again:
+				err = patterns.RequeueLast(fmt.Errorf("%w: %w", ErrCircuitOpen, err))
+			case open:
+				err = patterns.RequeueAfter(0, fmt.Errorf("%w: %w", ErrCircuitOpen, err))
+			}
 		}
 		return produced, err
 	}
@@ -180,24 +187,28 @@ func (b *breaker) succeeded() {
 	if !b.until.IsZero() && time.Now().Before(b.until) {
 		return // it was begun before
 	}
-	b.failures = 0
+	b.failures, b.failed = 0, ""
 	if !b.until.IsZero() {
 		b.until = time.Time{}
 		b.change()
 	}
 }
 
-// failed counts a failure and reports whether the breaker is open for it.
-func (b *breaker) failed() (open bool) {
+// fail counts the failure of a message. It reports whether the breaker is open for it, and whether
+// this was a probe, and the one before as well.
+func (b *breaker) fail(id string) (open, again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
 	if b.until.IsZero() && b.failures < b.Failures {
-		return false
+		return false, false
+	}
+	if b.probing && b.probe == id {
+		again, b.failed = b.failed == id, id
 	}
 	if now := time.Now(); !now.Before(b.until) {
 		b.until, b.failures = now.Add(b.Cooldown), 0
 		b.change()
 	}
-	return true
+	return true, again
 }

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,6 +90,33 @@ func TestCircuitBreakerProbesAgain(t *testing.T) {
 		synctest.Wait()
 		if done != 2 || bus.Stats().DeadLettered != 2 {
 			t.Errorf("%d done, %+v", done, bus.Stats())
+		}
+	})
+}
+
+// One message that always fails does not keep the others waiting, and ends with the dead letters.
+func TestCircuitBreakerOfOneBadMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[int](bus, "q")
+		const bad = 0
+		var done []int
+		_, err := q.Work(t.Context(), func(_ context.Context, n int) error {
+			if n == bad {
+				return errDown
+			}
+			done = append(done, n)
+			return nil
+		}, middleware.CircuitBreaker(middleware.BreakerConfig{}))
+		must(t, err)
+		must(t, q.Send(t.Context(), bad))
+		time.Sleep(time.Minute) // in which its own attempts open the breaker
+		for n := range 3 {
+			must(t, q.Send(t.Context(), n+1))
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if !slices.Equal(done, []int{1, 2, 3}) || bus.Stats().DeadLettered != 1 {
+			t.Errorf("done %v, %+v", done, bus.Stats())
 		}
 	})
 }

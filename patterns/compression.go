@@ -84,7 +84,7 @@ func expandOne(coding Coding, data []byte, limit int) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(expanded, int64(limit)+1))
+	out, err := io.ReadAll(io.LimitReader(expanded, max(int64(limit), int64(limit)+1)))
 	if closing := expanded.Close(); err == nil {
 		err = closing
 	}

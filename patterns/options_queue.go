@@ -55,5 +55,6 @@ func NoDeadLetter() QueueOption {
 
 // Passive uses the queue as it stands, declared by somebody else with properties of theirs; it is
 // ErrNotFound if it is missing. What is given up is rejected, and goes where that queue's own
-// dead-letter setting says. Given to [RPC.Serve], requests come from such a queue.
+// dead-letter setting says, unless its name ends in ".dead": then it stays. Given to [RPC.Serve],
+// requests come from such a queue.
 func Passive() PassiveOption { return PassiveOption{} }

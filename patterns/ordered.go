@@ -228,7 +228,9 @@ func (o *ordered) dropStale() {
 		case itemWaits, itemReady: // which take finds out
 			o.dropLost(stale)
 		case itemParked:
-			stale.timer.Stop()
+			if stale.timer != nil { // it waits for the end of the subscription
+				stale.timer.Stop()
+			}
 			o.dropLost(stale)
 			if !o.s.cfg.overtake {
 				o.release(stale)

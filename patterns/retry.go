@@ -132,11 +132,9 @@ func (w *worker) retry(d *adapters.Delivery, err error) (again bool) {
 	case isTransient(sendErr), errors.Is(err, errGoexit): // the latter leaves no goroutine to try again in
 		w.sendFailed(d, sendErr)
 		return false
-	case wait > maxHold:
-		w.warn(d, "its next attempt could not be sent to the queue: back there after a while", sendErr, "in", maxHold)
-		return w.requeueAfter(d, sendErr, maxHold)
 	}
-	return w.retryInProcess(d, err, wait, "because", sendErr.Error())
+	// Requeued, it would come again with its attempts uncounted.
+	return w.retryInProcess(d, err, min(wait, maxHold), "because", sendErr.Error())
 }
 
 // remainingDelay returns how long a message has still to wait that the broker could not delay for

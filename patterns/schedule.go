@@ -133,12 +133,13 @@ func (q *WorkQueue[T]) schedule(ctx context.Context, name string, s Schedule, at
 		return nil, invalid("a schedule in the ctx of a Store: what is due later has no transaction")
 	}
 	r := &Scheduled{
-		bus: q.bus, name: name, schedule: s, missed: max(cfg.missed, 1), late: cfg.late,
+		bus: q.bus, name: name, missed: max(cfg.missed, 1), late: cfg.late,
 		source:  adapters.Source{Endpoint: scheduleQueue(q.Name(), name)},
 		opError: func(err error) error { return q.scheduleError(name, err) },
 		log:     q.bus.log.With("queue", q.Name(), "schedule", name),
 		done:    make(chan struct{}),
 	}
+	r.schedule = careful{s, r}
 	if name == "" || len(r.id(farFuture)) > adapters.MaxNameBytes {
 		return nil, invalid("name of %d bytes", len(name))
 	}

@@ -614,3 +614,23 @@ func TestScheduledMessagesHaveOptions(t *testing.T) {
 		}
 	})
 }
+
+// panics is a schedule that is due once.
+type panics struct{ first time.Time }
+
+func (p panics) Next(t time.Time) time.Time {
+	if t.Before(p.first) {
+		return p.first
+	}
+	panic("no more")
+}
+
+// A Next that panics ends its schedule, and not the process.
+func TestScheduleWhoseNextPanics(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *patterns.Bus, _ *memory.Broker) {
+		q := patterns.NewWorkQueue[run](bus, "reports")
+		s, err := q.Schedule(t.Context(), "nightly", panics{time.Now().Add(time.Minute)}, runAt)
+		must(t, err)
+		wantErr(t, "Wait", s.Wait(), adapters.ErrInvalid)
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -261,6 +262,23 @@ func (s *Scheduled) sendDue(ctx context.Context, due time.Time) error {
 // wallClock is the time without the process's own clock, which does not go on while a machine
 // sleeps.
 func wallClock() time.Time { return time.Now().UTC().Round(0) }
+
+// careful is a schedule whose Next may panic, which is to end the schedule and not the process.
+type careful struct {
+	Schedule
+	s *Scheduled
+}
+
+// Next returns t itself after a panic, as no schedule may.
+func (c careful) Next(t time.Time) (next time.Time) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.s.log.Error("motif: the Next of a schedule panicked", "error", &PanicError{Value: v, Stack: debug.Stack()})
+			next = t
+		}
+	}()
+	return c.Schedule.Next(t)
+}
 
 // errBadSchedule is for a Next that does not do what it has to.
 var errBadSchedule = invalid("the schedule's Next returned a time that is not after the one it was given")

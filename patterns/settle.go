@@ -124,7 +124,12 @@ func (w *worker) requeueLater(d *adapters.Delivery, err error) (again bool) {
 		before += int(it.parks)
 	}
 	wait := w.s.cfg.retry.backoff(1 + before)
-	if asked, ok := errors.AsType[*requeueError](err); ok && asked.after >= 0 {
+	asked, ok := errors.AsType[*requeueError](err)
+	if ok && asked.last && w.s.order == nil && w.s.queue != "" && w.sendToEnd(d, err) {
+		w.s.bus.counters.requeued.Add(1)
+		return false
+	}
+	if ok && asked.after >= 0 {
 		wait = asked.after
 	}
 	wait = min(wait, maxHold)
@@ -139,14 +144,22 @@ func (w *worker) requeue(d *adapters.Delivery, err error) {
 		if w.s.fetching.Err() != nil {
 			w.s.drain() // waits until nothing is fetched any more: the copy must not come here, to be given back
 		}
-		if w.s.resendToQueue(detachedContext(d), d, 0) == nil {
-			w.s.knownReturns.forget(d.Message.UUID)
-			w.finish(d, adapters.Ack, ResultRequeued, err)
+		if w.sendToEnd(d, err) {
 			return
 		}
 	}
 	w.s.knownReturns.note(d.Message.UUID)
 	w.finish(d, adapters.Requeue, ResultRequeued, err)
+}
+
+// sendToEnd sends the message to the end of its queue, for err, and reports whether it is there.
+func (w *worker) sendToEnd(d *adapters.Delivery, err error) bool {
+	if w.s.resendToQueue(detachedContext(d), d, 0) != nil {
+		return false
+	}
+	w.s.knownReturns.forget(d.Message.UUID)
+	w.finish(d, adapters.Ack, ResultRequeued, err)
+	return true
 }
 
 // settleLost is for a message that went back to its queue while it was in hand. Settling it has no

@@ -83,10 +83,10 @@ func (c queueConfig) applyTo(src *adapters.Source) (deadLetter string) {
 		return ""
 	case c.deadLetter != "":
 		deadLetter = c.deadLetter
-	case c.passive:
-		return "" // the broker's own setting rules
 	case strings.HasSuffix(name, deadSuffix):
 		return name // its failures stay in it
+	case c.passive:
+		return "" // the broker's own setting rules
 	default:
 		deadLetter = name + deadSuffix
 	}

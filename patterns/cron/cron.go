@@ -63,6 +63,9 @@ func Parse(expr string, in *time.Location) (patterns.Schedule, error) {
 		}
 		return patterns.Every(d), nil
 	}
+	if strings.HasPrefix(rest, "CRON_TZ=") || strings.HasPrefix(rest, "TZ=") { // another one
+		return nil, invalid(expr, errZone)
+	}
 	parsed, err := cron.ParseStandard(rest)
 	if err != nil {
 		return nil, invalid(expr, err)

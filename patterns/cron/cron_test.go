@@ -129,6 +129,7 @@ func TestParse(t *testing.T) {
 		{"CRON_TZ=Europe/Berlin 0 3 * * *", berlin, ""},
 		{"CRON_TZ=Nowhere 0 3 * * *", nil, ""},
 		{"CRON_TZ=UTC", nil, ""},
+		{"CRON_TZ=UTC TZ=UTC 0 3 * * *", nil, ""},
 		{"TZ=", nil, ""},
 		{"@every 1ms", nil, ""},
 		{"@every", nil, ""},
