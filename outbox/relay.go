@@ -17,13 +17,15 @@ const (
 	linger      = 20 * time.Millisecond // how long a leader that has nothing to do keeps its place
 	maxExcluded = 1000                  // destinations that a statement leaves out
 	grace       = time.Second           // how long destinations wait for one that does not answer
+	maxQuery    = 30 * time.Second      // that the relay waits for an answer of the database
 	maxPatient  = 16                    // times Box.patient is how long such a one is waited for at most
 )
 
 // Run relays: it publishes on bus what is stored, and deletes it once the broker has it. It returns
-// nil when ctx ends, after what is on its way; that takes a few seconds at most. It returns an
-// error only for what no time mends: a bus that is closed, or was made with options that make no
-// sense. What the database or the broker refuses it logs, and tries again.
+// nil when ctx ends, after what is on its way; that takes a few seconds at most, or half a minute
+// where the database does not answer. It returns an error only for what no time mends: a bus that
+// is closed, or was made with options that make no sense. What the database or the broker refuses
+// it logs, and tries again.
 //
 // Any number of processes may run it for one table. One of them relays at a time, the others wait;
 // if it stops, dies or is cut off from the database another goes on.
@@ -33,7 +35,7 @@ func (b *Box) Run(ctx context.Context, bus *patterns.Bus) error {
 	}
 	r := &relay{
 		box: b, bus: bus, lease: lease{box: b, owner: rand.Text()},
-		refusals: map[adapters.Endpoint]*refusal{}, ended: make(chan struct{}, 1),
+		refusals: map[adapters.Endpoint]*refusal{}, ended: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer r.stop(ctx)
@@ -66,6 +68,7 @@ type relay struct {
 	refusals map[adapters.Endpoint]*refusal // destinations that refuse
 	left     []*lane                        // that are not over, and are not waited for
 	ended    chan struct{}                  // one of them is
+	writing  chan struct{}                  // full while a transaction is under way
 	noting   *noting                        // what notes that messages were sent, or nil
 	stays    time.Time                      // until when it keeps its place in any case
 	look     time.Duration                  // until the next look of those in the moments after a store; 0: over
@@ -157,6 +160,11 @@ func (r *relay) wait(ctx context.Context) error {
 
 // round sends one batch. more says that there is more to send at once.
 func (r *relay) round(ctx context.Context) (more bool, err error) {
+	if r.noting == nil {
+		if err := r.written(ctx); err != nil {
+			return false, err
+		}
+	}
 	if err := r.collect(ctx); err != nil {
 		return false, err
 	}
@@ -223,12 +231,20 @@ func (r *relay) conclude(ctx context.Context, lanes []*lane, goOn bool) (int, er
 	for _, l := range lanes {
 		r.remember(l)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
-	defer cancel()
-	parked, err := r.settle(ctx, lanes, goOn)
+	var parked []Parked
+	var mine bool
+	begun := time.Now()
+	err := r.write(ctx, func(ctx context.Context) (err error) {
+		parked, mine, err = r.settle(ctx, lanes, goOn)
+		return err
+	})
 	if err != nil {
 		return 0, notNoted(err)
 	}
+	r.lease.heard(ctx, begun, mine)
+	r.lease.held = mine && goOn
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
+	defer cancel()
 	for _, p := range parked {
 		r.box.tellParked(ctx, p)
 	}
@@ -278,6 +294,8 @@ func (r *relay) where() (string, []any) {
 
 // fetch reads the oldest rows. full says that there may be more.
 func (r *relay) fetch(ctx context.Context) (all []*row, full bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, maxQuery)
+	defer cancel()
 	where, args := r.where()
 	limit := r.box.config.Batch
 	rows, err := r.box.db.QueryContext(ctx, r.box.query(fmt.Sprintf(
@@ -383,8 +401,9 @@ func closedError(lanes []*lane) error {
 }
 
 // settle notes the outcomes in the database: what is sent is deleted, what cannot be is parked. If
-// this relay is no longer the leader that is as true as before.
-func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []Parked, err error) {
+// this relay is no longer the leader that is as true as before; mine says whether it was. It is
+// called by another goroutine: see write.
+func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []Parked, mine bool, err error) {
 	b := r.box
 	var sent []int64
 	for _, l := range lanes {
@@ -392,25 +411,25 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 	}
 	tx, err := b.db.BeginTx(ctx, b.dialect.txOptions())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer tx.Rollback() //nolint:errcheck // it is committed by then, or all will be sent again
-	if err := r.lease.beat(ctx, tx, goOn); err != nil {
-		return nil, err
+	if mine, err = r.lease.say(ctx, tx, goOn); err != nil {
+		return nil, false, err
 	}
 	if err := b.remove(ctx, tx, "", sent); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, l := range lanes {
 		if l.failed != nil && l.counts {
 			if _, err := tx.ExecContext(ctx, b.query("UPDATE %s SET attempts = attempts + 1, error = ? WHERE id = ?"), text(l.failure.Error()), l.failed.id); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 		}
 		for _, f := range l.faulty {
 			p, err := b.park(ctx, tx, f.row, f.err)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if p.ID != 0 {
 				parked = append(parked, p)
@@ -418,11 +437,11 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	b.sent.Add(uint64(len(sent)))
 	b.parked.Add(uint64(len(parked)))
-	return parked, nil
+	return parked, mine, nil
 }
 
 // remember notes whether a destination refuses, and when to try it again.
