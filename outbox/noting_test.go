@@ -7,6 +7,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -71,6 +73,43 @@ func TestNotingFails(t *testing.T) {
 			letGo()
 			x.box.Wake()
 			await(t, "no row is left", func() bool { return x.pending() == 0 })
+		})
+	}
+}
+
+// A transaction that has stored a message and is open for long does not keep the relay from noting
+// what it has sent, which it would send again and again.
+func TestOpenTransaction(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		d    Dialect
+		dsn  string // instead of it, in the other way
+	}{{"PostgreSQL", PostgreSQL, ""}, {"MySQL", MySQL, ""}, {"MySQL, prepared", MySQL, "interpolateParams=false"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			driver, dsn := newDatabase(t, c.d)
+			if c.dsn != "" {
+				dsn = strings.Replace(dsn, "interpolateParams=true", c.dsn, 1)
+			}
+			x := newTrial(t, open(t, driver, dsn), c.d, Config{})
+			x.box.settle = time.Minute
+			q := patterns.NewWorkQueue[int](x.bus, "q")
+			got := received(x, q)
+			tx, err := x.db.BeginTx(t.Context(), nil)
+			must(t, err)
+			must(t, q.Send(x.box.In(t.Context(), tx), -1))
+			x.relay()
+			want := 0
+			for _, n := range []int{3, 10, 600} {
+				want += n
+				must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error { return q.SendBatch(ctx, make([]int, n)) }))
+				await(t, "no committed row is left", func() bool { return x.pending() == 0 || len(got()) > want })
+				if n := len(got()); n > want {
+					t.Fatalf("%d messages of %d", n, want)
+				}
+			}
+			must(t, tx.Commit())
+			await(t, "its message", func() bool { return slices.Contains(got(), -1) })
 		})
 	}
 }

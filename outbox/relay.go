@@ -470,7 +470,7 @@ func (r *relay) remember(l *lane) {
 
 // remove deletes rows, of the outbox or what suffix says.
 func (b *Box) remove(ctx context.Context, in execer, suffix string, ids []int64) error {
-	for chunk := range slices.Chunk(ids, 512) {
+	for chunk := range slices.Chunk(ids, b.dialect.maxDeleted()) {
 		n := 1 // few lengths, so that few statements are prepared
 		for n < len(chunk) {
 			n *= 2
@@ -479,7 +479,7 @@ func (b *Box) remove(ctx context.Context, in execer, suffix string, ids []int64)
 		for i := range args {
 			args[i] = chunk[min(i, len(chunk)-1)]
 		}
-		if _, err := in.ExecContext(ctx, b.query("DELETE FROM %s"+suffix+" WHERE id IN ("+marks(n)+")"), args...); err != nil {
+		if _, err := in.ExecContext(ctx, b.query(b.dialect.deletion("%s"+suffix, n)), args...); err != nil {
 			return err
 		}
 	}
