@@ -3,6 +3,8 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,15 +12,18 @@ import (
 	"github.com/motifmq/motif/patterns"
 )
 
+// errNoAnswer is of what was published when the broker has not said for long whether it has it.
+var errNoAnswer = fmt.Errorf("the broker does not answer: %w", adapters.ErrUnconfirmed)
+
 // lane is the rows of a batch for one destination, and what became of them. Its fields may be read
-// once run has returned.
+// once it is over.
 type lane struct {
 	relay         *relay
-	name          string
 	to            adapters.Endpoint
-	rows          []*row
-	refusedBefore bool // it is tried again
-	mismatched    bool // its queue exists with other properties than its messages say
+	refusedBefore bool          // it is tried again
+	mismatched    bool          // its queue exists with other properties than its messages say
+	patient       time.Duration // how long it waits for an answer
+	over          chan struct{} // closed when run has returned
 
 	sent    []int64  // the broker has them
 	faulty  []faulty // cannot be sent, for a fault of their own
@@ -27,8 +32,11 @@ type lane struct {
 	counts  bool     // it counts as an attempt of the row's
 
 	mu       sync.Mutex // guards what follows
-	outcomes []outcome  // of each row
-	pending  int        // rows whose outcome is not known yet
+	rows     []*row
+	isLeft   bool // the relay goes on without it
+	isJudged bool
+	outcomes []outcome // of each row that was published
+	pending  int       // rows whose outcome is not known yet
 	idle     chan struct{}
 	stopped  context.CancelFunc
 }
@@ -39,25 +47,24 @@ type faulty struct {
 }
 
 type outcome struct {
-	published, known bool
-	err              error
+	known bool
+	err   error
 }
 
 // run publishes the rows in order, until one has to be sent again, and waits for the outcomes.
 func (l *lane) run(ctx context.Context) {
+	defer close(l.over)
 	defer l.judge()
-	l.outcomes = make([]outcome, len(l.rows))
 	l.idle = make(chan struct{}, 1)
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
 	l.stopped = stop
-	for i, r := range l.rows {
-		if publishing.Err() != nil {
+	for publishing.Err() == nil {
+		i, o, err := l.begin()
+		if i < 0 {
 			break
 		}
-		o, err := r.outgoing(time.Now())
 		if err != nil {
-			l.begin(i)
 			l.end(i, err)
 			continue
 		}
@@ -68,6 +75,22 @@ func (l *lane) run(ctx context.Context) {
 		}
 	}
 	l.settled(ctx)
+}
+
+// leave has the lane end without the relay, which has more to do: it publishes no more rows, and
+// keeps of the others what it needs to say which are sent. It reports false if it has ended.
+func (l *lane) leave() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isJudged {
+		return false
+	}
+	l.isLeft = true
+	l.rows = slices.Clone(l.rows[:len(l.outcomes)])
+	for _, r := range l.rows {
+		r.envelope, r.payload = "", nil
+	}
+	return true
 }
 
 // oneByOne reports whether the next message has to wait for the outcome of this one, because it
@@ -87,7 +110,6 @@ func (l *lane) oneByOne(o patterns.Outgoing) bool {
 
 // send publishes one.
 func (l *lane) send(ctx context.Context, i int, o patterns.Outgoing) {
-	l.begin(i)
 	told := func(err error) { l.end(i, err) }
 	if l.mismatched {
 		o.Queue = adapters.Source{}
@@ -105,18 +127,24 @@ func (l *lane) send(ctx context.Context, i int, o patterns.Outgoing) {
 	}
 }
 
-func (l *lane) begin(i int) {
+// begin returns the next row, as a message that is on its way from now on; -1 if there is none.
+func (l *lane) begin() (i int, o patterns.Outgoing, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.outcomes[i].published = true
+	if i = len(l.outcomes); i == len(l.rows) {
+		return -1, o, nil
+	}
+	l.outcomes = append(l.outcomes, outcome{})
 	l.pending++
+	o, err = l.rows[i].outgoing(time.Now())
+	return i, o, err
 }
 
 // end notes the outcome of one. After one that has to be sent again no other begins.
 func (l *lane) end(i int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.outcomes[i].known, l.outcomes[i].err = true, err
+	l.outcomes[i] = outcome{true, err}
 	if err != nil && !isFaulty(err) {
 		l.stopped()
 	}
@@ -128,10 +156,10 @@ func (l *lane) end(i int, err error) {
 	}
 }
 
-// settled waits for all outcomes, and reports whether they are known. What is not by the time that
-// a publish may take may be stored, and will be sent again.
+// settled waits for all outcomes, and reports whether they are known. What is not in time may be
+// stored, and will be sent again.
 func (l *lane) settled(ctx context.Context) bool {
-	late := time.NewTimer(l.relay.box.patient)
+	late := time.NewTimer(l.patient)
 	defer late.Stop()
 	done := ctx.Done()
 	for {
@@ -148,7 +176,7 @@ func (l *lane) settled(ctx context.Context) bool {
 			return false
 		case <-done: // what is on its way has a little more time
 			done = nil
-			late.Reset(min(l.relay.box.settle, l.relay.box.patient))
+			late.Reset(min(l.relay.box.settle, l.patient))
 		}
 	}
 }
@@ -157,20 +185,19 @@ func (l *lane) settled(ctx context.Context) bool {
 func (l *lane) judge() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, r := range l.rows {
-		o := l.outcomes[i]
+	l.isJudged = true
+	for i, o := range l.outcomes {
+		r := l.rows[i]
 		switch {
-		case !o.published:
-			continue
 		case !o.known:
-			o.err = adapters.ErrUnconfirmed
+			o.err = errNoAnswer
 		case o.err == nil:
 			l.sent = append(l.sent, r.id)
 			continue
 		}
 		counts := isCounted(o.err)
 		switch {
-		case isFaulty(o.err), counts && r.attempts+1 >= l.relay.box.config.Attempts:
+		case !l.isLeft && (isFaulty(o.err) || counts && r.attempts+1 >= l.relay.box.config.Attempts): // else at the next try
 			l.faulty = append(l.faulty, faulty{r, o.err})
 		case l.failed == nil && !errors.Is(o.err, context.Canceled): // which the one before has brought about, or a shutdown
 			l.failed, l.failure, l.counts = r, o.err, counts

@@ -27,6 +27,8 @@ type lease struct {
 // take makes this relay the leader if nobody else is, and there is a row that fits where.
 func (l *lease) take(ctx context.Context, where string, args []any) (bool, error) {
 	b := l.box
+	ctx, cancel := context.WithTimeout(ctx, maxQuery)
+	defer cancel()
 	var owner string
 	var beat int64
 	var next sql.NullInt64

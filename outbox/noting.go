@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,10 +31,58 @@ func (r *relay) note(ctx context.Context, lanes []*lane) {
 	r.noting = n
 	go func() {
 		defer close(n.over)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
-		defer cancel()
-		n.mine, n.err = r.delete(ctx, sent)
+		var mine bool
+		n.err = r.write(ctx, func(ctx context.Context) (err error) {
+			mine, err = r.delete(ctx, sent)
+			return err
+		})
+		if n.err == nil {
+			n.mine = mine
+		}
 	}()
+}
+
+// errStuck says that the database was not heard of.
+var errStuck = errors.New("the database does not answer")
+
+// write runs a transaction, also while ctx ends, and waits for it for as long as it may take:
+// drivers need not heed a ctx in a commit or a rollback, and some do not. If it commits later, what
+// it says is as true. After an error, what f writes must not be read.
+func (r *relay) write(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
+	select {
+	case r.writing <- struct{}{}:
+	case <-ctx.Done():
+		cancel()
+		return errStuck
+	}
+	result := make(chan error, 1)
+	go func() {
+		defer cancel()
+		err := f(ctx)
+		<-r.writing
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errStuck, ctx.Err())
+	}
+}
+
+// written waits until no transaction is under way. Without it messages would be sent again and
+// again while the database does not answer.
+func (r *relay) written(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.box.settle)
+	defer cancel()
+	select {
+	case r.writing <- struct{}{}:
+		<-r.writing
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for a commit: %w", errStuck)
+	}
 }
 
 // delete deletes rows that were sent, and says that the leader lives. It reports whether it was

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/motifmq/motif/adapters"
@@ -17,12 +16,16 @@ const (
 	firstLook   = 2 * time.Millisecond  // after something was stored in this process
 	linger      = 20 * time.Millisecond // how long a leader that has nothing to do keeps its place
 	maxExcluded = 1000                  // destinations that a statement leaves out
+	grace       = time.Second           // how long destinations wait for one that does not answer
+	maxQuery    = 30 * time.Second      // that the relay waits for an answer of the database
+	maxPatient  = 16                    // times Box.patient is how long such a one is waited for at most
 )
 
 // Run relays: it publishes on bus what is stored, and deletes it once the broker has it. It returns
-// nil when ctx ends, after what is on its way; that takes a few seconds at most. It returns an
-// error only for what no time mends: a bus that is closed, or was made with options that make no
-// sense. What the database or the broker refuses it logs, and tries again.
+// nil when ctx ends, after what is on its way; that takes a few seconds at most, or half a minute
+// where the database does not answer. It returns an error only for what no time mends: a bus that
+// is closed, or was made with options that make no sense. What the database or the broker refuses
+// it logs, and tries again.
 //
 // Any number of processes may run it for one table. One of them relays at a time, the others wait;
 // if it stops, dies or is cut off from the database another goes on.
@@ -30,8 +33,13 @@ func (b *Box) Run(ctx context.Context, bus *patterns.Bus) error {
 	if err := bus.Err(); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	r := &relay{box: b, bus: bus, lease: lease{box: b, owner: rand.Text()}, refusals: map[adapters.Endpoint]*refusal{}}
+	r := &relay{
+		box: b, bus: bus, lease: lease{box: b, owner: rand.Text()},
+		refusals: map[adapters.Endpoint]*refusal{}, ended: make(chan struct{}, 1), writing: make(chan struct{}, 1),
+	}
+	ctx, end := context.WithCancel(ctx)
 	defer r.stop(ctx)
+	defer end()
 	var failures int
 	for ctx.Err() == nil {
 		more, err := r.round(ctx)
@@ -58,6 +66,9 @@ type relay struct {
 	bus      *patterns.Bus
 	lease    lease
 	refusals map[adapters.Endpoint]*refusal // destinations that refuse
+	left     []*lane                        // that are not over, and are not waited for
+	ended    chan struct{}                  // one of them is
+	writing  chan struct{}                  // full while a transaction is under way
 	noting   *noting                        // what notes that messages were sent, or nil
 	stays    time.Time                      // until when it keeps its place in any case
 	look     time.Duration                  // until the next look of those in the moments after a store; 0: over
@@ -69,11 +80,15 @@ type refusal struct {
 	since time.Time
 	until time.Time // when it is tried again
 	count int       // how often in turn
+
+	left    bool          // what was published to it before is still on its way: it gets nothing more
+	patient time.Duration // how long it is waited for
 }
 
 // stop ends what is under way, and gives up leadership.
 func (r *relay) stop(ctx context.Context) {
-	err := r.noted(ctx)
+	r.await(ctx, r.left, nil)
+	err := errors.Join(r.collect(ctx), r.noted(ctx))
 	if r.lease.held {
 		err = errors.Join(err, r.leave(ctx))
 	}
@@ -101,8 +116,11 @@ func (r *relay) wait(ctx context.Context) error {
 	var noted chan struct{}
 	if r.noting != nil {
 		noted = r.noting.over
-	} else if r.lease.held {
+	} else if r.lease.held && len(r.left) == 0 {
 		d = min(d, max(time.Until(r.stays), 0))
+	}
+	if len(r.left) > 0 {
+		d = min(d, b.lease/3) // it keeps its place
 	}
 	if r.look > 0 {
 		d = min(d, r.look)
@@ -111,7 +129,9 @@ func (r *relay) wait(ctx context.Context) error {
 		}
 	}
 	for _, refused := range r.refusals {
-		d = min(d, max(time.Until(refused.until), firstLook))
+		if !refused.left {
+			d = min(d, max(time.Until(refused.until), firstLook))
+		}
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -120,6 +140,8 @@ func (r *relay) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-b.wake:
+			return nil
+		case <-r.ended:
 			return nil
 		case <-timer.C:
 			return nil
@@ -138,6 +160,14 @@ func (r *relay) wait(ctx context.Context) error {
 
 // round sends one batch. more says that there is more to send at once.
 func (r *relay) round(ctx context.Context) (more bool, err error) {
+	if r.noting == nil {
+		if err := r.written(ctx); err != nil {
+			return false, err
+		}
+	}
+	if err := r.collect(ctx); err != nil {
+		return false, err
+	}
 	if !r.lease.isHeld() {
 		where, args := r.where()
 		if leader, err := r.lease.take(ctx, where, args); err != nil || !leader {
@@ -145,12 +175,14 @@ func (r *relay) round(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		r.tellWaiting(true)
+	} else if len(r.left) > 0 && time.Since(r.lease.said) >= r.box.lease/3 {
+		r.beat(ctx)
 	}
 	rows, full, err := r.fetch(ctx)
 	if err != nil {
 		return false, fmt.Errorf("reading: %w", err)
 	}
-	if len(rows) == 0 && (r.noting != nil || time.Now().Before(r.stays)) {
+	if len(rows) == 0 && (r.noting != nil || len(r.left) > 0 || time.Now().Before(r.stays)) {
 		return false, nil
 	}
 	if len(rows) == 0 {
@@ -158,27 +190,67 @@ func (r *relay) round(ctx context.Context) (more bool, err error) {
 		r.tellWaiting(false)
 		return false, r.leave(ctx)
 	}
+	before := len(r.left)
 	lanes, err := r.publish(ctx, rows)
+	err = errors.Join(err, r.noted(ctx))
+	if !full && len(rows) <= maxAside && isAllSent(lanes) {
+		for _, l := range lanes {
+			r.remember(l)
+		}
+		r.note(ctx, lanes)
+		r.tellWaiting(r.lease.held)
+		return false, err
+	}
+	parked, err2 := r.conclude(ctx, lanes, full || len(r.left) > 0)
+	more = full && (isProgress(lanes) || len(r.left) > before) || parked > 0
+	return more && err2 == nil, errors.Join(err, err2)
+}
+
+// collect notes what became of lanes that were left, and are over.
+func (r *relay) collect(ctx context.Context) error {
+	var over []*lane
+	r.left = slices.DeleteFunc(r.left, func(l *lane) bool {
+		select {
+		case <-l.over:
+			over = append(over, l)
+			return true
+		default:
+			return false
+		}
+	})
+	if len(over) == 0 {
+		return nil
+	}
+	err := r.noted(ctx)
+	_, err2 := r.conclude(ctx, over, true)
+	return errors.Join(err, err2, closedError(over))
+}
+
+// conclude notes the outcomes of lanes, and returns how many rows it has parked.
+func (r *relay) conclude(ctx context.Context, lanes []*lane, goOn bool) (int, error) {
 	for _, l := range lanes {
 		r.remember(l)
 	}
-	err = errors.Join(err, r.noted(ctx))
-	if !full && len(rows) <= maxAside && isAllSent(lanes) {
-		r.note(ctx, lanes)
-		return false, err
+	var parked []Parked
+	var mine bool
+	begun := time.Now()
+	err := r.write(ctx, func(ctx context.Context) (err error) {
+		parked, mine, err = r.settle(ctx, lanes, goOn)
+		return err
+	})
+	if err != nil {
+		return 0, notNoted(err)
 	}
+	r.lease.heard(ctx, begun, mine)
+	r.lease.held = mine && goOn
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.settle)
 	defer cancel()
-	parked, err2 := r.settle(ctx, lanes, full)
-	if err2 != nil {
-		return false, errors.Join(err, notNoted(err2))
-	}
 	for _, p := range parked {
 		r.box.tellParked(ctx, p)
 	}
 	r.forget(lanes)
 	r.tellWaiting(r.lease.held)
-	return full && isProgress(lanes) || len(parked) > 0, err
+	return len(parked), nil
 }
 
 // isProgress reports whether a batch has changed anything: else the next one would be the same.
@@ -195,7 +267,7 @@ func isAllSent(lanes []*lane) bool {
 func (r *relay) forget(lanes []*lane) {
 	now := time.Now()
 	for to, refused := range r.refusals {
-		if now.After(refused.until) && !slices.ContainsFunc(lanes, func(l *lane) bool { return l.to == to }) {
+		if !refused.left && now.After(refused.until) && !slices.ContainsFunc(lanes, func(l *lane) bool { return l.to == to }) {
 			delete(r.refusals, to)
 		}
 	}
@@ -205,7 +277,7 @@ func (r *relay) forget(lanes []*lane) {
 func (r *relay) excluded() (names []any) {
 	now := time.Now()
 	for to, refused := range r.refusals {
-		if len(names) < maxExcluded && now.Before(refused.until) {
+		if len(names) < maxExcluded && (refused.left || now.Before(refused.until)) {
 			names = append(names, to.Kind.String()+":"+to.Name)
 		}
 	}
@@ -221,7 +293,9 @@ func (r *relay) where() (string, []any) {
 }
 
 // fetch reads the oldest rows. full says that there may be more.
-func (r *relay) fetch(ctx context.Context) (all []row, full bool, err error) {
+func (r *relay) fetch(ctx context.Context) (all []*row, full bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, maxQuery)
+	defer cancel()
 	where, args := r.where()
 	limit := r.box.config.Batch
 	rows, err := r.box.db.QueryContext(ctx, r.box.query(fmt.Sprintf(
@@ -232,7 +306,7 @@ func (r *relay) fetch(ctx context.Context) (all []row, full bool, err error) {
 	defer rows.Close() //nolint:errcheck // it was only read
 	read, size := 0, 0
 	for rows.Next() {
-		var one row
+		one := &row{} // alone in memory: some are needed for longer than others
 		var storedAt int64
 		if err := rows.Scan(&one.id, &storedAt, &one.to, &one.envelope, &one.payload, &one.attempts); err != nil {
 			return nil, false, err
@@ -248,44 +322,71 @@ func (r *relay) fetch(ctx context.Context) (all []row, full bool, err error) {
 	return all, read == limit, rows.Err()
 }
 
-// publish sends rows, those of each destination in order, and returns when the outcome of each is
-// known, or no longer waited for. Meanwhile it keeps the lease.
-func (r *relay) publish(ctx context.Context, rows []row) ([]*lane, error) {
+// publish sends rows, those of each destination in order, and returns the lanes of which each
+// outcome is known, or no longer waited for. Those that take long are left: the others go on.
+func (r *relay) publish(ctx context.Context, rows []*row) (over []*lane, err error) {
 	var lanes []*lane
 	byName := map[string]*lane{}
-	for i := range rows {
-		one := &rows[i]
+	for _, one := range rows {
 		l := byName[one.to]
 		if l == nil {
-			l = &lane{relay: r, name: one.to}
+			l = &lane{relay: r, patient: r.box.patient, over: make(chan struct{})}
 			l.to, _ = parseDestination(one.to) // or each row says what is wrong
-			if refused := r.refusals[l.to]; refused != nil {
-				l.refusedBefore = true
-			}
 			byName[one.to] = l
-			lanes = append(lanes, l)
+			refused := r.refusals[l.to]
+			if l.refusedBefore = refused != nil; l.refusedBefore {
+				l.patient = max(l.patient, refused.patient)
+			}
+			if refused == nil || !refused.left { // which it still is where too many destinations refuse
+				lanes = append(lanes, l)
+			}
 		}
 		l.rows = append(l.rows, one)
 	}
-	var running sync.WaitGroup
 	for _, l := range lanes {
-		running.Go(func() { l.run(ctx) })
+		go func() { l.run(ctx); signal(r.ended) }()
 	}
-	over := make(chan struct{})
-	go func() { running.Wait(); close(over) }()
+	enough := time.NewTimer(grace)
+	defer enough.Stop()
+	r.await(ctx, lanes, enough.C)
+	for _, l := range lanes {
+		if !l.leave() {
+			over = append(over, l)
+			continue
+		}
+		r.left = append(r.left, l)
+		refused := r.refusals[l.to]
+		if refused == nil {
+			refused = &refusal{err: errNoAnswer, since: time.Now()}
+			r.refusals[l.to] = refused
+		}
+		refused.left = true
+	}
+	return over, closedError(over)
+}
+
+// await waits until the lanes are over, or it is enough. Meanwhile it keeps the lease.
+func (r *relay) await(ctx context.Context, lanes []*lane, enough <-chan time.Time) {
 	beats := time.NewTicker(r.box.lease / 3)
 	defer beats.Stop()
-	for {
+	for len(lanes) > 0 {
 		select {
-		case <-over:
-			return lanes, closedError(lanes)
+		case <-lanes[0].over:
+			lanes = lanes[1:]
 		case <-beats.C:
-			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.lease)
-			if err := r.lease.beat(within, r.box.db, true); err != nil {
-				r.box.log.WarnContext(ctx, "outbox: not told others that this process relays", "error", err)
-			}
-			cancel()
+			r.beat(ctx)
+		case <-enough:
+			return
 		}
+	}
+}
+
+// beat keeps the lease, also while ctx ends.
+func (r *relay) beat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.box.lease)
+	defer cancel()
+	if err := r.lease.beat(ctx, r.box.db, true); err != nil {
+		r.box.log.WarnContext(ctx, "outbox: not told others that this process relays", "error", err)
 	}
 }
 
@@ -300,8 +401,9 @@ func closedError(lanes []*lane) error {
 }
 
 // settle notes the outcomes in the database: what is sent is deleted, what cannot be is parked. If
-// this relay is no longer the leader that is as true as before.
-func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []Parked, err error) {
+// this relay is no longer the leader that is as true as before; mine says whether it was. It is
+// called by another goroutine: see write.
+func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []Parked, mine bool, err error) {
 	b := r.box
 	var sent []int64
 	for _, l := range lanes {
@@ -309,25 +411,25 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 	}
 	tx, err := b.db.BeginTx(ctx, b.dialect.txOptions())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer tx.Rollback() //nolint:errcheck // it is committed by then, or all will be sent again
-	if err := r.lease.beat(ctx, tx, goOn); err != nil {
-		return nil, err
+	if mine, err = r.lease.say(ctx, tx, goOn); err != nil {
+		return nil, false, err
 	}
 	if err := b.remove(ctx, tx, "", sent); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, l := range lanes {
 		if l.failed != nil && l.counts {
 			if _, err := tx.ExecContext(ctx, b.query("UPDATE %s SET attempts = attempts + 1, error = ? WHERE id = ?"), text(l.failure.Error()), l.failed.id); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 		}
 		for _, f := range l.faulty {
 			p, err := b.park(ctx, tx, f.row, f.err)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if p.ID != 0 {
 				parked = append(parked, p)
@@ -335,11 +437,11 @@ func (r *relay) settle(ctx context.Context, lanes []*lane, goOn bool) (parked []
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	b.sent.Add(uint64(len(sent)))
 	b.parked.Add(uint64(len(parked)))
-	return parked, nil
+	return parked, mine, nil
 }
 
 // remember notes whether a destination refuses, and when to try it again.
@@ -353,7 +455,12 @@ func (r *relay) remember(l *lane) {
 		refused = &refusal{since: time.Now()}
 		r.refusals[l.to] = refused
 	}
-	refused.err = l.failure
+	refused.err, refused.left = l.failure, false
+	if errors.Is(l.failure, errNoAnswer) { // each try leaves a copy on its way
+		refused.patient = min(2*l.patient, maxPatient*r.box.patient)
+	} else {
+		refused.patient = 0
+	}
 	first, most := waitAfter(l.failure)
 	refused.until = time.Now().Add(backoff(refused.count, first, most))
 	if refused.count++; refused.count == 1 || refused.count%10 == 0 {
@@ -363,7 +470,7 @@ func (r *relay) remember(l *lane) {
 
 // remove deletes rows, of the outbox or what suffix says.
 func (b *Box) remove(ctx context.Context, in execer, suffix string, ids []int64) error {
-	for chunk := range slices.Chunk(ids, 512) {
+	for chunk := range slices.Chunk(ids, b.dialect.maxDeleted()) {
 		n := 1 // few lengths, so that few statements are prepared
 		for n < len(chunk) {
 			n *= 2
@@ -372,7 +479,7 @@ func (b *Box) remove(ctx context.Context, in execer, suffix string, ids []int64)
 		for i := range args {
 			args[i] = chunk[min(i, len(chunk)-1)]
 		}
-		if _, err := in.ExecContext(ctx, b.query("DELETE FROM %s"+suffix+" WHERE id IN ("+marks(n)+")"), args...); err != nil {
+		if _, err := in.ExecContext(ctx, b.query(b.dialect.deletion("%s"+suffix, n)), args...); err != nil {
 			return err
 		}
 	}

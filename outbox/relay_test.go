@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -206,6 +207,145 @@ func TestRefusingQueueKeepsOrder(t *testing.T) {
 			t.Error(gotFull())
 		}
 	})
+}
+
+// silentDriver does not say whether the broker has what went to one queue until it is told to, as
+// for a quorum queue that has lost its majority.
+type silentDriver struct {
+	adapters.Driver
+	queue string
+
+	mu     sync.Mutex
+	held   []func()
+	spoken bool
+}
+
+func (d *silentDriver) PublishAsync(ctx context.Context, p adapters.Publication, m *message.Message, done func(error)) error {
+	err := d.Publish(ctx, p, m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p.To.Name == d.queue && !d.spoken {
+		d.held = append(d.held, func() { done(err) })
+		return nil
+	}
+	done(err)
+	return nil
+}
+
+func (d *silentDriver) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.held)
+}
+
+// speak says what became of all, and of what comes from then on.
+func (d *silentDriver) speak() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spoken = true
+	for _, done := range d.held {
+		done()
+	}
+}
+
+// A queue that does not answer holds up no other, gets no copies meanwhile, and keeps its order.
+func TestSilentQueue(t *testing.T) {
+	driver, dsn := newDatabase(t, SQLite)
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t, open(t, driver, dsn), SQLite, Config{Batch: 10})
+		silent := &silentDriver{Driver: x.broker.Connect(), queue: "silent"}
+		x.bus = patterns.New(silent)
+		t.Cleanup(func() { must(t, x.bus.Close(context.Background())) })
+		queues := map[string]*patterns.WorkQueue[int]{}
+		got := map[string]func() []int{}
+		for _, name := range []string{"silent", "other"} {
+			queues[name] = patterns.NewWorkQueue[int](x.bus, name)
+			got[name] = received(x, queues[name])
+		}
+		send := func(name string, from, to int) {
+			must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error {
+				for i := from; i < to; i++ {
+					if err := queues[name].Send(ctx, i); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+		send("silent", 0, 20)
+		x.relay()
+		time.Sleep(2 * grace)
+		for i := range 10 { // beside the silent one, at once
+			send("other", i, i+1)
+			time.Sleep(100 * time.Millisecond)
+			if len(got["other"]()) != i+1 {
+				t.Fatalf("%d: %v", i, got["other"]())
+			}
+		}
+		if n := silent.count(); n != 10 {
+			t.Errorf("%d messages are on their way to the silent queue, not a batch", n)
+		}
+		s, err := x.box.Stats(t.Context())
+		must(t, err)
+		if s.Pending != 20 || len(s.Waiting) != 1 || !errors.Is(s.Waiting[0].Err, adapters.ErrUnconfirmed) || !s.Relaying {
+			t.Errorf("%+v", s)
+		}
+		if owner := owner(x); owner == "" {
+			t.Error("it has left its place, so that another would send copies")
+		}
+		time.Sleep(10 * time.Minute)
+		if n := silent.count(); n < 12 || n > 16 { // tries, each after twice as long
+			t.Errorf("%d are on their way to the silent queue", n)
+		}
+		send("other", 10, 11)
+		time.Sleep(2 * grace)
+		if all := got["other"](); len(all) != 11 {
+			t.Error(all)
+		}
+		silent.speak()
+		time.Sleep(10 * time.Second)
+		next := 0
+		for _, i := range got["silent"]() {
+			if i > next {
+				t.Fatalf("%d came before %d: %v", i, next, got["silent"]())
+			}
+			next = max(next, i+1)
+		}
+		if s, err := x.box.Stats(t.Context()); err != nil || next != 20 || s.Pending != 0 || len(s.Waiting) != 0 {
+			t.Errorf("%d, %+v, %v", next, s, err)
+		}
+		if owner := owner(x); owner != "" {
+			t.Errorf("%q is the leader of nothing", owner)
+		}
+	})
+}
+
+// What is confirmed while a relay stops is not sent again.
+func TestSilentQueueAtAShutdown(t *testing.T) {
+	driver, dsn := newDatabase(t, SQLite)
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t, open(t, driver, dsn), SQLite, Config{})
+		silent := &silentDriver{Driver: x.broker.Connect(), queue: "silent"}
+		x.bus = patterns.New(silent)
+		t.Cleanup(func() { must(t, x.bus.Close(context.Background())) })
+		q := patterns.NewWorkQueue[int](x.bus, "silent")
+		must(t, x.box.Do(t.Context(), func(ctx context.Context, _ *sql.Tx) error { return q.SendBatch(ctx, []int{1, 2, 3}) }))
+		stop := x.relay()
+		time.Sleep(2 * grace)
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); stop() }()
+		synctest.Wait()
+		silent.speak()
+		<-stopped
+		if s, err := x.box.Stats(t.Context()); err != nil || s.Pending != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
+func owner(x *trial) (name string) {
+	must(x, x.db.QueryRowContext(x.Context(), "SELECT owner FROM motif_outbox_leader").Scan(&name))
+	return name
 }
 
 // A queue that has room again just after it has refused a message does not get the next one first.
