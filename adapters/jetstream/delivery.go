@@ -53,7 +53,7 @@ func (h *delivery) isExpired() bool { return !h.expires.IsZero() && !time.Now().
 // deliver returns what the receiver gets.
 func (h *delivery) deliver() adapters.Delivery {
 	d := h.envelope.delivery(h.payload)
-	d.Message.SetContext(h.at.session.ctx)
+	d.Message.SetContext(h.at.ctx)
 	d.Redelivered, d.Returned, d.Settler = h.returned > 0, h.returned, h
 	return d
 }

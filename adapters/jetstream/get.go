@@ -101,7 +101,7 @@ func (d *Driver) holder(session *session, s adapters.Source, q *queue) *subscrip
 	holder := newSubscription(d, s)
 	holder.err = adapters.ErrStopped
 	close(holder.over)
-	holder.at = &attachment{sub: holder, session: session, queue: q, gone: make(chan struct{}), leave: func() {}, heard: time.Now(), closed: true, gets: true}
+	holder.at = &attachment{sub: holder, session: session, queue: q, ctx: session.ctx, gone: make(chan struct{}), leave: func() {}, heard: time.Now(), closed: true, gets: true}
 	return holder
 }
 

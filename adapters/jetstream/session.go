@@ -34,14 +34,15 @@ type session struct {
 	nc *nats.Conn
 	js management
 
-	ctx context.Context // ends with the session: ErrSessionLost, or ErrClosed
-	end context.CancelCauseFunc
+	ctx    context.Context // ends with the session: ErrSessionLost, or ErrClosed
+	cancel context.CancelCauseFunc
 
 	inbox string // where answers to publishes come, with a number at the end
 
-	mu      sync.Mutex
-	waiting map[uint64]answer
-	last    uint64
+	mu       sync.Mutex
+	waiting  map[uint64]answer
+	last     uint64
+	attached map[*attachment]struct{} // those whose messages' context ends with the session
 }
 
 // answer is what waits for one.
@@ -52,8 +53,8 @@ type answer struct {
 
 // dial makes a session. What is lost with the connection is told to lost.
 func (d *Driver) dial(ctx context.Context) (*session, error) {
-	s := &session{waiting: map[uint64]answer{}, inbox: newInbox() + "."}
-	s.ctx, s.end = context.WithCancelCause(context.Background())
+	s := &session{waiting: map[uint64]answer{}, attached: map[*attachment]struct{}{}, inbox: newInbox() + "."}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	options := append([]nats.Option{
 		nats.NoReconnect(), nats.Timeout(dialTimeout), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
@@ -118,6 +119,36 @@ func dialError(ctx context.Context, err error) error {
 		return fmt.Errorf("jetstream: connecting: %w: %w", adapters.ErrAccess, err)
 	}
 	return fmt.Errorf("jetstream: connecting: %w: %w", adapters.ErrUnavailable, err)
+}
+
+// end ends the contexts of the session and of the messages that it delivered.
+func (s *session) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := range s.attached {
+		at.end(why) // before anybody is told that a message is stale
+	}
+	s.attached = nil
+	s.cancel(why)
+}
+
+// add has the context of an attachment's messages end with the session. It is no child of the
+// session's, which would keep it for as long as the session lasts.
+func (s *session) add(at *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attached == nil {
+		at.end(context.Cause(s.ctx))
+		return
+	}
+	s.attached[at] = struct{}{}
+}
+
+// drop undoes add.
+func (s *session) drop(at *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.attached, at)
 }
 
 // stop ends the session.
