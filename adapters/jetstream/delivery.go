@@ -102,7 +102,7 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	}
 	s.mu.Lock()
 	if err == nil {
-		err = h.settle(o)
+		err = h.settle(ackDone) // also for Reject: what is to be kept is among the dead letters by now
 	}
 	if err != nil {
 		h.settled = false
@@ -165,11 +165,7 @@ func (h *delivery) cannotSettle(ctx context.Context) error {
 }
 
 // settle tells the server, and makes room.
-func (h *delivery) settle(o adapters.Outcome) error {
-	word := ackDone // also for Reject: what is to be kept is among the dead letters by now
-	if o == adapters.Requeue {
-		word = ackRequeue
-	}
+func (h *delivery) settle(word []byte) error {
 	if err := h.at.session.nc.Publish(h.reply, word); err != nil {
 		return adapters.ErrStaleDelivery
 	}
@@ -182,24 +178,32 @@ func (h *delivery) settle(o adapters.Outcome) error {
 func (h *delivery) expire() {
 	h.settled = true
 	if h.at.queue.spec.DeadLetter == "" {
-		_ = h.settle(adapters.Ack)
+		_ = h.settle(ackDone)
 		return
 	}
-	err := h.sendDeadLetter(diedExpired, func(err error) {
+	done := func(err error) {
 		s := h.at.sub
 		s.d.tasks.Go(func() { // maybe called with the mutex held
+			word := ackDone
+			if err != nil {
+				word = h.ackLater()
+				s.d.warn("jetstream: an expired message did not become a dead letter", "queue", h.at.queue.name, "error", err)
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			o := adapters.Ack
-			if err != nil {
-				o = adapters.Requeue // to be tried again
-			}
 			if _, held := s.held[h]; held && !h.isLost() { // else it has gone back
-				_ = h.settle(o)
+				_ = h.settle(word)
 			}
 		})
-	})
-	if err != nil {
-		_ = h.settle(adapters.Requeue)
 	}
+	if err := h.sendDeadLetter(diedExpired, done); err != nil {
+		done(err)
+	}
+}
+
+// ackLater is what the server is told of a message to try again, but not at once: each time it
+// waits for longer, up to a minute.
+func (h *delivery) ackLater() []byte {
+	pause := min(100*time.Millisecond<<min(h.returned, 10), time.Minute)
+	return fmt.Appendf(nil, `%s {"delay":%d}`, ackRequeue, pause)
 }

@@ -38,6 +38,7 @@ type Driver struct {
 	changed chan struct{} // closed with the next session
 	subs    map[*subscription]struct{}
 	log     *slog.Logger
+	warned  map[string]time.Time          // when, by what: see warn
 	made    uint64                        // sessions
 	why     error                         // the last one was lost, or could not be made
 	alive   map[string]*nats.Subscription // see members
@@ -67,7 +68,7 @@ const maxUnderWay = 4096
 func connect(ctx context.Context, c config) (*Driver, error) {
 	d := &Driver{
 		config: c, tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
-		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), requeued: map[string]map[uint64]struct{}{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
+		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), warned: map[string]time.Time{}, requeued: map[string]map[uint64]struct{}{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
 	}
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if c.folder != "" {
@@ -120,6 +121,20 @@ func (d *Driver) SetLogger(l *slog.Logger) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log = l
+}
+
+// warn logs what may go wrong again and again: each kind once a minute.
+func (d *Driver) warn(what string, args ...any) {
+	d.mu.Lock()
+	log, last := d.log, d.warned[what]
+	due := last.IsZero() || time.Since(last) >= time.Minute
+	if due {
+		d.warned[what] = time.Now()
+	}
+	d.mu.Unlock()
+	if due {
+		log.Warn(what, args...)
+	}
 }
 
 // Features implements [adapters.Driver].
