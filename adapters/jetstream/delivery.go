@@ -85,18 +85,13 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return fmt.Errorf("jetstream: settle: %w: %s", adapters.ErrInvalid, o)
 	}
-	s := h.at.sub
-	s.mu.Lock()
-	err := h.cannotSettle(ctx)
-	if err != nil || h.settled {
-		s.mu.Unlock()
+	if first, err := h.claim(ctx); !first {
 		return err
 	}
-	h.settled = true
-	s.mu.Unlock()
 	if o == adapters.Requeue {
-		return h.requeue(ctx)
+		return h.requeue(ctx, ackRequeue)
 	}
+	s, err := h.at.sub, error(nil)
 	if o == adapters.Reject && h.at.queue.spec.DeadLetter != "" {
 		err = h.toDeadLetters(ctx)
 	}
@@ -118,15 +113,27 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	return err
 }
 
-// requeue gives the message back. Only once the server has it is there room for another, or what
+// claim reports whether the message is settled for the first time, and may be.
+func (h *delivery) claim(ctx context.Context) (first bool, err error) {
+	s := h.at.sub
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := h.cannotSettle(ctx); err != nil || h.settled {
+		return false, err
+	}
+	h.settled = true
+	return true, nil
+}
+
+// requeue gives the message back with a word that says so. Only once the server has it is there room for another, or what
 // is asked for next might be the one behind it.
-func (h *delivery) requeue(ctx context.Context) error {
+func (h *delivery) requeue(ctx context.Context, word []byte) error {
 	s := h.at.sub
 	if h.at.gets {
 		s.d.noteRequeued(h)
 	}
 	back := make(chan struct{})
-	err := h.at.session.request(&nats.Msg{Subject: h.reply, Data: ackRequeue}, func(*nats.Msg, error) {
+	err := h.at.session.request(&nats.Msg{Subject: h.reply, Data: word}, func(*nats.Msg, error) {
 		s.mu.Lock()
 		delete(s.held, h)
 		h.at.pull()
@@ -199,6 +206,14 @@ func (h *delivery) expire() {
 	if err := h.sendDeadLetter(diedExpired, done); err != nil {
 		done(err)
 	}
+}
+
+// tryLater gives the message back, to come again after a pause.
+func (h *delivery) tryLater(ctx context.Context) error {
+	if first, err := h.claim(ctx); !first {
+		return err
+	}
+	return h.requeue(ctx, h.ackLater())
 }
 
 // ackLater is what the server is told of a message to try again, but not at once: each time it

@@ -59,7 +59,9 @@
 //     be some tenths of a second longer. What is delayed on its way to an exchange, or to a queue
 //     that does not exist yet, waits in a queue of its own and is routed by any driver that is
 //     connected then: within a second by one that has published so, else within half a minute. With
-//     none connected it is late. A reply cannot be delayed.
+//     none connected it is late. If one of the exchange's queues refuses it then, it is routed
+//     again, up to a minute later each time, and the others get another copy. A reply cannot be
+//     delayed.
 //   - An expired message is never delivered. It leaves its queue when it gets to the head while
 //     somebody reads, and, where it becomes a dead letter, also when nobody does, up to five
 //     seconds late, as long as a driver is connected that declared the queue. Time to live begins
