@@ -48,8 +48,7 @@ type Driver struct {
 	moving sync.Mutex
 	moves  bool // what was delayed on its way to an exchange
 
-	// What Get took and was requeued, by stream: the server does not count it among what waits.
-	requeued map[string]map[uint64]struct{}
+	requeued map[string]*requeued // by the id of a queue
 }
 
 var (
@@ -68,7 +67,7 @@ const maxUnderWay = 4096
 func connect(ctx context.Context, c config) (*Driver, error) {
 	d := &Driver{
 		config: c, tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
-		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), warned: map[string]time.Time{}, requeued: map[string]map[uint64]struct{}{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
+		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), warned: map[string]time.Time{}, requeued: map[string]*requeued{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
 	}
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if c.folder != "" {
