@@ -87,7 +87,7 @@ func (d *Driver) move(ctx context.Context, got adapters.Delivery) {
 	done := func(err error) {
 		switch {
 		case d.tasks.IsClosed(): // Close has given it back
-		case err == nil, errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrInvalid), errors.Is(err, adapters.ErrNotFound):
+		case err == nil, errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess), errors.Is(err, adapters.ErrNotFound):
 			_ = h.Settle(ctx, adapters.Ack) // there is no publisher to be told
 		default:
 			d.warn("jetstream: a delayed message was not routed", "to", p.To.String(), "error", err)

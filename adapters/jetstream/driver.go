@@ -186,7 +186,7 @@ func (d *Driver) lost(s *session, why error) {
 		lost = fmt.Errorf("%w: %w", adapters.ErrSessionLost, why)
 	}
 	s.end(lost)
-	s.fail(fmt.Errorf("jetstream: %w: %w", adapters.ErrUnconfirmed, lost), time.Time{})
+	s.fail(fmt.Errorf("jetstream: %w: %w", adapters.ErrUnconfirmed, lost), anyAnswer)
 	for _, sub := range d.all() {
 		sub.lose(s)
 	}
@@ -249,8 +249,10 @@ func (d *Driver) tend(s *session) {
 		case <-d.tasks.Closed():
 			return
 		}
-		s.fail(fmt.Errorf("jetstream: %w: no answer in %v", adapters.ErrUnconfirmed, confirmTimeout), time.Now().Add(-confirmTimeout))
 		now := time.Now()
+		s.fail(fmt.Errorf("jetstream: %w: no answer in %v", adapters.ErrUnconfirmed, confirmTimeout), func(a answer) bool {
+			return !a.since.IsZero() && now.Sub(a.since) > confirmTimeout
+		})
 		var held []*delivery
 		for _, sub := range d.all() {
 			held = append(held, sub.inHand(s)...)

@@ -171,6 +171,8 @@ func (d *Driver) stillRequeued(h *delivery) int {
 func (s *session) next(ctx context.Context, q *queue, question []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	ctx, done := s.refusable(ctx, nextSubject(q))
+	defer done()
 	inbox, err := s.nc.SubscribeSync(newInbox())
 	if err != nil {
 		return nil, s.sendError(err)
@@ -181,7 +183,7 @@ func (s *session) next(ctx context.Context, q *queue, question []byte) (*nats.Ms
 	}
 	m, err := inbox.NextMsgWithContext(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err)
+		return nil, cmp.Or(refusal(ctx), fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err))
 	}
 	return m, nil
 }

@@ -47,9 +47,12 @@ type session struct {
 
 // answer is what waits for one.
 type answer struct {
-	since time.Time
-	take  func(*nats.Msg, error)
+	subject string    // of what was asked
+	since   time.Time // zero: it is not waited for here, see refusable
+	take    func(*nats.Msg, error)
 }
+
+func anyAnswer(answer) bool { return true }
 
 // dial makes a session. What is lost with the connection is told to lost.
 func (d *Driver) dial(ctx context.Context) (*session, error) {
@@ -57,7 +60,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	options := append([]nats.Option{
 		nats.NoReconnect(), nats.Timeout(dialTimeout), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
-		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { d.refused(s, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { d.lost(s, nc.LastError()) }),
 	}, d.config.options...)
 	if d.local != nil {
@@ -85,6 +88,7 @@ func (s *session) begin(ctx context.Context) (err error) {
 	if version := s.nc.ConnectedServerVersion(); isOlder(version) {
 		return fmt.Errorf("jetstream: %w: the server is version %s, and has to be %d.%d or later", adapters.ErrUnavailable, version, oldest[0], oldest[1])
 	}
+	s.js.session = s
 	if s.js.once, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
 		return fmt.Errorf("jetstream: %w: %w", adapters.ErrUnavailable, err)
 	}
@@ -155,7 +159,7 @@ func (s *session) drop(at *attachment) {
 func (s *session) stop(why error) {
 	s.end(why)
 	s.nc.Close()
-	s.fail(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why), time.Time{})
+	s.fail(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why), anyAnswer)
 }
 
 // request sends m, and passes what the server says to take, or an error. It returns an error if
@@ -164,7 +168,7 @@ func (s *session) request(m *nats.Msg, take func(*nats.Msg, error)) error {
 	s.mu.Lock()
 	s.last++
 	n := s.last
-	s.waiting[n] = answer{time.Now(), take}
+	s.waiting[n] = answer{m.Subject, time.Now(), take}
 	s.mu.Unlock()
 	m.Reply = s.inbox + strconv.FormatUint(n, 10)
 	if err := s.nc.PublishMsg(m); err != nil {
@@ -193,12 +197,12 @@ func (s *session) resolve(n uint64, m *nats.Msg, err error) {
 	}
 }
 
-// fail gives up on answers: to all requests, or to those before a time.
-func (s *session) fail(why error, before time.Time) {
+// fail gives up on answers.
+func (s *session) fail(why error, which func(answer) bool) {
 	var failed []answer
 	s.mu.Lock()
 	for n, a := range s.waiting {
-		if before.IsZero() || a.since.Before(before) {
+		if which(a) {
 			failed = append(failed, a)
 			delete(s.waiting, n)
 		}
@@ -253,6 +257,9 @@ func (s *session) sendError(err error) error {
 
 // apiError is about what the server's management said.
 func (s *session) apiError(what string, err error) error {
+	if errors.Is(err, adapters.ErrAccess) {
+		return fmt.Errorf("jetstream: %s: %w", what, err)
+	}
 	sentinel := adapters.ErrUnavailable
 	if e := (*jetstream.APIError)(nil); errors.As(err, &e) {
 		switch e.ErrorCode {
