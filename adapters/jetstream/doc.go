@@ -48,7 +48,7 @@
 //   - Publishers route. The bindings of an exchange are one record at the server, read at the
 //     beginning of each Publish. A record is one message, so an exchange has some ten thousand
 //     bindings at most. Copies for several queues are not stored in one step: if some are when the
-//     call fails, the error is ErrUnconfirmed.
+//     call fails, the error is ErrUnconfirmed, or ErrNacked.
 //   - A message is in hand as long as its driver says so, three times in ten seconds. A driver that
 //     lost its connection gives back by itself, once it has a new one, what it held. What a client
 //     held that died comes to others up to ten seconds later.

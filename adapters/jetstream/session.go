@@ -58,7 +58,9 @@ func anyAnswer(answer) bool { return true }
 func (d *Driver) dial(ctx context.Context) (*session, error) {
 	s := &session{waiting: map[uint64]answer{}, attached: map[*attachment]struct{}{}, inbox: newInbox() + "."}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	by := &dialer{ctx: ctx}
 	options := append([]nats.Option{
+		nats.SetCustomDialer(by), nats.SkipHostLookup(),
 		nats.NoReconnect(), nats.Timeout(dialTimeout), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { d.refused(s, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { d.lost(s, nc.LastError()) }),
@@ -67,6 +69,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 		options = append(options, nats.InProcessServer(d.local))
 	}
 	nc, err := kit.Call(ctx, d.tasks, func() (*nats.Conn, error) {
+		defer by.done()
 		return nats.Connect(strings.Join(d.config.servers, ","), options...)
 	}, func(nc *nats.Conn) { nc.Close() })
 	if err != nil {
@@ -76,7 +79,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 	s.nc = nc
 	if err = cmp.Or(s.begin(ctx), d.answerHolders(s)); err != nil {
 		nc.Close()
-		return nil, err
+		return nil, d.tasks.Explain(ctx, err)
 	}
 	return s, nil
 }
