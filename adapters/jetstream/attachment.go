@@ -22,6 +22,9 @@ type attachment struct {
 	session *session
 	queue   *queue
 
+	ctx context.Context // of its messages: ends with the session, or when over is set
+	end context.CancelCauseFunc
+
 	gone  chan struct{} // the queue is, or does not answer
 	leave func()        // closes gone
 

@@ -78,20 +78,25 @@ func (d *Driver) moveDelayed(ctx context.Context) error {
 	return nil
 }
 
-// move routes what was delayed.
+// move routes what was delayed. It does not wait for the queues: one that does not answer holds up
+// no message for others. What some of them refuse comes again, and all others get it again.
 func (d *Driver) move(ctx context.Context, got adapters.Delivery) {
-	e := &got.Settler.(*delivery).envelope
+	h := got.Settler.(*delivery)
+	e := &h.envelope
 	p := adapters.Publication{To: adapters.Endpoint{Kind: adapters.Kind(e.ToKind), Name: e.ToName}, Key: got.Key, Properties: got.Properties, Lasting: e.Lasting}
-	err := d.Publish(ctx, p, got.Message)
-	if err == nil || errors.Is(err, adapters.ErrMismatch) || errors.Is(err, adapters.ErrInvalid) || errors.Is(err, adapters.ErrNotFound) {
-		_ = got.Settle(ctx, adapters.Ack) // there is no publisher to be told
-		return
+	done := func(err error) {
+		switch {
+		case d.tasks.IsClosed(): // Close has given it back
+		case err == nil, errors.Is(err, adapters.ErrMismatch), errors.Is(err, adapters.ErrInvalid) && !errors.Is(err, adapters.ErrAccess), errors.Is(err, adapters.ErrNotFound):
+			_ = h.Settle(ctx, adapters.Ack) // there is no publisher to be told
+		default:
+			d.warn("jetstream: a delayed message was not routed", "to", p.To.String(), "error", err)
+			_ = h.tryLater(ctx)
+		}
 	}
-	select {
-	case <-time.After(100 * time.Millisecond):
-	case <-ctx.Done():
+	if err := d.PublishAsync(ctx, p, got.Message, done); err != nil {
+		done(err)
 	}
-	_ = got.Settle(ctx, adapters.Requeue)
 }
 
 // lettered is a queue with dead letters that this driver has declared.

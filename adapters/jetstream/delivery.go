@@ -53,7 +53,7 @@ func (h *delivery) isExpired() bool { return !h.expires.IsZero() && !time.Now().
 // deliver returns what the receiver gets.
 func (h *delivery) deliver() adapters.Delivery {
 	d := h.envelope.delivery(h.payload)
-	d.Message.SetContext(h.at.session.ctx)
+	d.Message.SetContext(h.at.ctx)
 	d.Redelivered, d.Returned, d.Settler = h.returned > 0, h.returned, h
 	return d
 }
@@ -85,24 +85,19 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	if o > adapters.Reject {
 		return fmt.Errorf("jetstream: settle: %w: %s", adapters.ErrInvalid, o)
 	}
-	s := h.at.sub
-	s.mu.Lock()
-	err := h.cannotSettle(ctx)
-	if err != nil || h.settled {
-		s.mu.Unlock()
+	if first, err := h.claim(ctx); !first {
 		return err
 	}
-	h.settled = true
-	s.mu.Unlock()
 	if o == adapters.Requeue {
-		return h.requeue(ctx)
+		return h.requeue(ctx, ackRequeue)
 	}
+	s, err := h.at.sub, error(nil)
 	if o == adapters.Reject && h.at.queue.spec.DeadLetter != "" {
 		err = h.toDeadLetters(ctx)
 	}
 	s.mu.Lock()
 	if err == nil {
-		err = h.settle(o)
+		err = h.settle(ackDone) // also for Reject: what is to be kept is among the dead letters by now
 	}
 	if err != nil {
 		h.settled = false
@@ -118,15 +113,27 @@ func (h *delivery) Settle(ctx context.Context, o adapters.Outcome) error {
 	return err
 }
 
-// requeue gives the message back. Only once the server has it is there room for another, or what
+// claim reports whether the message is settled for the first time, and may be.
+func (h *delivery) claim(ctx context.Context) (first bool, err error) {
+	s := h.at.sub
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := h.cannotSettle(ctx); err != nil || h.settled {
+		return false, err
+	}
+	h.settled = true
+	return true, nil
+}
+
+// requeue gives the message back with a word that says so. Only once the server has it is there room for another, or what
 // is asked for next might be the one behind it.
-func (h *delivery) requeue(ctx context.Context) error {
+func (h *delivery) requeue(ctx context.Context, word []byte) error {
 	s := h.at.sub
 	if h.at.gets {
 		s.d.noteRequeued(h)
 	}
 	back := make(chan struct{})
-	err := h.at.session.request(&nats.Msg{Subject: h.reply, Data: ackRequeue}, func(*nats.Msg, error) {
+	err := h.at.session.request(&nats.Msg{Subject: h.reply, Data: word}, func(*nats.Msg, error) {
 		s.mu.Lock()
 		delete(s.held, h)
 		h.at.pull()
@@ -165,11 +172,7 @@ func (h *delivery) cannotSettle(ctx context.Context) error {
 }
 
 // settle tells the server, and makes room.
-func (h *delivery) settle(o adapters.Outcome) error {
-	word := ackDone // also for Reject: what is to be kept is among the dead letters by now
-	if o == adapters.Requeue {
-		word = ackRequeue
-	}
+func (h *delivery) settle(word []byte) error {
 	if err := h.at.session.nc.Publish(h.reply, word); err != nil {
 		return adapters.ErrStaleDelivery
 	}
@@ -182,24 +185,40 @@ func (h *delivery) settle(o adapters.Outcome) error {
 func (h *delivery) expire() {
 	h.settled = true
 	if h.at.queue.spec.DeadLetter == "" {
-		_ = h.settle(adapters.Ack)
+		_ = h.settle(ackDone)
 		return
 	}
-	err := h.sendDeadLetter(diedExpired, func(err error) {
+	done := func(err error) {
 		s := h.at.sub
 		s.d.tasks.Go(func() { // maybe called with the mutex held
+			word := ackDone
+			if err != nil {
+				word = h.ackLater()
+				s.d.warn("jetstream: an expired message did not become a dead letter", "queue", h.at.queue.name, "error", err)
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			o := adapters.Ack
-			if err != nil {
-				o = adapters.Requeue // to be tried again
-			}
 			if _, held := s.held[h]; held && !h.isLost() { // else it has gone back
-				_ = h.settle(o)
+				_ = h.settle(word)
 			}
 		})
-	})
-	if err != nil {
-		_ = h.settle(adapters.Requeue)
 	}
+	if err := h.sendDeadLetter(diedExpired, done); err != nil {
+		done(err)
+	}
+}
+
+// tryLater gives the message back, to come again after a pause.
+func (h *delivery) tryLater(ctx context.Context) error {
+	if first, err := h.claim(ctx); !first {
+		return err
+	}
+	return h.requeue(ctx, h.ackLater())
+}
+
+// ackLater is what the server is told of a message to try again, but not at once: each time it
+// waits for longer, up to a minute.
+func (h *delivery) ackLater() []byte {
+	pause := min(100*time.Millisecond<<min(h.returned, 10), time.Minute)
+	return fmt.Appendf(nil, `%s {"delay":%d}`, ackRequeue, pause)
 }

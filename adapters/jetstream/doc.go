@@ -48,7 +48,7 @@
 //   - Publishers route. The bindings of an exchange are one record at the server, read at the
 //     beginning of each Publish. A record is one message, so an exchange has some ten thousand
 //     bindings at most. Copies for several queues are not stored in one step: if some are when the
-//     call fails, the error is ErrUnconfirmed.
+//     call fails, the error is ErrUnconfirmed, or ErrNacked.
 //   - A message is in hand as long as its driver says so, three times in ten seconds. A driver that
 //     lost its connection gives back by itself, once it has a new one, what it held. What a client
 //     held that died comes to others up to ten seconds later.
@@ -59,7 +59,9 @@
 //     be some tenths of a second longer. What is delayed on its way to an exchange, or to a queue
 //     that does not exist yet, waits in a queue of its own and is routed by any driver that is
 //     connected then: within a second by one that has published so, else within half a minute. With
-//     none connected it is late. A reply cannot be delayed.
+//     none connected it is late. If one of the exchange's queues refuses it then, it is routed
+//     again, up to a minute later each time, and the others get another copy. A reply cannot be
+//     delayed.
 //   - An expired message is never delivered. It leaves its queue when it gets to the head while
 //     somebody reads, and, where it becomes a dead letter, also when nobody does, up to five
 //     seconds late, as long as a driver is connected that declared the queue. Time to live begins
@@ -79,6 +81,8 @@
 //     motif.holders.> for it. A Browse takes nothing: the server reads one message after another
 //     from its store. A Purge acknowledges what it takes, in batches; if its client dies, the last
 //     one comes again.
+//   - What the server does not allow this user is [adapters.ErrAccess], and logged, once a minute. It
+//     ends a subscription; a login is tried again.
 //   - Nothing is dropped for having been there before: Nats-Msg-Id is not used.
 //   - A payload may be as large as the server allows (max_payload, 1 MiB by default; 8 MiB in this
 //     process), with the metadata. A larger one is ErrTooLarge.

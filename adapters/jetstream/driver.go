@@ -38,6 +38,7 @@ type Driver struct {
 	changed chan struct{} // closed with the next session
 	subs    map[*subscription]struct{}
 	log     *slog.Logger
+	warned  map[string]time.Time          // when, by what: see warn
 	made    uint64                        // sessions
 	why     error                         // the last one was lost, or could not be made
 	alive   map[string]*nats.Subscription // see members
@@ -47,8 +48,7 @@ type Driver struct {
 	moving sync.Mutex
 	moves  bool // what was delayed on its way to an exchange
 
-	// What Get took and was requeued, by stream: the server does not count it among what waits.
-	requeued map[string]map[uint64]struct{}
+	requeued map[string]*requeued // by the id of a queue
 }
 
 var (
@@ -67,7 +67,7 @@ const maxUnderWay = 4096
 func connect(ctx context.Context, c config) (*Driver, error) {
 	d := &Driver{
 		config: c, tasks: kit.NewTasks(), window: make(chan struct{}, maxUnderWay),
-		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), requeued: map[string]map[uint64]struct{}{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
+		changed: make(chan struct{}), subs: map[*subscription]struct{}{}, log: slog.Default(), warned: map[string]time.Time{}, requeued: map[string]*requeued{}, alive: map[string]*nats.Subscription{}, lettered: map[string]*lettered{},
 	}
 	d.routes = kit.NewRoutes(records{d}, d.tasks)
 	if c.folder != "" {
@@ -122,6 +122,20 @@ func (d *Driver) SetLogger(l *slog.Logger) {
 	d.log = l
 }
 
+// warn logs what may go wrong again and again: each kind once a minute.
+func (d *Driver) warn(what string, args ...any) {
+	d.mu.Lock()
+	log, last := d.log, d.warned[what]
+	due := last.IsZero() || time.Since(last) >= time.Minute
+	if due {
+		d.warned[what] = time.Now()
+	}
+	d.mu.Unlock()
+	if due {
+		log.Warn(what, args...)
+	}
+}
+
 // Features implements [adapters.Driver].
 func (d *Driver) Features() adapters.Features { return features }
 
@@ -172,7 +186,7 @@ func (d *Driver) lost(s *session, why error) {
 		lost = fmt.Errorf("%w: %w", adapters.ErrSessionLost, why)
 	}
 	s.end(lost)
-	s.fail(fmt.Errorf("jetstream: %w: %w", adapters.ErrUnconfirmed, lost), time.Time{})
+	s.fail(fmt.Errorf("jetstream: %w: %w", adapters.ErrUnconfirmed, lost), anyAnswer)
 	for _, sub := range d.all() {
 		sub.lose(s)
 	}
@@ -235,8 +249,10 @@ func (d *Driver) tend(s *session) {
 		case <-d.tasks.Closed():
 			return
 		}
-		s.fail(fmt.Errorf("jetstream: %w: no answer in %v", adapters.ErrUnconfirmed, confirmTimeout), time.Now().Add(-confirmTimeout))
 		now := time.Now()
+		s.fail(fmt.Errorf("jetstream: %w: no answer in %v", adapters.ErrUnconfirmed, confirmTimeout), func(a answer) bool {
+			return !a.since.IsZero() && now.Sub(a.since) > confirmTimeout
+		})
 		var held []*delivery
 		for _, sub := range d.all() {
 			held = append(held, sub.inHand(s)...)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,6 +45,9 @@ func (d *Driver) get(ctx context.Context, session *session, s adapters.Source, q
 		}
 		switch status := m.Header.Get("Status"); {
 		case status == "404" || status == "408":
+			if status == "404" {
+				d.noneRequeued(q)
+			}
 			if none, err := session.nothingWaits(ctx, q); err != nil {
 				return got, err
 			} else if none || time.Since(begun) > behind {
@@ -101,33 +105,65 @@ func (d *Driver) holder(session *session, s adapters.Source, q *queue) *subscrip
 	holder := newSubscription(d, s)
 	holder.err = adapters.ErrStopped
 	close(holder.over)
-	holder.at = &attachment{sub: holder, session: session, queue: q, gone: make(chan struct{}), leave: func() {}, heard: time.Now(), closed: true, gets: true}
+	holder.at = &attachment{sub: holder, session: session, queue: q, ctx: session.ctx, gone: make(chan struct{}), leave: func() {}, heard: time.Now(), closed: true, gets: true}
 	return holder
 }
+
+// requeued is what this driver took by Get from a queue, and requeued: the server does not count it
+// among what waits.
+type requeued struct {
+	seqs    map[uint64]struct{}
+	settled uint64 // up to here there is none
+}
+
+// mostRequeued is of how many such messages a driver knows at most.
+const mostRequeued = 50_000
 
 // noteRequeued notes that what Get took goes back, see stillRequeued.
 func (d *Driver) noteRequeued(h *delivery) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stream := h.at.queue.stream()
-	if d.requeued[stream] == nil {
-		d.requeued[stream] = map[uint64]struct{}{}
+	all := 0
+	for _, r := range d.requeued {
+		all += len(r.seqs)
 	}
-	d.requeued[stream][h.seq] = struct{}{}
+	if all >= mostRequeued {
+		clear(d.requeued) // others have settled most of it: what comes here again is taken out
+	}
+	r := d.requeued[h.at.queue.id]
+	if r == nil {
+		r = &requeued{seqs: map[uint64]struct{}{}}
+		d.requeued[h.at.queue.id] = r
+	}
+	r.seqs[h.seq] = struct{}{}
 }
 
-// stillRequeued returns how many of the messages that this driver took by Get, and requeued, have
-// not been seen since h is not one of them any more.
+// noneRequeued is told that nothing waits in a queue.
+func (d *Driver) noneRequeued(q *queue) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.requeued, q.id)
+}
+
+// stillRequeued returns how many of the messages that this driver took by Get, and requeued, may
+// wait, since h is not one of them any more.
 func (d *Driver) stillRequeued(h *delivery) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stream := h.at.queue.stream()
-	delete(d.requeued[stream], h.seq)
-	n := len(d.requeued[stream])
-	if n == 0 {
-		delete(d.requeued, stream)
+	q := h.at.queue
+	r := d.requeued[q.id]
+	if r == nil {
+		return 0
 	}
-	return n
+	delete(r.seqs, h.seq)
+	if r.settled < q.settled {
+		r.settled = q.settled
+		maps.DeleteFunc(r.seqs, func(seq uint64, _ struct{}) bool { return seq <= q.settled })
+	}
+	if len(r.seqs) == 0 {
+		delete(d.requeued, q.id)
+	}
+	return len(r.seqs)
 }
 
 // next sends a pull, and returns what comes first. A message keeps its subject, so that each takes
@@ -135,6 +171,8 @@ func (d *Driver) stillRequeued(h *delivery) int {
 func (s *session) next(ctx context.Context, q *queue, question []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	ctx, done := s.refusable(ctx, nextSubject(q))
+	defer done()
 	inbox, err := s.nc.SubscribeSync(newInbox())
 	if err != nil {
 		return nil, s.sendError(err)
@@ -145,7 +183,7 @@ func (s *session) next(ctx context.Context, q *queue, question []byte) (*nats.Ms
 	}
 	m, err := inbox.NextMsgWithContext(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err)
+		return nil, cmp.Or(refusal(ctx), fmt.Errorf("jetstream: get: %w: %w", adapters.ErrUnavailable, err))
 	}
 	return m, nil
 }

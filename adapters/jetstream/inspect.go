@@ -227,6 +227,8 @@ func (d *Driver) purge(ctx context.Context, s *session, q *queue, most int) (tak
 		return 0, 0, s.sendError(err)
 	}
 	defer inbox.Unsubscribe() //nolint:errcheck // it ends with the connection, else
+	ctx, done := s.refusable(ctx, nextSubject(q))
+	defer done()
 	question, _ := json.Marshal(map[string]any{"batch": most, "expires": purgeWait})
 	if err := s.nc.PublishRequest(nextSubject(q), inbox.Subject, question); err != nil {
 		return 0, 0, s.sendError(err)
@@ -236,7 +238,7 @@ func (d *Driver) purge(ctx context.Context, s *session, q *queue, most int) (tak
 	for taken < most {
 		m, err := nextWithin(ctx, inbox, 2*purgeWait)
 		if err != nil {
-			return taken, live, s.sendError(err)
+			return taken, live, cmp.Or(refusal(ctx), s.sendError(err))
 		}
 		if m.Header.Get("Status") != "" && len(m.Data) == 0 {
 			break

@@ -34,35 +34,42 @@ type session struct {
 	nc *nats.Conn
 	js management
 
-	ctx context.Context // ends with the session: ErrSessionLost, or ErrClosed
-	end context.CancelCauseFunc
+	ctx    context.Context // ends with the session: ErrSessionLost, or ErrClosed
+	cancel context.CancelCauseFunc
 
 	inbox string // where answers to publishes come, with a number at the end
 
-	mu      sync.Mutex
-	waiting map[uint64]answer
-	last    uint64
+	mu       sync.Mutex
+	waiting  map[uint64]answer
+	last     uint64
+	attached map[*attachment]struct{} // those whose messages' context ends with the session
 }
 
 // answer is what waits for one.
 type answer struct {
-	since time.Time
-	take  func(*nats.Msg, error)
+	subject string    // of what was asked
+	since   time.Time // zero: it is not waited for here, see refusable
+	take    func(*nats.Msg, error)
 }
+
+func anyAnswer(answer) bool { return true }
 
 // dial makes a session. What is lost with the connection is told to lost.
 func (d *Driver) dial(ctx context.Context) (*session, error) {
-	s := &session{waiting: map[uint64]answer{}, inbox: newInbox() + "."}
-	s.ctx, s.end = context.WithCancelCause(context.Background())
+	s := &session{waiting: map[uint64]answer{}, attached: map[*attachment]struct{}{}, inbox: newInbox() + "."}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	by := &dialer{ctx: ctx}
 	options := append([]nats.Option{
+		nats.SetCustomDialer(by), nats.SkipHostLookup(),
 		nats.NoReconnect(), nats.Timeout(dialTimeout), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
-		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		nats.FlusherTimeout(writeTimeout), nats.Name("motif"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { d.refused(s, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { d.lost(s, nc.LastError()) }),
 	}, d.config.options...)
 	if d.local != nil {
 		options = append(options, nats.InProcessServer(d.local))
 	}
 	nc, err := kit.Call(ctx, d.tasks, func() (*nats.Conn, error) {
+		defer by.done()
 		return nats.Connect(strings.Join(d.config.servers, ","), options...)
 	}, func(nc *nats.Conn) { nc.Close() })
 	if err != nil {
@@ -72,7 +79,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 	s.nc = nc
 	if err = cmp.Or(s.begin(ctx), d.answerHolders(s)); err != nil {
 		nc.Close()
-		return nil, err
+		return nil, d.tasks.Explain(ctx, err)
 	}
 	return s, nil
 }
@@ -84,6 +91,7 @@ func (s *session) begin(ctx context.Context) (err error) {
 	if version := s.nc.ConnectedServerVersion(); isOlder(version) {
 		return fmt.Errorf("jetstream: %w: the server is version %s, and has to be %d.%d or later", adapters.ErrUnavailable, version, oldest[0], oldest[1])
 	}
+	s.js.session = s
 	if s.js.once, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
 		return fmt.Errorf("jetstream: %w: %w", adapters.ErrUnavailable, err)
 	}
@@ -120,11 +128,41 @@ func dialError(ctx context.Context, err error) error {
 	return fmt.Errorf("jetstream: connecting: %w: %w", adapters.ErrUnavailable, err)
 }
 
+// end ends the contexts of the session and of the messages that it delivered.
+func (s *session) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := range s.attached {
+		at.end(why) // before anybody is told that a message is stale
+	}
+	s.attached = nil
+	s.cancel(why)
+}
+
+// add has the context of an attachment's messages end with the session. It is no child of the
+// session's, which would keep it for as long as the session lasts.
+func (s *session) add(at *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attached == nil {
+		at.end(context.Cause(s.ctx))
+		return
+	}
+	s.attached[at] = struct{}{}
+}
+
+// drop undoes add.
+func (s *session) drop(at *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.attached, at)
+}
+
 // stop ends the session.
 func (s *session) stop(why error) {
 	s.end(why)
 	s.nc.Close()
-	s.fail(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why), time.Time{})
+	s.fail(fmt.Errorf("%w: %w", adapters.ErrUnconfirmed, why), anyAnswer)
 }
 
 // request sends m, and passes what the server says to take, or an error. It returns an error if
@@ -133,7 +171,7 @@ func (s *session) request(m *nats.Msg, take func(*nats.Msg, error)) error {
 	s.mu.Lock()
 	s.last++
 	n := s.last
-	s.waiting[n] = answer{time.Now(), take}
+	s.waiting[n] = answer{m.Subject, time.Now(), take}
 	s.mu.Unlock()
 	m.Reply = s.inbox + strconv.FormatUint(n, 10)
 	if err := s.nc.PublishMsg(m); err != nil {
@@ -162,12 +200,12 @@ func (s *session) resolve(n uint64, m *nats.Msg, err error) {
 	}
 }
 
-// fail gives up on answers: to all requests, or to those before a time.
-func (s *session) fail(why error, before time.Time) {
+// fail gives up on answers.
+func (s *session) fail(why error, which func(answer) bool) {
 	var failed []answer
 	s.mu.Lock()
 	for n, a := range s.waiting {
-		if before.IsZero() || a.since.Before(before) {
+		if which(a) {
 			failed = append(failed, a)
 			delete(s.waiting, n)
 		}
@@ -222,6 +260,9 @@ func (s *session) sendError(err error) error {
 
 // apiError is about what the server's management said.
 func (s *session) apiError(what string, err error) error {
+	if errors.Is(err, adapters.ErrAccess) {
+		return fmt.Errorf("jetstream: %s: %w", what, err)
+	}
 	sentinel := adapters.ErrUnavailable
 	if e := (*jetstream.APIError)(nil); errors.As(err, &e) {
 		switch e.ErrorCode {

@@ -121,11 +121,15 @@ func (s *subscription) attach(ctx context.Context, session *session) error {
 		return session.sendError(err)
 	}
 	_ = inbox.SetPendingLimits(-1, -1) // the prefetch is the limit
+	at.ctx, at.end = context.WithCancelCause(context.Background())
+	session.add(at)
 	s.mu.Lock()
 	at.inbox = inbox
 	old := s.at
 	s.at = at
 	if old != nil {
+		old.session.drop(old)
+		old.end(adapters.ErrSessionLost) // before anybody is told that a message is stale
 		old.over = true
 	}
 	lost := s.takeAll(nil)
@@ -316,12 +320,15 @@ func (s *subscription) lose(session *session) {
 // forget lets the driver forget a subscription that is over and holds nothing.
 func (s *subscription) forget() {
 	s.mu.Lock()
-	forget := s.err != nil && len(s.held) == 0
+	forget, at := s.err != nil && len(s.held) == 0, s.at
 	s.mu.Unlock()
 	if forget {
 		s.d.mu.Lock()
 		delete(s.d.subs, s)
 		s.d.mu.Unlock()
+		if !s.d.tasks.IsClosed() { // else what Close gave back is to hear of it
+			at.session.drop(at)
+		}
 	}
 }
 
@@ -370,6 +377,7 @@ func (s *subscription) discard() {
 	s.mu.Unlock()
 	if at != nil {
 		_ = at.inbox.Unsubscribe()
+		at.session.drop(at)
 	}
 }
 

@@ -34,6 +34,7 @@ type queue struct {
 	id      string
 	spec    adapters.QueueSpec
 	private bool
+	settled uint64 // all up to this number in the stream was, when the queue was declared
 }
 
 // consumer is the name of the one consumer of a queue. A queue of the same name that is made later
@@ -113,9 +114,11 @@ func (s *session) makeConsumer(ctx context.Context, q *queue) error {
 	if q.private {
 		c.Durable, c.InactiveThreshold, c.MemoryStorage = "", idleAway, true
 	}
-	if _, err := s.js.CreateConsumer(ctx, q.stream(), c); err != nil {
+	made, err := s.js.CreateConsumer(ctx, q.stream(), c)
+	if err != nil {
 		return s.apiError(fmt.Sprintf("making the consumer of queue %q", q.name), err)
 	}
+	q.settled = made.CachedInfo().AckFloor.Stream
 	return nil
 }
 

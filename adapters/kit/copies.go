@@ -2,6 +2,7 @@ package kit
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/motifmq/motif/adapters"
@@ -15,7 +16,8 @@ type Copies struct {
 
 	mu     sync.Mutex
 	left   int
-	stored bool // one may be
+	found  bool // a queue that was not gone
+	stored bool // a copy is, for certain
 	err    error
 }
 
@@ -28,18 +30,23 @@ func NewCopies(n int, mandatory bool, done func(error)) *Copies {
 // Resolve notes what became of one copy: it is stored, failed with err, or, if gone is set, had no
 // queue any more. It reports whether that was the last one.
 //
-// Of several errors the message's is the first, but for ErrUnconfirmed, which promises least. A
-// mandatory message is ErrUnroutable if all queues were gone.
+// Of several errors the message's is the first, but for ErrUnconfirmed, which promises least. If a
+// copy is stored, the message's error wraps ErrUnconfirmed as well, or is ErrNacked: others say that
+// nothing is. A mandatory message is ErrUnroutable if all queues were gone.
 func (c *Copies) Resolve(gone bool, err error) (last bool) {
 	c.mu.Lock()
 	c.left--
-	c.stored = c.stored || !gone
+	c.found = c.found || !gone
+	c.stored = c.stored || !gone && err == nil
 	if err != nil && (c.err == nil || errors.Is(err, adapters.ErrUnconfirmed)) {
 		c.err = err
 	}
 	last, err = c.left == 0, c.err
-	if err == nil && !c.stored && c.mandatory {
+	switch {
+	case err == nil && !c.found && c.mandatory:
 		err = adapters.ErrUnroutable
+	case err != nil && c.stored && !errors.Is(err, adapters.ErrUnconfirmed) && !errors.Is(err, adapters.ErrNacked):
+		err = fmt.Errorf("%w: in some of its queues: %w", adapters.ErrUnconfirmed, err)
 	}
 	c.mu.Unlock()
 	if last {

@@ -14,10 +14,12 @@ func TestCopies(t *testing.T) {
 		err  error
 	}
 	stored, gone, refused, unknown := copied{}, copied{gone: true}, copied{err: adapters.ErrNacked}, copied{err: adapters.ErrUnconfirmed}
+	unavailable, denied := copied{err: adapters.ErrUnavailable}, copied{err: adapters.ErrAccess}
 	for name, tt := range map[string]struct {
 		optional bool // not mandatory
 		copies   []copied
 		want     error
+		maybe    bool // some queues may have it, though want says that none has
 	}{
 		"stored":                    {copies: []copied{stored, stored}},
 		"one queue is gone":         {copies: []copied{gone, stored}},
@@ -26,6 +28,9 @@ func TestCopies(t *testing.T) {
 		"refused by one":            {copies: []copied{stored, refused, stored}, want: adapters.ErrNacked},
 		"refused, gone":             {copies: []copied{refused, gone}, want: adapters.ErrNacked},
 		"refused, unknown, refused": {copies: []copied{refused, unknown, refused}, want: adapters.ErrUnconfirmed},
+		"stored, unavailable":       {copies: []copied{stored, unavailable}, want: adapters.ErrUnavailable, maybe: true},
+		"denied, gone, stored":      {copies: []copied{denied, gone, stored}, want: adapters.ErrAccess, maybe: true},
+		"unavailable, gone, denied": {copies: []copied{unavailable, gone, denied}, want: adapters.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			called := 0
@@ -38,6 +43,9 @@ func TestCopies(t *testing.T) {
 			}
 			if called != 1 || !errors.Is(got, tt.want) || got != nil && tt.want == nil {
 				t.Errorf("%v, want %v", got, tt.want)
+			}
+			if maybe := errors.Is(got, adapters.ErrUnconfirmed); maybe != (tt.maybe || tt.want == adapters.ErrUnconfirmed) { //nolint:errorlint // the very same
+				t.Errorf("%v: it says that the message may be stored: %t", got, maybe)
 			}
 		})
 	}
