@@ -34,10 +34,10 @@ type BreakerConfig struct {
 // works the subscription goes on, if not it is paused for another cooldown.
 //
 // The message that opens the breaker, as a failed probe or as the last of several failures, goes
-// back to its place with no attempt counted, and so do others in hand that fail. One that fails as a
-// probe twice in a row goes to the end of its queue, so that the next probe is another message: it
-// may itself be what is wrong. A panic counts as an attempt, as always. With [patterns.AckOnReceive] the subscription is paused as well, but what
-// fails is dropped.
+// back to its place with no attempt counted, and so do others in hand that fail. One that fails as
+// a probe twice in a row goes to the end of its queue, so that the next probe is another message:
+// it may itself be what is wrong. A panic counts as an attempt, as always. With
+// [patterns.AckOnReceive] the subscription is paused as well, but what fails is dropped.
 //
 // Each subscription needs one of its own: an option that is given to several pauses all of them.
 func CircuitBreaker(c BreakerConfig) patterns.FailureOption {

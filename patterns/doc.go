@@ -42,8 +42,8 @@
 // A message is not lost because it cannot be sent on. After a failure that may pass, such as a
 // broker that cannot be reached, it goes back to its queue after a pause. Where the program may not
 // send to the queue, the worker itself waits for each further attempt that the policy allows, a
-// minute at most. A dead letter that may not be sent is left to the broker's own dead-letter setting where Motif
-// declared it, and otherwise stays in its queue. The log says why.
+// minute at most. A dead letter that may not be sent is left to the broker's own dead-letter
+// setting where Motif declared it, and otherwise stays in its queue. The log says why.
 //
 // # Guarantees
 //

@@ -69,9 +69,9 @@ func Requeue(err error) error { return requeueAfter(-1, err) }
 // at once, unless something else delays it, such as a [Gate].
 func RequeueAfter(d time.Duration, err error) error { return requeueAfter(max(d, 0), err) }
 
-// RequeueLast is [RequeueAfter] with no pause, but the message goes to the end of its queue, so that
-// all others pass it. With [OrderBy], in a private subscription, and where it cannot be sent, it
-// goes to its place.
+// RequeueLast is [RequeueAfter] with no pause, but the message goes to the end of its queue, so
+// that all others pass it. With [OrderBy], in a private subscription, and where it cannot be sent,
+// it goes to its place.
 func RequeueLast(err error) error {
 	last := requeueAfter(0, err).(*requeueError)
 	last.last = true

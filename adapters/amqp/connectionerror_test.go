@@ -235,8 +235,9 @@ func TestSuspectsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestInnocentsLeaveNoConnection: the connection of an operation that turned out to be innocent goes
-// with its last channel, unless there is no room on another one: then the next operation needs it.
+// TestInnocentsLeaveNoConnection: the connection of an operation that turned out to be innocent
+// goes with its last channel, unless there is no room on another one: then the next operation needs
+// it.
 func TestInnocentsLeaveNoConnection(t *testing.T) {
 	d := connect(t)
 	broken := &connectionError{why: &frame.CloseError{Err: &amqp091.Error{Code: amqp091.InternalError, Server: true}}}

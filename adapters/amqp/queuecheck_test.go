@@ -65,8 +65,8 @@ func TestQueueCheck(t *testing.T) {
 	}
 }
 
-// TestChecksAreNoReturns: that a queue was asked does not make what it gave a message that came back,
-// for which a worker might be blamed. What comes back after that is counted.
+// TestChecksAreNoReturns: that a queue was asked does not make what it gave a message that came
+// back, for which a worker might be blamed. What comes back after that is counted.
 func TestChecksAreNoReturns(t *testing.T) {
 	for name, receiver := range map[string]func(*testing.T, *Driver, adapters.Source) func() adapters.Delivery{
 		"Get": func(t *testing.T, d *Driver, s adapters.Source) func() adapters.Delivery {

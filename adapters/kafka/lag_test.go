@@ -19,8 +19,9 @@ import (
 	"github.com/motifmq/motif/adapters/kit"
 )
 
-// cluster is one of brokers of which each knows one topic as it pleases: real ones lag for so short a time
-// that no test could rely on it. It answers what a client asks to find a topic, and to write to it.
+// cluster is one of brokers of which each knows one topic as it pleases: real ones lag for so short
+// a time that no test could rely on it. It answers what a client asks to find a topic, and to write
+// to it.
 type cluster struct {
 	t         *testing.T
 	listeners []net.Listener
@@ -166,8 +167,8 @@ func (c *cluster) driver() *Driver {
 	return d
 }
 
-// TestBrokersThatLag: what one broker does not know yet, or knows still, is not taken for the truth,
-// and what not all can tell is an error. Whom the client asks first is its own affair.
+// TestBrokersThatLag: what one broker does not know yet, or knows still, is not taken for the
+// truth, and what not all can tell is an error. Whom the client asks first is its own affair.
 func TestBrokersThatLag(t *testing.T) {
 	for name, test := range map[string]struct {
 		knows  []byte // of each broker

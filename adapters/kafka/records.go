@@ -133,8 +133,8 @@ func after(id kadm.TopicID, revision uint64) string {
 }
 
 // catchUp reads a log as far as it is now, as its leader has it, and at least up to an offset. It
-// reports whether the record before that offset counts. The error is ErrNotFound only if there is no
-// log: a leader that lags does not know it either, at first.
+// reports whether the record before that offset counts. The error is ErrNotFound only if there is
+// no log: a leader that lags does not know it either, at first.
 func (d *Driver) catchUp(ctx context.Context, l *ledger, name string, to int64) (counts bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

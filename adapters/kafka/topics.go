@@ -90,8 +90,8 @@ func (c patient) Request(ctx context.Context, r kmsg.Request) (kmsg.Response, er
 	return within(ctx, func() (kmsg.Response, error) { return c.Client.Request(ctx, r) })
 }
 
-// look returns a topic as it is now. A broker that lags may not have heard of it, or know one of that
-// name that was deleted: so a topic is not found, or another one, only if all brokers say so.
+// look returns a topic as it is now. A broker that lags may not have heard of it, or know one of
+// that name that was deleted: so a topic is not found, or another one, only if all brokers say so.
 func (d *Driver) look(ctx context.Context, name string) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
