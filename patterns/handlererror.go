@@ -73,12 +73,12 @@ func RequeueAfter(d time.Duration, err error) error { return requeueAfter(max(d,
 // that all others pass it. With [OrderBy], in a private subscription, and where it cannot be sent,
 // it goes to its place.
 func RequeueLast(err error) error {
-	last := requeueAfter(0, err).(*requeueError)
+	last := requeueAfter(0, err)
 	last.last = true
 	return last
 }
 
-func requeueAfter(d time.Duration, err error) error {
+func requeueAfter(d time.Duration, err error) *requeueError {
 	if err == nil {
 		err = errors.New("requeued")
 	}
