@@ -125,8 +125,8 @@ func (h *delivery) claim(ctx context.Context) (first bool, err error) {
 	return true, nil
 }
 
-// requeue gives the message back with a word that says so. Only once the server has it is there room for another, or what
-// is asked for next might be the one behind it.
+// requeue gives the message back with a word that says so. Only once the server has it is there
+// room for another, or what is asked for next might be the one behind it.
 func (h *delivery) requeue(ctx context.Context, word []byte) error {
 	s := h.at.sub
 	if h.at.gets {

@@ -31,8 +31,8 @@ func NewCopies(n int, mandatory bool, done func(error)) *Copies {
 // queue any more. It reports whether that was the last one.
 //
 // Of several errors the message's is the first, but for ErrUnconfirmed, which promises least. If a
-// copy is stored, the message's error wraps ErrUnconfirmed as well, or is ErrNacked: others say that
-// nothing is. A mandatory message is ErrUnroutable if all queues were gone.
+// copy is stored, the message's error wraps ErrUnconfirmed as well, or is ErrNacked: others say
+// that nothing is. A mandatory message is ErrUnroutable if all queues were gone.
 func (c *Copies) Resolve(gone bool, err error) (last bool) {
 	c.mu.Lock()
 	c.left--
