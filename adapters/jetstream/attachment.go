@@ -3,9 +3,12 @@ package jetstream
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/motifmq/motif/adapters"
 )
 
 // A pull asks for messages. Once the server has sent so many, or the time is over, the next one is
@@ -35,6 +38,42 @@ type attachment struct {
 	closed bool      // nothing is fetched any more
 	over   bool      // another attachment has taken its place
 	gets   bool      // it is for what Get took
+}
+
+// attach begins to consume in a session. What was held before goes back.
+func (s *subscription) attach(ctx context.Context, session *session) error {
+	q, err := s.declare(ctx, session)
+	if err != nil {
+		return err
+	}
+	at := &attachment{sub: s, session: session, queue: q, gone: make(chan struct{}), heard: time.Now()}
+	at.leave = sync.OnceFunc(func() { close(at.gone) })
+	inbox, err := session.nc.Subscribe(newInbox(), at.take)
+	if err != nil {
+		return session.sendError(err)
+	}
+	_ = inbox.SetPendingLimits(-1, -1) // the prefetch is the limit
+	at.ctx, at.end = context.WithCancelCause(context.Background())
+	session.add(at)
+	s.mu.Lock()
+	at.inbox = inbox
+	old := s.at
+	s.at = at
+	if old != nil {
+		old.session.drop(old)
+		old.end(adapters.ErrSessionLost) // before anybody is told that a message is stale
+		old.over = true
+	}
+	lost := s.takeAll(nil)
+	s.mu.Unlock()
+	if old != nil {
+		_ = old.inbox.Unsubscribe()
+		s.giveBack(ctx, session, q, lost)
+	}
+	s.mu.Lock()
+	at.pull()
+	s.mu.Unlock()
+	return nil
 }
 
 // pull asks for as many messages as there is room for, unless some that were asked for may still

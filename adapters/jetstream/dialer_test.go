@@ -57,7 +57,7 @@ func TestDialer(t *testing.T) {
 	made, making := &dialer{ctx: ctx}, &dialer{ctx: ctx}
 	conn, err := made.Dial("tcp", address)
 	must(t, err)
-	defer conn.Close() //nolint:errcheck // it is no more needed
+	defer conn.Close()
 	other := <-others
 	made.done()
 	closed, err := making.Dial("tcp", address)

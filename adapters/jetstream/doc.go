@@ -81,7 +81,7 @@
 //     motif.holders.> for it. A Browse takes nothing: the server reads one message after another
 //     from its store. A Purge acknowledges what it takes, in batches; if its client dies, the last
 //     one comes again.
-//   - What the server does not allow this user is [adapters.ErrAccess], and logged, once a minute.
+//   - What the server does not allow this user is [adapters.ErrAccess], and logged once a minute.
 //     It ends a subscription; a login is tried again.
 //   - Nothing is dropped for having been there before: Nats-Msg-Id is not used.
 //   - A payload may be as large as the server allows (max_payload, 1 MiB by default; 8 MiB in this

@@ -108,42 +108,6 @@ func (s *subscription) declareShared(ctx context.Context, session *session) (*qu
 	}
 }
 
-// attach begins to consume in a session. What was held before goes back.
-func (s *subscription) attach(ctx context.Context, session *session) error {
-	q, err := s.declare(ctx, session)
-	if err != nil {
-		return err
-	}
-	at := &attachment{sub: s, session: session, queue: q, gone: make(chan struct{}), heard: time.Now()}
-	at.leave = sync.OnceFunc(func() { close(at.gone) })
-	inbox, err := session.nc.Subscribe(newInbox(), at.take)
-	if err != nil {
-		return session.sendError(err)
-	}
-	_ = inbox.SetPendingLimits(-1, -1) // the prefetch is the limit
-	at.ctx, at.end = context.WithCancelCause(context.Background())
-	session.add(at)
-	s.mu.Lock()
-	at.inbox = inbox
-	old := s.at
-	s.at = at
-	if old != nil {
-		old.session.drop(old)
-		old.end(adapters.ErrSessionLost) // before anybody is told that a message is stale
-		old.over = true
-	}
-	lost := s.takeAll(nil)
-	s.mu.Unlock()
-	if old != nil {
-		_ = old.inbox.Unsubscribe()
-		s.giveBack(ctx, session, q, lost)
-	}
-	s.mu.Lock()
-	at.pull()
-	s.mu.Unlock()
-	return nil
-}
-
 // takeAll empties what is held, or what is ready of it, and returns it in the order of the queue.
 // The mutex is held.
 func (s *subscription) takeAll(only []*delivery) []*delivery {
