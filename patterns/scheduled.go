@@ -36,8 +36,9 @@ type Scheduled struct {
 	opError  func(error) error
 	log      *slog.Logger
 
-	known token     // the best one that was seen, or sent
-	since time.Time // when no token was found first; zero: one was found the last time
+	known token         // the best one that was seen, or sent
+	since time.Time     // when no token was found first; zero: one was found the last time
+	took  time.Duration // the last turn with a token
 
 	stopping  context.Context
 	beginStop context.CancelFunc
@@ -55,8 +56,10 @@ const (
 	clockStep = time.Minute
 
 	// turnSpread is how much later than it is due a process may try to take the token. Those that
-	// try in the same moment may each find one, where there are two, and would forever.
-	turnSpread = 100 * time.Millisecond
+	// try in the same moment may each find one, where there are two, and would forever. Where a
+	// turn takes long it is a few turns, or they would meet again and again.
+	turnSpread     = 100 * time.Millisecond
+	mostTurnSpread = time.Second
 
 	turnTime = 30 * time.Second // for sending what is due, and a token
 )
@@ -142,7 +145,7 @@ func (s *Scheduled) run(ctx context.Context) error {
 			return nil
 		}
 		if next.After(wallClock()) {
-			next = next.Add(rand.N(turnSpread))
+			next = next.Add(rand.N(max(turnSpread, min(5*s.took, mostTurnSpread))))
 		}
 		if !s.sleepUntil(next) {
 			return nil
@@ -177,6 +180,7 @@ func (s *Scheduled) sleepUntil(due time.Time) bool {
 // turn sends the first message that is due, if it gets the token, and returns when to try for the
 // next.
 func (s *Scheduled) turn(ctx context.Context) (next time.Time, err error) {
+	begun := time.Now()
 	held, err := s.take(s.stopping)
 	ctx, cancel := context.WithTimeout(ctx, turnTime)
 	defer cancel()
@@ -190,6 +194,7 @@ func (s *Scheduled) turn(ctx context.Context) (next time.Time, err error) {
 		return now.Add(time.Second/4 + rand.N(time.Second/2)), nil
 	}
 	s.since = time.Time{}
+	defer func() { s.took = time.Since(begun) }()
 	best, isBest := s.best(held, now)
 	after, due, err := s.plan(best, now)
 	if err != nil {
